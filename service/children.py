@@ -1,0 +1,66 @@
+"""What every child process of the supervisor does the same way: its event loop, its signals, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+__all__ = ["ORPHANED", "STOP_SIGNALS", "loop_factory", "run", "stop_event", "watch_parent"]
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""Signals that ask a process to drain and leave; a second one asks it to hurry."""
+
+ORPHANED: Final = 70
+"""Exit status of a child whose supervisor died."""
+
+
+def watch_parent(fd: int = 0) -> threading.Thread:
+    """Leave at once when the supervisor dies: it holds the other end of this process's standard input.
+
+    A thread, so that a busy event loop or a long graph execution cannot put it off, and `os._exit`, because nothing
+    that a clean exit would do is worth outliving the lock on the data directory.
+
+    Args:
+        fd: file descriptor that reaches its end with the supervisor.
+    """
+    thread = threading.Thread(target=_exit_at_end, args=(fd,), name="parent-watch", daemon=True)
+    thread.start()
+    return thread
+
+
+def _exit_at_end(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except OSError:
+        pass  # closed, or no descriptor at all: nobody is there either
+    os._exit(ORPHANED)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """The event loop of the serving processes: uvloop where it exists."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop
+    import uvloop  # it does not exist on Windows
+
+    return uvloop.new_event_loop
+
+
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Run a child's main coroutine on its event loop; returns the process's exit status."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(main)
+
+
+def stop_event() -> asyncio.Event:
+    """An event that the first stop signal sets; for the running loop."""
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, event.set)
+    return event

@@ -1,0 +1,228 @@
+"""Settings: one class for flags, environment, `hoverboard.toml` and defaults, in that order of precedence."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from service.errors import ConfigError
+
+__all__ = ["CONFIG_FILE", "ENV_PREFIX", "RUNTIME_FILE", "TOKEN_FILE", "Settings"]
+
+ENV_PREFIX: Final = "HOVERBOARD_"
+CONFIG_FILE: Final = "hoverboard.toml"
+RUNTIME_FILE: Final = "settings.json"
+TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
+
+
+class Settings(BaseSettings):
+    """Every setting of the service. Read it with `Settings.load`, which explains what is wrong with a bad one.
+
+    A flag wins over the environment (`HOVERBOARD_PORT=9000`), the environment over `hoverboard.toml` in the working
+    directory (`port = 9000`), and that over the default.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    host: str = Field("127.0.0.1", min_length=1)
+    """Address that the public listener binds to."""
+
+    port: int = Field(8080, ge=0, le=65535)
+    """Port of the public listener; 0 takes a free one."""
+
+    admin_host: str = Field("127.0.0.1", min_length=1)
+    """Address that the admin listener binds to; loopback unless you know who can reach it."""
+
+    admin_port: int = Field(8081, ge=0, le=65535)
+    """Port of the admin listener; 0 takes a free one."""
+
+    models: Path = Path("models")
+    """Directory of `<name>/<version>/` model versions."""
+
+    data_dir: Path = Path("data")
+    """Directory the service owns while it runs: its lock, the admin token, and timings cached between starts."""
+
+    api_workers: int = Field(1, ge=1, le=256)
+    """Api processes that share the public port."""
+
+    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
+    """Largest request body, in bytes, after decompression."""
+
+    max_batch_items: int = Field(1000, ge=1)
+    """Most calls in one JSON-RPC batch."""
+
+    max_response_bytes: int = Field(25_000_000, ge=1024)
+    """Largest response body, in bytes, before compression."""
+
+    max_concurrency: int = Field(1024, ge=1)
+    """Most calls in flight in one api process; above it a call is refused at once with -32005."""
+
+    max_connections: int = Field(4096, ge=1)
+    """Most open connections of one api process."""
+
+    header_timeout_s: float = Field(10.0, gt=0)
+    """Seconds a client may take to send a request's headers."""
+
+    body_timeout_s: float = Field(30.0, gt=0)
+    """Seconds a client may take to send a request's body."""
+
+    keepalive_timeout_s: float = Field(75.0, gt=0)
+    """Seconds an idle connection stays open; longer than the idle time of a proxy in front."""
+
+    ws_max_inflight: int = Field(64, ge=1)
+    """Most messages of one WebSocket that are worked on at once."""
+
+    default_deadline_ms: int = Field(10_000, ge=1)
+    """Deadline of a call that names none, in milliseconds from its arrival."""
+
+    max_deadline_ms: int = Field(600_000, ge=1)
+    """Longest deadline a call may ask for, in milliseconds."""
+
+    drain_timeout_s: float = Field(30.0, gt=0)
+    """Seconds that calls in flight are given to finish when the service stops."""
+
+    scan_interval_s: float = Field(1.0, gt=0, le=3600)
+    """Seconds between two looks at the models directory."""
+
+    max_queue_ms: int = Field(2000, ge=1)
+    """Predicted milliseconds of work in the engine's queue above which calls are refused with -32005."""
+
+    max_batch: int = Field(64, ge=1, le=4096)
+    """Largest batch bucket, in samples, unless a model's `serving.toml` says otherwise."""
+
+    max_batch_delay_ms: float = Field(0.0, ge=0, le=1000)
+    """Milliseconds that an idle executor waits for company before it runs a batch; 0 runs at once."""
+
+    memory_limit_mb: int = Field(0, ge=0)
+    """Most MiB of weights in memory before the least recently used version is unloaded; 0 is no limit."""
+
+    intra_op_threads: int = Field(0, ge=0, le=1024)
+    """Threads one operation of a graph may use; 0 chooses by the number of cores."""
+
+    inter_op_threads: int = Field(1, ge=1, le=1024)
+    """Operations of a graph that may run at once."""
+
+    xla: Literal["auto", "off"] = "auto"
+    """Whether XLA is tried at load and kept where it is faster and golden samples pass (`auto`), or never (`off`)."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log line that is written."""
+
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """How log lines look: `auto` is `console` on a terminal and `json` elsewhere."""
+
+    @field_validator("log_level", "log_format", "xla", mode="before")
+    @classmethod
+    def _lowered(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _deadlines_agree(self) -> Self:
+        if self.default_deadline_ms > self.max_deadline_ms:
+            raise ValueError(
+                f"default_deadline_ms ({self.default_deadline_ms}) is longer than max_deadline_ms ({self.max_deadline_ms})",
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes all sources by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then `hoverboard.toml`; first one wins."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=CONFIG_FILE)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Settings:
+        """Read all sources.
+
+        Args:
+            flags: settings given on the command line; None means not given.
+
+        Raises:
+            ConfigError: one line a problem, each naming the setting and where its value came from.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        try:
+            return cls(**given)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{CONFIG_FILE} is no valid TOML: {error}") from error
+        except ValidationError as error:
+            raise ConfigError("\n".join(_explain(dict(item), given) for item in error.errors())) from error
+
+    @classmethod
+    def from_runtime(cls, directory: Path) -> Settings:
+        """Read what the supervisor wrote with `to_runtime`; environment and `hoverboard.toml` have no say."""
+        path = directory / RUNTIME_FILE
+        try:
+            final = _Resolved.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ConfigError(f"{path} cannot be read as settings: {error}") from error
+        return cls.model_construct(**dict(final))
+
+    def to_runtime(self, directory: Path) -> Path:
+        """Write these settings for the child processes; paths become absolute. Returns the file."""
+        path = directory / RUNTIME_FILE
+        absolute = self.model_copy(update={"models": self.models.absolute(), "data_dir": self.data_dir.absolute()})
+        path.write_text(absolute.model_dump_json(indent=1), encoding="utf-8")
+        return path
+
+
+class _Resolved(Settings):
+    """Settings that are final: nothing but the given values counts."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic passes all sources by name
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _explain(problem: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
+    """One sentence on one of pydantic's errors: which setting, where from, what is wrong with it."""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    name = str(problem["loc"][0])
+    source = _source(name, flags)
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{name} ({source}) is no setting{hint}"
+    return f"{name} ({source}): {message[:1].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def _source(name: str, flags: Mapping[str, Any]) -> str:
+    if name in flags:
+        return f"flag --{name.replace('_', '-')}"
+    variable = f"{ENV_PREFIX}{name}".upper()
+    if any(key.upper() == variable for key in os.environ):
+        return f"environment {variable}"
+    return CONFIG_FILE

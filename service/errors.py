@@ -1,0 +1,219 @@
+"""Every error Hoverboard raises on purpose, in one tree.
+
+HoverboardError                     code    HTTP  retryable
+|- RpcError
+|  |- ParseError                   -32700   200   no
+|  |- InvalidRequest               -32600   200   no
+|  |- UnknownMethod                -32601   200   no
+|  |- InvalidParams                -32602   200   no     details: pointer, expected, got
+|  |- InternalError                -32603   200   no
+|  |  |- ModelFailed               -32603   200   no     the graph raised on this sample
+|  |  |- NonFiniteOutput           -32603   200   no     the graph answered NaN or Infinity
+|  |- NotFound                     -32001   200   no
+|  |  |- ModelNotFound
+|  |  |- VersionNotFound
+|  |- NotReady                     -32002   503   yes
+|  |- Overloaded                   -32005   503   yes
+|  |- RequestTooLarge              -32007   413   no
+|  |- ResponseTooLarge             -32008   200   no
+|  |- BatchTooLarge                -32010   200   no
+|  |- DeadlineExceeded             -32012   200   yes
+|  |- Unauthorized                 -32013   401   no
+|- StaleSignature                  never leaves the service: the api re-encodes and tries again
+|- VersionRefused                  a version on disk that must not go live, and why
+|- PublishError                    what `hoverboard publish` was given cannot become a version
+|- ConfigError                     a setting, a flag or a serving.toml that makes no sense
+|- DataDirLocked                   another service already owns the data directory
+|- PortInUse                       another service already listens on the port
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+__all__ = [
+    "BY_KIND",
+    "BatchTooLarge",
+    "ConfigError",
+    "DataDirLocked",
+    "DeadlineExceeded",
+    "HoverboardError",
+    "InternalError",
+    "InvalidParams",
+    "InvalidRequest",
+    "ModelFailed",
+    "ModelNotFound",
+    "NonFiniteOutput",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
+    "ParseError",
+    "PortInUse",
+    "PublishError",
+    "RequestTooLarge",
+    "ResponseTooLarge",
+    "RpcError",
+    "StaleSignature",
+    "Unauthorized",
+    "UnknownMethod",
+    "VersionNotFound",
+    "VersionRefused",
+]
+
+
+class HoverboardError(Exception):
+    """Base of every deliberate error; its text is written for the person who reads it."""
+
+
+class RpcError(HoverboardError):
+    """An error a client sees.
+
+    Args:
+        message: one sentence for the client; the class's own when left out. Never an exception's text.
+        details: `data.details`, JSON-ready.
+        retry_after_ms: when trying again is worth it, in milliseconds.
+    """
+
+    code: ClassVar[int] = -32603
+    http_status: ClassVar[int] = 200
+    retryable: ClassVar[bool] = False
+    kind: ClassVar[str] = "internal_error"
+    default: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: Mapping[str, Any] | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        self.message = message if message is not None else self.default
+        self.details = dict(details) if details else None
+        self.retry_after_ms = retry_after_ms
+        super().__init__(self.message)
+
+
+class ParseError(RpcError):
+    code, kind, default = -32700, "parse_error", "Parse error"
+
+
+class InvalidRequest(RpcError):
+    code, kind, default = -32600, "invalid_request", "Invalid Request"
+
+
+class UnknownMethod(RpcError):
+    code, kind, default = -32601, "method_not_found", "Method not found"
+
+
+class InvalidParams(RpcError):
+    """Params that break a contract.
+
+    Args:
+        pointer: JSON Pointer into params, such as `/instances/3/17`; empty for params as a whole.
+        expected: what the contract asks for, in words.
+        got: what came, in words, never the payload itself beyond a short excerpt.
+    """
+
+    code, kind, default = -32602, "invalid_params", "Invalid params"
+
+    def __init__(self, pointer: str, expected: str, got: str) -> None:
+        place = pointer or "params"
+        super().__init__(
+            f"Invalid params: {place}: expected {expected}, got {got}",
+            details={"pointer": pointer, "expected": expected, "got": got},
+        )
+
+
+class InternalError(RpcError):
+    code, kind, default = -32603, "internal_error", "Internal error"
+
+
+class ModelFailed(InternalError):
+    kind, default = "model_failed", "The model failed on this input"
+
+
+class NonFiniteOutput(InternalError):
+    kind, default = "non_finite_output", "The model answered NaN or Infinity"
+
+
+class NotFound(RpcError):
+    code, kind, default = -32001, "not_found", "Not found"
+
+
+class ModelNotFound(NotFound):
+    kind, default = "model_not_found", "Model not found"
+
+
+class VersionNotFound(NotFound):
+    kind, default = "version_not_found", "Model version not found"
+
+
+class NotReady(RpcError):
+    code, http_status, retryable, kind, default = -32002, 503, True, "not_ready", "Not ready yet, try again"
+
+
+class Overloaded(RpcError):
+    code, http_status, retryable, kind, default = -32005, 503, True, "overloaded", "Overloaded, try again later"
+
+
+class RequestTooLarge(RpcError):
+    code, http_status, kind, default = -32007, 413, "request_too_large", "Request too large"
+
+
+class ResponseTooLarge(RpcError):
+    code, kind, default = -32008, "response_too_large", "Response too large"
+
+
+class BatchTooLarge(RpcError):
+    code, kind, default = -32010, "batch_too_large", "Too many calls in one batch"
+
+
+class DeadlineExceeded(RpcError):
+    code, retryable, kind, default = -32012, True, "deadline_exceeded", "Deadline exceeded, or it cannot be met"
+
+
+class Unauthorized(RpcError):
+    code, http_status, kind, default = -32013, 401, "unauthorized", "Unauthorized"
+
+
+class StaleSignature(HoverboardError):
+    """The version that would answer now takes other inputs than those the call was encoded for."""
+
+
+class VersionRefused(HoverboardError):
+    """A version on disk that must not go live; the text is the reason an operator reads.
+
+    Args:
+        reason: one sentence.
+        check: which check refused it, such as `checksum`, `load`, `safety`, `signature`, `golden`.
+    """
+
+    def __init__(self, reason: str, *, check: str) -> None:
+        self.reason = reason
+        self.check = check
+        super().__init__(reason)
+
+
+class PublishError(HoverboardError):
+    """What was given cannot become a model version."""
+
+
+class ConfigError(HoverboardError):
+    """A setting that makes no sense; the text names it and where it came from."""
+
+
+class DataDirLocked(HoverboardError):
+    """Another service owns this data directory."""
+
+
+class PortInUse(HoverboardError):
+    """Another process listens on this address."""
+
+
+def _leaves(cls: type[RpcError]) -> list[type[RpcError]]:
+    return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _leaves(sub))]
+
+
+BY_KIND: Mapping[str, type[RpcError]] = {cls.kind: cls for cls in reversed(_leaves(RpcError))}
+"""`data.type` -> class, so that an error survives the way from the engine to the api."""

@@ -1,0 +1,112 @@
+"""The metric families: names, labels, buckets and what each means. One place, so that the documentation can be checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.metrics import MetricWrapperBase
+
+from service.telemetry.tally import BulkHistogram
+
+__all__ = ["SECONDS", "SIZES", "Families", "Labelled"]
+
+SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+F = TypeVar("F", bound=MetricWrapperBase)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled(Generic[F]):
+    """A family whose children are found in a plain dict, several times quicker than `family.labels(...)`."""
+
+    family: F
+    children: dict[tuple[str, ...], F] = field(default_factory=dict)
+
+    def __call__(self, *labels: str) -> F:
+        child = self.children.get(labels)
+        if child is None:
+            child = self.children[labels] = self.family.labels(*labels) if labels else self.family
+        return child
+
+
+class Families:
+    """Every family, made anew for each `init`.
+
+    Args:
+        registry: where they report to; None in multi-process mode, where files are collected instead.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        def counter(name: str, text: str, *labels: str) -> Labelled[Counter]:
+            return Labelled(Counter(f"hoverboard_{name}", text, labels, registry=registry))
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Labelled[BulkHistogram]:
+            return Labelled(BulkHistogram(f"hoverboard_{name}", text, labels, registry=registry, buckets=buckets))
+
+        def gauge(name: str, text: str, *labels: str, mode: Any = "livesum") -> Labelled[Gauge]:
+            return Labelled(Gauge(f"hoverboard_{name}", text, labels, registry=registry, multiprocess_mode=mode))
+
+        self.calls = counter(
+            "calls_total",
+            "JSON-RPC calls answered, by the version and role that answered; code 0 is success",
+            "method",
+            "model",
+            "version",
+            "role",
+            "code",
+        )
+        self.call_seconds = histogram(
+            "call_seconds",
+            "Seconds from a call's arrival to its answer, in the api process",
+            SECONDS,
+            "method",
+            "model",
+        )
+        self.in_flight = gauge("in_flight_calls", "Calls that wait for an answer, over all api processes")
+        self.queue_depth = gauge("queue_depth", "Samples waiting in the engine for a batch", "model")
+        self.queue_seconds = gauge("queue_predicted_seconds", "Predicted seconds of work in the engine's queue")
+        self.batch_size = histogram("batch_size", "Samples in one executed batch", SIZES, "model")
+        self.execution_seconds = histogram(
+            "execution_seconds",
+            "Seconds one batch took to execute, by batch bucket",
+            SECONDS,
+            "model",
+            "version",
+            "bucket",
+        )
+        self.loads = counter(
+            "loads_total",
+            "Model versions loaded (ok), unloaded, or refused: then the outcome is the check they failed",
+            "model",
+            "version",
+            "outcome",
+        )
+        self.retraces = counter(
+            "retraces_total",
+            "Graphs traced again after a version was ready; anything above 0 is a defect",
+            "model",
+            "version",
+        )
+        self.dropped = counter(
+            "dropped_calls_total",
+            "Predict calls that never ran: refused on arrival, expired or cancelled while they waited",
+            "model",
+            "why",
+        )
+        self.restarts = counter("child_restarts_total", "Child processes started again after they died", "child")
+        self.live_version = gauge(
+            "live_version",
+            "Number of the version that fills a role; 0 where nothing does",
+            "model",
+            "role",
+            mode="livemax",
+        )
+        self.memory_bytes = gauge(
+            "model_memory_bytes",
+            "Bytes of memory that a version's weights take; 0 once unloaded",
+            "model",
+            "version",
+        )

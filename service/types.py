@@ -1,0 +1,342 @@
+"""What more than one folder speaks: frozen values and the Protocols at the seams.
+
+Units: durations end in `_ms` or `_us`; deadlines are seconds on `time.monotonic()`, which on one machine is one
+clock for every process. Arrays have their sample axis first: a column of n samples has shape `(n, *spec.shape)`.
+Columns of dtype `string` are object arrays of `bytes`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+from numpy.typing import NDArray
+
+__all__ = [
+    "NUMERIC_DTYPES",
+    "STRING",
+    "Array",
+    "BucketTiming",
+    "Catalog",
+    "Detector",
+    "EnginePort",
+    "ExecutedBatch",
+    "ModelStatus",
+    "PredictAnswer",
+    "PredictCall",
+    "RecordSink",
+    "Role",
+    "Signature",
+    "Task",
+    "TensorSpec",
+    "VersionStatus",
+]
+
+Array = NDArray[Any]
+Task = Literal["classification", "regression", "embedding", "raw"]
+Role = Literal["stable", "pinned"]
+VersionState = Literal["live", "loading", "available", "refused"]
+
+NUMERIC_DTYPES: Final = (
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
+STRING: Final = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named input or output of a version.
+
+    Attributes:
+        name: as in the graph's signature.
+        dtype: a NumPy name from `NUMERIC_DTYPES`, or `string`.
+        shape: of one sample, without the batch axis; None is a variable dimension.
+        finite: whether NaN and Infinity are refused (an input) or an error (an output).
+        min: smallest allowed value, declared by the publisher, never inferred.
+        max: largest allowed value, likewise.
+        max_length: most bytes of a string (UTF-8), or most elements along each variable dimension.
+        allowed: the only allowed values, likewise declared.
+        description: one sentence for the person who calls it.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    finite: bool = True
+    min: float | None = None
+    max: float | None = None
+    max_length: int | None = None
+    allowed: tuple[str | int | float, ...] | None = None
+    description: str = ""
+
+    @property
+    def variable(self) -> bool:
+        """Whether samples may differ in shape."""
+        return None in self.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a version takes and answers: the whole contract that the api checks and encodes to.
+
+    Attributes:
+        task: decides which fields a prediction has.
+        inputs: in the order columns travel in.
+        outputs: in the order columns travel in; the first is the one labels, values and confidences come from.
+        labels: class names by index of the first output's last axis; None for no classification.
+        head: what a classifier's first output holds: `softmax` probabilities, `logits`, or one `sigmoid`
+            probability of the second of two labels.
+    """
+
+    task: Task
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...] | None = None
+    head: Literal["softmax", "logits", "sigmoid"] = "softmax"
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of a SHA-256 over the inputs: equal when a call encoded for one version suits another."""
+        contract = [{k: v for k, v in asdict(spec).items() if k != "description"} for spec in self.inputs]
+        text = json.dumps(contract, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketTiming:
+    """Execution time of one batch bucket, measured at load: l(b).
+
+    Attributes:
+        size: samples in the bucket.
+        mean_ms: mean execution time without any queueing, the slowest quarter of the runs left out.
+        p99_ms: 99th percentile of all runs.
+    """
+
+    size: int
+    mean_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version as the engine sees it.
+
+    Attributes:
+        version: its number.
+        state: `live` (answers), `loading`, `available` (on disk, loaded on demand), `refused` (see `reason`).
+        reason: why it is refused, one sentence.
+        signature: known once the manifest has been read.
+        manifest: the manifest as JSON-ready values, without checksums; for `models.describe`.
+        executor: how its graph runs, such as `tf` or `tf-xla`; None unless live.
+        buckets: the kept buckets with their timings, smallest first; empty unless live.
+        pinned: whether it stays in memory whatever the routing says.
+        memory_bytes: what its weights take; None unless live.
+        load_ms: what loading took; None unless live.
+    """
+
+    version: int
+    state: VersionState
+    reason: str | None = None
+    signature: Signature | None = None
+    manifest: Mapping[str, Any] | None = None
+    executor: str | None = None
+    buckets: tuple[BucketTiming, ...] = ()
+    pinned: bool = False
+    memory_bytes: int | None = None
+    load_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model as the engine sees it.
+
+    Attributes:
+        name: its directory's name.
+        roles: role -> the live version that fills it; no `stable` key means nothing answers yet.
+        versions: every version on disk, highest last.
+        problem: what keeps the wished-for configuration from being in force (a malformed serving.toml, a refused
+            stable version), one sentence; None when all is well.
+        serving: what `serving.toml` says, defaults filled in, JSON-ready.
+    """
+
+    name: str
+    roles: Mapping[str, int]
+    versions: tuple[VersionStatus, ...]
+    problem: str | None = None
+    serving: Mapping[str, Any] = field(default_factory=dict)
+
+    def version(self, number: int) -> VersionStatus | None:
+        """The status of one version, or None where there is no such version."""
+        return next((status for status in self.versions if status.version == number), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything the engine knows about its models at one moment. Replaced whole, never changed.
+
+    Attributes:
+        models: by name.
+        generation: grows with every change.
+        ready: whether the first scan is over and each model has had its chance to load.
+    """
+
+    models: Mapping[str, ModelStatus] = field(default_factory=dict)
+    generation: int = 0
+    ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PredictCall:
+    """One client's predict call, checked and encoded.
+
+    Attributes:
+        model: a model's name.
+        version: a number, or a role such as `stable`.
+        fingerprint: `Signature.fingerprint` of the signature the columns were encoded for.
+        columns: one array per input, in the signature's order, each `(n, *shape)`.
+        n: samples, at least 1.
+        deadline: seconds on `time.monotonic()`.
+        want_outputs: whether the answer carries whole output columns.
+        request_id: the HTTP request's id, for logs and records.
+        traceparent: W3C trace context, as it came.
+        tags: the caller's own key-value pairs, recorded with the sample.
+    """
+
+    model: str
+    version: int | str
+    fingerprint: str
+    columns: tuple[Array, ...]
+    n: int
+    deadline: float
+    want_outputs: bool = False
+    request_id: str = ""
+    traceparent: str | None = None
+    tags: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictAnswer:
+    """What the engine answers to one call; all arrays have n rows.
+
+    Attributes:
+        version: the number of the version that answered.
+        role: the role it answered in; None when asked for by number.
+        sample_ids: n UUIDv7, 16 bytes each, concatenated.
+        label_index: int32, argmax of the first output (classification only).
+        confidence: float32, that class's probability (classification only).
+        value: float32 `(n,)` (regression only).
+        outputs: one column per output, in the signature's order, where the call wanted them.
+        p_value: float32 conformal p-values; None without calibration.
+        queue_ms: longest wait of its samples, from arrival to execution.
+        infer_ms: execution time of the batch (the sum over batches for a call that needed several).
+        batch: samples that shared its (largest) batch.
+    """
+
+    version: int
+    role: str | None
+    sample_ids: bytes
+    label_index: Array | None
+    confidence: Array | None
+    value: Array | None
+    outputs: tuple[Array, ...] | None
+    p_value: Array | None
+    queue_ms: float
+    infer_ms: float
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedBatch:
+    """One executed batch, whole: what a `RecordSink` is given before any of its answers leaves.
+
+    Attributes:
+        calls: the calls with a part in it, with that part's rows: `(call, first row in call, rows)`.
+        model, version: what ran.
+        columns: the inputs, `(rows, ...)` each, padding already cut off.
+        outputs: the outputs, likewise.
+        sample_ids: 16 bytes a row.
+        ok: bool `(rows,)`; False where the row was answered with an error.
+        label_index, confidence, value, p_value: as in `PredictAnswer`, one entry a row.
+        queue_us: uint32 `(rows,)`.
+        infer_us: execution time of this batch.
+        bucket: the bucket it ran in.
+        started_at: seconds since the epoch.
+    """
+
+    calls: tuple[tuple[PredictCall, int, int], ...]
+    model: str
+    version: int
+    columns: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    sample_ids: bytes
+    ok: Array
+    label_index: Array | None
+    confidence: Array | None
+    value: Array | None
+    p_value: Array | None
+    queue_us: Array
+    infer_us: int
+    bucket: int
+    started_at: float
+
+
+class RecordSink(Protocol):
+    """Where executed batches are recorded before their answers leave."""
+
+    def append(self, batch: ExecutedBatch) -> None:
+        """Record one batch; synchronous and quick, one write at most.
+
+        Raises:
+            Overloaded: neither a record nor a gap could be written; the batch's calls are refused with it.
+        """
+
+
+class Detector(Protocol):
+    """A version's calibrated outlier detector."""
+
+    def p_values(self, columns: Sequence[Array], outputs: Sequence[Array]) -> Array:
+        """Conformal p-values, float32 `(rows,)` in (0, 1], of the rows of one batch."""
+
+
+class EnginePort(Protocol):
+    """What the api, offline scoring and tests see of an engine, in this process or behind a socket."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The engine's state as last known here."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether calls can be taken now."""
+
+    def subscribe(self, listener: Callable[[Catalog], None]) -> Callable[[], None]:
+        """Call `listener` with each new catalog, at once with the present one; returns the way to stop it."""
+
+    async def predict(self, call: PredictCall) -> PredictAnswer:
+        """Answer one call; cancelling it takes back what still waits.
+
+        Raises:
+            RpcError: ModelNotFound, VersionNotFound, NotReady, Overloaded, DeadlineExceeded, ModelFailed,
+                NonFiniteOutput or InternalError.
+            StaleSignature: encode again from `catalog` and call again.
+        """
+
+    async def admin(self, action: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Carry out one admin action: `load`, `unload`, `route`, `pin`, `unpin` or `scan`.
+
+        Returns JSON-ready values once the action holds; raises RpcError.
+        """
