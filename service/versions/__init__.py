@@ -1,0 +1,21 @@
+"""A model version on disk: its manifest, its checksums, its golden samples, and the directory they live in."""
+
+from service.versions.golden import GoldenSample, GoldenSet
+from service.versions.manifest import Manifest
+from service.versions.scanner import ModelOnDisk, VersionOnDisk, scan
+from service.versions.serving import Serving
+from service.versions.store import VersionWriter, read_version, remove_leftovers, verify_checksums
+
+__all__ = [
+    "GoldenSample",
+    "GoldenSet",
+    "Manifest",
+    "ModelOnDisk",
+    "Serving",
+    "VersionOnDisk",
+    "VersionWriter",
+    "read_version",
+    "remove_leftovers",
+    "scan",
+    "verify_checksums",
+]

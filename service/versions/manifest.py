@@ -1,0 +1,156 @@
+"""`manifest.json`: what a version is, what it takes and answers, and the checksums of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+
+from service.errors import VersionRefused
+from service.types import NUMERIC_DTYPES, STRING, Signature, Task, TensorSpec
+
+__all__ = ["FORMAT", "KERAS_FILE", "MANIFEST_FILE", "SAVED_MODEL_DIR", "Manifest", "check_name"]
+
+FORMAT: Final = 1
+MANIFEST_FILE: Final = "manifest.json"
+KERAS_FILE: Final = "model.keras"
+SAVED_MODEL_DIR: Final = "saved_model"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def check_name(name: str) -> str:
+    """Return a model's name if it can be a directory, a label and part of a URL.
+
+    Raises:
+        ValueError: one sentence that says what a name may be.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"model name {name!r}: use 1 to 64 letters, digits, '_', '-' or '.', not starting with a sign")
+    return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What `manifest.json` holds.
+
+    Attributes:
+        format: of this file; a reader refuses a newer one.
+        name, version: also the directory's.
+        created: ISO 8601, UTC.
+        artifact: `model.keras` or `saved_model`.
+        task, inputs, outputs, labels, head: the signature.
+        software: versions that wrote the model, by package; `backend` is Keras's.
+        parent: the version this one was made from.
+        max_batch: largest batch bucket the publisher allows; None for the server's default.
+        sha256: relative path -> hex digest of every other file.
+        notes: the publisher's own, JSON.
+    """
+
+    format: int = FORMAT
+    name: str
+    version: int
+    created: str
+    artifact: Literal["model.keras", "saved_model"]
+    task: Task
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    sha256: Mapping[str, str]
+    labels: tuple[str, ...] | None = None
+    head: Literal["softmax", "logits", "sigmoid"] = "softmax"
+    software: Mapping[str, str] = field(default_factory=dict)
+    parent: int | None = None
+    max_batch: int | None = None
+    notes: Any = None
+
+    @property
+    def signature(self) -> Signature:
+        """The contract callers see."""
+        return Signature(self.task, self.inputs, self.outputs, self.labels, self.head)
+
+    @property
+    def weights_sha256(self) -> str:
+        """One digest that stands for the artifact: the file's own, or of all SavedModel files' digests."""
+        if self.artifact == KERAS_FILE:
+            return self.sha256.get(KERAS_FILE, "")
+        parts = sorted(f"{path}:{digest}" for path, digest in self.sha256.items() if path.startswith(SAVED_MODEL_DIR))
+        return _sha256_text("\n".join(parts))
+
+    def public(self) -> dict[str, Any]:
+        """JSON-ready values for `models.describe`: everything but the per-file checksums."""
+        values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        del values["sha256"]
+        values["weights_sha256"] = self.weights_sha256
+        return values
+
+    def to_json(self) -> bytes:
+        """The file's bytes: indented, keys in declaration order."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest:
+        """Read the file's bytes.
+
+        Raises:
+            VersionRefused: not JSON, a wrong or missing field (named), a newer format, or a signature that
+                contradicts itself.
+        """
+        try:
+            manifest = msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise VersionRefused(f"{MANIFEST_FILE}: {_newer_format(text) or error}", check="manifest") from error
+        problem = manifest.problem()
+        if problem:
+            raise VersionRefused(f"{MANIFEST_FILE}: {problem}", check="manifest")
+        return manifest
+
+    def problem(self) -> str | None:
+        """The first thing in it that makes no sense, or None."""
+        if self.format > FORMAT:
+            return f"format {self.format} is newer than this server's {FORMAT}: upgrade the server"
+        if self.max_batch is not None and self.max_batch < 1:
+            return f"max_batch: expected a number above 0, got {self.max_batch}"
+        if not self.inputs or not self.outputs:
+            return "at least one input and one output are needed"
+        for spec in (*self.inputs, *self.outputs):
+            if spec.dtype not in (*NUMERIC_DTYPES, STRING):
+                return f"{spec.name}: dtype {spec.dtype} is not supported"
+        for specs in (self.inputs, self.outputs):
+            if len({spec.name for spec in specs}) != len(specs):
+                return "two inputs or two outputs share a name"
+        return self._task_problem()
+
+    def _task_problem(self) -> str | None:
+        first = self.outputs[0]
+        if self.task == "regression" and first.shape not in ((), (1,)):
+            return f"a regression's first output has one number a sample, {first.name} has shape {list(first.shape)}"
+        if self.task != "classification":
+            return None
+        if not self.labels:
+            return "a classification needs labels"
+        if len(first.shape) != 1 or first.shape[0] is None:
+            return f"a classification's first output has shape [classes], {first.name} has {list(first.shape)}"
+        if self.head == "sigmoid" and first.shape != (1,):
+            return f"a sigmoid head has shape [1], {first.name} has {list(first.shape)}"
+        classes = 2 if self.head == "sigmoid" else first.shape[0]
+        if classes != len(self.labels):
+            return f"{len(self.labels)} labels for {classes} classes of output {first.name}"
+        return None
+
+
+def _newer_format(text: bytes) -> str | None:
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    number = found.get("format") if isinstance(found, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        return f"format {number} is newer than this server's {FORMAT}: upgrade the server"
+    return None
+
+
+def _sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,156 @@
+"""Reading and writing one version's directory: checksums verified, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from service.errors import PublishError, VersionRefused
+from service.versions.golden import GOLDEN_FILE, GoldenSet
+from service.versions.manifest import MANIFEST_FILE, Manifest
+
+__all__ = ["VersionWriter", "read_version", "remove_leftovers", "verify_checksums"]
+
+_HIDDEN: Final = ".publishing-"
+
+
+def read_version(directory: Path) -> Manifest:
+    """Read `models/<name>/<version>/manifest.json` and hold it against the directory's own name.
+
+    Raises:
+        VersionRefused: no manifest, a malformed one, or one that belongs elsewhere.
+    """
+    try:
+        text = (directory / MANIFEST_FILE).read_bytes()
+    except FileNotFoundError as error:
+        message = f"no {MANIFEST_FILE}: write versions with `hoverboard publish`"
+        raise VersionRefused(message, check="manifest") from error
+    except OSError as error:
+        raise VersionRefused(f"{MANIFEST_FILE}: {error.strerror}", check="manifest") from error
+    manifest = Manifest.from_json(text)
+    if (manifest.name, str(manifest.version)) != (directory.parent.name, directory.name):
+        here = f"{directory.parent.name}/{directory.name}"
+        message = f"{MANIFEST_FILE}: says {manifest.name}/{manifest.version} but lies in {here}"
+        raise VersionRefused(message, check="manifest")
+    return manifest
+
+
+def verify_checksums(directory: Path, manifest: Manifest) -> None:
+    """Hash every file of a version and compare with the manifest.
+
+    Raises:
+        VersionRefused: a file differs, is missing, is a link, or is not in the manifest; it is named.
+    """
+    found = set(_files(directory))
+    for name in sorted(manifest.sha256.keys() - found):
+        raise VersionRefused(f"{name}: missing", check="checksum")
+    for name in sorted(found - manifest.sha256.keys()):
+        raise VersionRefused(f"{name}: not in the manifest", check="checksum")
+    for name, want in sorted(manifest.sha256.items()):
+        path = directory / name
+        if path.is_symlink() or not path.resolve().is_relative_to(directory.resolve()):
+            raise VersionRefused(f"{name}: links are not followed", check="checksum")
+        if _sha256(path) != want:
+            raise VersionRefused(f"{name}: sha256 differs from the manifest's", check="checksum")
+    for needed in (manifest.artifact, GOLDEN_FILE):
+        if not (directory / needed).exists():
+            raise VersionRefused(f"{needed}: missing", check="checksum")
+
+
+def read_golden(directory: Path, manifest: Manifest) -> GoldenSet:
+    """Read a version's golden samples. Raises VersionRefused."""
+    return GoldenSet.from_json((directory / GOLDEN_FILE).read_bytes(), manifest.signature)
+
+
+@dataclass(slots=True)
+class VersionWriter:
+    """Writes a version beside its final place and renames it there, so that a scan sees it whole or not at all.
+
+    Use as a context manager: put files under `path`, then call `commit`. Without a commit nothing stays.
+
+    Attributes:
+        model_dir: `models/<name>`, made when missing.
+        path: the hidden sibling to write to.
+    """
+
+    model_dir: Path
+    path: Path = field(init=False)
+    _done: bool = field(default=False, init=False)
+
+    def __enter__(self) -> Self:
+        self.model_dir.mkdir(parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(dir=self.model_dir, prefix=_HIDDEN))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._done:
+            shutil.rmtree(self.path, ignore_errors=True)
+            with suppress(OSError):
+                self.model_dir.rmdir()  # only if it was made for nothing
+
+    def checksums(self) -> Mapping[str, str]:
+        """Relative path -> SHA-256 of everything written so far, the manifest left out."""
+        return {name: _sha256(self.path / name) for name in sorted(_files(self.path))}
+
+    def commit(self, manifest: Manifest) -> Path:
+        """Write the manifest, sync everything to disk, and rename to the final place, which is returned.
+
+        Raises:
+            PublishError: that version exists already; versions are immutable.
+        """
+        (self.path / MANIFEST_FILE).write_bytes(manifest.to_json())
+        self.path.chmod(0o755)
+        for name in (*_files(self.path), MANIFEST_FILE):
+            (self.path / name).chmod(0o644)
+            _fsync(self.path / name)
+        _fsync(self.path)
+        final = self.model_dir / str(manifest.version)
+        if final.exists():
+            raise PublishError(f"{final} exists already: versions are immutable, publish the next number")
+        try:
+            self.path.rename(final)
+        except OSError as error:
+            raise PublishError(f"{final}: {error.strerror}") from error
+        self._done = True
+        _fsync(self.model_dir)
+        return final
+
+
+def remove_leftovers(model_dir: Path, older_than_s: float, now: float) -> list[Path]:
+    """Remove hidden directories that a killed publisher left, once they are `older_than_s` seconds old."""
+    gone = []
+    for path in model_dir.glob(f"{_HIDDEN}*"):
+        if now - path.stat().st_mtime > older_than_s:
+            shutil.rmtree(path, ignore_errors=True)
+            gone.append(path)
+    return gone
+
+
+def _files(directory: Path) -> list[str]:
+    names = []
+    for root, _, files in os.walk(directory):
+        names += [(Path(root) / file).relative_to(directory).as_posix() for file in files]
+    return [name for name in names if name != MANIFEST_FILE]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

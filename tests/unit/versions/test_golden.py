@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from service.errors import VersionRefused
+from service.types import Signature, TensorSpec
+from service.versions import GoldenSample, GoldenSet
+
+SIGNATURE = Signature(
+    "raw",
+    (TensorSpec("x", "float32", (3,)), TensorSpec("t", "string", ()), TensorSpec("n", "int64", (None,))),
+    (TensorSpec("y", "float32", (2,)),),
+)
+
+
+def _texts(*values: bytes) -> Any:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def _sample(text: bytes, x: Any) -> GoldenSample:
+    columns = (np.asarray(x, np.float32)[None], _texts(text), np.array([[2**53 + 1, -1]], np.int64))
+    return GoldenSample(columns, (np.array([[0.1, 1e-30]], np.float32),))
+
+
+@given(
+    st.binary(max_size=20),
+    hnp.arrays(np.float32, 3, elements=st.floats(allow_nan=False, allow_infinity=False, width=32)),
+)
+def test_samples_survive_the_disk_exactly(text: bytes, x: Any) -> None:
+    before = GoldenSet((_sample(text, x),))
+    after = GoldenSet.from_json(before.to_json(SIGNATURE), SIGNATURE)
+    for old, new in zip(before.samples[0].inputs, after.samples[0].inputs, strict=True):
+        assert old.dtype == new.dtype
+        assert old.tolist() == new.tolist()
+    assert after.samples[0].outputs[0].tobytes() == before.samples[0].outputs[0].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("got", "words"),
+    [
+        ([[0.1, 1e-30]], None),
+        ([[0.10001, 1e-6]], None),
+        ([[0.2, 0]], r"0\.2.* at element 0, expected 0\.1"),
+        ([[0.1, np.nan]], "nan at element 1"),
+        ([[0.1]], "shape"),
+    ],
+)
+def test_outputs_beyond_the_tolerance_are_named(got: list[list[float]], words: str | None) -> None:
+    problem = GoldenSet((_sample(b"a", [1, 2, 3]),)).mismatch(SIGNATURE, 0, [np.array(got, np.float32)])
+    if words is None:
+        assert problem is None
+    else:
+        assert problem is not None
+        with pytest.raises(AssertionError, match=words):
+            raise AssertionError(problem)
+
+
+def test_a_gpu_gets_a_wider_tolerance() -> None:
+    golden = GoldenSet((_sample(b"a", [1, 2, 3]),))
+    off = [np.array([[0.101, 0]], np.float32)]
+    assert golden.mismatch(SIGNATURE, 0, off) is not None
+    assert golden.mismatch(SIGNATURE, 0, off, scale=100) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"tolerance": {"absolute": 1, "relative": 1}, "samples": []}',
+        b'{"tolerance": {"absolute": 1, "relative": 1}, "samples": [{"inputs": {}, "outputs": {}}]}',
+        b'{"tolerance": {"absolute": "x", "relative": 1}, "samples": [1]}',
+        b'{"tolerance": {"absolute": 1, "relative": 1}, "samples": [{"inputs": {"x": [1], "t": "a", "n": [1]}, "outputs": {"y": [1, 2]}}]}',
+    ],
+)
+def test_a_malformed_file_is_refused(text: bytes) -> None:
+    with pytest.raises(VersionRefused, match=r"golden\.json") as caught:
+        GoldenSet.from_json(text, SIGNATURE)
+    assert caught.value.check == "golden"

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from service.errors import VersionRefused
+from service.types import TensorSpec
+from service.versions import Manifest
+from service.versions.manifest import check_name
+
+GOOD = Manifest(
+    name="digits",
+    version=3,
+    created="2026-01-01T00:00:00+00:00",
+    artifact="model.keras",
+    task="classification",
+    inputs=(TensorSpec("pixels", "float32", (64,), min=0, max=16),),
+    outputs=(TensorSpec("probabilities", "float32", (2,)),),
+    labels=("a", "b"),
+    sha256={"model.keras": "00"},
+    notes={"any": ["thing"]},
+)
+
+
+def test_a_manifest_survives_the_disk() -> None:
+    assert Manifest.from_json(GOOD.to_json()) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "manifest.json"),
+        (b"{", "manifest.json"),
+        (b"[" * 100_000, "manifest.json"),
+        (b"{}", "missing required field"),
+        (GOOD.to_json().replace(b'"version": 3', b'"version": "x"'), "version"),
+        (GOOD.to_json().replace(b'"format": 1', b'"format": 99'), "format 99 is newer"),
+        (b'{"format": 2, "something": "else"}', "format 2 is newer"),
+        (GOOD.to_json().replace(b'"float32"', b'"complex64"'), "complex64 is not supported"),
+    ],
+)
+def test_a_malformed_manifest_is_refused_with_words_that_help(text: bytes, words: str) -> None:
+    with pytest.raises(VersionRefused, match=words) as caught:
+        Manifest.from_json(text)
+    assert caught.value.check == "manifest"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": ("a", "b", "c")}, "3 labels for 2 classes"),
+        ({"labels": None}, "needs labels"),
+        ({"inputs": ()}, "at least one input"),
+        ({"outputs": (GOOD.outputs[0], GOOD.outputs[0])}, "share a name"),
+        ({"task": "regression", "labels": None}, "one number a sample"),
+        ({"head": "sigmoid"}, "sigmoid head has shape"),
+        ({"outputs": (TensorSpec("p", "float32", (4, 2)),)}, "shape .classes."),
+    ],
+)
+def test_a_signature_that_contradicts_itself_is_refused(changes: dict[str, object], words: str) -> None:
+    text = msgspec.json.encode(replace(GOOD, **changes))  # type: ignore[arg-type]
+    with pytest.raises(VersionRefused, match=words):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("name", ["a", "Digits-2.1_x", "9"])
+def test_a_model_name_may_be_a_directory(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", ".hidden", "-x", "a b", "ä", "x" * 65, "a\n"])
+def test_a_model_name_may_not_leave_its_directory(name: str) -> None:
+    with pytest.raises(ValueError, match="model name"):
+        check_name(name)
+
+
+def test_what_is_published_about_a_version_has_one_digest_and_no_file_list() -> None:
+    public = GOOD.public()
+    assert public["weights_sha256"] == "00"
+    assert "sha256" not in public
+    assert public["inputs"][0]["shape"] == [64]
+
+
+def test_a_saved_models_digest_covers_every_file_of_it() -> None:
+    files = {"saved_model/saved_model.pb": "1", "saved_model/variables/v": "2", "golden.json": "3"}
+    base = replace(GOOD, artifact="saved_model", sha256=files)
+    assert base.weights_sha256 != replace(base, sha256={**files, "saved_model/variables/v": "9"}).weights_sha256
+    assert base.weights_sha256 == replace(base, sha256={**files, "golden.json": "9"}).weights_sha256
