@@ -1,0 +1,486 @@
+"""The engine in this process: admission, batches in flight, answers. The socket server is a thin skin over it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+import structlog
+
+from service.config import Settings
+from service.engine.attempts import LoadAttempts
+from service.engine.live import Executed, LiveVersion, Reading
+from service.engine.queue import Batch, Done, Queue, Slice, Work
+from service.engine.registry import Registry
+from service.engine.sample_ids import sample_ids
+from service.engine.worker import Worker
+from service.errors import (
+    DeadlineExceeded,
+    HoverboardError,
+    InternalError,
+    InvalidParams,
+    ModelFailed,
+    NonFiniteOutput,
+    NotReady,
+    Overloaded,
+    RpcError,
+    StaleSignature,
+)
+from service.telemetry import metrics
+from service.types import Array, Catalog, ExecutedBatch, PredictAnswer, PredictCall, RecordSink
+from service.versions import VersionOnDisk
+
+if TYPE_CHECKING:
+    from service.engine.loading import Loader
+
+__all__ = ["Engine"]
+
+_log = structlog.get_logger(__name__)
+_SWEEP_S: Final = 0.05
+_TIMINGS: Final = "timings"
+_ATTEMPTS: Final = "loading"
+
+
+class Engine:
+    """Loads versions and answers calls. An async context manager, and an `EnginePort` in this process.
+
+    Entering returns at once; `settled` waits until every model has had its chance to load.
+
+    Args:
+        settings: of the service.
+        sink: where executed batches are recorded before they are answered.
+    """
+
+    def __init__(self, settings: Settings, *, sink: RecordSink | None = None) -> None:
+        self._settings = settings
+        self._sink = sink
+        self._worker = Worker("execute")
+        self._loader_pool = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._loader: Loader | None = None
+        owned = settings.data_dir if settings.data_dir.is_dir() else None
+        self._timings_dir = owned / _TIMINGS if owned else None
+        self._registry = Registry(
+            settings.models,
+            self._load,
+            self._loader_pool,
+            LoadAttempts(owned / _ATTEMPTS if owned else None),
+            memory_limit_bytes=settings.memory_limit_mb * 1024 * 1024,
+            changed=self._announce,
+        )
+        self._queue = Queue(self._registry.lookup)
+        self._listeners: list[Callable[[Catalog], None]] = []
+        self._depth = 1
+        self._in_flight = 0
+        self._busy_until = 0.0
+        self._delayed: asyncio.Handle | None = None
+        self._closing = False
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._settled: asyncio.Future[None] = self._loop.create_future()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stack.enter_context(self._worker)
+        self._stack.callback(self._loader_pool.shutdown)
+        self._stack.push_async_callback(self._registry.aclose)
+        for work in (self._follow_disk(), self._sweep()):
+            self._stack.push_async_callback(_cancel, asyncio.ensure_future(work))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain()
+        await self._stack.aclose()
+
+    async def settled(self) -> None:
+        """Wait until the first scan is over: every model is live, or its reason is in the catalog.
+
+        Raises:
+            Exception: whatever keeps the runtime from being loaded at all.
+        """
+        await asyncio.shield(self._settled)
+
+    async def drain(self) -> None:
+        """Take no more calls; wait for those that were taken."""
+        self._closing = True
+        await self._idle.wait()
+
+    # -- EnginePort ----------------------------------------------------------------------------------------------
+
+    @property
+    def catalog(self) -> Catalog:
+        """What the engine knows about its models now."""
+        return self._registry.catalog
+
+    @property
+    def connected(self) -> bool:
+        """Whether calls can be taken now."""
+        return not self._closing
+
+    def subscribe(self, listener: Callable[[Catalog], None]) -> Callable[[], None]:
+        """See `EnginePort.subscribe`."""
+        self._listeners.append(listener)
+        listener(self.catalog)
+        return partial(self._listeners.remove, listener)
+
+    async def predict(self, call: PredictCall) -> PredictAnswer:
+        """See `EnginePort.predict`."""
+        outcome: asyncio.Future[PredictAnswer] = self._loop.create_future()
+
+        def done(answer: PredictAnswer | HoverboardError) -> None:
+            if outcome.done():
+                return
+            if isinstance(answer, HoverboardError):
+                outcome.set_exception(answer)
+            else:
+                outcome.set_result(answer)
+
+        work = self.submit(call, done)
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            if work is not None:
+                self.cancel(work)
+            raise
+
+    async def admin(self, action: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `EnginePort.admin`."""
+        return await self._registry.admin(action, params)
+
+    # -- calls in ------------------------------------------------------------------------------------------------
+
+    def submit(self, call: PredictCall, done: Done) -> Work | None:
+        """Take a call; `done` is told its answer or its error once, perhaps before this returns.
+
+        Returns what `cancel` wants, or None where the call was refused at once.
+        """
+        now = time.monotonic()
+        try:
+            version = self._admit(call, now)
+        except HoverboardError as error:
+            if isinstance(error, RpcError):
+                metrics.count_dropped(call.model, error.kind)
+            done(error)
+            return None
+        version.used_at = now
+        work = Work(call, done, now)
+        self._queue.push(work)
+        self._idle.clear()
+        # The calls of one tick of the event loop are let in together, so that they share a batch.
+        if not self._in_flight and self._delayed is None:
+            self._delayed = self._loop.call_soon(self._start)
+        return work
+
+    def cancel(self, work: Work) -> None:
+        """Take back what still waits of a call; it is not answered any more."""
+        if not work.closed:
+            metrics.count_dropped(work.call.model, "cancelled")
+        self._queue.discard(work)
+        self._rest_if_idle()
+
+    def _admit(self, call: PredictCall, now: float) -> LiveVersion:
+        if self._closing:
+            raise NotReady("The engine is stopping", retry_after_ms=1000)
+        version = self._registry.lookup(call.model, call.version)
+        if version.fingerprint != call.fingerprint:
+            raise StaleSignature(call.model)
+        serving = self._registry.serving(call.model)
+        if call.n > serving.limits.max_instances:
+            raise InvalidParams("/instances", f"at most {serving.limits.max_instances} instances", str(call.n))
+        ahead = max(0.0, self._busy_until - now) + self._queue.seconds()
+        finish = ahead + version.costs.predict(call.n)
+        if now + finish > call.deadline:
+            raise DeadlineExceeded(
+                "The deadline cannot be met: too much work is ahead", retry_after_ms=_milliseconds(ahead)
+            )
+        limit_ms = serving.batching.max_queue_ms or self._settings.max_queue_ms
+        if ahead * 1e3 > limit_ms:
+            raise Overloaded(retry_after_ms=_milliseconds(ahead))
+        return version
+
+    # -- batches -------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._delayed = None
+        self._pump()
+
+    def _pump(self) -> None:
+        """Keep the executor busy as long as anything waits."""
+        while self._in_flight < self._depth and self._delayed is None:
+            now = time.monotonic()
+            batch = self._queue.next_batch(now) if not self._wait_for_company(now) else None
+            if batch is None:
+                break
+            self._in_flight += 1
+            cost = batch.version.costs.seconds(batch.bucket)
+            self._busy_until = max(now, self._busy_until) + cost
+            self._worker.submit(self._loop, partial(self._run, batch, batch.columns()), partial(self._finish, batch))
+        self._rest_if_idle()
+
+    def _wait_for_company(self, now: float) -> bool:
+        """With a `max_batch_delay_ms`, an idle executor lets a small batch grow that long."""
+        if self._in_flight:
+            return False
+        wait: float | None = None
+        for model, rows in self._queue.rows().items():
+            batching = self._registry.serving(model).batching
+            delay_ms = batching.max_batch_delay_ms
+            delay = (self._settings.max_batch_delay_ms if delay_ms is None else delay_ms) / 1e3
+            if not rows:
+                continue
+            oldest = self._queue.oldest(model)
+            left = 0.0 if oldest is None or rows >= self._largest(model) else oldest + delay - now
+            wait = left if wait is None else min(wait, left)
+        if wait is None or wait <= 0:
+            return False
+        self._delayed = self._loop.call_later(wait, self._start)
+        return True
+
+    def _largest(self, model: str) -> int:
+        return max((live.costs.largest for live in self._registry.live() if live.key[0] == model), default=1)
+
+    def _run(self, batch: Batch, columns: list[Array]) -> _Outcome:
+        """On the execution thread: run, then record, so that no answer leaves before its record."""
+        started_at, started = time.time(), time.monotonic()
+        executed = batch.version.execute(columns, batch.rows, batch.bucket)
+        ids = sample_ids(batch.rows, started_at)
+        outcome = _Outcome(executed, ids, started_at, started)
+        if self._sink is not None:
+            try:
+                self._sink.append(_record(batch, columns, outcome))
+            except Overloaded as error:
+                outcome.refused = error
+        return outcome
+
+    def _finish(self, batch: Batch, outcome: _Outcome | None, error: BaseException | None) -> None:
+        """On the event loop: answer everybody, and run what gathered meanwhile."""
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._busy_until = 0.0
+        if outcome is None:
+            _log.error("batch_failed", model=batch.version.key[0], version=batch.version.key[1], exc_info=error)
+            for part in batch.slices:
+                self._queue.refuse(part.work, InternalError())
+        else:
+            self._answer(batch, outcome)
+        self._pump()
+
+    def _answer(self, batch: Batch, outcome: _Outcome) -> None:
+        executed = outcome.executed
+        model, number = batch.version.key
+        metrics.observe_batch(model, number, executed.bucket, batch.rows, executed.seconds)
+        row = 0
+        for part in batch.slices:
+            work, first = part.work, row
+            row += part.rows
+            if work.closed or work.version is not batch.version:
+                continue
+            if outcome.refused is not None:
+                self._queue.refuse(work, outcome.refused)
+                continue
+            failed = next((r for r in range(first, row) if r in executed.errors), None) if executed.errors else None
+            if failed is not None:
+                self._queue.refuse(work, _placed(executed.errors[failed], part.start + failed - first))
+                continue
+            answer = _part_answer(batch, part, first, outcome)
+            work.answered += part.rows
+            if part.rows == work.call.n:
+                work.closed = True
+                work.done(answer)
+                continue
+            work.parts.append((part.start, answer))
+            if work.answered == work.call.n:
+                work.closed = True
+                work.done(_joined(work))
+
+    def _rest_if_idle(self) -> None:
+        if not self._in_flight and self._delayed is None and not any(self._queue.rows().values()):
+            self._idle.set()
+
+    # -- in the background ---------------------------------------------------------------------------------------
+
+    async def _follow_disk(self) -> None:
+        try:
+            self._loader = await self._loop.run_in_executor(self._loader_pool, self._prepare)
+        except Exception as error:  # noqa: BLE001 - `settled` raises it where somebody waits
+            self._settled.set_exception(error)
+            return
+        retraced: dict[tuple[str, int], int] = {}
+        while True:
+            try:
+                await self._registry.refresh()
+            except Exception:  # noqa: BLE001 - the next scan may well succeed, and what serves goes on
+                _log.exception("refresh_failed")
+            if not self._settled.done():
+                gc.collect()
+                gc.freeze()  # start-up's objects live for ever: unloading a version must not walk them again
+                self._settled.set_result(None)
+            self._count_retraces(retraced)
+            await asyncio.sleep(self._settings.scan_interval_s)
+
+    def _count_retraces(self, seen: dict[tuple[str, int], int]) -> None:
+        for live in self._registry.live():
+            traces = live.executor.traces()
+            more = traces - seen.get(live.key, traces)
+            if more > 0:
+                metrics.count_retraces(*live.key, more)
+                _log.error("retraced", model=live.key[0], version=live.key[1], times=more)
+            seen[live.key] = traces
+
+    async def _sweep(self) -> None:
+        """Refuse what expires while a long batch runs, and keep the gauges current."""
+        named: set[str] = set()
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            if not self._idle.is_set() and (expired := self._queue.expire(time.monotonic())):
+                for work in expired:
+                    metrics.count_dropped(work.call.model, DeadlineExceeded.kind)
+                self._rest_if_idle()
+            depth = self._queue.rows()
+            if not depth and not named:
+                continue
+            for model in named | depth.keys():
+                metrics.set_queue(model, depth.get(model, 0))
+            metrics.set_queue_seconds(self._queue.seconds())
+            named = set(depth)
+
+    def _prepare(self) -> Loader:
+        """On the loader's thread: the imports that take seconds."""
+        from service.engine import runtime
+        from service.engine.loading import Loader
+
+        threads = thread_settings(self._settings)
+        runtime.configure(*threads)
+        if runtime.device_kind() == "gpu":
+            self._depth = 2  # the host assembles one batch while the device runs the other
+        return Loader(
+            self._worker.call,
+            self._settings.max_batch,
+            xla=self._settings.xla == "auto",
+            timings_dir=self._timings_dir,
+            threads=threads,
+        )
+
+    def _load(self, place: VersionOnDisk, max_batch: int | None) -> LiveVersion:
+        if self._loader is None:
+            raise NotReady
+        return self._loader.load(place, max_batch)
+
+    def _announce(self, catalog: Catalog) -> None:
+        for listener in list(self._listeners):
+            listener(catalog)
+
+
+def thread_settings(settings: Settings) -> tuple[int, int]:
+    """Threads within one operation and operations at once; by default half the cores, the api has the others."""
+    return settings.intra_op_threads or max(1, (os.cpu_count() or 2) // 2), settings.inter_op_threads
+
+
+class _Outcome:
+    """What the execution thread hands back for one batch."""
+
+    __slots__ = ("executed", "ids", "refused", "started", "started_at")
+
+    def __init__(self, executed: Executed, ids: bytes, started_at: float, started: float) -> None:
+        self.executed, self.ids = executed, ids
+        self.started_at, self.started = started_at, started  # on the wall clock, on the monotonic clock
+        self.refused: RpcError | None = None
+
+
+def _part_answer(batch: Batch, part: Slice, first: int, outcome: _Outcome) -> PredictAnswer:
+    """One call's rows of a batch as its answer."""
+    executed = outcome.executed
+    rows = slice(first, first + part.rows)
+    call, reading = part.work.call, executed.reading
+    outputs = tuple(output[rows] for output in executed.outputs) if call.want_outputs else None
+    return PredictAnswer(
+        version=batch.version.key[1],
+        role=call.version if isinstance(call.version, str) else None,
+        sample_ids=outcome.ids[16 * first : 16 * rows.stop],
+        label_index=None if reading.label_index is None else reading.label_index[rows],
+        confidence=None if reading.confidence is None else reading.confidence[rows],
+        value=None if reading.value is None else reading.value[rows],
+        outputs=outputs,
+        p_value=None if executed.p_value is None else executed.p_value[rows],
+        queue_ms=max(0.0, outcome.started - part.work.arrived) * 1e3,
+        infer_ms=executed.seconds * 1e3,
+        batch=batch.rows,
+    )
+
+
+def _joined(work: Work) -> PredictAnswer:
+    """The answers of a call that took several batches, as one."""
+    parts = [answer for _, answer in sorted(work.parts, key=lambda part: part[0])]
+    last = parts[-1]
+
+    def column(name: str) -> Array | None:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    outputs = [part.outputs for part in parts if part.outputs is not None]
+    return PredictAnswer(
+        version=last.version,
+        role=last.role,
+        sample_ids=b"".join(part.sample_ids for part in parts),
+        label_index=column("label_index"),
+        confidence=column("confidence"),
+        value=column("value"),
+        outputs=tuple(np.concatenate(pieces) for pieces in zip(*outputs, strict=True)) if outputs else None,
+        p_value=column("p_value"),
+        queue_ms=max(part.queue_ms for part in parts),
+        infer_ms=sum(part.infer_ms for part in parts),
+        batch=max(part.batch for part in parts),
+    )
+
+
+def _record(batch: Batch, columns: list[Array], outcome: _Outcome) -> ExecutedBatch:
+    executed = outcome.executed
+    ok = np.ones(batch.rows, dtype=bool)
+    ok[list(executed.errors)] = False
+    waits = [max(0, int((outcome.started - part.work.arrived) * 1e6)) for part in batch.slices]
+    reading: Reading = executed.reading
+    return ExecutedBatch(
+        calls=tuple((part.work.call, part.start, part.rows) for part in batch.slices),
+        model=batch.version.key[0],
+        version=batch.version.key[1],
+        columns=tuple(columns),
+        outputs=executed.outputs,
+        sample_ids=outcome.ids,
+        ok=ok,
+        label_index=reading.label_index,
+        confidence=reading.confidence,
+        value=reading.value,
+        p_value=executed.p_value,
+        queue_us=np.repeat(np.array(waits, dtype=np.uint32), [part.rows for part in batch.slices]),
+        infer_us=int(executed.seconds * 1e6),
+        bucket=executed.bucket,
+        started_at=outcome.started_at,
+    )
+
+
+def _placed(error: RpcError, row: int) -> RpcError:
+    """An error of one row, with the row's place in the call."""
+    if not isinstance(error, ModelFailed | NonFiniteOutput):
+        return error
+    return type(error)(details={**(error.details or {}), "pointer": f"/instances/{row}"})
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1e3) + 1)
+
+
+async def _cancel(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,194 @@
+"""A version in memory: run a batch, keep one caller's failure its own, and read labels and values off the outputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from service.engine.costs import CostModel
+from service.engine.executor import Executor, GraphError, OutOfMemory
+from service.errors import ModelFailed, NonFiniteOutput, Overloaded, RpcError
+from service.types import STRING, Array, BucketTiming, Detector, Signature
+from service.versions import Manifest
+
+__all__ = ["Executed", "LiveVersion", "Reading", "read_outputs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the task reads off the first output; one entry a row.
+
+    Attributes:
+        label_index: int32, for a classification.
+        confidence: float32, likewise.
+        value: float32, for a regression.
+    """
+
+    label_index: Array | None = None
+    confidence: Array | None = None
+    value: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The outcome of one batch.
+
+    Attributes:
+        outputs: one array per output, padding cut off; rows in `errors` hold zeros.
+        errors: row -> why it failed.
+        reading: labels, confidences, values.
+        p_value: float32 conformal p-values, or None.
+        seconds: execution time, all attempts.
+        bucket: the bucket of the first attempt.
+    """
+
+    outputs: tuple[Array, ...]
+    errors: dict[int, RpcError]
+    reading: Reading
+    p_value: Array | None
+    seconds: float
+    bucket: int
+
+
+@dataclass(slots=True, eq=False)
+class LiveVersion:
+    """One version that answers.
+
+    Attributes:
+        manifest: as read from disk.
+        signature: of the manifest.
+        fingerprint: of the signature's inputs.
+        executor: the chosen way to run it.
+        costs: its cost model.
+        timings: what was measured at load.
+        memory_bytes: of its weights.
+        load_ms: what loading took.
+        detector: its outlier detector, where it has one.
+        used_at: when it last ran, seconds on the monotonic clock.
+    """
+
+    manifest: Manifest
+    executor: Executor
+    costs: CostModel
+    timings: tuple[BucketTiming, ...]
+    memory_bytes: int
+    load_ms: float
+    detector: Detector | None = None
+    used_at: float = 0.0
+    signature: Signature = field(init=False)
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.signature = self.manifest.signature
+        self.fingerprint = self.signature.fingerprint
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Model name and version number."""
+        return self.manifest.name, self.manifest.version
+
+    def execute(self, columns: Sequence[Array], rows: int, bucket: int) -> Executed:
+        """Run one batch, blocking; never raises for what a sample did.
+
+        Args:
+            columns: one array per input with at least `rows` rows, unpadded.
+            rows: of the batch.
+            bucket: to pad to, at least `rows`.
+        """
+        started = time.perf_counter()
+        errors: dict[int, RpcError] = {}
+        pieces = self._attempt(columns, 0, rows, bucket, errors)
+        outputs = tuple(np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
+        self._refuse_non_finite(outputs, errors)
+        reading = read_outputs(self.signature, outputs[0])
+        p_value = self.detector.p_values(columns, outputs) if self.detector else None
+        seconds = time.perf_counter() - started
+        if len(pieces) == 1 and not errors:
+            self.costs.observe(bucket, seconds)
+        return Executed(outputs, errors, reading, p_value, seconds, bucket)
+
+    def _attempt(
+        self, columns: Sequence[Array], start: int, stop: int, bucket: int, errors: dict[int, RpcError]
+    ) -> list[tuple[Array, ...]]:
+        """Run rows `start:stop`; halve them where the graph fails, until the offender stands alone."""
+        rows = stop - start
+        try:
+            outputs = self.executor.run([pad(column[start:stop], bucket) for column in columns])
+            self._check_rows(outputs, bucket)
+            return [tuple(output[:rows] for output in outputs)]
+        except OutOfMemory:
+            # Nobody's fault: use smaller buckets from now on, and try again with them.
+            if not self.costs.lower_to(bucket):
+                return self._failed(start, stop, Overloaded("Out of memory on the accelerator"), errors)
+        except GraphError:
+            if rows == 1:
+                return self._failed(start, stop, ModelFailed(), errors)
+        return self._halves(columns, start, stop, errors)
+
+    def _halves(
+        self, columns: Sequence[Array], start: int, stop: int, errors: dict[int, RpcError]
+    ) -> list[tuple[Array, ...]]:
+        size = max(1, min((stop - start + 1) // 2, self.costs.largest))
+        pieces = []
+        for first in range(start, stop, size):
+            last = min(first + size, stop)
+            pieces += self._attempt(columns, first, last, self.costs.bucket_for(last - first), errors)
+        return pieces
+
+    def _failed(self, start: int, stop: int, error: RpcError, errors: dict[int, RpcError]) -> list[tuple[Array, ...]]:
+        errors.update(dict.fromkeys(range(start, stop), error))
+        return [
+            tuple(_blank(spec.dtype, (stop - start, *(d or 0 for d in spec.shape))) for spec in self.signature.outputs)
+        ]
+
+    def _check_rows(self, outputs: Sequence[Array], bucket: int) -> None:
+        for spec, output in zip(self.signature.outputs, outputs, strict=True):
+            if output.shape[:1] != (bucket,):
+                raise GraphError(f"output {spec.name} has {output.shape[:1]} rows for {bucket}")
+
+    def _refuse_non_finite(self, outputs: Sequence[Array], errors: dict[int, RpcError]) -> None:
+        for spec, output in zip(self.signature.outputs, outputs, strict=True):
+            if not spec.finite or output.dtype.kind != "f":
+                continue
+            finite = np.isfinite(output)
+            if finite.all():
+                continue
+            for row in np.flatnonzero(~finite.reshape(len(output), -1).all(axis=1)).tolist():
+                errors.setdefault(row, NonFiniteOutput(details={"output": spec.name}))
+
+
+def pad(column: Array, bucket: int) -> Array:
+    """Grow a column to `bucket` rows by repeating its last one, which the graph is known to be asked for anyway."""
+    missing = bucket - len(column)
+    if missing <= 0:
+        return column
+    return np.concatenate([column, np.repeat(column[-1:], missing, axis=0)])
+
+
+def read_outputs(signature: Signature, first: Array) -> Reading:
+    """Read labels and confidences, or values, off the first output `(rows, *shape)`."""
+    if signature.task == "regression":
+        return Reading(value=first.reshape(len(first)).astype(np.float32, copy=False))
+    if signature.task != "classification":
+        return Reading()
+    if signature.head == "sigmoid":
+        positive = first.reshape(len(first)).astype(np.float32, copy=False)
+        index = (positive > 0.5).astype(np.int32)
+        return Reading(index, np.where(index == 1, positive, 1 - positive).astype(np.float32))
+    index = first.argmax(axis=1)
+    top = np.take_along_axis(first, index[:, np.newaxis], axis=1)[:, 0]
+    if signature.head == "logits":
+        with np.errstate(all="ignore"):
+            top = 1.0 / np.exp(first.astype(np.float64) - top[:, np.newaxis]).sum(axis=1)
+    return Reading(index.astype(np.int32), top.astype(np.float32, copy=False))
+
+
+def _blank(dtype: str, shape: tuple[int, ...]) -> Array:
+    if dtype != STRING:
+        return np.zeros(shape, dtype)
+    blank = np.empty(shape, dtype=object)
+    blank[...] = b""
+    return blank

@@ -1,0 +1,259 @@
+"""From a directory to a version that may answer: checksums, safe load, signature, warm-up, timings, golden samples.
+
+Runs on the loader's own thread. Tracing and compiling happen there; every timed or golden run is one job of its own on
+the execution thread, between the batches of what serves meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+import structlog
+
+from service.engine import runtime
+from service.engine.costs import CostModel, ladder, useful_buckets
+from service.engine.executor import Executor, GraphError, OutOfMemory
+from service.engine.live import LiveVersion, pad
+from service.errors import VersionRefused
+from service.types import STRING, Array, BucketTiming, Signature
+from service.versions import GoldenSet, Manifest, VersionOnDisk, read_version, verify_checksums
+from service.versions.store import read_golden
+
+__all__ = ["Loader", "RunJob"]
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+RunJob = Callable[[Callable[[], T]], T]
+
+_RUNS: Final = 12  # timed runs a bucket
+_BUDGET_S: Final = 0.5  # and as many seconds at most, once two runs are in
+_MARGIN: Final = 0.9  # XLA has to be this much quicker to be worth its compile time
+_STEEP: Final = 1.9  # a bucket that takes this many times its half's time saves nothing: stop there
+_GPU_TOLERANCE: Final = 100.0  # golden tolerance on a GPU, as a multiple
+
+
+class _Measured(msgspec.Struct, frozen=True):
+    """What is remembered of a version's timings on this machine."""
+
+    executor: str
+    buckets: list[BucketTiming]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    executor: Executor
+    timings: tuple[BucketTiming, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Loads versions.
+
+    Attributes:
+        run_job: runs a function on the execution thread and waits.
+        max_batch: largest bucket unless the version or its model says otherwise.
+        xla: whether XLA may be tried.
+        timings_dir: where timings are remembered by weights and machine; None to measure each time.
+        threads: thread settings, part of what makes a machine.
+    """
+
+    run_job: RunJob[Any]
+    max_batch: int
+    xla: bool = True
+    timings_dir: Path | None = None
+    threads: tuple[int, int] = (1, 1)
+
+    def load(self, place: VersionOnDisk, max_batch: int | None = None) -> LiveVersion:
+        """Do everything that stands between a directory and its first answer.
+
+        Args:
+            place: the directory.
+            max_batch: the model's own limit from `serving.toml`.
+
+        Raises:
+            VersionRefused: at the first check that fails, with the reason.
+        """
+        try:
+            return self._load(place, max_batch)
+        except VersionRefused:
+            raise
+        except Exception as error:
+            _log.exception("load_failed", model=place.path.parent.name, version=place.number)
+            message = f"loading failed: {type(error).__name__}: {str(error)[:200]}"
+            raise VersionRefused(message, check="load") from error
+
+    def _load(self, place: VersionOnDisk, max_batch: int | None) -> LiveVersion:
+        manifest = read_version(place.path)
+        verify_checksums(place.path, manifest)
+        return self.prove(place.path, manifest, max_batch)
+
+    def prove(self, directory: Path, manifest: Manifest, max_batch: int | None = None) -> LiveVersion:
+        """Load a version whose files are known to be whole: everything `load` does but the checksums.
+
+        Raises:
+            VersionRefused: at the first check that fails, with the reason.
+        """
+        started = time.perf_counter()
+        golden = read_golden(directory, manifest)
+        graph = runtime.load(directory, manifest.artifact)
+        graph.compare(manifest.signature)
+        largest = min(limit for limit in (max_batch or self.max_batch, manifest.max_batch) if limit)
+        memory = self._memory_path(manifest, largest)
+        known = _recall(memory)
+        chosen = self._choose(graph, manifest, golden, largest, known)
+        if known is None and memory is not None:
+            _remember(memory, _Measured(chosen.executor.name, list(chosen.timings)))
+        return LiveVersion(
+            manifest=manifest,
+            executor=chosen.executor,
+            costs=CostModel({timing.size: timing.mean_ms / 1e3 for timing in chosen.timings}),
+            timings=chosen.timings,
+            memory_bytes=graph.memory_bytes,
+            load_ms=(time.perf_counter() - started) * 1e3,
+        )
+
+    def _choose(
+        self, graph: runtime.Graph, manifest: Manifest, golden: GoldenSet, largest: int, known: _Measured | None
+    ) -> _Candidate:
+        """The quickest way to run it whose golden samples pass in every bucket."""
+        signature = manifest.signature
+        candidates = []
+        if known is None or known.executor == "tf":
+            candidates.append(self._prove(graph.executor(signature, jit=False), signature, golden, largest, known))
+        if self._compilable(signature) and (known is None or known.executor == "tf-xla"):
+            try:
+                candidates.append(self._prove(graph.executor(signature, jit=True), signature, golden, largest, known))
+            except (VersionRefused, GraphError, OutOfMemory):
+                # XLA is an offer: a graph it cannot compile, or computes differently, runs without it.
+                if known is not None:
+                    return self._choose(graph, manifest, golden, largest, None)
+        if not candidates:
+            return self._choose(graph, manifest, golden, largest, None)
+        plain = candidates[0]
+        return min(candidates, key=lambda c: _total(c, plain) * (1.0 if c is plain else 1 / _MARGIN))
+
+    def _compilable(self, signature: Signature) -> bool:
+        # Strings have no XLA kernels, and a variable dimension would mean a compilation per length.
+        specs = (*signature.inputs, *signature.outputs)
+        return self.xla and not any(spec.dtype == STRING or spec.variable for spec in specs)
+
+    def _prove(
+        self, executor: Executor, signature: Signature, golden: GoldenSet, largest: int, known: _Measured | None
+    ) -> _Candidate:
+        """Warm every bucket, check the golden samples in it, time it."""
+        wanted = ladder(largest) if known is None else [timing.size for timing in known.buckets]
+        timings: dict[int, BucketTiming] = {}
+        for size in wanted:
+            try:
+                timing = self._prove_bucket(executor, signature, golden, size, timed=known is None)
+            except OutOfMemory as error:
+                if not timings:
+                    raise VersionRefused("out of memory with a single sample", check="load") from error
+                break
+            timings[size] = timing
+            half = timings.get(size // 2)
+            if known is None and half is not None and timing.mean_ms > _STEEP * half.mean_ms and size > 8:
+                break
+        if known is not None:
+            return _Candidate(executor, tuple(known.buckets))
+        kept = useful_buckets({size: timing.mean_ms for size, timing in timings.items()})
+        return _Candidate(executor, tuple(timings[size] for size in kept))
+
+    def _prove_bucket(
+        self, executor: Executor, signature: Signature, golden: GoldenSet, size: int, *, timed: bool
+    ) -> BucketTiming:
+        batches = [[pad(column, size) for column in sample.inputs] for sample in golden.samples]
+        try:
+            executor.run(batches[0])  # here, not on the execution thread: a first run may compile for long
+        except GraphError as error:
+            raise VersionRefused(f"golden sample 0 fails in bucket {size}: {error}", check="golden") from error
+        self._check_golden(executor, signature, golden, batches, size)
+        if not timed:
+            return BucketTiming(size, math.nan, math.nan)
+        seconds: list[float] = []
+        while len(seconds) < 2 or (len(seconds) < _RUNS and sum(seconds) < _BUDGET_S):
+            seconds.append(self.run_job(partial(_timed, executor, batches[0])))
+        steady = sorted(seconds)[: math.ceil(0.75 * len(seconds))]  # the slowest quarter met other work
+        return BucketTiming(size, statistics.fmean(steady) * 1e3, float(np.percentile(seconds, 99)) * 1e3)
+
+    def _check_golden(
+        self, executor: Executor, signature: Signature, golden: GoldenSet, batches: Sequence[list[Array]], size: int
+    ) -> None:
+        scale = _GPU_TOLERANCE if runtime.device_kind() == "gpu" else 1.0
+        for index, batch in enumerate(batches):
+            try:
+                outputs = self.run_job(partial(executor.run, batch))
+            except GraphError as error:
+                message = f"golden sample {index} fails in bucket {size}: {error}"
+                raise VersionRefused(message, check="golden") from error
+            for row in {0, size - 1}:
+                problem = golden.mismatch(signature, index, [output[row : row + 1] for output in outputs], scale)
+                if problem:
+                    raise VersionRefused(f"{problem} (bucket {size}, {executor.name})", check="golden")
+
+    def _memory_path(self, manifest: Manifest, largest: int) -> Path | None:
+        if self.timings_dir is None:
+            return None
+        parts = (
+            manifest.weights_sha256,
+            str(largest),
+            str(self.xla),
+            str(self.threads),
+            runtime.device_kind(),
+            platform.machine(),
+            _processor(),
+            *(f"{name}={version}" for name, version in runtime.software().items()),
+        )
+        return self.timings_dir / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}.json"
+
+
+def _timed(executor: Executor, columns: Sequence[Array]) -> float:
+    started = time.perf_counter()
+    executor.run(columns)
+    return time.perf_counter() - started
+
+
+def _total(candidate: _Candidate, over: _Candidate) -> float:
+    """Milliseconds over the buckets of `over`, so that ways with other kept buckets compare."""
+    costs = CostModel({timing.size: timing.mean_ms for timing in candidate.timings})
+    return sum(costs.predict(timing.size) for timing in over.timings)
+
+
+def _recall(path: Path | None) -> _Measured | None:
+    if path is None:
+        return None
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_Measured)
+    except (OSError, msgspec.DecodeError):
+        return None  # never measured here, or unreadable: measure
+    return found if found.buckets and all(timing.size > 0 < timing.mean_ms for timing in found.buckets) else None
+
+
+def _remember(path: Path, measured: _Measured) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".timing-", delete=False) as file:
+            file.write(msgspec.json.encode(measured))
+        Path(file.name).replace(path)
+    except OSError:
+        return  # only a cache: it is measured again next time
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

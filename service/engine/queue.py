@@ -1,0 +1,274 @@
+"""What waits, and what runs next: earliest deadline first over all models, one version and one shape to a batch.
+
+No clock, no threads, no framework in here: times are passed in, versions are looked up through a function, so that
+every rule can be tested by itself.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from service.engine.live import LiveVersion
+from service.errors import DeadlineExceeded, HoverboardError, StaleSignature
+from service.types import Array, PredictAnswer, PredictCall
+
+__all__ = ["Batch", "Done", "Lookup", "Queue", "Slice", "Work"]
+
+Lookup = Callable[[str, int | str], LiveVersion]
+"""(model, number or role) -> the live version, or an RpcError raised."""
+Done = Callable[[PredictAnswer | HoverboardError], None]
+_LaneKey = tuple[str, int | str, str, tuple[tuple[int, ...], ...]]
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One call on its way through the engine.
+
+    Attributes:
+        call: what was asked.
+        done: told the answer or the error, once.
+        arrived: seconds on the monotonic clock.
+        taken: rows handed to batches so far.
+        answered: rows that came back.
+        parts: answers of those batches, by first row.
+        closed: answered, cancelled or expired: nothing of it may run any more.
+        version: what its rows run on; one version answers a call, whatever is swapped meanwhile.
+    """
+
+    call: PredictCall
+    done: Done
+    arrived: float
+    taken: int = 0
+    answered: int = 0
+    parts: list[tuple[int, PredictAnswer]] = field(default_factory=list)
+    closed: bool = False
+    version: LiveVersion | None = None
+
+    @property
+    def remaining(self) -> int:
+        """Rows that still wait."""
+        return 0 if self.closed else self.call.n - self.taken
+
+    def begin_on(self, version: LiveVersion) -> int:
+        """Run on `version` from now on; what ran on another one counts no more. Returns the rows that wait again."""
+        if self.version is version:
+            return 0
+        again, self.version = self.taken, version
+        self.taken = self.answered = 0
+        self.parts.clear()
+        return again
+
+    def fail(self, error: HoverboardError) -> None:
+        """Answer with an error, unless it is answered already."""
+        if not self.closed:
+            self.closed = True
+            self.done(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Rows `start:start + rows` of one call."""
+
+    work: Work
+    start: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What to run next.
+
+    Attributes:
+        version: to run it on.
+        slices: whose rows, in order.
+        rows: their sum.
+        bucket: to pad to.
+    """
+
+    version: LiveVersion
+    slices: tuple[Slice, ...]
+    rows: int
+    bucket: int
+
+    def columns(self) -> list[Array]:
+        """The inputs of all slices, one array per input, `(rows, *shape)`."""
+        if len(self.slices) == 1:
+            only = self.slices[0]
+            return [column[only.start : only.start + only.rows] for column in only.work.call.columns]
+        parts = [[c[s.start : s.start + s.rows] for c in s.work.call.columns] for s in self.slices]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+class _Lane:
+    """Calls that may share a batch: same model, version or role, signature and shapes."""
+
+    __slots__ = ("heap", "key", "rows")
+
+    def __init__(self, key: _LaneKey) -> None:
+        self.key = key
+        self.heap: list[tuple[float, int, Work]] = []
+        self.rows = 0
+
+    def head(self) -> Work | None:
+        """The call with the earliest deadline that still has rows waiting."""
+        while self.heap:
+            work = self.heap[0][2]
+            if work.remaining:
+                return work
+            heapq.heappop(self.heap)
+        return None
+
+
+class Queue:
+    """All calls that wait.
+
+    Args:
+        lookup: finds the live version that would answer now; raises RpcError when there is none.
+    """
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._lanes: dict[_LaneKey, _Lane] = {}
+        self._counter = itertools.count()
+
+    def push(self, work: Work) -> None:
+        """Let a call wait."""
+        call = work.call
+        key = _lane_key(call)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(key)
+        heapq.heappush(lane.heap, (call.deadline, next(self._counter), work))
+        lane.rows += call.n
+
+    def discard(self, work: Work) -> None:
+        """Take back what still waits of a call; what runs already is thrown away when it ends."""
+        if not work.closed:
+            self._forget(work)
+            work.closed = True
+
+    def refuse(self, work: Work, error: HoverboardError) -> None:
+        """Answer a call with an error and take back what still waits of it."""
+        if not work.closed:
+            self._forget(work)
+            work.fail(error)
+
+    def expire(self, now: float) -> list[Work]:
+        """Refuse every call whose deadline has passed; returns them."""
+        expired = []
+        for lane in list(self._lanes.values()):
+            while (head := lane.head()) is not None and head.call.deadline <= now:
+                self.refuse(head, DeadlineExceeded("The deadline passed while the call waited"))
+                expired.append(head)
+            if not lane.heap:
+                del self._lanes[lane.key]
+        return expired
+
+    def rows(self) -> dict[str, int]:
+        """Rows that wait, by model."""
+        depth: dict[str, int] = {}
+        for lane in self._lanes.values():
+            depth[lane.key[0]] = depth.get(lane.key[0], 0) + lane.rows
+        return depth
+
+    def seconds(self, model: str | None = None) -> float:
+        """Predicted execution time of everything that waits, or of one model's share."""
+        total = 0.0
+        for lane in self._lanes.values():
+            if lane.rows and model in (None, lane.key[0]):
+                try:
+                    total += self._lookup(lane.key[0], lane.key[1]).costs.predict(lane.rows)
+                except HoverboardError:
+                    continue  # it will be refused when its turn comes: no time
+        return total
+
+    def oldest(self, model: str) -> float | None:
+        """When the longest waiting call for a model arrived."""
+        heaps = (lane.heap for lane in self._lanes.values() if lane.key[0] == model)
+        return min((work.arrived for heap in heaps for _, _, work in heap if work.remaining), default=None)
+
+    def next_batch(self, now: float) -> Batch | None:
+        """Take the most urgent call and as much company as its bucket holds; None when nothing can run."""
+        while (lane := self._most_urgent()) is not None:
+            head = lane.head()
+            version = self._version_for(lane)
+            if head is None or version is None:
+                continue
+            company = self._company(lane, version)
+            take, bucket = version.costs.choose(sum(other.rows for other in company))
+            slack = head.call.deadline - now
+            if version.costs.seconds(bucket) > slack:
+                fitting = version.costs.largest_within(slack)
+                if fitting is None:
+                    self.refuse(head, DeadlineExceeded("The deadline cannot be met any more"))
+                    continue
+                take, bucket = min(take, fitting), fitting
+            return self._fill(company, version, take, bucket)
+        return None
+
+    def _most_urgent(self) -> _Lane | None:
+        best: _Lane | None = None
+        for lane in list(self._lanes.values()):
+            if lane.head() is None:
+                del self._lanes[lane.key]
+            elif best is None or lane.heap[0][:2] < best.heap[0][:2]:
+                best = lane
+        return best
+
+    def _version_for(self, lane: _Lane) -> LiveVersion | None:
+        """The version that answers a lane now; where there is none, or another signature, its calls are refused."""
+        model, wanted, fingerprint, _ = lane.key
+        try:
+            version = self._lookup(model, wanted)
+            if version.fingerprint != fingerprint:
+                raise StaleSignature(model)
+        except HoverboardError as error:
+            del self._lanes[lane.key]
+            for _, _, work in lane.heap:
+                work.fail(error)
+            return None
+        return version
+
+    def _company(self, lane: _Lane, version: LiveVersion) -> list[_Lane]:
+        """The lanes that can share a batch with `lane`: asked for by number and by role, say, but one version."""
+        if len(self._lanes) == 1:
+            return [lane]
+        return [other for other in self._lanes.values() if other is lane or self._joins(other, lane, version)]
+
+    def _joins(self, other: _Lane, lane: _Lane, version: LiveVersion) -> bool:
+        same = (other.key[0], *other.key[2:]) == (lane.key[0], *lane.key[2:])
+        try:
+            return same and self._lookup(other.key[0], other.key[1]) is version
+        except HoverboardError:
+            return False
+
+    def _fill(self, lanes: list[_Lane], version: LiveVersion, take: int, bucket: int) -> Batch:
+        slices = []
+        missing = take
+        while missing:
+            ready = [lane for lane in lanes if lane.head() is not None]
+            if not ready:
+                break
+            lane = ready[0] if len(ready) == 1 else min(ready, key=lambda other: other.heap[0][:2])
+            work = lane.heap[0][2]
+            lane.rows += work.begin_on(version)
+            rows = min(missing, work.remaining)
+            slices.append(Slice(work, work.taken, rows))
+            work.taken += rows
+            lane.rows -= rows
+            missing -= rows
+        return Batch(version, tuple(slices), take - missing, bucket)
+
+    def _forget(self, work: Work) -> None:
+        lane = self._lanes.get(_lane_key(work.call))
+        if lane is not None:
+            lane.rows -= work.remaining
+
+
+def _lane_key(call: PredictCall) -> _LaneKey:
+    return call.model, call.version, call.fingerprint, tuple(column.shape[1:] for column in call.columns)

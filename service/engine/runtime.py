@@ -1,0 +1,391 @@
+"""The only place that imports Keras and TensorFlow: load, inspect, trace, run, save.
+
+Import it late: the import takes seconds, and only the engine process and publishing need it.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Both are read once, when TensorFlow loads: no chatter on stderr, and the framework this module is written for.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from service.engine.quiet import silent_stderr
+
+with warnings.catch_warnings(), silent_stderr():
+    warnings.simplefilter("ignore")
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+from service.engine.executor import GraphError, OutOfMemory
+from service.errors import PublishError, VersionRefused
+from service.types import NUMERIC_DTYPES, STRING, Array, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "Graph",
+    "configure",
+    "device_kind",
+    "first_operation",
+    "load",
+    "load_artifact",
+    "save_keras",
+    "software",
+    "wrap_keras",
+]
+
+# Operations that reach outside the graph: into Python, or to the file system.
+_UNSAFE_OPS: Final = frozenset(
+    {
+        "EagerPyFunc",
+        "PyFunc",
+        "PyFuncStateless",
+        "ReadFile",
+        "WriteFile",
+        "MatchingFiles",
+        "WholeFileReader",
+        "WholeFileReaderV2",
+        "TextLineReader",
+        "TextLineReaderV2",
+        "TextLineDataset",
+        "TFRecordReader",
+        "TFRecordReaderV2",
+        "TFRecordDataset",
+        "FixedLengthRecordDataset",
+        "FixedLengthRecordDatasetV2",
+        "PrintV2",
+        "Save",
+        "SaveV2",
+        "SaveSlices",
+        "LoadLibrary",
+        "DebugIdentityV2",
+        "DebugIdentityV3",
+    }
+)
+_log = logging.getLogger(__name__)
+
+
+def configure(intra_op: int, inter_op: int) -> None:
+    """Set thread pools and numerics. Call once, before anything runs.
+
+    Args:
+        intra_op: threads one operation may use on the CPU.
+        inter_op: operations that may run at once on the CPU.
+    """
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(intra_op)
+        tf.config.threading.set_inter_op_parallelism_threads(inter_op)
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
+    except RuntimeError:
+        # Whoever embeds the engine used TensorFlow before: its pools stand as they are.
+        _log.warning("TensorFlow was in use before the engine started: thread settings do not apply")
+    tf.get_logger().setLevel(logging.ERROR)
+    first_operation()
+
+
+def first_operation() -> None:
+    """Wake TensorFlow up; it announces the processor's features on stderr when it does."""
+    with silent_stderr():
+        tf.constant(0)
+
+
+def device_kind() -> str:
+    """`gpu` where TensorFlow sees one, else `cpu`."""
+    return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+
+
+def software() -> dict[str, str]:
+    """Versions that matter to what a graph computes."""
+    return {
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "backend": keras.backend.backend(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A loaded model, ready to be traced.
+
+    Attributes:
+        inputs, outputs: as the graph itself declares them, in the order `call` takes and gives.
+        call: flat tensors in, flat tensors out.
+        memory_bytes: of its variables.
+        keep: what must stay alive while it runs.
+        model: the Keras model, where there is one.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    call: Callable[..., list[Any]]
+    memory_bytes: int
+    keep: Any = field(repr=False, default=None)
+    model: Any = field(repr=False, default=None)
+
+    def executor(self, signature: Signature, *, jit: bool) -> _TensorFlowExecutor:
+        """Trace the graph once for a signature's dtypes, shapes and order.
+
+        Args:
+            signature: the manifest's; `compare` must have passed.
+            jit: compile with XLA.
+
+        Raises:
+            VersionRefused: tracing fails, or the graph holds an unsafe operation.
+        """
+        order = [next(i for i, s in enumerate(self.inputs) if s.name == spec.name) for spec in signature.inputs]
+        picks = [next(i for i, s in enumerate(self.outputs) if s.name == spec.name) for spec in signature.outputs]
+
+        def flat(*tensors: Any) -> list[Any]:
+            ordered: list[Any] = [None] * len(tensors)
+            for tensor, place in zip(tensors, order, strict=True):
+                ordered[place] = tensor
+            answers = self.call(*ordered)
+            return [_plain(answers[pick]) for pick in picks]
+
+        specs = [
+            tf.TensorSpec((None, *s.shape), _tf_dtype(s.dtype), name=f"i{n}") for n, s in enumerate(signature.inputs)
+        ]
+        function = tf.function(flat, input_signature=specs, autograph=False, jit_compile=jit)
+        try:
+            with _quiet():
+                concrete = function.get_concrete_function()
+        except Exception as error:
+            raise VersionRefused(f"the graph cannot be traced: {_first_line(error)}", check="load") from error
+        unsafe = sorted(_ops(concrete.graph.as_graph_def()) & _UNSAFE_OPS)
+        if unsafe:
+            raise VersionRefused(f"the graph holds unsafe operations: {', '.join(unsafe)}", check="safety")
+        return _TensorFlowExecutor("tf-xla" if jit else "tf", function, concrete, [s.dtype for s in specs])
+
+    def compare(self, signature: Signature) -> None:
+        """Hold the graph against a manifest's signature.
+
+        Raises:
+            VersionRefused: an input or output differs in name, dtype or shape; it is named.
+        """
+        _compare("input", self.inputs, signature.inputs, exact=True)
+        _compare("output", self.outputs, signature.outputs, exact=False)
+
+
+class _TensorFlowExecutor:
+    """A concrete `tf.function` behind the `Executor` Protocol."""
+
+    __slots__ = ("_concrete", "_dtypes", "_function", "_name")
+
+    def __init__(self, name: str, function: Any, concrete: Any, dtypes: Sequence[Any]) -> None:
+        self._name, self._function, self._concrete, self._dtypes = name, function, concrete, dtypes
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def run(self, columns: Sequence[Array]) -> list[Array]:
+        try:
+            tensors = [tf.constant(column, dtype) for column, dtype in zip(columns, self._dtypes, strict=True)]
+            return [tensor.numpy() for tensor in self._concrete(*tensors)]
+        except tf.errors.ResourceExhaustedError as error:
+            raise OutOfMemory(_first_line(error)) from error
+        except MemoryError as error:
+            raise OutOfMemory("the host is out of memory") from error
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            raise GraphError(_first_line(error)) from error
+
+    def traces(self) -> int:
+        count: int = self._function.experimental_get_tracing_count()
+        return count
+
+
+def load(directory: Path, artifact: str) -> Graph:
+    """Load a version's artifact in safe mode: no pickles, no Lambda, no Python of the model's own.
+
+    Raises:
+        VersionRefused: it cannot be loaded, or not safely.
+    """
+    try:
+        return load_artifact(directory / artifact)
+    except PublishError as error:
+        raise VersionRefused(str(error), check="load") from error
+
+
+def load_artifact(path: Path) -> Graph:
+    """Load a `.keras` file or a SavedModel directory, in safe mode.
+
+    Raises:
+        PublishError: it cannot be loaded, or not safely; one sentence that says why.
+    """
+    if path.is_dir():
+        return _load_saved_model(path)
+    try:
+        with _quiet():
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise PublishError(f"{path.name} cannot be loaded in safe mode: {_first_line(error)}") from error
+    return wrap_keras(model)
+
+
+def wrap_keras(model: Any) -> Graph:
+    """A Keras model in memory as a `Graph`.
+
+    Raises:
+        PublishError: it declares no inputs (subclassed or unbuilt), or has a dtype that cannot travel.
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise PublishError(
+            "the model declares no inputs: build it with keras.Input (functional or Sequential), or export a SavedModel"
+        )
+    # Sequential models answer neither `input` nor `output` before their first call; they have one of each.
+    sequential = isinstance(model, keras.Sequential)
+    structure = model.inputs[0] if sequential else model.input
+    answer = model.outputs[0] if sequential else model.output
+    names_in = _names(structure, [tensor.name for tensor in model.inputs])
+    names_out = _names(answer, _output_names(model))
+    inputs = tuple(_spec(name, t.dtype, t.shape) for name, t in zip(names_in, model.inputs, strict=True))
+    outputs = tuple(_spec(name, t.dtype, t.shape) for name, t in zip(names_out, model.outputs, strict=True))
+
+    def call(*tensors: Any) -> list[Any]:
+        packed = keras.tree.pack_sequence_as(structure, list(tensors))
+        return list(keras.tree.flatten(model(packed, training=False)))
+
+    memory = sum(_nbytes(w.shape, str(w.dtype)) for w in model.weights)
+    return Graph(inputs, outputs, call, memory, keep=model, model=model)
+
+
+def save_keras(model: Any, path: Path) -> None:
+    """Write a model as a `.keras` file."""
+    with _quiet():
+        model.save(path)
+
+
+def saved_model_files(path: Path) -> bool:
+    """Whether a directory is a SavedModel."""
+    return (path / "saved_model.pb").is_file()
+
+
+def _load_saved_model(path: Path) -> Graph:
+    if not saved_model_files(path):
+        raise PublishError(f"{path.name}: no saved_model.pb in it")
+    try:
+        with _quiet():
+            loaded = tf.saved_model.load(str(path))
+    except Exception as error:
+        raise PublishError(f"{path.name} cannot be loaded: {_first_line(error)}") from error
+    signatures = loaded.signatures
+    if not signatures:
+        raise PublishError(f"{path.name} has no signature: export it with one named serving_default")
+    key = "serving_default" if "serving_default" in signatures else next(iter(signatures))
+    function = signatures[key]
+    taken = function.structured_input_signature[1]
+    given = function.structured_outputs
+    names_in, names_out = sorted(taken), sorted(given)
+    inputs = tuple(_spec(name, taken[name].dtype.name, taken[name].shape) for name in names_in)
+    outputs = tuple(_spec(name, given[name].dtype.name, given[name].shape) for name in names_out)
+
+    def call(*tensors: Any) -> list[Any]:
+        answers = function(**dict(zip(names_in, tensors, strict=True)))
+        return [answers[name] for name in names_out]
+
+    variables = {id(v): v for v in getattr(loaded, "variables", None) or function.graph.variables}
+    memory = sum(_nbytes(v.shape, v.dtype.name) for v in variables.values())
+    return Graph(inputs, outputs, call, memory, keep=loaded)
+
+
+def _spec(name: str, dtype: Any, shape: Iterable[int | None]) -> TensorSpec:
+    dtype = _keras_dtype(str(dtype))
+    dims = tuple(shape)
+    if dtype not in (*NUMERIC_DTYPES, STRING):
+        raise PublishError(f"{name}: dtype {dtype} is not supported")
+    if not dims or dims[0] is not None:
+        raise PublishError(f"{name}: shape {list(dims)} has no free batch axis in front")
+    return TensorSpec(name, dtype, tuple(None if dim is None else int(dim) for dim in dims[1:]))
+
+
+def _keras_dtype(dtype: str) -> str:
+    # bfloat16 has no NumPy dtype: such outputs leave the graph as float32, see `_plain`.
+    return "float32" if dtype == "bfloat16" else dtype
+
+
+def _plain(tensor: Any) -> Any:
+    dense = tf.sparse.to_dense(tensor) if isinstance(tensor, tf.SparseTensor) else tensor
+    return tf.cast(dense, tf.float32) if dense.dtype == tf.bfloat16 else dense
+
+
+def _tf_dtype(dtype: str) -> Any:
+    return tf.string if dtype == STRING else tf.as_dtype(dtype)
+
+
+def _names(structure: Any, flat: Sequence[str]) -> list[str]:
+    """Dict keys where the model was built with a dict, else the tensors' or layers' own names, made unique."""
+    if isinstance(structure, dict):
+        flat = sorted(structure)
+    seen: dict[str, int] = {}
+    names = []
+    for name in flat:
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return names
+
+
+def _output_names(model: Any) -> list[str]:
+    names = getattr(model, "output_names", None)
+    if names and len(names) == len(model.outputs):
+        return list(names)
+    return [model.layers[-1].name] if len(model.outputs) == 1 else [f"output_{i}" for i in range(len(model.outputs))]
+
+
+def _compare(kind: str, have: Sequence[TensorSpec], want: Sequence[TensorSpec], *, exact: bool) -> None:
+    named = {spec.name: spec for spec in have}
+    if exact and named.keys() != {spec.name for spec in want}:
+        raise VersionRefused(
+            f"{kind}s differ: the graph has {sorted(named)}, the manifest {sorted(s.name for s in want)}",
+            check="signature",
+        )
+    for spec in want:
+        real = named.get(spec.name)
+        if real is None:
+            raise VersionRefused(f"{kind} {spec.name}: the graph has only {sorted(named)}", check="signature")
+        if (real.dtype, real.shape) != (spec.dtype, spec.shape):
+            raise VersionRefused(
+                f"{kind} {spec.name}: the graph has {real.dtype} {list(real.shape)}, "
+                f"the manifest {spec.dtype} {list(spec.shape)}",
+                check="signature",
+            )
+
+
+def _ops(graph_def: Any) -> set[str]:
+    ops = {node.op for node in graph_def.node}
+    for function in graph_def.library.function:
+        ops |= {node.op for node in function.node_def}
+    return ops
+
+
+def _nbytes(shape: Iterable[int | None], dtype: str) -> int:
+    size = 8 if dtype in (STRING, "object") else tf.as_dtype(dtype).size
+    return math.prod(dim or 1 for dim in shape) * int(size)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keras and TensorFlow warn about things a server's operator can do nothing about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

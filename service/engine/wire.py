@@ -1,0 +1,257 @@
+"""What travels between api and engine over the unix socket: frames of messages.
+
+A frame is a 4-byte little-endian length and a MessagePack array of messages: all calls, or all answers, of one tick of
+the event loop. Arrays travel as `(dtype, shape, raw little-endian bytes)`, strings as lists of bytes. Both ends are
+of the same release and the socket is private to its user, so there is no version negotiation.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from service.errors import BY_KIND, HoverboardError, InternalError, RpcError, StaleSignature
+from service.types import STRING, Array, Catalog, PredictAnswer, PredictCall
+
+__all__ = [
+    "AdminMessage",
+    "AnswerMessage",
+    "CallMessage",
+    "CancelMessage",
+    "CatalogMessage",
+    "DoneMessage",
+    "FailureMessage",
+    "FrameReader",
+    "ToClient",
+    "ToEngine",
+    "frame",
+]
+
+_LENGTH: Final = struct.Struct("<I")
+_STALE: Final = "stale_signature"
+Column = tuple[str, list[int], bytes | list[bytes]]
+
+
+class _Message(msgspec.Struct, array_like=True, gc=False):
+    pass
+
+
+class CallMessage(_Message, tag=0):
+    """A predict call; fields as in `PredictCall`."""
+
+    id: int
+    model: str
+    version: int | str
+    fingerprint: str
+    columns: list[Column]
+    n: int
+    deadline: float
+    want_outputs: bool
+    request_id: str
+    traceparent: str | None
+    tags: dict[str, str] | None
+
+    @classmethod
+    def pack(cls, number: int, call: PredictCall) -> CallMessage:
+        """A call under a number of this connection."""
+        return cls(
+            number,
+            call.model,
+            call.version,
+            call.fingerprint,
+            [_pack(column) for column in call.columns],
+            call.n,
+            call.deadline,
+            call.want_outputs,
+            call.request_id,
+            call.traceparent,
+            None if call.tags is None else dict(call.tags),
+        )
+
+    def unpack(self) -> PredictCall:
+        """The call again; numeric columns are read-only views."""
+        return PredictCall(
+            self.model,
+            self.version,
+            self.fingerprint,
+            tuple([_unpack(column) for column in self.columns]),
+            self.n,
+            self.deadline,
+            self.want_outputs,
+            self.request_id,
+            self.traceparent,
+            self.tags,
+        )
+
+
+class CancelMessage(_Message, tag=1):
+    """Take back a call."""
+
+    id: int
+
+
+class AdminMessage(_Message, tag=2):
+    """An admin action; `params` is JSON."""
+
+    id: int
+    action: str
+    params: bytes
+
+
+class AnswerMessage(_Message, tag=0):
+    """A call's answer; fields as in `PredictAnswer`, one-column arrays as raw int32 or float32."""
+
+    id: int
+    version: int
+    role: str | None
+    sample_ids: bytes
+    label_index: bytes | None
+    confidence: bytes | None
+    value: bytes | None
+    p_value: bytes | None
+    outputs: list[Column] | None
+    queue_ms: float
+    infer_ms: float
+    batch: int
+
+    @classmethod
+    def pack(cls, number: int, answer: PredictAnswer) -> AnswerMessage:
+        """An answer under its call's number."""
+        return cls(
+            number,
+            answer.version,
+            answer.role,
+            answer.sample_ids,
+            None if answer.label_index is None else answer.label_index.tobytes(),
+            None if answer.confidence is None else answer.confidence.tobytes(),
+            None if answer.value is None else answer.value.tobytes(),
+            None if answer.p_value is None else answer.p_value.tobytes(),
+            None if answer.outputs is None else [_pack(column) for column in answer.outputs],
+            answer.queue_ms,
+            answer.infer_ms,
+            answer.batch,
+        )
+
+    def unpack(self) -> PredictAnswer:
+        """The answer again."""
+        return PredictAnswer(
+            self.version,
+            self.role,
+            self.sample_ids,
+            None if self.label_index is None else np.frombuffer(self.label_index, np.int32),
+            None if self.confidence is None else np.frombuffer(self.confidence, np.float32),
+            None if self.value is None else np.frombuffer(self.value, np.float32),
+            None if self.outputs is None else tuple([_unpack(column) for column in self.outputs]),
+            None if self.p_value is None else np.frombuffer(self.p_value, np.float32),
+            self.queue_ms,
+            self.infer_ms,
+            self.batch,
+        )
+
+
+class FailureMessage(_Message, tag=1):
+    """A call's or admin action's error; `details` is JSON."""
+
+    id: int
+    kind: str
+    message: str
+    details: bytes | None
+    retry_after_ms: int | None
+
+    @classmethod
+    def pack(cls, number: int, error: HoverboardError) -> FailureMessage:
+        """An error under its call's number."""
+        if isinstance(error, StaleSignature):
+            return cls(number, _STALE, "", None, None)
+        if not isinstance(error, RpcError):
+            error = InternalError()
+        details = None if error.details is None else msgspec.json.encode(error.details)
+        return cls(number, error.kind, error.message, details, error.retry_after_ms)
+
+    def unpack(self) -> HoverboardError:
+        """The error again, of its own class."""
+        if self.kind == _STALE:
+            return StaleSignature()
+        error = BY_KIND[self.kind].__new__(BY_KIND[self.kind])
+        details = None if self.details is None else msgspec.json.decode(self.details)
+        RpcError.__init__(error, self.message, details=details, retry_after_ms=self.retry_after_ms)
+        return error
+
+
+class CatalogMessage(_Message, tag=2):
+    """The engine's state: first on every connection, then with each change."""
+
+    catalog: Catalog
+
+
+class DoneMessage(_Message, tag=3):
+    """An admin action's result, as JSON."""
+
+    id: int
+    result: bytes
+
+
+ToEngine = CallMessage | CancelMessage | AdminMessage
+ToClient = AnswerMessage | FailureMessage | CatalogMessage | DoneMessage
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def frame(messages: Sequence[ToEngine] | Sequence[ToClient]) -> bytes:
+    """Messages as one frame."""
+    body = _encode(messages)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Cuts a byte stream into frames.
+
+    Args:
+        decode: of one frame's body.
+    """
+
+    __slots__ = ("_buffer", "_decode")
+
+    def __init__(self, decode: Callable[[bytes], list[Any]]) -> None:
+        self._buffer = bytearray()
+        self._decode = decode
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Take bytes; returns the messages that are complete with them."""
+        buffer = self._buffer
+        if not buffer and len(data) >= 4 and len(data) == _LENGTH.unpack_from(data)[0] + 4:
+            return self._decode(data[4:])
+        buffer += data
+        messages: list[Any] = []
+        while len(buffer) >= 4 and len(buffer) >= (size := _LENGTH.unpack_from(buffer)[0] + 4):
+            messages += self._decode(bytes(buffer[4:size]))
+            del buffer[:size]
+        return messages
+
+
+def _pack(column: Array) -> Column:
+    if column.dtype == object:
+        return STRING, list(column.shape), column.ravel().tolist()
+    return column.dtype.name, list(column.shape), column.tobytes()
+
+
+def _unpack(column: Column) -> Array:
+    name, shape, data = column
+    if isinstance(data, list):
+        flat = np.empty(len(data), dtype=object)
+        flat[:] = data
+        return flat.reshape(shape)
+    return np.frombuffer(data, _dtype(name)).reshape(shape)
+
+
+_DTYPES: dict[str, np.dtype[Any]] = {}
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    found = _DTYPES.get(name)
+    if found is None:
+        found = _DTYPES[name] = np.dtype(name)
+    return found

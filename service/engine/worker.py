@@ -1,0 +1,75 @@
+"""The one thread that executes: batches in order, and between them the single runs that warm up a new version."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+__all__ = ["Worker"]
+
+T = TypeVar("T")
+_Job = tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]
+
+
+class Worker:
+    """A thread with a queue. Use as a context manager; leaving it lets the queued jobs finish.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._jobs.put(None)
+        self._thread.join()
+
+    def submit(
+        self, loop: asyncio.AbstractEventLoop, job: Callable[[], T], done: Callable[[T, BaseException | None], None]
+    ) -> None:
+        """Run `job` in the thread, then `done(result, error)` on the loop."""
+
+        def report(result: Any, error: BaseException | None) -> None:
+            try:
+                loop.call_soon_threadsafe(done, result, error)
+            except RuntimeError:
+                return  # the loop is closed: nobody is left to tell
+
+        self._jobs.put((job, report))
+
+    def call(self, job: Callable[[], T]) -> T:
+        """Run `job` in the thread and wait for it here, in another thread; raises what it raises."""
+        outcome: Future[T] = Future()
+
+        def report(result: Any, error: BaseException | None) -> None:
+            if error is None:
+                outcome.set_result(result)
+            else:
+                outcome.set_exception(error)
+
+        self._jobs.put((job, report))
+        return outcome.result()
+
+    def _loop(self) -> None:
+        while (entry := self._jobs.get()) is not None:
+            job, report = entry
+            try:
+                result = job()
+            except BaseException as error:  # noqa: BLE001 - the thread must live; whoever asked is told
+                report(None, error)
+            else:
+                report(result, None)
+            del entry, job, report
