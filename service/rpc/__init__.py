@@ -1,0 +1,1 @@
+"""JSON-RPC without HTTP: envelope, dispatch, methods, the arrays codec and the OpenRPC document."""

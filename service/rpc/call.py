@@ -1,0 +1,79 @@
+"""What accompanies one call on its way: where it came from, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.errors import RpcError
+
+__all__ = ["OK", "Call", "Limits", "Observer", "Reply", "Request"]
+
+OK = 0
+"""The code under which a successful call is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One message as it arrived: an HTTP request or a WebSocket message.
+
+    Attributes:
+        request_id: echoed to the client and put into logs, errors and records.
+        received_at: seconds on `time.monotonic()`; deadlines count from here.
+        traceparent: W3C trace context, as it came.
+        refusal: answered to every call instead of carrying it out.
+    """
+
+    request_id: str
+    received_at: float
+    traceparent: str | None = None
+    refusal: RpcError | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a request; its handler notes here which model answered, for metrics and logs."""
+
+    request: Request
+    method: str
+    model: str | None = None
+    version: int | None = None
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back for one message.
+
+    Attributes:
+        body: JSON text; None where only notifications came.
+        error: the error of a message that was one call, or no call at all; None for batches.
+    """
+
+    body: bytes | None
+    error: RpcError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one api process takes on.
+
+    Attributes:
+        max_batch_items: calls in one batch array.
+        max_response_bytes: JSON bytes of one message's answer.
+        max_concurrency: calls in flight; above it calls are refused at once.
+        default_deadline_ms, max_deadline_ms: milliseconds from arrival.
+    """
+
+    max_batch_items: int = 1000
+    max_response_bytes: int = 25_000_000
+    max_concurrency: int = 1024
+    default_deadline_ms: float = 10_000
+    max_deadline_ms: float = 600_000
+
+
+class Observer(Protocol):
+    """Who is told of every finished call."""
+
+    def finished(self, call: Call, error: RpcError | None, seconds: float) -> None:
+        """Count and log one call; must not raise."""

@@ -1,0 +1,112 @@
+"""Which codec encodes a call for which model and version; follows the engine's catalog."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from service.errors import InternalError, ModelNotFound, NotReady, RpcError, VersionNotFound
+from service.rpc.arrays import Codec
+from service.types import Catalog, ModelStatus, Signature, VersionStatus
+
+__all__ = ["CodecBook", "Route"]
+
+DEFAULT_ROLE = "stable"
+_RETRY_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a call goes.
+
+    Attributes:
+        version: the number that the asked-for number or role stands for at this moment.
+        codec: its codec.
+    """
+
+    version: int
+    codec: Codec
+
+
+class CodecBook:
+    """Routes and codecs for every model, version and role of the newest catalog. `update` is an engine listener."""
+
+    def __init__(self) -> None:
+        self.catalog = Catalog()
+        self._routes: dict[tuple[str, int | str], Route] = {}
+        self._codecs: dict[Signature, Codec] = {}
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def update(self, catalog: Catalog) -> None:
+        """Follow a new catalog; codecs of signatures that are still there are kept."""
+        known, self._codecs = self._codecs, {}
+        routes: dict[tuple[str, int | str], Route] = {}
+        for name, model in catalog.models.items():
+            for status in model.versions:
+                if status.signature is not None:
+                    codec = known.get(status.signature) or self._codecs.get(status.signature) or Codec(status.signature)
+                    self._codecs[status.signature] = codec
+                    routes[name, status.version] = Route(status.version, codec)
+            for role, number in model.roles.items():
+                if (name, number) in routes:
+                    routes[name, role] = routes[name, number]
+        self.catalog, self._routes = catalog, routes
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
+
+    async def changed(self, at_most: float) -> None:
+        """Wait for the next catalog, `at_most` seconds."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        await asyncio.wait([future], timeout=at_most)
+        self._waiting.discard(future)
+
+    def route(self, model: str, version: int | str) -> Route:
+        """The route of a call.
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is none such.
+            NotReady: there will be, or may be once the engine is back.
+        """
+        route = self._routes.get((model, version))
+        if route is None:
+            raise self.missing(model, version)
+        return route
+
+    def answering(self, model: str, version: int) -> Codec:
+        """The codec of a version that answered although the call was encoded for another.
+
+        Raises:
+            InternalError: the engine answered with a version that it never announced.
+        """
+        found = self._routes.get((model, version))
+        if found is None:
+            raise InternalError
+        return found.codec
+
+    def missing(self, name: str, version: int | str = DEFAULT_ROLE) -> RpcError:
+        """Why there is no such route: what to raise."""
+        model = self.catalog.models.get(name)
+        if model is None:
+            if not self.catalog.ready:
+                return NotReady("The engine is starting", retry_after_ms=_RETRY_MS)
+            return ModelNotFound(f"There is no model {name!r}"[:200], details={"model": name[:100]})
+        if isinstance(version, int):
+            return _missing_number(model, version)
+        if version == DEFAULT_ROLE:
+            return NotReady(f"No version of {name!r} is live", details={"model": name}, retry_after_ms=_RETRY_MS)
+        details = {"model": name, "version": version[:100]}
+        return VersionNotFound(f"Model {name!r} has no version in the role {version[:100]!r}", details=details)
+
+
+def _missing_number(model: ModelStatus, version: int) -> RpcError:
+    status: VersionStatus | None = model.version(version)
+    details = {"model": model.name, "version": version}
+    if status is None:
+        return VersionNotFound(f"Model {model.name!r} has no version {version}", details=details)
+    if status.state == "refused":
+        message = f"Version {version} of {model.name!r} was refused; models.describe says why"
+        return VersionNotFound(message, details=details)
+    return NotReady(f"Version {version} of {model.name!r} is {status.state}", details=details, retry_after_ms=_RETRY_MS)

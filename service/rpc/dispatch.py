@@ -1,0 +1,243 @@
+"""From one message's bytes to its answer's bytes: batches are split here, each call goes through jsonrpcserver alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import structlog
+from msgspec import Raw
+
+from service.errors import (
+    BatchTooLarge,
+    InternalError,
+    InvalidParams,
+    InvalidRequest,
+    Overloaded,
+    ParseError,
+    ResponseTooLarge,
+    RpcError,
+    UnknownMethod,
+)
+from service.rpc.call import Call, Limits, Observer, Reply, Request
+from service.rpc.envelope import NULL, Batch, Incoming, failure, parse, parse_item, success
+from service.rpc.fastlane import FastLane
+from service.rpc.methods import Method, Methods
+from service.rpc.words import excerpt
+
+with warnings.catch_warnings():
+    # It reads its JSON schema with an importlib.resources call that Python 3.11 deprecates (and 3.13 brought back).
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from jsonrpcserver import Error, Success, async_dispatch_to_response
+    from jsonrpcserver.response import to_serializable_one
+
+__all__ = ["Dispatcher"]
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_BUSY_RETRY_MS = 1000
+
+
+class Dispatcher:
+    """Answers JSON-RPC messages with one table of methods.
+
+    Args:
+        methods: by name.
+        limits: see `Limits`.
+        observer: told of every finished call.
+        lane: skips jsonrpcserver for one well-formed call of the hot path; None sends everything through it.
+    """
+
+    def __init__(
+        self, methods: Methods, limits: Limits, observer: Observer, *, lane: FastLane[Any] | None = None
+    ) -> None:
+        self._methods = methods
+        self._limits = limits
+        self._observer = observer
+        self._lane = lane
+        self._adapted = {name: _adapted(method) for name, method in methods.items()}
+        self.in_flight = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The methods' names."""
+        return tuple(self._methods)
+
+    async def handle(self, body: bytes, request: Request) -> Reply:
+        """Answer one message; never raises but `CancelledError`."""
+        if not _is_utf8(body):
+            return self._whole(ParseError("Parse error: not UTF-8"), NULL, request)
+        fast = None if self._lane is None else self._lane.parse(body)
+        if fast is not None and self._lane is not None:
+            call = Call(request, self._lane.method.name)
+            return _reply(fast.id, await self._carried_out(call, self._lane.method.run, fast.params), request)
+        try:
+            incoming = parse(body)
+        except ParseError as error:
+            return self._whole(error, NULL, request)
+        if isinstance(incoming, Batch):
+            return await self._batch(incoming.items, request)
+        if incoming.fault is not None:
+            return self._whole(incoming.fault, incoming.id or NULL, request)
+        return _reply(incoming.id, await self._one(incoming, request), request)
+
+    def refused(self, error: RpcError, request: Request, call_id: bytes = NULL) -> Reply:
+        """The answer to a message that is not even looked into."""
+        return Reply(failure(call_id, error, request.request_id), error)
+
+    async def _batch(self, items: list[Raw], request: Request) -> Reply:
+        if not items:
+            return self._whole(InvalidRequest("Invalid Request: an empty batch"), NULL, request)
+        most = self._limits.max_batch_items
+        if len(items) > most:
+            too_large = BatchTooLarge(f"At most {most} calls in one batch", details={"limit": most, "got": len(items)})
+            first = self._whole(too_large, parse_item(items[0]).id or NULL, request)
+            return Reply(b"[" + cast(bytes, first.body) + b"]")
+        answers = await asyncio.gather(*(self._item(raw, request) for raw in items))
+        parts = self._within_limit([answer for answer in answers if answer is not None], request)
+        return Reply(b"[" + b",".join(parts) + b"]" if parts else None)
+
+    async def _item(self, raw: Raw, request: Request) -> tuple[bytes, bytes] | None:
+        """One batch item's id and response; None for a notification."""
+        fast = None if self._lane is None else self._lane.parse(raw)
+        if fast is not None and self._lane is not None:
+            call = Call(request, self._lane.method.name)
+            outcome = await self._carried_out(call, self._lane.method.run, fast.params)
+            return fast.id, cast(bytes, _reply(fast.id, outcome, request).body)
+        incoming = parse_item(raw)
+        if incoming.fault is not None:
+            call_id = incoming.id or NULL
+            return call_id, cast(bytes, self._whole(incoming.fault, call_id, request).body)
+        result = await self._one(incoming, request)
+        if incoming.id is None:
+            return None
+        return incoming.id, cast(bytes, _reply(incoming.id, result, request).body)
+
+    def _within_limit(self, answers: list[tuple[bytes, bytes]], request: Request) -> list[bytes]:
+        """The responses, those past the size limit replaced by errors."""
+        room = self._limits.max_response_bytes
+        parts = []
+        for call_id, answer in answers:
+            room -= len(answer) + 1
+            parts.append(answer if room >= 0 else failure(call_id, self._too_large(), request.request_id))
+        return parts
+
+    async def _one(self, incoming: Incoming, request: Request) -> bytes | RpcError:
+        call = Call(request, incoming.method)
+        return await self._carried_out(call, self._through_jsonrpcserver, incoming)
+
+    async def _carried_out(self, call: Call, run: Callable[[Call, T], Awaitable[bytes]], given: T) -> bytes | RpcError:
+        """Run one call under the concurrency limit, and tell the observer how it went."""
+        error: RpcError | None = None
+        start = time.perf_counter()
+        self.in_flight += 1
+        try:
+            if self.in_flight > self._limits.max_concurrency:
+                raise Overloaded(retry_after_ms=_BUSY_RETRY_MS)
+            if call.request.refusal is not None:
+                raise call.request.refusal
+            result = await run(call, given)
+            if len(result) > self._limits.max_response_bytes:
+                raise self._too_large()
+        except RpcError as raised:
+            error = raised
+            return raised
+        except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
+            error = _unforeseen(call, bug)
+            return error
+        else:
+            return result
+        finally:
+            self.in_flight -= 1
+            self._observer.finished(call, error, time.perf_counter() - start)
+
+    async def _through_jsonrpcserver(self, call: Call, incoming: Incoming) -> bytes:
+        item = {"method": incoming.method, "id": 0}
+        if incoming.params is not None:
+            item["params"] = incoming.params
+        response = await async_dispatch_to_response(
+            cast(str, item),
+            self._adapted,
+            context=call,
+            deserializer=_as_is,
+            validator=_as_is,
+            post_process=to_serializable_one,
+        )
+        return _outcome(response)
+
+    def _whole(self, error: RpcError, call_id: bytes, request: Request) -> Reply:
+        self._observer.finished(Call(request, ""), error, time.monotonic() - request.received_at)
+        return self.refused(error, request, call_id)
+
+    def _too_large(self) -> ResponseTooLarge:
+        most = self._limits.max_response_bytes
+        return ResponseTooLarge(f"The response is larger than {most} bytes", details={"limit": most})
+
+
+def _reply(call_id: bytes | None, result: bytes | RpcError, request: Request) -> Reply:
+    if call_id is None:
+        return Reply(None)
+    if isinstance(result, RpcError):
+        return Reply(failure(call_id, result, request.request_id), result)
+    return Reply(success(call_id, result))
+
+
+def _unforeseen(call: Call, bug: Exception) -> InternalError:
+    """What a client is told of an exception that nobody foresaw; its text goes to the log only."""
+    log.error(
+        "call_failed",
+        request_id=call.request.request_id,
+        method=excerpt(call.method),
+        model=call.model,
+        exc_info=bug,
+    )
+    return InternalError()
+
+
+def _is_utf8(body: bytes) -> bool:
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _as_is(item: Any) -> Any:
+    return item
+
+
+def _adapted(method: Method[Any]) -> Callable[..., Awaitable[Any]]:
+    """A method in the shape jsonrpcserver calls; no exception but a cancellation leaves it."""
+
+    async def run(call: Call, /, *positional: Raw, **named: Raw) -> Any:
+        try:
+            return Success(await method.run(call, method.binder.bind(positional, named)))
+        except InvalidParams as error:
+            return _error(method.binder.repoint(error) if positional else error)
+        except RpcError as error:
+            return _error(error)
+        except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
+            return _error(_unforeseen(call, bug))
+
+    return run
+
+
+def _error(error: RpcError) -> Any:
+    return Error(error.code, error.message, data=error)
+
+
+def _outcome(response: Any) -> bytes:
+    """The result in jsonrpcserver's response, or the error it stands for; its own texts are dropped."""
+    error = response.get("error")
+    if error is None:
+        return cast(bytes, response["result"])
+    if isinstance(error.get("data"), RpcError):
+        raise error["data"]
+    raise UnknownMethod if error["code"] == UnknownMethod.code else InternalError

@@ -1,0 +1,127 @@
+"""The JSON-RPC 2.0 envelope: what comes in is split into calls, what goes out is put together around raw ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Raw
+
+from service.errors import InvalidRequest, ParseError, RpcError
+
+__all__ = ["NULL", "Batch", "Incoming", "failure", "parse", "success"]
+
+NULL = b"null"
+_ABSENT = Raw()
+_ID_STARTS = frozenset(b'"-0123456789n')
+
+
+class _Envelope(msgspec.Struct):
+    jsonrpc: Raw = _ABSENT
+    method: Raw = _ABSENT
+    params: Raw = _ABSENT
+    id: Raw = _ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One item of a message.
+
+    Attributes:
+        method: its name; empty when the item is no valid request.
+        params: named, positional or none, each value still raw JSON.
+        id: raw JSON, echoed as it came; None for a notification.
+        fault: why it is no valid request.
+    """
+
+    method: str
+    params: Mapping[str, Raw] | list[Raw] | None
+    id: bytes | None
+    fault: InvalidRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch array, its items not yet looked into."""
+
+    items: list[Raw]
+
+
+_document = msgspec.json.Decoder(Raw).decode
+_item = msgspec.json.Decoder(_Envelope).decode
+_items = msgspec.json.Decoder(list[Raw]).decode
+_text = msgspec.json.Decoder(str).decode
+_named = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def parse(body: bytes) -> Incoming | Batch:
+    """Take one message apart.
+
+    Args:
+        body: valid UTF-8; what is only skipped here is not looked into so deeply.
+
+    Raises:
+        ParseError: no JSON.
+    """
+    try:
+        _document(body)
+        return Batch(_items(body)) if body.lstrip(b" \t\r\n")[:1] == b"[" else parse_item(body)
+    except msgspec.DecodeError:
+        raise ParseError from None
+    except RecursionError:
+        raise ParseError("Parse error: nested too deeply") from None
+
+
+def parse_item(raw: bytes | Raw) -> Incoming:
+    """One well-formed item as a call, or with its fault."""
+    try:
+        item = _item(raw)
+    except msgspec.ValidationError:
+        return _invalid(None, "a call is an object")
+    call_id = bytes(item.id) or None
+    if call_id is not None and call_id[0] not in _ID_STARTS:
+        return _invalid(None, "id must be a string, a number or null")
+    if _as_text(item.jsonrpc) != "2.0":
+        return _invalid(call_id, 'jsonrpc must be "2.0"')
+    method = _as_text(item.method)
+    if method is None:
+        return _invalid(call_id, "method must be a string")
+    params = bytes(item.params)
+    if params[:1] == b"{":
+        return Incoming(method, _named(params), call_id)
+    if params[:1] == b"[":
+        return Incoming(method, _items(params), call_id)
+    if params in (b"", NULL):
+        return Incoming(method, None, call_id)
+    return _invalid(call_id, "params must be an object or an array")
+
+
+def success(call_id: bytes, result: bytes) -> bytes:
+    """A response object around an encoded result."""
+    return b'{"jsonrpc":"2.0","result":' + result + b',"id":' + call_id + b"}"
+
+
+def failure(call_id: bytes | None, error: RpcError, request_id: str) -> bytes:
+    """A response object around an error."""
+    data: dict[str, Any] = {"type": error.kind, "retryable": error.retryable}
+    if error.retry_after_ms is not None:
+        data["retry_after_ms"] = error.retry_after_ms
+    data["request_id"] = request_id
+    if error.details is not None:
+        data["details"] = error.details
+    text = orjson.dumps({"code": error.code, "message": error.message, "data": data})
+    return b'{"jsonrpc":"2.0","error":' + text + b',"id":' + (call_id or NULL) + b"}"
+
+
+def _as_text(raw: Raw) -> str | None:
+    try:
+        return _text(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def _invalid(call_id: bytes | None, why: str) -> Incoming:
+    return Incoming("", None, call_id or NULL, InvalidRequest(f"Invalid Request: {why}"))

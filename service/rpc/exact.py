@@ -1,0 +1,275 @@
+"""The slow and exact way from JSON values to one input's column: accepts all that is right, and points at what is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from service.errors import InvalidParams
+from service.rpc.bounds import bounds_of
+from service.rpc.tensors import from_b64, tensor_from
+from service.rpc.words import contract, excerpt, kind, noun, plural, pointer
+from service.types import STRING, Array, TensorSpec
+
+__all__ = ["ColumnBuilder", "column_from_tensor"]
+
+
+class _Refused(Exception):
+    """One element breaks the contract; the walker that knows its place turns this into `InvalidParams`."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(expected, got)
+        self.expected = expected
+        self.got = got
+
+
+class ColumnBuilder:
+    """Collects the samples of one input in one call.
+
+    Samples of a variable dimension must agree within a call; the first sample settles each such dimension.
+    """
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self._spec = spec
+        self._bounds = bounds_of(spec)
+        self._leaf = _leaf_check(spec)
+        self._dims: list[int | None] = list(spec.shape)
+        self._settled_by: dict[int, str] = {}
+        self._samples: list[Array] = []
+
+    def add(self, value: Any, place: str) -> None:
+        """Take one sample's value for this input.
+
+        Raises:
+            InvalidParams: pointing at the element, below `place`, that breaks the contract.
+        """
+        self._samples.append(self._sample(value, place))
+
+    def column(self) -> Array:
+        """All samples, `(n, *shape)`; dimensions that no sample settled are 0."""
+        return np.stack(self._samples).reshape((len(self._samples), *(dim or 0 for dim in self._dims)))
+
+    def _sample(self, value: Any, place: str) -> Array:
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if isinstance(value, Mapping) and self._spec.dtype != STRING:
+            array = tensor_from(value, self._spec, self._bounds, place, self._dims)
+            for axis, length in enumerate(array.shape):
+                self._settle(axis, length, place)
+            return array
+        flat: list[Any] = []
+        if self._spec.shape == (1,) and not isinstance(value, list | tuple):
+            flat.append(self._checked(value, [], place))
+        else:
+            self._walk(value, 0, [], flat, place)
+        dtype = object if self._spec.dtype == STRING else self._spec.dtype
+        return np.array(flat, dtype=dtype).reshape([dim or 0 for dim in self._dims])
+
+    def _walk(self, value: Any, axis: int, path: list[int], flat: list[Any], place: str) -> None:
+        if axis == len(self._dims):
+            flat.append(self._checked(value, path, place))
+            return
+        if not isinstance(value, list | tuple):
+            raise InvalidParams(pointer(place, path), self._array_words(axis), kind(value))
+        self._match_length(len(value), axis, path, place)
+        if axis + 1 == len(self._dims):
+            self._walk_last(value, path, flat, place)
+            return
+        for index, item in enumerate(value):
+            self._walk(item, axis + 1, [*path, index], flat, place)
+
+    def _walk_last(self, values: Sequence[Any], path: list[int], flat: list[Any], place: str) -> None:
+        index = 0
+        try:
+            for index, value in enumerate(values):  # noqa: B007 (the handler below reads it)
+                flat.append(self._leaf(value))
+        except _Refused as refusal:
+            raise InvalidParams(pointer(place, [*path, index]), refusal.expected, refusal.got) from None
+        except InvalidParams:
+            raise _located(values[index], pointer(place, [*path, index])) from None
+
+    def _checked(self, value: Any, path: list[int], place: str) -> Any:
+        try:
+            return self._leaf(value)
+        except _Refused as refusal:
+            raise InvalidParams(pointer(place, path), refusal.expected, refusal.got) from None
+        except InvalidParams:
+            raise _located(value, pointer(place, path)) from None
+
+    def _match_length(self, length: int, axis: int, path: list[int], place: str) -> None:
+        wanted = self._dims[axis]
+        if wanted == length:
+            return
+        if wanted is None:
+            self._settle(axis, length, pointer(place, path))
+            return
+        words = f"{wanted} {plural(self._spec, axis)}"
+        if axis in self._settled_by:
+            words += f" as in {self._settled_by[axis]}"
+        raise InvalidParams(pointer(place, path), words, str(length))
+
+    def _settle(self, axis: int, length: int, place: str) -> None:
+        if self._spec.shape[axis] is not None or self._dims[axis] is not None:
+            return
+        most = self._spec.max_length
+        if most is not None and self._spec.dtype != STRING and length > most:
+            raise InvalidParams(place, f"at most {most} {plural(self._spec, axis)}", str(length))
+        self._dims[axis] = length
+        self._settled_by[axis] = place
+
+    def _array_words(self, axis: int) -> str:
+        count = self._dims[axis]
+        return f"an array of {'' if count is None else f'{count} '}{plural(self._spec, axis)}"
+
+
+def column_from_tensor(value: Mapping[str, Any], spec: TensorSpec, place: str) -> Array:
+    """A whole column from one tensor object whose shape has the sample axis first.
+
+    Raises:
+        InvalidParams: a string input, or anything that `tensor_from` refuses.
+    """
+    if spec.dtype == STRING:
+        raise InvalidParams(place, "an array of strings", "an object")
+    array = tensor_from(value, spec, bounds_of(spec), place, (None, *spec.shape))
+    most = spec.max_length
+    for axis, dim in enumerate(spec.shape):
+        if dim is None and most is not None and array.shape[axis + 1] > most:
+            raise InvalidParams(f"{place}/shape", f"at most {most} along axis {axis + 1}", str(array.shape[axis + 1]))
+    return array
+
+
+def _located(value: Any, place: str) -> InvalidParams:
+    """The refusal of a `{"b64": ...}`, once its place is known."""
+    try:
+        from_b64(value, place)
+    except InvalidParams as refusal:
+        return refusal
+    return InvalidParams(place, "a string", kind(value))
+
+
+def _leaf_check(spec: TensorSpec) -> Callable[[Any], Any]:
+    """The function that checks one element and answers it as it goes into the array."""
+    if spec.dtype == STRING:
+        return _string_check(spec)
+    check = _numeric_check(spec)
+    if spec.allowed is None:
+        return check
+    allowed, words = set(spec.allowed), f"one of {list(spec.allowed)}"
+
+    def among(value: Any) -> Any:
+        checked = check(value)
+        if checked not in allowed:
+            raise _Refused(words, excerpt(value))
+        return checked
+
+    return among
+
+
+def _numeric_check(spec: TensorSpec) -> Callable[[Any], Any]:
+    if spec.dtype == "bool":
+        return _boolean
+    return _integer_check(spec) if bounds_of(spec).integral else _real_check(spec)
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Refused("a boolean", kind(value))
+    return value
+
+
+def _integer_check(spec: TensorSpec) -> Callable[[Any], int]:
+    bounds, article = bounds_of(spec), noun(spec)
+    low, high = bounds.low, bounds.high
+    words = contract(spec, low, high)
+
+    def integer(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise _Refused(article, kind(value))
+        if not isinstance(value, int | np.integer) and not (math.isfinite(value) and value == int(value)):
+            raise _Refused(article, excerpt(value))
+        if not low <= value <= high:
+            raise _Refused(words, excerpt(value))
+        return int(value)
+
+    return integer
+
+
+def _real_check(spec: TensorSpec) -> Callable[[Any], float]:
+    bounds, article = bounds_of(spec), noun(spec)
+    low, high, overflow = bounds.low, bounds.high, bounds.overflow
+    words, fits = contract(spec, low, high), f"{article} that fits {spec.dtype}"
+
+    def real(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise _Refused(article, kind(value))
+        try:
+            number = float(value)
+        except OverflowError:
+            raise _Refused(fits, excerpt(value)) from None
+        if math.isfinite(number):
+            if not -overflow < number < overflow:
+                raise _Refused(fits, excerpt(value))
+        elif isinstance(value, TooLarge):
+            raise _Refused(fits, excerpt(value))
+        elif spec.finite:
+            raise _Refused("a finite number", excerpt(value))
+        if number < low or number > high:
+            raise _Refused(words, excerpt(value))
+        return number
+
+    return real
+
+
+def _string_check(spec: TensorSpec) -> Callable[[Any], bytes]:
+    allowed = None if spec.allowed is None else {str(value).encode() for value in spec.allowed}
+    most = spec.max_length
+
+    def string(value: Any) -> bytes:
+        if isinstance(value, str):
+            data = _utf8(value)
+        elif isinstance(value, bytes):
+            data = value
+        elif isinstance(value, Mapping):
+            data = from_b64(value, "")
+        else:
+            raise _Refused("a string", kind(value))
+        if most is not None and len(data) > most:
+            raise _Refused(f"at most {most} bytes of UTF-8", f"{len(data)} bytes")
+        if allowed is not None and data not in allowed:
+            raise _Refused(f"one of {list(spec.allowed or ())}", excerpt(data.decode(errors="replace")))
+        return data
+
+    return string
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise _Refused("a string of Unicode text", "a lone surrogate") from None
+
+
+class TooLarge(float):
+    """A JSON number beyond float64's range: infinite here, yet not Infinity, which is no JSON.
+
+    Attributes:
+        text: the number as it came.
+    """
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> float:
+        """The value of a JSON number, told apart from infinity where it is too large."""
+        value = float(text)
+        if math.isfinite(value):
+            return value
+        large = cls(value)
+        large.text = text
+        return large
+
+    def __repr__(self) -> str:
+        return self.text

@@ -1,0 +1,108 @@
+"""The OpenRPC 1.4 document of one face, built from its methods' types and the live models' signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from service import __version__
+from service.errors import InternalError, InvalidParams, RpcError
+from service.rpc.codecs import CodecBook
+from service.rpc.examples import example_of
+from service.rpc.methods import Method, discover_method
+
+__all__ = ["Document", "with_discovery"]
+
+OPENRPC = "1.4.1"
+_COMMON_ERRORS: tuple[type[RpcError], ...] = (InvalidParams, InternalError)
+_REFERENCE = "#/components/schemas/{name}"
+
+
+class Document:
+    """Writes the document; anew only when the catalog has changed.
+
+    Args:
+        methods: of this face, without `rpc.discover`, which is added here.
+        book: knows the catalog that examples are made from.
+        url: where this face answers.
+        title: what it is called.
+    """
+
+    def __init__(self, methods: Sequence[Method[Any]], book: CodecBook, *, url: str, title: str) -> None:
+        self.discover = discover_method(self.text)
+        self._methods = [*methods, self.discover]
+        self._book = book
+        self._url = url
+        self._title = title
+        self._written: tuple[int, bytes] | None = None
+
+    def text(self) -> bytes:
+        """The document as JSON text."""
+        generation = self._book.catalog.generation
+        if self._written is None or self._written[0] != generation:
+            self._written = (generation, orjson.dumps(self.build(), option=orjson.OPT_SERIALIZE_NUMPY))
+        return self._written[1]
+
+    def build(self) -> dict[str, Any]:
+        """The document as JSON-ready values."""
+        types = [kind for method in self._methods for kind in (*_param_types(method), method.result)]
+        schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+        remaining = iter(schemas)
+        head = {"openrpc": OPENRPC, "info": self._info(), "servers": [{"name": self._title, "url": self._url}]}
+        return {
+            **head,
+            "methods": [self._method(method, remaining, head) for method in self._methods],
+            "components": {"schemas": components},
+        }
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "title": self._title,
+            "version": __version__,
+            "description": "Versioned Keras models over JSON-RPC 2.0.",
+            "license": {"name": "Apache-2.0"},
+        }
+
+    def _method(self, method: Method[Any], schemas: Any, head: Mapping[str, Any]) -> dict[str, Any]:
+        params = [
+            {"name": field.encode_name, "required": field.required, "schema": {**next(schemas), **_default(field)}}
+            for field in msgspec.structs.fields(method.params)
+        ]
+        example = example_of(method.name, self._book.catalog)
+        result = {**head, "methods": []} if method.name == self.discover.name else example.result
+        return {
+            "name": method.name,
+            "summary": method.summary,
+            "paramStructure": "either",
+            "params": params,
+            "result": {"name": "result", "schema": next(schemas)},
+            "errors": [_error(error) for error in (*_COMMON_ERRORS, *method.errors)],
+            "examples": [
+                {
+                    "name": f"{method.name} example",
+                    "params": [{"name": name, "value": value} for name, value in example.params.items()],
+                    "result": {"name": "result", "value": result},
+                }
+            ],
+        }
+
+
+def with_discovery(methods: Sequence[Method[Any]], book: CodecBook, *, url: str, title: str) -> list[Method[Any]]:
+    """A face's methods with the `rpc.discover` that describes them."""
+    return [*methods, Document(methods, book, url=url, title=title).discover]
+
+
+def _param_types(method: Method[Any]) -> list[Any]:
+    return [field.type for field in msgspec.structs.fields(method.params)]
+
+
+def _default(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+    return {"default": field.default} if isinstance(field.default, str | int | float) else {}
+
+
+def _error(error: type[RpcError]) -> dict[str, Any]:
+    data = {"type": error.kind, "retryable": error.retryable}
+    return {"code": error.code, "message": error.default, "data": data}

@@ -1,0 +1,208 @@
+"""The params of every method as msgspec structs, and how raw params become one, with errors that point."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Raw
+
+from service.errors import InvalidParams
+from service.rpc.words import excerpt, kind, token
+
+__all__ = [
+    "ABSENT",
+    "Binder",
+    "DescribeParams",
+    "ModelName",
+    "NoParams",
+    "PredictParams",
+    "RouteParams",
+    "Tags",
+    "VersionParams",
+]
+
+ABSENT = Raw()
+"""Stands for a raw param that was left out."""
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+ModelName = Annotated[str, Meta(description="A model's name, as `models.list` gives it.", min_length=1, max_length=200)]
+VersionNumber = Annotated[int, Meta(description="A version's number.", ge=0)]
+VersionOrRole = Annotated[int | str, Meta(description="A version's number, or a role such as `stable`.")]
+TagName = Annotated[str, Meta(min_length=1, max_length=64)]
+TagValue = Annotated[str, Meta(max_length=256)]
+Tags = Annotated[
+    dict[TagName, TagValue],
+    Meta(description="The caller's own key-value pairs, recorded with the sample.", max_length=32),
+]
+_DEADLINE = Meta(description="Milliseconds from arrival, after which no answer is wanted.", ge=1)
+_INSTANCES = Meta(
+    description="Samples in row form: each the bare value of a one-input model, or an object by input name. "
+    '`{"b64": ...}` stands for bytes, `{"b64": ..., "dtype": ..., "shape": [...]}` for a little-endian tensor. '
+    "Either this or `inputs`.",
+    extra_json_schema={"type": "array", "items": {}, "minItems": 1},
+)
+_INPUTS = Meta(
+    description="The same in column form: an object of arrays by input name, all equally long. Either this or `instances`.",
+    extra_json_schema={"type": "object", "additionalProperties": {}, "minProperties": 1},
+)
+
+
+class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class PredictParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: ModelName
+    instances: Annotated[Raw, _INSTANCES] = ABSENT
+    inputs: Annotated[Raw, _INPUTS] = ABSENT
+    version: VersionOrRole = "stable"
+    deadline_ms: Annotated[float, _DEADLINE] | None = None
+    top_k: Annotated[int, Meta(description="How many classes `top` lists, most probable first.", ge=1, le=10_000)] = 1
+    outputs: Annotated[bool, Meta(description="Whether predictions carry the model's whole outputs.")] = False
+    tags: Tags | None = None
+
+
+class DescribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: ModelName
+    version: Annotated[VersionNumber | None, Meta(description="Only this version; all of them when left out.")] = None
+
+
+class VersionParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: ModelName
+    version: VersionNumber
+
+
+class RouteParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: ModelName
+    stable: Annotated[
+        VersionNumber | None, Meta(description="The version to answer; null follows the highest ready one.")
+    ]
+
+
+class Binder(Generic[P]):
+    """Turns raw named or positional params into one struct."""
+
+    def __init__(self, params: type[P]) -> None:
+        self._params = params
+        self._fields = {field.encode_name: field for field in msgspec.structs.fields(params)}
+        self._names = tuple(self._fields)
+        self._decoders: dict[str, Callable[[Raw], Any]] = {
+            name: (lambda raw: raw) if _is_raw(field.type) else msgspec.json.Decoder(field.type).decode
+            for name, field in self._fields.items()
+        }
+
+    def bind(self, positional: Sequence[Raw], named: Mapping[str, Raw]) -> P:
+        """The struct.
+
+        Raises:
+            InvalidParams: too many, unknown, missing or ill-typed params.
+        """
+        if len(positional) > len(self._names):
+            raise InvalidParams("", f"at most {len(self._names)} positional params", str(len(positional)))
+        given = dict(zip(self._names, positional, strict=False)) if positional else named
+        for name in given:
+            if name not in self._fields:
+                expected = f"one of {', '.join(self._names)}" if self._names else "no params"
+                raise InvalidParams(f"/{token(name)}", expected, "an unknown param")
+        values = {name: self._decoded(name, raw) for name, raw in given.items()}
+        for name, field in self._fields.items():
+            if field.required and name not in values:
+                raise InvalidParams(f"/{token(name)}", words_of(field.type), "nothing")
+        return self._params(**values)
+
+    def repoint(self, error: InvalidParams) -> InvalidParams:
+        """The same error for positional params: its pointer begins with an index instead of a name."""
+        details = error.details or {}
+        name, slash, rest = str(details["pointer"]).removeprefix("/").partition("/")
+        if name not in self._names:
+            return error
+        return InvalidParams(f"/{self._names.index(name)}{slash}{rest}", details["expected"], details["got"])
+
+    def _decoded(self, name: str, raw: Raw) -> Any:
+        try:
+            return self._decoders[name](raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise explained(f"/{token(name)}", self._fields[name].type, raw, str(error)) from None
+
+
+def explained(place: str, expected_type: Any, raw: Raw, text: str) -> InvalidParams:
+    """What is wrong with one param, from the decoder's own error text; goes into objects to find the member."""
+    member = _bad_member(expected_type, raw)
+    if member is not None:
+        name, member_type, member_raw, member_text = member
+        return explained(f"{place}/{token(name)}", member_type, member_raw, member_text)
+    return InvalidParams(place, words_of(expected_type), _got(raw, text))
+
+
+def words_of(expected_type: Any) -> str:
+    """A param's type with its limits, in words."""
+    schema = msgspec.json.schema(expected_type) if not _is_raw(expected_type) else {}
+    return _schema_words(schema)
+
+
+def _schema_words(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_schema_words(part) for part in schema["anyOf"])
+    kinds = schema.get("type", "value")
+    if isinstance(kinds, list):
+        return " or ".join(_schema_words({**schema, "type": one}) for one in kinds)
+    article = "an" if kinds[0] in "aeio" else "a"
+    words = "null" if kinds == "null" else f"{article} {kinds}"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if kinds in ("integer", "number") and low is not None:
+        words += f" from {low:g} to {high:g}" if high is not None else f" >= {low:g}"
+    longest = schema.get("maxLength")
+    if kinds == "string" and longest is not None:
+        words += f" of {schema.get('minLength', 0)} to {longest} characters"
+    if kinds == "object" and "maxProperties" in schema:
+        words += f" of at most {schema['maxProperties']} members"
+    return words
+
+
+def _bad_member(expected_type: Any, raw: Raw) -> tuple[str, Any, Raw, str] | None:
+    """The first member of an object param that does not fit: its name, the type it should have, its value, why."""
+    types = _member_types(expected_type)
+    if types is None or bytes(raw)[:1] != b"{":
+        return None
+    for name, value in msgspec.json.decode(raw, type=dict[str, Raw]).items():
+        for member_type, member_raw in ((types[0], Raw(msgspec.json.encode(name))), (types[1], value)):
+            try:
+                msgspec.json.decode(member_raw, type=member_type)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                return name, member_type, member_raw, str(error)
+    return None
+
+
+def _member_types(expected_type: Any) -> tuple[Any, Any] | None:
+    if get_origin(expected_type) is dict:
+        keys, values = get_args(expected_type)
+        return keys, values
+    for part in get_args(expected_type):
+        found = _member_types(part)
+        if found is not None:
+            return found
+    return None
+
+
+def _got(raw: Raw, text: str) -> str:
+    if "out of range" in text:
+        return "a number that is too large"
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "something else"
+    if isinstance(value, str) and re.search(r"of length|>=|<=", text) is None:
+        return "a string"
+    if isinstance(value, str):
+        return f"{len(value)} characters"
+    if isinstance(value, dict) and "of length" in text:
+        return f"{len(value)} members"
+    return excerpt(value) if type(value) in (int, float) else kind(value)
+
+
+def _is_raw(field_type: Any) -> bool:
+    return field_type is Raw or Raw in get_args(field_type)

@@ -1,0 +1,141 @@
+"""From the engine's answer to the predictions a client reads."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from service.errors import InternalError, NonFiniteOutput
+from service.types import STRING, Array, PredictAnswer, Signature
+
+__all__ = ["DEFAULT_ALPHA", "Predictions"]
+
+DEFAULT_ALPHA = 0.01
+"""The share of normal samples that may be called outliers."""
+
+_FEW = 32
+
+
+class Predictions:
+    """Builds the predictions of one signature's answers."""
+
+    def __init__(self, signature: Signature, alpha: float) -> None:
+        self._signature = signature
+        self._alpha = alpha
+        self._task = signature.task
+        self._always_outputs = signature.task in ("embedding", "raw")
+        self._names = tuple(spec.name for spec in signature.outputs)
+
+    def wants_outputs(self, *, top_k: int, outputs: bool) -> bool:
+        """Whether these options need whole output columns."""
+        return outputs or self._always_outputs or (top_k > 1 and self._task == "classification")
+
+    def of(self, answer: PredictAnswer, *, top_k: int, outputs: bool) -> list[dict[str, Any]]:
+        """See `Codec.encode`."""
+        predictions = [{"sample_id": sample_id} for sample_id in _uuids(answer.sample_ids)]
+        if self._task == "classification":
+            self._add_classes(predictions, answer, top_k)
+        elif self._task == "regression":
+            self._add_values(predictions, answer)
+        self._add_p_values(predictions, answer)
+        if outputs or self._always_outputs:
+            self._add_outputs(predictions, answer)
+        return predictions
+
+    def _add_classes(self, predictions: list[dict[str, Any]], answer: PredictAnswer, top_k: int) -> None:
+        if answer.label_index is None or answer.confidence is None:
+            raise InternalError
+        indexes, confidences = answer.label_index.tolist(), _finite(answer.confidence)
+        tops = self._tops(answer, top_k) if top_k > 1 else None
+        for row, prediction in enumerate(predictions):
+            label, confidence = self._label(indexes[row]), confidences[row]
+            prediction["label"] = label
+            prediction["confidence"] = confidence
+            prediction["top"] = [{"label": label, "confidence": confidence}] if tops is None else tops[row]
+
+    def _tops(self, answer: PredictAnswer, top_k: int) -> list[list[dict[str, Any]]]:
+        """The `top_k` most probable classes of each sample, most probable first."""
+        probabilities = _finite(self._probabilities(_columns(answer)[0]))
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        return [
+            [{"label": self._label(int(index)), "confidence": row[index]} for index in indexes]
+            for row, indexes in zip(probabilities, order, strict=True)
+        ]
+
+    def _probabilities(self, scores: Array) -> Array:
+        """float32 `(n, classes)` from the first output, whatever its head."""
+        scores = scores.reshape(len(scores), -1)
+        if self._signature.head == "sigmoid":
+            positive = scores[:, :1].astype(np.float32)
+            return np.hstack([1 - positive, positive])
+        if self._signature.head == "softmax":
+            return scores.astype(np.float32)
+        shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+        probabilities: Array = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+        return probabilities
+
+    def _label(self, index: int) -> str:
+        return str(index) if self._signature.labels is None else self._signature.labels[index]
+
+    def _add_values(self, predictions: list[dict[str, Any]], answer: PredictAnswer) -> None:
+        if answer.value is None:
+            raise InternalError
+        for prediction, value in zip(predictions, _finite(answer.value), strict=True):
+            prediction["value"] = value
+
+    def _add_p_values(self, predictions: list[dict[str, Any]], answer: PredictAnswer) -> None:
+        if answer.p_value is None:
+            for prediction in predictions:
+                prediction["p_value"] = prediction["outlier"] = None
+            return
+        for prediction, p_value in zip(predictions, _finite(answer.p_value), strict=True):
+            prediction["p_value"] = p_value
+            prediction["outlier"] = bool(p_value <= self._alpha)
+
+    def _add_outputs(self, predictions: list[dict[str, Any]], answer: PredictAnswer) -> None:
+        columns = [
+            _strings(column) if spec.dtype == STRING else _finite(np.ascontiguousarray(column))
+            for spec, column in zip(self._signature.outputs, _columns(answer), strict=True)
+        ]
+        for row, prediction in enumerate(predictions):
+            prediction["outputs"] = {name: column[row] for name, column in zip(self._names, columns, strict=True)}
+
+
+def _columns(answer: PredictAnswer) -> tuple[Array, ...]:
+    if answer.outputs is None:
+        raise InternalError
+    return answer.outputs
+
+
+def _finite(array: Array) -> Array:
+    """The array itself, which JSON can hold."""
+    if array.dtype.kind != "f":
+        return array
+    # NumPy's own way costs more than the rest of a small call put together.
+    few = array.ndim == 1 and len(array) <= _FEW
+    if not (all(map(math.isfinite, array.tolist())) if few else np.isfinite(array).all()):
+        raise NonFiniteOutput
+    return array
+
+
+def _strings(column: Array) -> list[Any]:
+    return [_strings(value) if isinstance(value, np.ndarray) else _text(value) for value in column]
+
+
+def _text(data: bytes) -> Any:
+    """A string of the model's; bytes that are not UTF-8 travel as `{"b64": ...}`, as they do on the way in."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(data).decode()}
+
+
+def _uuids(data: bytes) -> Iterator[str]:
+    digits = data.hex()
+    for at in range(0, len(digits), 32):
+        one = digits[at : at + 32]
+        yield f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}"

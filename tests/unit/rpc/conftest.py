@@ -1,0 +1,74 @@
+import itertools
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from service.errors import RpcError
+from service.rpc.call import Call, Limits, Reply, Request
+from service.rpc.codecs import CodecBook
+from service.rpc.dispatch import Dispatcher
+from service.rpc.fastlane import FastLane
+from service.rpc.methods import public_methods, table
+from tests.unit.rpc.linear import LinearEngine
+
+_numbers = itertools.count(1)
+
+
+class Ledger:
+    """An observer that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.finished_calls: list[tuple[Call, RpcError | None, float]] = []
+
+    def finished(self, call: Call, error: RpcError | None, seconds: float) -> None:
+        self.finished_calls.append((call, error, seconds))
+
+
+def arrived(**changes: Any) -> Request:
+    return Request(**{"request_id": f"r-{next(_numbers)}", "received_at": time.monotonic(), **changes})
+
+
+def public_dispatcher(
+    engine: LinearEngine, limits: Limits | None = None, *, lane: bool = True, ledger: Ledger | None = None
+) -> Dispatcher:
+    """The public face on an engine."""
+    book = CodecBook()
+    engine.subscribe(book.update)
+    limits = limits or Limits()
+    methods = public_methods(engine, book, limits)
+    return Dispatcher(table(methods), limits, ledger or Ledger(), lane=FastLane(methods[0]) if lane else None)
+
+
+def asked(method: str, params: Any = None, call_id: Any = 1) -> bytes:
+    call = {"jsonrpc": "2.0", "method": method, "id": call_id}
+    return json.dumps(call if params is None else {**call, "params": params}).encode()
+
+
+@pytest.fixture
+def engine() -> LinearEngine:
+    return LinearEngine()
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+def dispatcher(engine: LinearEngine, ledger: Ledger) -> Dispatcher:
+    return public_dispatcher(engine, ledger=ledger)
+
+
+@pytest.fixture
+def call(dispatcher: Dispatcher) -> Callable[..., Awaitable[Any]]:
+    """Calls one method; answers the whole response object."""
+
+    async def one(method: str, params: Any = None) -> Any:
+        reply: Reply = await dispatcher.handle(asked(method, params), arrived())
+        assert reply.body is not None
+        return json.loads(reply.body)
+
+    return one
