@@ -1,0 +1,205 @@
+"""Publish: save, load again as the server would, derive the signature, record golden samples, prove, commit."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+import service
+from service.errors import PublishError, VersionRefused
+from service.publishing import samples as golden_samples
+from service.publishing.signature import apply_contract, default_labels, head_of, infer_task
+from service.types import Array, Signature
+from service.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
+from service.versions.golden import GOLDEN_FILE
+from service.versions.manifest import KERAS_FILE, SAVED_MODEL_DIR, check_name
+
+if TYPE_CHECKING:
+    from service.engine.runtime import Graph
+
+__all__ = ["publish"]
+
+_TRIES = 20
+
+
+def publish(
+    model: Any,
+    *,
+    name: str,
+    models_dir: Path | str,
+    samples: Sequence[Any] | None = None,
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+    contract: Mapping[str, Any] | None = None,
+    version: int | None = None,
+    parent: int | None = None,
+    notes: Any = None,
+    max_batch: int | None = None,
+) -> Path:
+    """Write a model as a version, whole or not at all, and prove that it can be served.
+
+    Args:
+        model: a built `keras.Model` (functional or Sequential), or a path to a `.keras` file or SavedModel directory.
+        name: the model's name, also its directory's.
+        models_dir: the models directory.
+        samples: instances in row form, as a client would send them; up to eight become golden samples. Without them
+            they are drawn from the signature.
+        labels: class names by index; they make the model a classification.
+        task: `classification`, `regression`, `embedding` or `raw`; inferred when left out.
+        contract: input name -> declared limits: `min`, `max`, `max_length`, `allowed`, `finite`, `description`.
+        version: its number; the next free one when left out.
+        parent: the version it was made from.
+        notes: anything JSON that is worth keeping: data, figures, licence.
+        max_batch: largest batch it may be run with.
+
+    Returns:
+        The version's directory.
+
+    Raises:
+        PublishError: what was given cannot become a version; one sentence that says why.
+    """
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise PublishError(str(error)) from error
+    if version is not None and version < 1:
+        raise PublishError(f"version {version}: use a number from 1")
+    with VersionWriter(Path(models_dir) / name) as writer:
+        artifact, graph = _write_artifact(model, writer.path)
+        signature, golden = _contract_of(graph, samples, labels, task, contract)
+        _same_in_memory(model, signature, golden)
+        (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(signature))
+        manifest = Manifest(
+            name=name,
+            version=version or 1,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            artifact=artifact,
+            task=signature.task,
+            inputs=signature.inputs,
+            outputs=signature.outputs,
+            labels=signature.labels,
+            head=signature.head,
+            software=_software(),
+            parent=parent,
+            max_batch=max_batch,
+            sha256=writer.checksums(),
+            notes=notes,
+        )
+        problem = manifest.problem()
+        if problem:
+            raise PublishError(problem)
+        _prove(writer.path, manifest)
+        return _commit(writer, manifest, version)
+
+
+def _write_artifact(model: Any, directory: Path) -> tuple[Literal["model.keras", "saved_model"], Graph]:
+    """Put the model's files in place and load them back as the server will."""
+    from service.engine import runtime
+
+    runtime.first_operation()
+    if isinstance(model, str | Path):
+        source = Path(model)
+        if not source.exists():
+            raise PublishError(f"{source}: no such file or directory")
+        if source.is_dir():
+            if any(path.is_symlink() for path in source.rglob("*")):
+                raise PublishError(f"{source}: holds links, which are not followed")
+            shutil.copytree(source, directory / SAVED_MODEL_DIR)
+            return "saved_model", runtime.load_artifact(directory / SAVED_MODEL_DIR)
+        if source.suffix != ".keras":
+            raise PublishError(f"{source}: expected a .keras file or a SavedModel directory")
+        shutil.copyfile(source, directory / KERAS_FILE)
+    else:
+        runtime.wrap_keras(model)  # says what is wrong with it before it is saved
+        runtime.save_keras(model, directory / KERAS_FILE)
+    return "model.keras", runtime.load_artifact(directory / KERAS_FILE)
+
+
+def _contract_of(
+    graph: Graph,
+    instances: Sequence[Any] | None,
+    labels: Sequence[str] | None,
+    task: str | None,
+    contract: Mapping[str, Any] | None,
+) -> tuple[Signature, GoldenSet]:
+    """The signature, and golden samples that suit it with the outputs they give."""
+    first = graph.outputs[0]
+    found = infer_task(task, labels, first)
+    names = tuple(str(label) for label in labels) if labels else None
+    if found == "classification" and names is None:
+        names = default_labels(first)
+    if names and len(set(names)) != len(names):
+        raise PublishError("labels: two of them are the same")
+    inputs = apply_contract(graph.inputs, contract)
+    signature = Signature(found, inputs, graph.outputs, names if found == "classification" else None)
+    columns = golden_samples.chosen(signature, instances) if instances is not None else golden_samples.drawn(inputs)
+    golden = GoldenSet(tuple(GoldenSample(column, _outputs(graph, signature, column)) for column in columns))
+    if found == "classification" and len(first.shape) == 1:
+        rows = np.concatenate([sample.outputs[0] for sample in golden.samples])
+        signature = replace(signature, head=head_of(rows))
+    return signature, golden
+
+
+def _outputs(graph: Graph, signature: Signature, columns: Sequence[Array]) -> tuple[Array, ...]:
+    """What the graph answers to one golden sample."""
+    from service.engine.executor import GraphError, OutOfMemory
+
+    try:
+        outputs = graph.executor(signature, jit=False).run(columns)
+    except (GraphError, OutOfMemory, VersionRefused) as error:
+        raise PublishError(f"the model fails on a golden sample: {error}; give samples it can answer") from error
+    for spec, output in zip(signature.outputs, outputs, strict=True):
+        if output.dtype.kind == "f" and not np.isfinite(output).all():
+            raise PublishError(f"output {spec.name} of a golden sample is NaN or infinite; give samples it can answer")
+    return tuple(outputs)
+
+
+def _same_in_memory(model: Any, signature: Signature, golden: GoldenSet) -> None:
+    """A model given in memory must answer as the file it was saved to does."""
+    if isinstance(model, str | Path):
+        return
+    from service.engine import runtime
+
+    executor = runtime.wrap_keras(model).executor(signature, jit=False)
+    for index, sample in enumerate(golden.samples):
+        problem = golden.mismatch(signature, index, executor.run(sample.inputs))
+        if problem:
+            raise PublishError(f"the saved file does not answer as the model in memory does: {problem}")
+
+
+def _prove(directory: Path, manifest: Manifest) -> None:
+    """Load it the way the server does: every bucket, every golden sample."""
+    from service.engine.loading import Loader
+
+    try:
+        Loader(lambda job: job(), manifest.max_batch or 64, xla=False).prove(directory, manifest)
+    except VersionRefused as error:
+        raise PublishError(f"the server would refuse this version: {error}") from error
+
+
+def _commit(writer: VersionWriter, manifest: Manifest, version: int | None) -> Path:
+    """Take the wished-for number, or the next free one even while others publish."""
+    if version is not None:
+        return writer.commit(manifest)
+    for _ in range(_TRIES):
+        taken = [int(path.name) for path in writer.model_dir.iterdir() if path.name.isdecimal()]
+        number = max(taken, default=0) + 1
+        try:
+            return writer.commit(replace(manifest, version=number))
+        except PublishError:
+            if not (writer.model_dir / str(number)).exists():
+                raise
+    raise PublishError(f"{writer.model_dir}: others publish too quickly; try again")
+
+
+def _software() -> dict[str, str]:
+    from service.engine import runtime
+
+    return {**runtime.software(), "python": platform.python_version(), "hoverboard": service.__version__}

@@ -1,0 +1,272 @@
+"""From a model to a version that serves: publishing, and every reason why a version must not go live."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.engine.attempts import LoadAttempts
+from service.engine.loading import Loader
+from service.errors import PublishError, VersionRefused
+from service.publishing import publish
+from service.versions import VersionOnDisk, read_version
+from service.versions.store import VersionWriter, read_golden
+
+
+def load(directory: Path, **more: Any) -> Any:
+    loader = Loader(lambda job: job(), max_batch=8, **{"xla": False, **more})
+    return loader.load(VersionOnDisk(int(directory.name), directory, ()))
+
+
+def rewritten(version: Path, change: Callable[[Path], None], number: int = 7) -> Path:
+    """A copy of a version with other content and checksums that hold: what a wrong publisher would write."""
+    manifest = json.loads((version / "manifest.json").read_text())
+    with VersionWriter(version.parent) as writer:
+        shutil.copytree(version, writer.path, dirs_exist_ok=True)
+        (writer.path / "manifest.json").unlink()
+        change(writer.path)
+        manifest |= {"version": number, "sha256": dict(writer.checksums())}
+        override = writer.path / "override.json"
+        if override.exists():
+            manifest |= json.loads(override.read_text())
+            override.unlink()
+            manifest["sha256"].pop("override.json")
+        target = version.parent / str(number)
+        shutil.copytree(writer.path, target)
+        (target / "manifest.json").write_text(json.dumps(manifest))
+    return target
+
+
+def override(**values: Any) -> Callable[[Path], None]:
+    def change(directory: Path) -> None:
+        (directory / "override.json").write_text(json.dumps(values))
+
+    return change
+
+
+def golden(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def apply(directory: Path) -> None:
+        file = directory / "golden.json"
+        document = json.loads(file.read_text())
+        change(document)
+        file.write_text(json.dumps(document))
+
+    return apply
+
+
+def _other_answer(document: dict[str, Any]) -> None:
+    document["samples"][0]["outputs"]["y"][0] += 0.01
+
+
+def _other_input(name: str) -> dict[str, Any]:
+    return {"inputs": [{"name": name, "dtype": "float32", "shape": [2]}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "words"),
+    [
+        (golden(_other_answer), "golden", r"golden sample 0, output y: 1 at element 0, expected 1\.0"),
+        (override(inputs=[{"name": "x", "dtype": "float32", "shape": [2]}]), "golden", "golden.json"),
+        (override(outputs=[{"name": "z", "dtype": "float32", "shape": [1]}]), "golden", "golden.json"),
+        (override(max_batch=0), "manifest", "max_batch"),
+        (lambda v: (v / "model.keras").write_bytes(b"PK\x03\x04 no model"), "load", "cannot be loaded in safe mode"),
+        (lambda v: (v / "model.keras").write_bytes(b""), "load", "cannot be loaded in safe mode"),
+    ],
+)
+def test_a_version_that_is_wrong_inside_is_refused_with_the_check_that_found_it(
+    models: Path, change: Callable[[Path], None], check: str, words: str
+) -> None:
+    version = rewritten(models / "constant" / "1", change)
+    with pytest.raises(VersionRefused, match=words) as caught:
+        load(version)
+    assert caught.value.check == check
+
+
+def test_a_manifest_that_promises_another_shape_than_the_graph_has_is_refused(models: Path) -> None:
+    def shorten(document: dict[str, Any]) -> None:
+        for sample in document["samples"]:
+            sample["inputs"]["features"] = [1, 2, 3]
+
+    def change(directory: Path) -> None:
+        override(inputs=[{"name": "features", "dtype": "float32", "shape": [3]}])(directory)
+        golden(shorten)(directory)
+
+    with pytest.raises(
+        VersionRefused, match=r"input features: the graph has float32 \[2\], the manifest float32 \[3\]"
+    ):
+        load(rewritten(models / "constant" / "1", change))
+
+
+def test_a_lambda_layer_is_refused_by_publishing_and_by_the_server(models: Path, tmp_path: Path) -> None:
+    import keras
+
+    sneaky = keras.Sequential([keras.Input((2,), name="features"), keras.layers.Lambda(lambda x: x[:, :1], name="y")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sneaky.save(tmp_path / "sneaky.keras")
+    with pytest.raises(PublishError, match="safe mode"):
+        publish(tmp_path / "sneaky.keras", name="sneaky", models_dir=tmp_path / "out")
+    assert not (tmp_path / "out" / "sneaky").exists()
+
+    def swap(directory: Path) -> None:
+        shutil.copy(tmp_path / "sneaky.keras", directory / "model.keras")
+
+    version = rewritten(models / "constant" / "1", swap)
+    with pytest.raises(VersionRefused, match="safe mode") as caught:
+        load(version)
+    assert caught.value.check == "load"
+
+
+def test_a_saved_model_that_touches_files_is_refused(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Thief(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="path")])  # type: ignore[untyped-decorator]
+        def serve(self, path: Any) -> dict[str, Any]:
+            return {"content": tf.map_fn(tf.io.read_file, path)}
+
+    thief = Thief()
+    tf.saved_model.save(thief, str(tmp_path / "thief"), signatures={"serving_default": thief.serve})
+    with pytest.raises(PublishError, match="unsafe operations: ReadFile"):
+        publish(tmp_path / "thief", name="thief", models_dir=tmp_path / "out", samples=["/etc/hostname"])
+
+
+def test_a_saved_model_serves_like_the_keras_model_it_came_from(tmp_path: Path, keras_models: dict[str, Any]) -> None:
+    model = keras_models["mixed"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.export(tmp_path / "saved", verbose=False)
+    place = publish(
+        tmp_path / "saved",
+        name="mixed",
+        models_dir=tmp_path / "models",
+        labels=["no", "yes"],
+        samples=[{"word": "small", "size": 1}, {"word": "unheard of", "size": -3}],
+    )
+    manifest = read_version(place)
+    assert manifest.artifact == "saved_model"
+    live = load(place)
+    columns = {"word": np.array([b"small", b"large", b"?"], object), "size": np.array([[1], [2], [3]], np.float32)}
+    done = live.execute([columns[spec.name] for spec in manifest.inputs], 3, 4)
+    words = np.array(["small", "large", "?"])
+    expected = np.asarray(model({"word": words, "size": columns["size"]}))
+    np.testing.assert_allclose(done.outputs[0], expected, rtol=1e-4, atol=1e-5)
+    assert live.memory_bytes > 0
+
+
+@pytest.mark.parametrize("name", ["dense", "mixed", "lengths", "poisoned"])
+def test_every_bucket_gives_what_keras_gives(models: Path, name: str, keras_models: dict[str, Any]) -> None:
+    live = load(models / name / "1")
+    golden_set = read_golden(models / name / "1", live.manifest)
+    for sample_index, sample in enumerate(golden_set.samples):
+        for bucket in (1, 2, 4, 8):
+            outputs = live.execute(sample.inputs, 1, bucket).outputs
+            assert golden_set.mismatch(live.signature, sample_index, outputs) is None
+
+
+def test_publishing_takes_the_next_number_and_never_overwrites(tmp_path: Path, keras_models: dict[str, Any]) -> None:
+    first = publish(keras_models["one"], name="c", models_dir=tmp_path)
+    second = publish(keras_models["two"], name="c", models_dir=tmp_path, parent=1, notes={"why": "better"})
+    assert (first.name, second.name) == ("1", "2")
+    assert read_version(second).parent == 1
+    assert read_version(second).notes == {"why": "better"}
+    with pytest.raises(PublishError, match="immutable"):
+        publish(keras_models["two"], name="c", models_dir=tmp_path, version=1)
+    assert publish(keras_models["two"], name="c", models_dir=tmp_path, version=20).name == "20"
+
+
+def test_tasks_and_heads_are_inferred(models: Path) -> None:
+    found = {name: read_version(models / name / "1") for name in ("dense", "constant", "mixed", "poisoned", "lengths")}
+    assert (found["dense"].task, found["dense"].head) == ("classification", "softmax")
+    assert found["constant"].task == "regression"
+    assert (found["mixed"].task, found["mixed"].head) == ("classification", "sigmoid")
+    assert found["poisoned"].task == "raw"
+    assert found["lengths"].task == "raw"
+    assert found["dense"].inputs[0].max == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "../up"}, "model name"),
+        ({"version": 0}, "version 0"),
+        ({"task": "clustering"}, "task 'clustering'"),
+        ({"labels": ["a", "b", "c"]}, "3 labels for 2 classes"),
+        ({"labels": ["a", "a"]}, "the same"),
+        ({"contract": {"nope": {}}}, "no input 'nope'"),
+        ({"contract": {"features": {"minimum": 1}}}, "minimum"),
+        ({"contract": {"features": {"min": 2, "max": 1}}}, "min 2.0 is above max 1.0"),
+        ({"contract": {"features": {"allowed": ["x"]}}}, "allowed value 'x'"),
+        ({"samples": []}, "empty"),
+        ({"samples": [[1, 2], [1]]}, "samples: /1: expected 2 numbers, got 1"),
+        ({"samples": [[1, "x"]]}, "samples: /0/1"),
+        ({"model": "/nowhere/model.keras"}, "no such file"),
+    ],
+)
+def test_what_cannot_become_a_version_is_said_in_one_sentence_and_nothing_stays(
+    tmp_path: Path, keras_models: dict[str, Any], arguments: dict[str, Any], words: str
+) -> None:
+    given = {"model": keras_models["one"], "name": "c", "models_dir": tmp_path / "out", **arguments}
+    with pytest.raises(PublishError, match=words) as caught:
+        publish(given.pop("model"), **given)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_a_model_without_declared_inputs_is_explained(tmp_path: Path) -> None:
+    import keras
+
+    with pytest.raises(PublishError, match="declares no inputs"):
+        publish(keras.Sequential([keras.layers.Dense(1)]), name="c", models_dir=tmp_path)
+
+
+def test_a_model_that_fails_on_drawn_samples_asks_for_real_ones(tmp_path: Path, keras_models: dict[str, Any]) -> None:
+    import keras
+
+    number = keras.Input((1,), name="number")
+    always_nan = keras.Model(number, keras.layers.Identity(name="y")(keras.ops.log(-1.0 - number * number)))
+    with pytest.raises(PublishError, match="NaN or infinite"):
+        publish(always_nan, name="c", models_dir=tmp_path)
+
+
+def test_xla_is_used_only_where_its_golden_samples_pass_and_never_for_strings(models: Path) -> None:
+    assert load(models / "dense" / "1", xla=True).executor.name in {"tf", "tf-xla"}
+    assert load(models / "mixed" / "1", xla=True).executor.name == "tf"
+    assert load(models / "lengths" / "1", xla=True).executor.name == "tf"
+
+
+def test_timings_are_remembered_by_weights_and_machine(models: Path, tmp_path: Path) -> None:
+    first = load(models / "dense" / "1", xla=True, timings_dir=tmp_path / "timings")
+    (file,) = (tmp_path / "timings").iterdir()
+    again = load(models / "dense" / "1", xla=True, timings_dir=tmp_path / "timings")
+    assert again.timings == first.timings
+    assert again.executor.name == first.executor.name
+    file.write_text("rubbish")
+    assert load(models / "dense" / "1", xla=True, timings_dir=tmp_path / "timings").timings
+    load(models / "dense" / "2", xla=True, timings_dir=tmp_path / "timings")
+    assert len(list((tmp_path / "timings").iterdir())) == 2
+
+
+def test_a_load_that_kills_the_process_three_times_is_refused_until_somebody_insists(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    attempts = LoadAttempts(tmp_path)
+    with attempts.trying("m", 1):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    for deaths in range(3):
+        (tmp_path / "m.1").write_text(str(deaths + 1))  # what a killed process leaves behind
+    with pytest.raises(VersionRefused, match="died 3 times") as caught, attempts.trying("m", 1):
+        pass
+    assert caught.value.check == "crash"
+    attempts.forget("m", 1)
+    with attempts.trying("m", 1):
+        assert (tmp_path / "m.1").read_text() == "1"
