@@ -1,0 +1,1 @@
+"""The HTTP face: listeners, JSON-RPC over HTTP and WebSocket, health, metrics, admin."""

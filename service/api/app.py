@@ -1,0 +1,181 @@
+"""The application: both faces, wired to an engine, opened and closed in order."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import structlog
+
+from service.api.admin import TokenGuard
+from service.api.handlers import RpcHandler
+from service.api.health import Health, exposition
+from service.api.listener import Listener
+from service.api.observer import CallObserver
+from service.api.routes import Routes, Table
+from service.api.websocket import WebSockets
+from service.config import TOKEN_FILE, Settings
+from service.rpc.call import Limits
+from service.rpc.codecs import CodecBook
+from service.rpc.dispatch import Dispatcher
+from service.rpc.fastlane import FastLane
+from service.rpc.methods import admin_methods, public_methods, table
+from service.rpc.openrpc import with_discovery
+from service.telemetry import metrics
+from service.types import EnginePort
+
+__all__ = ["Application", "limits_of", "running"]
+
+log = structlog.get_logger(__name__)
+
+_IDLE_GRACE_S = 1.0
+_CUT_S = 1.0
+_GAUGE_EVERY_S = 0.25
+
+
+class Application:
+    """The public and the admin face of one api process on one engine. Nothing listens until `listen`."""
+
+    def __init__(self, settings: Settings, engine: EnginePort, *, url: str, admin_url: str) -> None:
+        self._settings = settings
+        self.draining = False
+        self.book = CodecBook()
+        self._observer = CallObserver(settings.log_level)
+        self._health = Health(engine, draining=self._is_draining)
+        self._public = self._public_dispatcher(engine, url)
+        self._admin = self._admin_dispatcher(engine, admin_url)
+        self._sockets = WebSockets(
+            self._public,
+            max_message_bytes=settings.max_body_bytes,
+            max_inflight=settings.ws_max_inflight,
+            draining=self._is_draining,
+        )
+        self.public = self._listener(self._public_table())
+        self.admin = self._listener(self._admin_table())
+
+    async def listen(self, public: socket.socket, admin: socket.socket | None) -> None:
+        """Accept connections on bound sockets; without an admin socket that face stays shut."""
+        await self.public.start(public)
+        if admin is not None:
+            await self.admin.start(admin)
+
+    async def drain(self) -> bool:
+        """Stop taking connections, answer everything that was sent, and close.
+
+        Takes `drain_timeout_s` at most. Returns whether everything was answered.
+        """
+        self.draining = True
+        until = asyncio.get_running_loop().time() + max(0.0, self._settings.drain_timeout_s - _CUT_S)
+        await self.public.stop_accepting()
+        await self.admin.stop_accepting()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._sockets.drain()
+        left = max(0.0, until - asyncio.get_running_loop().time())
+        ended = await asyncio.gather(
+            *(
+                face.finish(idle_grace_s=min(_IDLE_GRACE_S, left / 2), timeout_s=left)
+                for face in (self.public, self.admin)
+            )
+        )
+        return all(ended)
+
+    async def close(self) -> None:
+        """Cut what is left."""
+        self.draining = True
+        await self.public.close()
+        await self.admin.close()
+
+    async def watch(self) -> None:
+        """Keep the gauge of calls in flight up to date, for ever."""
+        while True:
+            metrics.set_in_flight(self._public.in_flight + self._admin.in_flight)
+            await asyncio.sleep(_GAUGE_EVERY_S)
+
+    def _is_draining(self) -> bool:
+        return self.draining
+
+    def _public_dispatcher(self, engine: EnginePort, url: str) -> Dispatcher:
+        limits = limits_of(self._settings)
+        methods = public_methods(engine, self.book, limits)
+        lane = FastLane(methods[0])
+        known = table(with_discovery(methods, self.book, url=url, title="Hoverboard"))
+        return Dispatcher(known, limits, self._observer, lane=lane)
+
+    def _admin_dispatcher(self, engine: EnginePort, url: str) -> Dispatcher:
+        methods = with_discovery(admin_methods(engine, self.book), self.book, url=url, title="Hoverboard admin")
+        return Dispatcher(table(methods), limits_of(self._settings), self._observer)
+
+    def _public_table(self) -> Table:
+        post = {"POST": self._rpc(self._public).post}
+        return {"/": post, "/rpc": post, "/ws": {"GET": self._sockets.get}, **self._probes()}
+
+    def _admin_table(self) -> Table:
+        guard = TokenGuard(self._settings.data_dir / TOKEN_FILE)
+        post = {"POST": self._rpc(self._admin, guard).post}
+        return {"/": post, "/rpc": post, **self._probes()}
+
+    def _probes(self) -> Table:
+        return {
+            "/healthz": {"GET": self._health.healthz},
+            "/readyz": {"GET": self._health.readyz},
+            "/metrics": {"GET": exposition},
+        }
+
+    def _rpc(self, dispatcher: Dispatcher, guard: TokenGuard | None = None) -> RpcHandler:
+        return RpcHandler(
+            dispatcher,
+            max_body_bytes=self._settings.max_body_bytes,
+            body_timeout_s=self._settings.body_timeout_s,
+            draining=self._is_draining,
+            authorize=guard,
+        )
+
+    def _listener(self, routes: Table) -> Listener:
+        return Listener(
+            Routes(routes),
+            max_connections=self._settings.max_connections,
+            header_timeout_s=self._settings.header_timeout_s,
+            keepalive_timeout_s=self._settings.keepalive_timeout_s,
+        )
+
+    def know_methods(self) -> None:
+        """Tell the metrics which methods there are."""
+        metrics.know_methods([*self._public.names, *self._admin.names])
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, engine: EnginePort, *, public: socket.socket, admin: socket.socket | None = None
+) -> AsyncIterator[Application]:
+    """An application that listens; what is still open at the end is cut."""
+    application = Application(settings, engine, url=_url(public), admin_url="" if admin is None else _url(admin))
+    application.know_methods()
+    async with AsyncExitStack() as stack:
+        stack.callback(engine.subscribe(application.book.update))
+        stack.callback(engine.subscribe(metrics.know_catalog))
+        watching = asyncio.create_task(application.watch())
+        stack.callback(watching.cancel)
+        stack.push_async_callback(application.close)
+        await application.listen(public, admin)
+        yield application
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The settings that the JSON-RPC layer needs."""
+    return Limits(
+        max_batch_items=settings.max_batch_items,
+        max_response_bytes=settings.max_response_bytes,
+        max_concurrency=settings.max_concurrency,
+        default_deadline_ms=settings.default_deadline_ms,
+        max_deadline_ms=settings.max_deadline_ms,
+    )
+
+
+def _url(bound: socket.socket) -> str:
+    """The address of a bound socket as a client on this machine would write it."""
+    host, port = bound.getsockname()[:2]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - only read, not bound
+    return f"http://[{reachable}]:{port}/" if ":" in reachable else f"http://{reachable}:{port}/"

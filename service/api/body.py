@@ -1,0 +1,118 @@
+"""Request bodies: read whole, within limits of size and time, and decompressed without being bombed."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+from aiohttp.web_protocol import RequestPayloadError
+
+from service.api.replies import HttpRefusal
+from service.errors import ParseError, RequestTooLarge
+
+__all__ = ["accept_content", "body_at_hand", "read_body"]
+
+_PLAIN_TYPES = frozenset({"application/json", "application/json-rpc", "application/jsonrequest"})
+_UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+def accept_content(content_type: str | None) -> None:
+    """Pass JSON's content types.
+
+    Raises:
+        HttpRefusal: 415, for anything else.
+    """
+    if content_type in _PLAIN_TYPES:
+        return
+    kind, *params = [part.strip().lower() for part in (content_type or "").split(";")]
+    charsets = [param.removeprefix("charset=").strip('"') for param in params if param.startswith("charset=")]
+    if kind not in _PLAIN_TYPES or any(charset not in _UTF8 for charset in charsets):
+        raise HttpRefusal.invalid(
+            415, "Content-Type must be application/json, in UTF-8", {"Accept": "application/json"}
+        )
+
+
+def body_at_hand(request: web.BaseRequest, limit: int) -> bytes | None:
+    """The body, where it arrived whole and uncompressed together with its head, as most do: no waiting, no timer."""
+    if not request.content.is_eof() or "Content-Encoding" in request.headers:
+        return None
+    body = request.content.read_nowait()
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+async def read_body(request: web.BaseRequest, *, limit: int, timeout_s: float) -> bytes:
+    """The whole body, decompressed.
+
+    Args:
+        limit: most bytes, before and after decompression.
+        timeout_s: seconds the client may take to send it.
+
+    Raises:
+        HttpRefusal: 408 too slow, 413 too large, 415 an unknown encoding, 417 an unknown expectation.
+        ParseError: a broken transfer or a broken gzip stream.
+    """
+    try:
+        body = await _arriving(request, limit, timeout_s)
+    except RequestPayloadError:
+        raise ParseError("Parse error: the body's transfer encoding is broken") from None
+    encoding = request.headers.get("Content-Encoding")
+    return body if encoding is None else _decoded(body, encoding.strip().lower(), limit)
+
+
+async def _arriving(request: web.BaseRequest, limit: int, timeout_s: float) -> bytes:
+    length = request.content_length
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    await _continue(request)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise HttpRefusal.invalid(408, f"the body did not arrive within {timeout_s:g} s", close=True) from None
+    return bytes(body)
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Tell a client that asks first to send its body."""
+    expectation = request.headers.get("Expect")
+    if expectation is None or request.version != HttpVersion11:
+        return
+    if expectation.lower() != "100-continue":
+        raise HttpRefusal.invalid(417, "only 100-continue can be expected", close=True)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the response itself has not begun
+
+
+def _decoded(body: bytes, encoding: str, limit: int) -> bytes:
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip"):
+        raise HttpRefusal.invalid(415, "Content-Encoding must be gzip or identity", {"Accept-Encoding": "gzip"})
+    parts: list[bytes] = []
+    room = limit
+    while body:
+        stream = zlib.decompressobj(_GZIP)
+        try:
+            parts.append(stream.decompress(body, room + 1))
+        except zlib.error:
+            raise ParseError("Parse error: the body is not gzip") from None
+        room -= len(parts[-1])
+        if room < 0:
+            raise _too_large(limit)
+        if not stream.eof:
+            raise ParseError("Parse error: the gzip stream is cut off")
+        body = stream.unused_data
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"The body is larger than {limit} bytes", details={"limit": limit})

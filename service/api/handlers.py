@@ -1,0 +1,108 @@
+"""JSON-RPC over HTTP: `POST /` and `POST /rpc`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections.abc import Callable
+
+from aiohttp import web
+
+from service.api.body import accept_content, body_at_hand, read_body
+from service.api.identity import request_id_of, traceparent_of
+from service.api.replies import JSON, HttpRefusal, error_headers, refusal
+from service.errors import RpcError
+from service.rpc.call import Reply, Request
+from service.rpc.dispatch import Dispatcher
+from service.telemetry import logs
+
+__all__ = ["RpcHandler"]
+
+_GZIP_FROM = 1400
+_GZIP_OFF_LOOP_FROM = 64 * 1024
+_GZIP_LEVEL = 1
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class RpcHandler:
+    """Answers POSTed messages with one dispatcher.
+
+    Args:
+        max_body_bytes: largest body, before and after decompression.
+        body_timeout_s: seconds a client may take to send it.
+        draining: whether answers should end their connections.
+        authorize: raises Unauthorized for requests that may not even be read.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        max_body_bytes: int,
+        body_timeout_s: float,
+        draining: Callable[[], bool],
+        authorize: Callable[[web.BaseRequest], None] | None = None,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+        self._draining = draining
+        self._authorize = authorize
+
+    async def post(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one POST."""
+        received_at = time.monotonic()
+        request_id = request_id_of(request)
+        logs.request_id.set(request_id)
+        try:
+            if self._authorize is not None:
+                self._authorize(request)
+            accept_content(request.headers.get("Content-Type"))
+            body = body_at_hand(request, self._max_body_bytes)
+            if body is None:
+                body = await read_body(request, limit=self._max_body_bytes, timeout_s=self._body_timeout_s)
+        except HttpRefusal as reason:
+            response = refusal(reason, request_id)
+        except RpcError as error:
+            response = refusal(HttpRefusal(error.http_status, error), request_id)
+        else:
+            arrived = Request(request_id, received_at, traceparent_of(request))
+            response = await self._response(request, await self._dispatcher.handle(body, arrived), request_id)
+        if self._draining():
+            response.force_close()
+        return response
+
+    async def _response(self, request: web.BaseRequest, reply: Reply, request_id: str) -> web.Response:
+        if reply.body is None:
+            return web.Response(status=204, headers={"X-Request-ID": request_id})
+        headers = {"Content-Type": JSON, "X-Request-ID": request_id}
+        body, status = reply.body, 200
+        if reply.error is not None:
+            status = reply.error.http_status
+            headers.update(error_headers(reply.error))
+        elif len(body) >= _GZIP_FROM:
+            headers["Vary"] = "Accept-Encoding"
+            if _takes_gzip(request.headers.get("Accept-Encoding")):
+                headers["Content-Encoding"] = "gzip"
+                body = await _gzipped(body)
+        return web.Response(body=body, status=status, headers=headers)
+
+
+async def _gzipped(body: bytes) -> bytes:
+    if len(body) < _GZIP_OFF_LOOP_FROM:
+        return zlib.compress(body, _GZIP_LEVEL, _GZIP)
+    return await asyncio.to_thread(zlib.compress, body, _GZIP_LEVEL, _GZIP)
+
+
+def _takes_gzip(accepted: str | None) -> bool:
+    """Whether `Accept-Encoding` lets gzip in; an exact mention outweighs `*`."""
+    qualities: dict[str, bool] = {}
+    for part in (accepted or "").lower().split(","):
+        coding, *params = [piece.strip() for piece in part.split(";")]
+        qualities[coding] = not any(param.replace(" ", "").startswith("q=0") and _is_zero(param) for param in params)
+    return qualities.get("gzip", qualities.get("*", False))
+
+
+def _is_zero(param: str) -> bool:
+    return param.replace(" ", "").removeprefix("q=").strip("0.") == ""

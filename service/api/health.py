@@ -1,0 +1,60 @@
+"""`/healthz`, `/readyz` and `/metrics`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from service.api.replies import as_json
+from service.telemetry import metrics
+from service.types import Catalog, EnginePort
+
+__all__ = ["Health", "exposition", "missing"]
+
+
+class Health:
+    """What probes ask of this process.
+
+    Args:
+        engine: whose state decides readiness.
+        draining: whether this process is about to leave.
+    """
+
+    def __init__(self, engine: EnginePort, *, draining: Callable[[], bool]) -> None:
+        self._engine = engine
+        self._draining = draining
+
+    async def healthz(self, _request: web.BaseRequest) -> web.StreamResponse:
+        """200 while this process turns its event loop."""
+        return as_json({"status": "ok"})
+
+    async def readyz(self, _request: web.BaseRequest) -> web.StreamResponse:
+        """200 when every model has a live version; else 503 and what is missing."""
+        lacking = missing(self._engine.catalog, connected=self._engine.connected)
+        if self._draining():
+            lacking.insert(0, {"what": "draining", "why": "this process is stopping"})
+        models = {name: dict(model.roles) for name, model in sorted(self._engine.catalog.models.items())}
+        body: dict[str, Any] = {"ready": not lacking, "models": models, "missing": lacking}
+        return as_json(body, status=503 if lacking else 200)
+
+
+def missing(catalog: Catalog, *, connected: bool) -> list[dict[str, str]]:
+    """What keeps the service from being ready; empty when it is."""
+    if not connected:
+        return [{"what": "engine", "why": "not connected"}]
+    if not catalog.ready:
+        return [{"what": "engine", "why": "still looking at the models for the first time"}]
+    return [
+        {"what": f"model {name}", "why": model.problem or "no version is live"}
+        for name, model in sorted(catalog.models.items())
+        if "stable" not in model.roles
+    ]
+
+
+async def exposition(_request: web.BaseRequest) -> web.StreamResponse:
+    """All processes' metrics in Prometheus' text format."""
+    text = await asyncio.to_thread(metrics.exposition)
+    return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})

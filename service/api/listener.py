@@ -1,0 +1,240 @@
+"""A listening socket and its connections: how many, how slow, and how they end without losing a call."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import structlog
+from aiohttp import web
+
+from service.api.replies import JSON, HttpRefusal, refusal
+from service.errors import InternalError, Overloaded
+from service.rpc.envelope import failure
+
+__all__ = ["Connection", "Handler", "Listener", "listening_socket"]
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 1024
+_LINGER_S = 2.0
+_POLL_S = 0.02
+_LAST_WORDS_S = 1.0
+
+
+class Connection(web.RequestHandler):
+    """One client's connection, which knows whether it is idle and since when it waits for the rest of a head."""
+
+    __slots__ = ("busy", "heard", "waiting_since")
+
+    def __init__(self, listener: Listener, **options: Any) -> None:
+        super().__init__(listener, **options)
+        self.busy = False
+        self.heard = False
+        self.waiting_since: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no part of a request is here."""
+        return not self.busy and (self.waiting_since is None or not self.heard)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.waiting_since = self._loop.time()
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.busy and data:
+            self.heard = True
+            if self.waiting_since is None:
+                self.waiting_since = self._loop.time()
+        super().data_received(data)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self.busy = False
+            self.waiting_since = None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's words, which may repeat what the client sent
+    ) -> web.StreamResponse:
+        """The response to what is no HTTP, and to bugs; in place of aiohttp's, which says more than clients need."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the response has begun")
+        if status < 500:
+            return refusal(HttpRefusal.invalid(status, "this is no well-formed HTTP request", close=True), "")
+        log.error("request_failed", exc_info=exc)
+        return refusal(HttpRefusal(500, InternalError(), close=True), "")
+
+
+class Listener(web.Server):
+    """Serves HTTP on one listening socket.
+
+    Args:
+        handler: answers requests; an exception that leaves it becomes a 500.
+        max_connections: above it, connections are answered 503 and closed.
+        header_timeout_s: seconds from a connection, or a request's first byte, to the end of its head.
+        keepalive_timeout_s: seconds an idle connection stays open.
+    """
+
+    def __init__(
+        self, handler: Handler, *, max_connections: int, header_timeout_s: float, keepalive_timeout_s: float
+    ) -> None:
+        self._options: dict[str, Any] = {
+            "keepalive_timeout": keepalive_timeout_s,
+            "access_log": None,
+            "auto_decompress": False,
+            "lingering_time": _LINGER_S,
+        }
+        super().__init__(cast(Any, handler), request_factory=self._request, handler_cancellation=True, **self._options)
+        self._max_connections = max_connections
+        self._header_timeout_s = header_timeout_s
+        self._server: asyncio.Server | None = None
+        self._spare: socket.socket | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self.open = 0
+        self.draining = False
+
+    def __call__(self) -> Any:
+        """A protocol for a new connection."""
+        if self.open >= self._max_connections:
+            return _Full()
+        return Connection(self, loop=asyncio.get_running_loop(), **self._options)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self.open += 1
+        super().connection_made(handler, transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self.open -= 1
+        super().connection_lost(handler, exc)
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept connections from a bound socket, which is closed in the end."""
+        listening.setblocking(False)
+        self._spare = listening.dup()
+        self._spare.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self, sock=listening, backlog=_BACKLOG)
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def stop_accepting(self) -> None:
+        """Close the listening socket, after taking on every connection that the kernel has already completed.
+
+        A second descriptor keeps the queue of completed connections alive while the event loop lets go of the first:
+        closing the only one would reset them.
+        """
+        self.draining = True
+        if self._server is None or self._spare is None:
+            return
+        self._server.close()
+        loop = asyncio.get_running_loop()
+        queued = []
+        while True:
+            try:
+                queued.append(self._spare.accept()[0])
+            except (BlockingIOError, ConnectionAbortedError):
+                break
+        self._spare.close()
+        self._server = self._spare = None
+        for connection in queued:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self, connection)
+
+    async def finish(self, *, idle_grace_s: float, timeout_s: float) -> bool:
+        """Let connections end: busy ones after their answer, idle ones after a grace. Call `stop_accepting` first.
+
+        Args:
+            idle_grace_s: seconds in which a client may still send what it had begun to send.
+            timeout_s: seconds for all of it.
+
+        Returns:
+            Whether everything that had begun was answered.
+        """
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        while self.open and loop.time() - start < timeout_s:
+            if loop.time() - start >= idle_grace_s:
+                for connection in self._ours():
+                    if connection.idle:
+                        connection.force_close()
+            await asyncio.sleep(_POLL_S)
+        return not self.open
+
+    async def close(self) -> None:
+        """Cut whatever is left."""
+        await self.stop_accepting()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self.shutdown(0)
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        if isinstance(protocol, Connection):
+            protocol.busy = True
+            protocol.waiting_since = None
+        return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
+
+    def _ours(self) -> list[Connection]:
+        return [connection for connection in self.connections if isinstance(connection, Connection)]
+
+    async def _sweep(self) -> None:
+        """Close connections whose next head takes too long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(1.0, self._header_timeout_s / 4))
+            late = loop.time() - self._header_timeout_s
+            for connection in self._ours():
+                if not connection.busy and connection.waiting_since is not None and connection.waiting_since < late:
+                    connection.force_close()
+
+
+class _Full(asyncio.Protocol):
+    """A connection beyond the limit: told so once it has asked something, then closed."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._transport.close)
+
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002 - whatever was asked, the answer is the same
+        if self._transport is None or self._transport.is_closing():
+            return
+        body = failure(None, Overloaded("Too many connections", retry_after_ms=1000), "")
+        head = (
+            f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
+            "Retry-After: 1\r\nConnection: close\r\n\r\n"
+        )
+        self._transport.write(head.encode() + body)
+        self._transport.close()
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound socket that shares its port with the other api processes.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind(address)
+    except BaseException:
+        listening.close()
+        raise
+    return listening

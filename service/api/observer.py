@@ -1,0 +1,47 @@
+"""Counts and logs every finished call, without payloads."""
+
+from __future__ import annotations
+
+import structlog
+
+from service.errors import RpcError
+from service.rpc.call import OK, Call
+from service.rpc.words import excerpt
+from service.telemetry import metrics
+
+__all__ = ["CallObserver"]
+
+log = structlog.get_logger(__name__)
+
+
+class CallObserver:
+    """An observer of dispatchers.
+
+    Args:
+        level: the least severe level that is logged; answered calls are `debug`, refused ones `info`.
+    """
+
+    def __init__(self, level: str) -> None:
+        self._log_answered = level == "debug"
+        self._log_refused = level in ("debug", "info")
+
+    def finished(self, call: Call, error: RpcError | None, seconds: float) -> None:
+        """Count one call, and log it where the level asks for it."""
+        code = OK if error is None else error.code
+        metrics.observe_call(call.method, call.model, call.version, call.role, code, seconds)
+        if error is None:
+            if self._log_answered:
+                log.debug("call_answered", **_facts(call, seconds))
+        elif self._log_refused:
+            log.info("call_refused", **_facts(call, seconds), code=error.code, type=error.kind)
+
+
+def _facts(call: Call, seconds: float) -> dict[str, object]:
+    return {
+        "request_id": call.request.request_id,
+        "method": excerpt(call.method),
+        "model": None if call.model is None else excerpt(call.model),
+        "version": call.version,
+        "role": call.role,
+        "ms": round(seconds * 1000, 3),
+    }

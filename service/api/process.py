@@ -1,0 +1,48 @@
+"""One api process: its engine connection, its listeners, and an end that loses no call."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import structlog
+
+from service import children
+from service.api.app import running
+from service.api.listener import listening_socket
+from service.config import Settings
+from service.engine.client import EngineClient
+from service.telemetry import logs, metrics
+
+__all__ = ["main"]
+
+log = structlog.get_logger(__name__)
+
+
+def main(runtime_dir: Path, index: int) -> None:
+    """Run one api process until SIGTERM, then drain. Only index 0 opens the admin listener."""
+    settings = Settings.from_runtime(runtime_dir)
+    name = f"api-{index}"
+    logs.configure(settings.log_level, settings.log_format, process=name)
+    metrics.init(name, runtime_dir / "metrics")
+    children.watch_parent()
+    status = children.run(_serve(settings, runtime_dir / "engine-0.sock", index))
+    metrics.close()
+    sys.exit(status)
+
+
+async def _serve(settings: Settings, engine_socket: Path, index: int) -> int:
+    stop = children.stop_event()
+    public = listening_socket(settings.host, settings.port)
+    admin = listening_socket(settings.admin_host, settings.admin_port) if index == 0 else None
+    async with (
+        EngineClient(engine_socket) as engine,
+        running(settings, engine, public=public, admin=admin) as application,
+    ):
+        log.info("api_started", pid=os.getpid(), port=public.getsockname()[1])
+        await stop.wait()
+        log.info("api_draining")
+        complete = await application.drain()
+        log.info("api_stopped", complete=complete)
+    return 0

@@ -1,0 +1,65 @@
+"""HTTP responses around JSON-RPC answers, and refusals that never become calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+from service.errors import InvalidRequest, RpcError, Unauthorized
+from service.rpc.envelope import failure
+
+__all__ = ["JSON", "HttpRefusal", "as_json", "error_headers", "refusal"]
+
+JSON = "application/json"
+
+
+class HttpRefusal(Exception):
+    """A request that is answered with an error before it is a call.
+
+    Args:
+        status: of the HTTP response.
+        error: what the JSON-RPC body says.
+        headers: beside the usual ones.
+        close: whether the connection ends with it.
+    """
+
+    def __init__(
+        self, status: int, error: RpcError, headers: Mapping[str, str] | None = None, *, close: bool = False
+    ) -> None:
+        super().__init__(error.message)
+        self.status = status
+        self.error = error
+        self.headers = dict(headers or {})
+        self.close = close
+
+    @classmethod
+    def invalid(
+        cls, status: int, message: str, headers: Mapping[str, str] | None = None, *, close: bool = False
+    ) -> HttpRefusal:
+        """A refusal for which JSON-RPC has no better word than Invalid Request."""
+        return cls(status, InvalidRequest(f"Invalid Request: {message}"), headers, close=close)
+
+
+def refusal(reason: HttpRefusal, request_id: str) -> web.Response:
+    """The response to a refused request; its body is JSON-RPC, since many clients look at nothing else."""
+    headers = {"Content-Type": JSON, "X-Request-ID": request_id, **error_headers(reason.error), **reason.headers}
+    response = web.Response(status=reason.status, body=failure(None, reason.error, request_id), headers=headers)
+    if reason.close:
+        response.force_close()
+    return response
+
+
+def error_headers(error: RpcError) -> dict[str, str]:
+    """The headers that an error's HTTP status calls for."""
+    if error.http_status == 503:
+        seconds = 1 if error.retry_after_ms is None else max(1, math.ceil(error.retry_after_ms / 1000))
+        return {"Retry-After": str(seconds)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
+
+
+def as_json(value: object, *, status: int = 200) -> web.Response:
+    """A response around a JSON-ready value."""
+    return web.Response(status=status, body=orjson.dumps(value), headers={"Content-Type": JSON})

@@ -1,0 +1,125 @@
+"""JSON-RPC over a WebSocket: `GET /ws`. Each message is answered as a POSTed one would be, in whatever order they finish."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from service.api.identity import request_id_of, traceparent_of
+from service.api.replies import HttpRefusal, refusal
+from service.errors import Overloaded
+from service.rpc.call import Request
+from service.rpc.dispatch import Dispatcher
+from service.telemetry import logs
+
+__all__ = ["WebSockets"]
+
+_HEARTBEAT_S = 30.0
+_CLOSE_S = 2.0
+
+
+class WebSockets:
+    """Answers WebSocket messages with one dispatcher.
+
+    Args:
+        max_message_bytes: a longer message closes its socket with 1009.
+        max_inflight: messages of one socket worked on at once; above it they are refused with -32005.
+        draining: whether this process takes no new sockets.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, *, max_message_bytes: int, max_inflight: int, draining: Callable[[], bool]
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._max_message_bytes = max_message_bytes
+        self._max_inflight = max_inflight
+        self._draining = draining
+        self._sessions: set[_Session] = set()
+
+    async def get(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Hold one WebSocket until either side closes it."""
+        socket = web.WebSocketResponse(
+            timeout=_CLOSE_S, heartbeat=_HEARTBEAT_S, compress=False, max_msg_size=self._max_message_bytes
+        )
+        reason = self._reason_against(request, socket)
+        if reason is not None:
+            return refusal(reason, request_id_of(request))
+        await socket.prepare(request)
+        session = _Session(socket, self._dispatcher, request, self._max_inflight)
+        self._sessions.add(session)
+        try:
+            await session.run()
+        finally:
+            self._sessions.discard(session)
+        return socket
+
+    async def drain(self) -> None:
+        """Let every message that arrived be answered, then close with 1001."""
+        await asyncio.gather(*(session.drain() for session in list(self._sessions)))
+
+    def _reason_against(self, request: web.BaseRequest, socket: web.WebSocketResponse) -> HttpRefusal | None:
+        if self._draining():
+            return HttpRefusal(503, Overloaded("This process is stopping", retry_after_ms=1000), close=True)
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+            # Browsers let any page open a WebSocket anywhere: CORS does not guard it, so this does.
+            return HttpRefusal.invalid(403, "a page of another origin may not connect")
+        if not socket.can_prepare(request):
+            return HttpRefusal.invalid(426, "this is a WebSocket", {"Upgrade": "websocket"})
+        return None
+
+
+class _Session:
+    def __init__(
+        self, socket: web.WebSocketResponse, dispatcher: Dispatcher, request: web.BaseRequest, max_inflight: int
+    ) -> None:
+        self._socket = socket
+        self._dispatcher = dispatcher
+        self._name = request_id_of(request)
+        self._traceparent = traceparent_of(request)
+        self._max_inflight = max_inflight
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        try:
+            async for message in self._socket:
+                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    await self._take(message.data)
+        finally:
+            # The client is gone, or wants nothing more: what it had waiting is taken back.
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def drain(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._socket.close(code=WSCloseCode.GOING_AWAY, message=b"the service is stopping")
+
+    async def _take(self, data: str | bytes) -> None:
+        body = data.encode() if isinstance(data, str) else data
+        full = len(self._tasks) >= self._max_inflight
+        refused = Overloaded(f"More than {self._max_inflight} messages in flight", retry_after_ms=100) if full else None
+        arrived = Request(f"{self._name}/{next(self._numbers)}", time.monotonic(), self._traceparent, refused)
+        if full:
+            # Answered in line, so that a client that does not read its answers is not read either.
+            await self._answer(body, arrived)
+            return
+        task = asyncio.create_task(self._answer(body, arrived))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, body: bytes, arrived: Request) -> None:
+        logs.request_id.set(arrived.request_id)
+        reply = await self._dispatcher.handle(body, arrived)
+        if reply.body is not None and not self._socket.closed:
+            try:
+                await self._socket.send_str(reply.body.decode())
+            except ConnectionError:
+                return
