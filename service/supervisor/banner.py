@@ -1,0 +1,126 @@
+"""What a person sees once the service answers, and a program that reads a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+from service import __version__
+from service.config import Settings
+
+__all__ = ["Readiness", "banner", "ready_line", "url", "wait_ready"]
+
+_CURL: Final = "curl -s -H 'Content-Type: application/json'"
+_FIRST_CALL: Final = '{"jsonrpc": "2.0", "id": 1, "method": "models.list"}'
+_POLL_S: Final = 0.1
+_PROBE_TIMEOUT_S: Final = 5.0
+_EVERYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only read, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What `GET /readyz` said.
+
+    Attributes:
+        status: the HTTP status; 0 where nothing answered.
+        body: its JSON object; empty where it had none.
+    """
+
+    status: int
+    body: Mapping[str, Any]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model has a live version."""
+        return self.status == HTTPStatus.OK
+
+    @property
+    def models(self) -> Mapping[str, Any]:
+        """Model name -> role -> live version, as far as it was said."""
+        models = self.body.get("models")
+        return models if isinstance(models, dict) else {}
+
+    @property
+    def missing(self) -> Sequence[Any]:
+        """What keeps the service from being ready, as it says itself."""
+        missing = self.body.get("missing")
+        return missing if isinstance(missing, list) else [{"what": "api", "why": "does not answer"}]
+
+
+def url(host: str, port: int) -> str:
+    """The address a client on this machine uses."""
+    reachable = _EVERYWHERE.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+async def wait_ready(settings: Settings, patience_s: float) -> Readiness:
+    """Ask `/readyz` until it answers 200, or until the patience ends; returns the last answer."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience_s
+    while True:
+        answer = await asyncio.to_thread(_probe, f"{url(settings.host, settings.port)}/readyz")
+        if answer.ready or loop.time() >= until:
+            return answer
+        await asyncio.sleep(_POLL_S)
+
+
+def _probe(address: str) -> Readiness:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(address, timeout=_PROBE_TIMEOUT_S) as response:
+            return Readiness(response.status, _object(response.read()))
+    except urllib.error.HTTPError as error:
+        with error:
+            return Readiness(error.code, _object(error.read()))
+    except OSError:
+        return Readiness(0, {})
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def ready_line(settings: Settings, readiness: Readiness, token: Path) -> str:
+    """One line of JSON for a program: where the service listens, and what it serves."""
+    return json.dumps(
+        {
+            "event": "ready",
+            "url": url(settings.host, settings.port),
+            "admin_url": url(settings.admin_host, settings.admin_port),
+            "admin_token_file": str(token),
+            "models": readiness.models,
+        },
+    )
+
+
+def banner(settings: Settings, readiness: Readiness, token: Path) -> str:
+    """A few lines for a person: what is served where, and what to try first. Names the token's file, not the token."""
+    address = url(settings.host, settings.port)
+    lines = [f"Hoverboard {__version__} serves {_models(readiness.models, settings.models)}", "", f"  {address}"]
+    lines += [f"  {url(settings.admin_host, settings.admin_port)}  (admin; bearer token in {token})", "", "Try:"]
+    lines.append(f"  {_CURL} {address} -d '{_FIRST_CALL}'")
+    lines += ["", "Ctrl-C drains and stops."]
+    return "\n".join(["", *lines, ""])
+
+
+def _models(models: Mapping[str, Any], directory: Path) -> str:
+    if not models:
+        return f"no model yet (hoverboard publish writes one to {directory})"
+    return ", ".join(f"{name} ({_roles(roles)})" for name, roles in sorted(models.items()))
+
+
+def _roles(roles: Any) -> str:
+    if not isinstance(roles, dict) or not roles:
+        return "no live version"
+    return ", ".join(f"{role} {version}" for role, version in roles.items())

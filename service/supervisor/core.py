@@ -1,0 +1,209 @@
+"""The supervisor itself: claims, starts, watches, announces, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import service
+from service.children import STOP_SIGNALS
+from service.config import Settings
+from service.errors import ConfigError
+from service.supervisor.banner import banner, ready_line, url, wait_ready
+from service.supervisor.child import Backoff, Child, ChildSpec
+from service.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
+from service.telemetry import logs, metrics
+
+__all__ = ["ChildSpecs", "Supervisor", "service_children"]
+
+_PATIENCE_S: Final = 30.0
+_GRACE_S: Final = 2.0
+
+_log = logs.get("supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpecs:
+    """The processes of one service.
+
+    Attributes:
+        engines: started first, stopped last.
+        apis: stopped first, so that everything they accepted is still answered.
+    """
+
+    engines: Sequence[ChildSpec]
+    apis: Sequence[ChildSpec]
+
+
+def service_children(settings: Settings, runtime: Path) -> ChildSpecs:
+    """One engine, and as many api processes as the settings say."""
+    environment = _environment()
+
+    def spec(kind: str, index: int) -> ChildSpec:
+        # -P: a folder named `service` in the working directory must not stand in for this package
+        command = (sys.executable, "-P", "-m", "service", f"_{kind}", "--runtime", str(runtime), "--index", str(index))
+        return ChildSpec(f"{kind}-{index}", command, environment)
+
+    return ChildSpecs(
+        engines=[spec("engine", 0)],
+        apis=[spec("api", index) for index in range(settings.api_workers)],
+    )
+
+
+def _environment() -> dict[str, str]:
+    environment = {"PYTHONUNBUFFERED": "1"}
+    root = Path(service.__file__).parent.parent
+    if "site-packages" not in root.parts:  # run from a checkout, installed or not
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    if sys.stderr.isatty():  # their stderr is a pipe, but ours, where it ends, is a terminal
+        environment["FORCE_COLOR"] = "1"
+    return environment
+
+
+class Supervisor:
+    """Runs one service in the foreground.
+
+    Args:
+        settings: as loaded; a port of 0 is resolved when the service starts.
+        children: which processes to run, given the resolved settings and the runtime directory.
+        backoff: how long a dead child stays dead.
+        announce: told once, when `/readyz` first answers 200: a banner on a terminal, a line of JSON in a pipe.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        children: Callable[[Settings, Path], ChildSpecs] = service_children,
+        backoff: Backoff | None = None,
+        announce: Callable[[str], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._children = children
+        self._backoff = backoff
+        self._announce = announce or _print
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; returns the exit status, 0 after a drain.
+
+        Raises:
+            DataDirLocked, PortInUse, ConfigError: the service cannot start here; nothing was started.
+        """
+        logs.configure(self._settings.log_level, self._settings.log_format, process="supervisor")
+        return asyncio.run(self.serve())
+
+    async def serve(self) -> int:
+        """As `run`, in a loop that already runs in the main thread."""
+        with self._claimed() as (settings, runtime, token):
+            metrics.init("supervisor-0", runtime / "metrics")
+            try:
+                await self._supervise(settings, runtime, token)
+            finally:
+                metrics.init("supervisor-0", None)
+        return 0
+
+    @contextmanager
+    def _claimed(self) -> Iterator[tuple[Settings, Path, Path]]:
+        """Everything that must be this service's own, while it is: settings with real ports, runtime and token."""
+        wanted = self._settings
+        if not wanted.models.is_dir():
+            raise ConfigError(
+                f"models directory {wanted.models} does not exist; make it, or choose another with --models"
+            )
+        with ExitStack() as held:
+            data = DataDir.claim(wanted.data_dir)
+            held.callback(data.release)
+            public = held.enter_context(reserve(wanted.host, wanted.port))
+            admin = held.enter_context(reserve(wanted.admin_host, wanted.admin_port, setting="admin_port"))
+            runtime = held.enter_context(runtime_directory(data.previous.get("runtime")))
+            settings = wanted.model_copy(
+                update={
+                    "port": address_of(public),
+                    "admin_port": address_of(admin),
+                    "log_format": _format(wanted),
+                },
+            )
+            (runtime / "metrics").mkdir()
+            settings.to_runtime(runtime)
+            data.note(
+                pid=os.getpid(),
+                runtime=str(runtime),
+                url=url(settings.host, settings.port),
+                admin_url=url(settings.admin_host, settings.admin_port),
+            )
+            yield settings, runtime, admin_token(wanted.data_dir)
+
+    async def _supervise(self, settings: Settings, runtime: Path, token: Path) -> None:
+        specs = self._children(settings, runtime)
+        engines = [Child(spec, runtime / "metrics", self._backoff) for spec in specs.engines]
+        apis = [Child(spec, runtime / "metrics", self._backoff) for spec in specs.apis]
+        with _stop_signals() as (stop, hasten):
+            _log.info("service_starting", url=url(settings.host, settings.port), models=str(settings.models))
+            keeping = [asyncio.create_task(child.keep()) for child in (*engines, *apis)]
+            announcing = asyncio.create_task(self._announce_when_ready(settings, token))
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait([stopping, *keeping], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                announcing.cancel()
+                stopping.cancel()
+                await _drain(settings, apis, engines, hasten)
+                await asyncio.gather(*keeping)
+                await asyncio.gather(announcing, stopping, return_exceptions=True)
+                _log.info("service_stopped")
+
+    async def _announce_when_ready(self, settings: Settings, token: Path) -> None:
+        while True:
+            readiness = await wait_ready(settings, _PATIENCE_S)
+            if readiness.ready:
+                break
+            _log.warning("not_ready_yet", status=readiness.status, missing=readiness.missing)
+        text = banner if sys.stdout.isatty() else ready_line
+        self._announce(text(settings, readiness, token))
+
+
+async def _drain(settings: Settings, apis: Sequence[Child], engines: Sequence[Child], hasten: asyncio.Event) -> None:
+    """Api processes first: what they accepted still needs the engine."""
+    _log.info("service_draining", at_most_s=settings.drain_timeout_s)
+    until = asyncio.get_running_loop().time() + settings.drain_timeout_s
+    await asyncio.gather(*(api.stop(settings.drain_timeout_s + _GRACE_S, hasten) for api in apis))
+    left = max(0.0, until - asyncio.get_running_loop().time())
+    await asyncio.gather(*(engine.stop(left + _GRACE_S, hasten) for engine in engines))
+
+
+@contextmanager
+def _stop_signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Two events: the first stop signal sets the first, the second one the second."""
+    stop, hasten = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        (hasten if stop.is_set() else stop).set()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stop, hasten
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _format(settings: Settings) -> str:
+    """What `auto` means for the children, whose standard error is a pipe to ours."""
+    if settings.log_format != "auto":
+        return settings.log_format
+    return "console" if sys.stderr.isatty() else "json"
+
+
+def _print(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it: no reason not to serve
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
