@@ -1,0 +1,76 @@
+"""The command group: names its commands without importing them, and turns every failure into one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+from service import __version__
+from service.cli.help import Group
+from service.errors import HoverboardError
+
+__all__ = ["main"]
+
+_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "serve": ("service.cli.serve", "Serve every model of a directory over JSON-RPC."),
+    "publish": ("service.cli.publish", "Write a Keras model as an immutable model version."),
+    "models": ("service.cli.models", "List, describe, load, route and pin model versions."),
+    "predict": ("service.cli.predict", "Ask a server for predictions, or score a whole file without one."),
+}
+
+
+class _Lazy(Group):
+    """Commands are imported when they run; a failure is one sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click passes it
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - likewise
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        extra.setdefault("prog_name", "hoverboard")
+        if os.environ.get("HOVERBOARD_DEBUG") == "1":
+            return super().main(*args, **extra)
+        try:
+            return super().main(*args, **extra)
+        except HoverboardError as error:
+            _fail(str(error))
+        except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence, no traceback
+            _fail(f"{type(error).__name__}: {error} (HOVERBOARD_DEBUG=1 shows where)")
+
+
+def _fail(sentence: str) -> None:
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {sentence}", err=True)
+    sys.exit(1)
+
+
+@click.group(
+    cls=_Lazy,
+    examples={
+        "Serve ./models on 127.0.0.1:8080": "hoverboard serve",
+        "Publish a Keras model as its first version": "hoverboard publish model.keras --name digits --labels labels.txt",
+        "See what is served": "hoverboard models",
+        "Classify a text": "hoverboard predict products 'a chair with a high back'",
+        "Score a file without a server": "hoverboard predict digits --input rows.parquet --output scored.parquet",
+    },
+)
+@click.version_option(__version__, prog_name="hoverboard")
+def main() -> None:
+    """Serve versioned Keras models over JSON-RPC.
+
+    Every command prints tables on a terminal and JSON in a pipe. Errors are one sentence on stderr; the exit code is
+    1 when something failed and 2 when the command line made no sense. `hoverboard COMMAND --help` shows examples.
+    """

@@ -1,0 +1,56 @@
+"""What lies in a models directory, told in the words that a server uses, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from service.errors import ModelNotFound, VersionNotFound, VersionRefused
+from service.rpc.results import describe, summaries
+from service.types import Catalog, ModelStatus, VersionStatus
+from service.versions import ModelOnDisk, Serving, VersionOnDisk, read_version, scan
+
+__all__ = ["describe_on_disk", "list_on_disk"]
+
+
+def list_on_disk(models: Path) -> dict[str, Any]:
+    """What `models.list` would answer, as far as it can be told without loading anything."""
+    catalog = Catalog({name: _model(found) for name, found in scan(models).items()})
+    answer: dict[str, Any] = msgspec.to_builtins(summaries(catalog))
+    return answer
+
+
+def describe_on_disk(models: Path, name: str, version: int | None) -> dict[str, Any]:
+    """What `models.describe` would answer, likewise.
+
+    Raises:
+        NotFound: no such model or version.
+    """
+    found = scan(models)
+    if name not in found:
+        raise ModelNotFound(f"no model {name!r} in {models}; there is {', '.join(found) or 'none'}")
+    status = _model(found[name])
+    if version is not None and status.version(version) is None:
+        raise VersionNotFound(f"{name} has no version {version} in {models}")
+    answer: dict[str, Any] = msgspec.to_builtins(describe(status, version))
+    return answer
+
+
+def _model(found: ModelOnDisk) -> ModelStatus:
+    versions = tuple(_version(found.versions[number]) for number in sorted(found.versions))
+    sound = [status.version for status in versions if status.state != "refused"]
+    wished = (found.serving or Serving()).stable
+    stable = wished if wished in sound else max(sound, default=None) if wished is None else None
+    roles = {} if stable is None else {"stable": stable}
+    problem = found.problem or (None if roles else "no version can be stable")
+    return ModelStatus(found.name, roles, versions, problem, msgspec.to_builtins(found.serving or Serving()))
+
+
+def _version(place: VersionOnDisk) -> VersionStatus:
+    try:
+        manifest = read_version(place.path)
+    except VersionRefused as error:
+        return VersionStatus(place.number, "refused", reason=error.reason)
+    return VersionStatus(place.number, "available", signature=manifest.signature, manifest=manifest.public())

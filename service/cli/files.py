@@ -1,0 +1,176 @@
+"""Files that a command is given: samples, labels, contracts, instances."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from service.errors import ConfigError
+
+__all__ = ["read_contract", "read_labels", "read_request", "read_samples"]
+
+_MOST_SAMPLES: Final = 10_000
+
+
+def read_samples(path: Path) -> list[Any]:
+    """The first 10,000 rows of a file, in row form: bare values where it has one column, objects where it has more.
+
+    Raises:
+        ConfigError: the file is of another format, or not what its extension says.
+    """
+    readers = {
+        ".jsonl": _jsonl_rows,
+        ".ndjson": _jsonl_rows,
+        ".json": _json_rows,
+        ".csv": _csv_rows,
+        ".npz": _npz_rows,
+        ".parquet": _parquet_rows,
+        ".pq": _parquet_rows,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(f"{path}: the extension must be one of {', '.join(readers)}")
+    return reader(path)
+
+
+def _jsonl_rows(path: Path) -> list[Any]:
+    with path.open("rb") as file:
+        lines = itertools.islice((line for line in file if not line.isspace()), _MOST_SAMPLES)
+        return [_json(line, f"{path}, row {row}") for row, line in enumerate(lines)]
+
+
+def _json_rows(path: Path) -> list[Any]:
+    rows = _params(_json(path.read_bytes(), str(path))).get("instances")
+    if not isinstance(rows, list):
+        raise ConfigError(f"{path}: expected a list of rows, or a request with instances")
+    return rows[:_MOST_SAMPLES]
+
+
+def _csv_rows(path: Path) -> list[Any]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            rows = list(itertools.islice(csv.DictReader(file, strict=True), _MOST_SAMPLES))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+    return _rows({name: [_cell(row[name]) for row in rows] for name in (rows[0] if rows else ())})
+
+
+def _cell(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _npz_rows(path: Path) -> list[Any]:
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return _rows({name: arrays[name][:_MOST_SAMPLES].tolist() for name in arrays.files})
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _parquet_rows(path: Path) -> list[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from service.scoring.columns import jsonable
+
+    try:
+        with pq.ParquetFile(path) as file:
+            batch = next(file.iter_batches(batch_size=_MOST_SAMPLES), None)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    columns = {} if batch is None else batch.to_pydict()
+    return _rows({name: [jsonable(value) for value in values] for name, values in columns.items()})
+
+
+def _rows(columns: Mapping[str, Sequence[Any]]) -> list[Any]:
+    if len(columns) == 1:
+        return list(*columns.values())
+    names = tuple(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def read_labels(path: Path) -> list[str]:
+    """Class names by index, from a JSON list of strings or from lines of text.
+
+    Raises:
+        ConfigError: a name is empty or no string.
+    """
+    text = path.read_text(encoding="utf-8-sig").strip()
+    labels = _json(text.encode(), str(path)) if text.startswith("[") else [line.strip() for line in text.splitlines()]
+    for index, label in enumerate(labels):
+        if not isinstance(label, str) or not label:
+            raise ConfigError(f"{path}: label {index} is {label!r}, expected a name")
+    return list(labels)
+
+
+def read_contract(path: Path) -> dict[str, Any]:
+    """Limits by input name, from TOML or JSON.
+
+    Raises:
+        ConfigError: malformed, or not a table of tables.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = _json(text.encode(), str(path)) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(limits, dict) for limits in found.values()):
+        raise ConfigError(f"{path}: expected a table of limits for each input name")
+    return found
+
+
+def read_request(text: bytes, place: str, *, lines: bool = False) -> dict[str, Any]:
+    """`instances` or `inputs`, and whatever else of a predict call a text holds.
+
+    A text is a JSON-RPC request, its params, a list of instances, one instance, or one instance a line.
+
+    Args:
+        text: what was read.
+        place: names it in errors.
+        lines: take it line by line, whatever it looks like.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    rows = [line for line in text.splitlines() if line.strip()]
+    if not rows:
+        raise ConfigError(f"{place}: holds no instance")
+    if lines:
+        return {"instances": [_json(row, f"{place}, row {index}") for index, row in enumerate(rows)]}
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        if len(rows) == 1 or not text.lstrip().startswith((b"{", b"[", b'"')):
+            raise ConfigError(f"{place}: no JSON") from None
+        return read_request(text, place, lines=True)
+    return _params(found)
+
+
+def _params(found: Any) -> dict[str, Any]:
+    if isinstance(found, list):
+        return {"instances": found}
+    if not isinstance(found, dict):
+        return {"instances": [found]}
+    if isinstance(found.get("params"), dict):
+        found = found["params"]
+    if "instances" in found or "inputs" in found:
+        return dict(found)
+    return {"instances": [found]}
+
+
+def _json(text: bytes, place: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{place}: {error}") from error

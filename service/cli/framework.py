@@ -1,0 +1,42 @@
+"""Importing TensorFlow from a command: a spinner for the seconds it takes, and none of its chatter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+__all__ = ["load_framework"]
+
+
+def load_framework() -> None:
+    """Import Keras and TensorFlow.
+
+    TensorFlow writes to file descriptor 2 before any setting of its own can stop it; what it wrote is shown only when
+    the import fails.
+    """
+    from rich.console import Console
+
+    with _stderr_aside() as terminal, Console(file=terminal).status("Loading TensorFlow ..."):
+        import service.engine.runtime  # noqa: F401 - for the import itself
+
+
+@contextmanager
+def _stderr_aside() -> Iterator[TextIO]:
+    """Collect what goes to file descriptor 2 meanwhile; yields the real standard error."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said, os.fdopen(os.dup(2), "w") as terminal:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield terminal
+        except BaseException:
+            said.seek(0)
+            shutil.copyfileobj(said, terminal.buffer)
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal.fileno(), 2)

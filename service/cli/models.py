@@ -1,0 +1,193 @@
+"""`hoverboard models`: what there is, and the admin actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from service.cli.help import Command, Group
+from service.cli.output import as_json, console, emit, json_option, table
+from service.cli.rpc import Client, admin_token
+from service.cli.target import admin_url, data_dir, public_url
+
+__all__ = ["command"]
+
+_url = click.option("--url", help="The server.  [default: http://HOST:PORT of the settings]")
+_models = click.option(
+    "--models", type=click.Path(path_type=Path), help="Look at this models directory instead of asking a server."
+)
+
+
+@click.group(
+    "models",
+    cls=Group,
+    invoke_without_command=True,
+    short_help="List, describe, load, route and pin model versions.",
+    examples={
+        "What a server on 127.0.0.1:8080 serves": "hoverboard models",
+        "What a directory holds, without a server": "hoverboard models --models models",
+        "Inputs, outputs and measured buckets of one version": "hoverboard models show digits 2",
+        "Roll back: version 1 answers from now on": "hoverboard models route digits 1",
+        "Follow the highest version again": "hoverboard models route digits highest",
+        "Keep a version in memory": "hoverboard models pin digits 1",
+    },
+)
+@_url
+@_models
+@json_option
+@click.pass_context
+def command(context: click.Context, url: str | None, models: Path | None, json_: bool | None) -> None:
+    """List every model, with its versions and roles.
+
+    The list comes from a running server, or with --models from a directory. The actions (load, unload, route, pin,
+    unpin, scan) go to the server's admin listener with the token that `hoverboard serve` wrote to its data directory.
+    """
+    if context.invoked_subcommand is not None:
+        if url or models:
+            raise click.UsageError(f"give --url and --models after `{context.invoked_subcommand}`")
+        return
+    found = _asked("models.list", {}, url) if models is None else _catalog().list_on_disk(models)
+    if as_json(json_):
+        emit(found)
+    else:
+        console().print(_listed(found["models"]))
+
+
+def _asked(method: str, params: Mapping[str, Any], url: str | None) -> Any:
+    with Client(url or public_url()) as client:
+        return client.call(method, params)
+
+
+def _catalog() -> Any:
+    from service.cli import catalog
+
+    return catalog
+
+
+def _listed(models: list[dict[str, Any]]) -> Any:
+    if not models:
+        return "No models."
+    rows = [
+        [
+            one["name"],
+            one["task"] or "",
+            ", ".join(f"{role} {version}" for role, version in one["roles"].items()) or "[red]none[/]",
+            ", ".join(map(str, one["versions"])),
+            one["problem"] or "",
+        ]
+        for one in models
+    ]
+    return table(["model", "task", "roles", "versions", "problem"], rows)
+
+
+@command.command(
+    "show",
+    examples={
+        "Every version of a model": "hoverboard models show digits",
+        "One version as JSON": "hoverboard models show digits 2 --json",
+        "Without a server": "hoverboard models show digits --models models",
+    },
+)
+@click.argument("name")
+@click.argument("version", type=click.IntRange(min=1), required=False)
+@_url
+@_models
+@json_option
+def show(name: str, version: int | None, url: str | None, models: Path | None, json_: bool | None) -> None:
+    """Describe a model: what its versions take, answer and cost, and why a version is refused."""
+    if models is None:
+        params = {"model": name} if version is None else {"model": name, "version": version}
+        found = _asked("models.describe", params, url)
+    else:
+        found = _catalog().describe_on_disk(models, name, version)
+    if as_json(json_):
+        emit(found)
+    else:
+        from service.cli.descriptions import described_model
+
+        console().print(described_model(found))
+
+
+def _admin_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of everything that goes to the admin listener."""
+    for option in (
+        json_option,
+        click.option("--data-dir", type=click.Path(path_type=Path), help="Where the token is.  [default: data]"),
+        click.option("--url", help="The admin listener.  [default: http://ADMIN_HOST:ADMIN_PORT of the settings]"),
+    ):
+        function = option(function)
+    return function
+
+
+def _act(action: str, params: Mapping[str, Any], url: str | None, data: Path | None, json_: bool | None) -> None:
+    with Client(url or admin_url(), token=admin_token(data or data_dir())) as client:
+        answer = client.call(f"models.{action}", params)
+    if as_json(json_):
+        emit(answer)
+    elif action == "scan":
+        click.echo(f"Scanned: {', '.join(answer['models']) or 'no models'}.")
+    else:
+        roles = ", ".join(f"{role} {version}" for role, version in answer["roles"].items()) or "no role filled"
+        live = ", ".join(map(str, answer["live"])) or "none"
+        click.echo(f"{answer['model']}: {roles}; in memory: {live}.")
+
+
+_ACTIONS = {
+    "load": "Load a version into memory; answers once it is live.",
+    "unload": "Take a version out of memory; it loads again when it is asked for.",
+    "pin": "Keep a version in memory whatever the routing says.",
+    "unpin": "Let a version go when it is not needed.",
+}
+
+
+def _action(action: str, summary: str) -> click.Command:
+    @click.command(
+        action,
+        cls=Command,
+        help=f"{summary}\n\nGoes to the admin listener.",
+        short_help=summary,
+        examples={"Version 1 of digits": f"hoverboard models {action} digits 1"},
+    )
+    @click.argument("name")
+    @click.argument("version", type=click.IntRange(min=1))
+    @_admin_options
+    def run(name: str, version: int, url: str | None, data_dir: Path | None, json_: bool | None) -> None:
+        _act(action, {"model": name, "version": version}, url, data_dir, json_)
+
+    return run
+
+
+for _name, _summary in _ACTIONS.items():
+    command.add_command(_action(_name, _summary))
+
+
+@command.command(
+    "route",
+    examples={
+        "Version 1 answers calls that name no version": "hoverboard models route digits 1",
+        "The highest version that passes its checks answers, now and later": "hoverboard models route digits highest",
+    },
+)
+@click.argument("name")
+@click.argument("version", metavar="VERSION|highest")
+@_admin_options
+def route(name: str, version: str, url: str | None, data_dir: Path | None, json_: bool | None) -> None:
+    """Choose the version that answers in the role `stable`.
+
+    The choice is written to the model's serving.toml; calls in flight finish on the version that took them. Goes to the
+    admin listener.
+    """
+    if version != "highest" and not version.isdecimal():
+        raise click.UsageError(f"{version}: expected a version's number, or highest")
+    stable = None if version == "highest" else int(version)
+    _act("route", {"model": name, "stable": stable}, url, data_dir, json_)
+
+
+@command.command("scan", examples={"Do not wait for the next scan": "hoverboard models scan"})
+@_admin_options
+def scan(url: str | None, data_dir: Path | None, json_: bool | None) -> None:
+    """Look at the models directory now, and try refused versions again. Goes to the admin listener."""
+    _act("scan", {}, url, data_dir, json_)

@@ -1,0 +1,78 @@
+"""`hoverboard publish`: from a Keras model to an immutable model version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from service.cli.files import read_contract, read_labels, read_samples
+from service.cli.framework import load_framework
+from service.cli.help import Command
+from service.cli.output import as_json, console, emit, json_option
+from service.cli.target import models_dir
+from service.types import Task
+
+__all__ = ["command"]
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command(
+    "publish",
+    cls=Command,
+    short_help="Write a Keras model as an immutable model version.",
+    examples={
+        "A first version, its class names one a line": "hoverboard publish model.keras --name digits --labels labels.txt",
+        "The next one, with golden samples drawn from real rows": (
+            "hoverboard publish better.keras --name digits --labels labels.txt --samples rows.jsonl"
+        ),
+        "A TensorFlow SavedModel, with limits its callers must keep": (
+            "hoverboard publish export/ --name diamonds --task regression --contract contract.toml"
+        ),
+    },
+)
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option("--name", required=True, help="The model's name: its directory below --models.")
+@click.option("--samples", type=_FILE, help="Rows to draw golden samples from: .jsonl, .json, .npz, .csv or .parquet.")
+@click.option("--labels", type=_FILE, help="Class names by index: one a line, or a JSON list.")
+@click.option("--task", type=click.Choice(get_args(Task)), help="What it answers.  [default: told from the model]")
+@click.option(
+    "--contract", type=_FILE, help="Limits by input name (.toml or .json): min, max, max_length, allowed, ..."
+)
+@click.option("--version", type=click.IntRange(min=1), help="The version's number.  [default: the next one]")
+@click.option("--parent", type=click.IntRange(min=1), help="The version this one was made from.")
+@click.option("--notes", help="A sentence to keep in the manifest.")
+@click.option("--max-batch", type=click.IntRange(min=1), help="Largest batch bucket.  [default: the server's]")
+@click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="Models directory.  [default: models]")
+@json_option
+def command(model: Path, models: Path | None, json_: bool | None, **options: Any) -> None:
+    """Write MODEL, a .keras file or a SavedModel directory, as a version of NAME.
+
+    The version is written beside its place and renamed there, so that a running server sees it whole or not at all; it
+    goes live there within a scan, once its checks pass. A published version never changes: publish the next number.
+
+    Golden samples (a few inputs with the outputs they must give) are drawn from --samples, or else from the
+    signature. A row is the bare value of a one-input model, or an object by input name.
+    """
+    for option, read in (("samples", read_samples), ("labels", read_labels), ("contract", read_contract)):
+        options[option] = options[option] and read(options[option])
+    load_framework()
+    from service.publishing import publish
+    from service.versions import read_version
+
+    path = publish(model, models_dir=models or models_dir(), **options)
+    manifest = read_version(path).public()
+    if as_json(json_):
+        emit({"path": str(path), **manifest})
+    else:
+        _show(path, manifest)
+
+
+def _show(path: Path, manifest: Mapping[str, Any]) -> None:
+    from service.cli.descriptions import described
+
+    console().print(f"Published [bold]{manifest['name']}[/] version [bold]{manifest['version']}[/] to {path}")
+    console().print(described(manifest))

@@ -1,0 +1,67 @@
+"""`hoverboard serve`: a flag for every setting."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from service.cli.help import Command
+from service.config import ENV_PREFIX, Settings
+
+__all__ = ["command", "setting_options"]
+
+
+def setting_options() -> list[click.Option]:
+    """One option for each field of `Settings`, in its order; its help is the field's docstring.
+
+    An option that is not given is None, so that the environment and `hoverboard.toml` have their say.
+    """
+    return [_option(name, field) for name, field in Settings.model_fields.items()]
+
+
+def _option(name: str, field: FieldInfo) -> click.Option:
+    return click.Option(
+        [f"--{name.replace('_', '-')}"],
+        type=_type(field.annotation),
+        default=None,
+        help=f"{field.description}  [default: {field.default}; {ENV_PREFIX}{name.upper()}]",
+    )
+
+
+def _type(annotation: Any) -> Any:
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation), case_sensitive=False)
+    if annotation is Path:
+        return click.Path(path_type=Path)
+    return annotation
+
+
+def _serve(**flags: Any) -> None:
+    from service.supervisor import Supervisor
+
+    sys.exit(Supervisor(Settings.load(**flags)).run())
+
+
+command = Command(
+    "serve",
+    params=[*setting_options()],
+    callback=_serve,
+    help="""Serve every model of a directory over JSON-RPC, until SIGTERM or Ctrl-C.
+
+    Each flag is a setting. A flag wins over its environment variable, that over `hoverboard.toml` in the working
+    directory, and that over the default.
+    """,
+    short_help="Serve every model of a directory over JSON-RPC.",
+    examples={
+        "Serve ./models on 127.0.0.1:8080": "hoverboard serve",
+        "Another directory and port, two api processes": (
+            "hoverboard serve --models /srv/models --port 9000 --api-workers 2"
+        ),
+        "The same by environment": "HOVERBOARD_MODELS=/srv/models HOVERBOARD_PORT=9000 hoverboard serve",
+        "Answer the machine's other addresses too": "hoverboard serve --host 0.0.0.0",
+    },
+)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from service.cli.descriptions import described_model
+from service.cli.output import bar
+from service.cli.predictions import drawn
+
+
+def text(drawing: Any) -> str:
+    console = Console(file=io.StringIO(), width=100, highlight=False)
+    console.print(drawing)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def result(*predictions: dict[str, Any]) -> dict[str, Any]:
+    timing = {"queue_ms": 0.12, "infer_ms": 1.0, "batch": 2}
+    return {"model": "m", "version": 3, "predictions": list(predictions), "timing": timing}
+
+
+def test_classes_are_listed_below_their_instance() -> None:
+    top = [{"label": "chair", "confidence": 0.75}, {"label": "[red]", "confidence": 0.25}]
+    lines = text(drawn(result({"label": "chair", "confidence": 0.75, "top": top}))).splitlines()
+    assert lines[0].split() == ["#", "label", "confidence"]
+    assert lines[2].split() == ["0", "chair", "0.750", "███████████████"]
+    assert lines[3].split() == ["[red]", "0.250", "█████"]
+    assert lines[-1] == "m version 3: waited 0.1 ms, ran 1.0 ms in a batch of 2"
+
+
+def test_values_and_outputs_have_their_columns() -> None:
+    lines = text(drawn(result({"value": 1234.5678}, {"value": 2.0}))).splitlines()
+    assert [line.split() for line in lines[2:4]] == [["0", "1234.57"], ["1", "2"]]
+    assert "y: [1,2]" in text(drawn(result({"outputs": {"y": [1, 2]}})))
+    assert "..." in text(drawn(result({"outputs": {"y": list(range(1000))}})))
+
+
+@pytest.mark.parametrize("share, drawing", [(0, ""), (0.5, "██"), (1, "████"), (2, "████"), (-1, ""), (1 / 32, "▏")])
+def test_a_bar_is_as_long_as_its_share(share: float, drawing: str) -> None:
+    assert bar(share, 4) == drawing
+
+
+def version(**changes: Any) -> dict[str, Any]:
+    spec = {"name": "pixels", "dtype": "float32", "shape": [None, 64], "min": 0, "max": 16, "allowed": None}
+    base = {
+        "version": 2,
+        "state": "live",
+        "reason": None,
+        "task": "classification",
+        "inputs": [spec],
+        "outputs": [{"name": "p", "dtype": "float32", "shape": [], "allowed": ["a", 1]}],
+        "labels": ["[bold]zero", "one"],
+        "executor": "tf",
+        "buckets": [{"size": 1, "mean_ms": 0.25, "p99_ms": 0.5}],
+        "pinned": True,
+        "memory_bytes": 2**21,
+        "load_ms": 1500.0,
+    }
+    return {**base, **changes}
+
+
+def model(*versions: dict[str, Any], problem: str | None = None) -> dict[str, Any]:
+    return {"name": "digits", "roles": {"stable": 2}, "problem": problem, "versions": list(versions)}
+
+
+def test_a_version_shows_its_contract_its_labels_and_its_costs() -> None:
+    shown = text(described_model(model(version())))
+    for words in (
+        "digits: stable 2",
+        "version 2: live, pinned",
+        "any x 64",
+        "min 0, max 16",
+        "scalar",
+        "one of a, 1",
+        "2 labels: [bold]zero, one",
+        "runs by tf; 2.00 MiB of weights; loaded in 1.5 s",
+    ):
+        assert words in shown
+    assert "1     0.250    0.500" in shown
+
+
+def test_a_refused_version_shows_why_and_nothing_else() -> None:
+    refused = version(
+        state="refused", reason="model.keras: sha256 differs", pinned=False, task=None, inputs=[], outputs=[]
+    )
+    shown = text(described_model(model(refused, problem="stable version 2 is refused")))
+    assert "version 2: refused: model.keras: sha256 differs" in shown
+    assert "stable version 2 is refused" in shown
+    assert "task" not in shown
