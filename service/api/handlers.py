@@ -6,12 +6,14 @@ import asyncio
 import time
 import zlib
 from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from service.api.body import accept_content, body_at_hand, read_body
 from service.api.identity import request_id_of, traceparent_of
-from service.api.replies import JSON, HttpRefusal, error_headers, refusal
+from service.api.replies import JSON, HttpRefusal, PlainAnswer, error_headers, refusal
 from service.errors import RpcError
 from service.rpc.call import Reply, Request
 from service.rpc.dispatch import Dispatcher
@@ -68,10 +70,24 @@ class RpcHandler:
             response = refusal(HttpRefusal(error.http_status, error), request_id)
         else:
             arrived = Request(request_id, received_at, traceparent_of(request))
-            response = await self._response(request, await self._dispatcher.handle(body, arrived), request_id)
+            reply = await self._dispatcher.handle(body, arrived)
+            if self._is_plain(request, reply):
+                return PlainAnswer(cast(bytes, reply.body), request_id)
+            response = await self._response(request, reply, request_id)
         if self._draining():
             response.force_close()
         return response
+
+    def _is_plain(self, request: web.BaseRequest, reply: Reply) -> bool:
+        """Whether the answer is of the common kind: a small 200 on a connection that stays open."""
+        return (
+            reply.error is None
+            and reply.body is not None
+            and len(reply.body) < _GZIP_FROM
+            and request.keep_alive
+            and request.version == HttpVersion11
+            and not self._draining()
+        )
 
     async def _response(self, request: web.BaseRequest, reply: Reply, request_id: str) -> web.Response:
         if reply.body is None:

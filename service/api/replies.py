@@ -3,17 +3,64 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
+from email.utils import formatdate
 
 import orjson
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from service.errors import InvalidRequest, RpcError, Unauthorized
 from service.rpc.envelope import failure
 
-__all__ = ["JSON", "HttpRefusal", "as_json", "error_headers", "refusal"]
+__all__ = ["JSON", "HttpRefusal", "PlainAnswer", "as_json", "error_headers", "refusal"]
 
 JSON = "application/json"
+
+
+class PlainAnswer(web.StreamResponse):
+    """A 200 with a JSON body on an HTTP/1.1 connection that stays open, written in one piece.
+
+    aiohttp's own response takes several times as long over headers that are always the same.
+
+    Args:
+        body: JSON text.
+        request_id: printable ASCII, echoed.
+    """
+
+    def __init__(self, body: bytes, request_id: str) -> None:
+        super().__init__()
+        head = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
+            f"X-Request-ID: {request_id}\r\nDate: {_date()}\r\n\r\n"
+        )
+        self._message = head.encode("ascii") + body
+
+    @property
+    def keep_alive(self) -> bool:
+        """Always: it is only used where the connection stays open."""
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Write head and body."""
+        await request.writer.write(self._message)
+        return request.writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+
+_dated: tuple[int, str] = (0, "")
+
+
+def _date() -> str:
+    """The time as HTTP writes it; formatted once a second."""
+    global _dated  # noqa: PLW0603 - a cache of one entry
+    now = int(time.time())
+    if _dated[0] != now:
+        _dated = (now, formatdate(now, usegmt=True))
+    return _dated[1]
 
 
 class HttpRefusal(Exception):

@@ -83,6 +83,7 @@ class Engine:
         self._busy_until = 0.0
         self._delayed: asyncio.Handle | None = None
         self._closing = False
+        self._any_delay = bool(settings.max_batch_delay_ms)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -230,22 +231,23 @@ class Engine:
 
     def _wait_for_company(self, now: float) -> bool:
         """With a `max_batch_delay_ms`, an idle executor lets a small batch grow that long."""
-        if self._in_flight:
+        if self._in_flight or not self._any_delay:
             return False
-        wait: float | None = None
-        for model, rows in self._queue.rows().items():
-            batching = self._registry.serving(model).batching
-            delay_ms = batching.max_batch_delay_ms
-            delay = (self._settings.max_batch_delay_ms if delay_ms is None else delay_ms) / 1e3
-            if not rows:
-                continue
-            oldest = self._queue.oldest(model)
-            left = 0.0 if oldest is None or rows >= self._largest(model) else oldest + delay - now
-            wait = left if wait is None else min(wait, left)
-        if wait is None or wait <= 0:
+        waits = [self._wait_of(model, now) for model, rows in self._queue.rows().items() if rows]
+        wait = min(waits, default=0.0)
+        if wait <= 0:
             return False
         self._delayed = self._loop.call_later(wait, self._start)
         return True
+
+    def _wait_of(self, model: str, now: float) -> float:
+        """How much longer a model's calls may wait for company, in seconds."""
+        delay_ms = self._registry.serving(model).batching.max_batch_delay_ms
+        delay_s = (self._settings.max_batch_delay_ms if delay_ms is None else delay_ms) / 1e3
+        oldest = self._queue.oldest(model)
+        if oldest is None or not delay_s or self._queue.rows()[model] >= self._largest(model):
+            return 0.0
+        return oldest + delay_s - now
 
     def _largest(self, model: str) -> int:
         return max((live.costs.largest for live in self._registry.live() if live.key[0] == model), default=1)
@@ -378,6 +380,8 @@ class Engine:
         return self._loader.load(place, max_batch)
 
     def _announce(self, catalog: Catalog) -> None:
+        delays = [self._registry.serving(name).batching.max_batch_delay_ms for name in catalog.models]
+        self._any_delay = bool(self._settings.max_batch_delay_ms or any(delays))
         for listener in list(self._listeners):
             listener(catalog)
 

@@ -100,7 +100,12 @@ class Batch:
         if len(self.slices) == 1:
             only = self.slices[0]
             return [column[only.start : only.start + only.rows] for column in only.work.call.columns]
-        parts = [[c[s.start : s.start + s.rows] for c in s.work.call.columns] for s in self.slices]
+        parts = [
+            s.work.call.columns
+            if s.rows == s.work.call.n
+            else tuple(column[s.start : s.start + s.rows] for column in s.work.call.columns)
+            for s in self.slices
+        ]
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 

@@ -79,7 +79,7 @@ class Document:
             "paramStructure": "either",
             "params": params,
             "result": {"name": "result", "schema": next(schemas)},
-            "errors": [_error(error) for error in (*_COMMON_ERRORS, *method.errors)],
+            "errors": _errors((*_COMMON_ERRORS, *method.errors)),
             "examples": [
                 {
                     "name": f"{method.name} example",
@@ -103,6 +103,21 @@ def _default(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
     return {"default": field.default} if isinstance(field.default, str | int | float) else {}
 
 
-def _error(error: type[RpcError]) -> dict[str, Any]:
-    data = {"type": error.kind, "retryable": error.retryable}
-    return {"code": error.code, "message": error.default, "data": data}
+def _errors(classes: Sequence[type[RpcError]]) -> list[dict[str, Any]]:
+    """One error object per code, as OpenRPC wants it; `types` are the values that `data.type` may have."""
+    by_code: dict[int, list[type[RpcError]]] = {}
+    for cls in classes:
+        by_code.setdefault(cls.code, []).append(cls)
+    return [
+        {
+            "code": code,
+            "message": group[0].default if len(group) == 1 else _in_common(group).default,
+            "data": {"types": [cls.kind for cls in group], "retryable": group[0].retryable},
+        }
+        for code, group in by_code.items()
+    ]
+
+
+def _in_common(group: Sequence[type[RpcError]]) -> type[RpcError]:
+    """The nearest class above all of a group."""
+    return next(cls for cls in group[0].__mro__ if all(issubclass(other, cls) for other in group))

@@ -20,7 +20,7 @@ def _strings(*values: bytes) -> Array:
 
 
 def test_a_call_survives_the_way_to_the_engine() -> None:
-    columns = (
+    columns: tuple[Array, ...] = (
         np.array([[1.5, np.float32(0.1)], [3e38, -0.0]], np.float32),
         _strings(b"a\0b", b"\xff\xfe"),
         np.array([2**63 - 1, -(2**63)], np.int64),

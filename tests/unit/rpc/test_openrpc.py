@@ -96,10 +96,13 @@ async def test_required_params_come_first(engine: LinearEngine) -> None:
             assert required == sorted(required, reverse=True)
 
 
-async def test_every_error_in_the_document_is_one_of_ours(engine: LinearEngine) -> None:
+async def test_every_error_in_the_document_is_one_of_ours_and_codes_are_unique(engine: LinearEngine) -> None:
     for method in (await document(face(engine)))["methods"]:
+        codes = [error["code"] for error in method["errors"]]
+        assert len(codes) == len(set(codes))
         for error in method["errors"]:
-            assert error["code"] == BY_KIND[error["data"]["type"]].code
+            assert {BY_KIND[kind].code for kind in error["data"]["types"]} == {error["code"]}
+            assert {BY_KIND[kind].retryable for kind in error["data"]["types"]} == {error["data"]["retryable"]}
 
 
 async def test_the_example_is_the_golden_sample_where_the_manifest_has_one(engine: LinearEngine) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -229,7 +230,7 @@ async def test_inputs_that_never_settle_are_not_ready() -> None:
             length = len(self.calls) + 65
             self.publish(model("digits", live(1, replace(DIGITS, inputs=(TensorSpec("x", "float32", (length,)),)))))
             self.publish(model("digits", live(1, replace(DIGITS, labels=("a", str(length))))))
-            return await super().predict(replace(call, fingerprint="old"))
+            return await super().predict(msgspec.structs.replace(call, fingerprint="old"))
 
     reply = await public_dispatcher(Restless()).handle(
         asked("predict", {"model": "digits", "instances": [PIXELS]}), arrived()

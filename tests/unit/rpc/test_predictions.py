@@ -1,8 +1,8 @@
 import json
 import math
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -29,7 +29,7 @@ def answer(n: int = 1, **fields: Any) -> PredictAnswer:
         infer_ms=0.0,
         batch=n,
     )
-    return replace(base, **fields)
+    return msgspec.structs.replace(base, **fields)
 
 
 def encoded(signature: Signature, given: PredictAnswer, **options: Any) -> Any:
@@ -156,7 +156,7 @@ def test_every_output_dtype_and_layout_can_be_written() -> None:
 
 def test_every_sample_has_its_own_id() -> None:
     ids = bytes(range(16)) + bytes(range(16, 32))
-    given = replace(answer(2, value=np.zeros(2, dtype=np.float32)), sample_ids=ids)
+    given = msgspec.structs.replace(answer(2, value=np.zeros(2, dtype=np.float32)), sample_ids=ids)
     assert [prediction["sample_id"] for prediction in encoded(DIAMONDS, given)] == [
         "00010203-0405-0607-0809-0a0b0c0d0e0f",
         "10111213-1415-1617-1819-1a1b1c1d1e1f",

@@ -1,0 +1,1 @@
+"""Measurements of a really running service; `make bench` runs them."""
