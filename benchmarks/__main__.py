@@ -77,7 +77,8 @@ def post(url: str, body: bytes) -> bytes:
 def request_body() -> bytes:
     """One predict call for `digits` with one sample of 64 floats."""
     call = json.loads((ROOT / "examples" / "digits" / "request.json").read_text())
-    call["params"]["instances"] = [[float(value) for value in call["params"]["instances"][0]]]
+    sample = [float(value) for value in call["params"]["instances"][0]]
+    call["params"] = {"model": "digits", "instances": [sample]}
     return json.dumps(call, separators=(",", ":")).encode()
 
 

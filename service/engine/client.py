@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from service.engine.wire import (
+    FLUSH_AT,
     AdminMessage,
     AnswerMessage,
     CallMessage,
@@ -123,10 +124,12 @@ class EngineClient:
         if not self._outbox:
             self._loop.call_soon(self._flush)
         self._outbox.append(message)
+        if len(self._outbox) >= FLUSH_AT:
+            self._flush()
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
-        if self._transport is not None and not self._transport.is_closing():
+        if outbox and self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame(outbox))
 
     # -- the way in ----------------------------------------------------------------------------------------------

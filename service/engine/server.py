@@ -16,6 +16,7 @@ import structlog
 from service.engine.core import Engine
 from service.engine.queue import Work
 from service.engine.wire import (
+    FLUSH_AT,
     AdminMessage,
     AnswerMessage,
     CallMessage,
@@ -114,6 +115,8 @@ class _Connection(asyncio.Protocol):
         if not self._outbox:
             self._loop.call_soon(self.flush)
         self._outbox.append(message)
+        if len(self._outbox) >= FLUSH_AT:
+            self.flush()
 
     def flush(self) -> None:
         """Send what has gathered in this tick."""
