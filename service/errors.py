@@ -67,7 +67,7 @@ class HoverboardError(Exception):
 
 
 class RpcError(HoverboardError):
-    """An error a client sees.
+    """Base of the errors a client sees.
 
     Args:
         message: one sentence for the client; the class's own when left out. Never an exception's text.
@@ -215,5 +215,5 @@ def _leaves(cls: type[RpcError]) -> list[type[RpcError]]:
     return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _leaves(sub))]
 
 
-BY_KIND: Mapping[str, type[RpcError]] = {cls.kind: cls for cls in reversed(_leaves(RpcError))}
+BY_KIND: Mapping[str, type[RpcError]] = {cls.kind: cls for cls in _leaves(RpcError)}
 """`data.type` -> class, so that an error survives the way from the engine to the api."""

@@ -113,6 +113,9 @@ class Signature:
     def fingerprint(self) -> str:
         """16 hex digits of a SHA-256 over the inputs: equal when a call encoded for one version suits another."""
         contract = [{k: v for k, v in asdict(spec).items() if k != "description"} for spec in self.inputs]
+        for values in contract:
+            # A limit of 0 and one of 0.0 are the same limit, however it was read.
+            values |= {k: None if values[k] is None else float(values[k]) for k in ("min", "max")}
         text = json.dumps(contract, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

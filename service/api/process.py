@@ -19,6 +19,8 @@ __all__ = ["main"]
 
 log = structlog.get_logger(__name__)
 
+_SWITCH_INTERVAL_S = 0.0005
+
 
 def main(runtime_dir: Path, index: int) -> None:
     """Run one api process until SIGTERM, then drain. Only index 0 opens the admin listener."""
@@ -27,6 +29,8 @@ def main(runtime_dir: Path, index: int) -> None:
     logs.configure(settings.log_level, settings.log_format, process=name)
     metrics.init(name, runtime_dir / "metrics")
     children.watch_parent()
+    # A long decode on its thread must not hold up the event loop for the usual 5 ms at a time.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     status = children.run(_serve(settings, runtime_dir / "engine-0.sock", index))
     metrics.close()
     sys.exit(status)

@@ -20,10 +20,10 @@ from service.engine.attempts import LoadAttempts
 from service.engine.live import LiveVersion
 from service.errors import (
     ConfigError,
+    InternalError,
     InvalidParams,
     ModelNotFound,
     NotReady,
-    RpcError,
     UnknownMethod,
     VersionNotFound,
     VersionRefused,
@@ -415,7 +415,7 @@ class Registry:
             )
         except (ConfigError, OSError) as error:
             _log.error("serving_toml_not_written", model=model.name, reason=str(error))
-            raise RpcError("serving.toml could not be written") from error
+            raise InternalError("serving.toml could not be written") from error
         await self._settle(model)
 
     async def _insist(self, model: _Model, number: int, pointer: str = "/version") -> None:

@@ -239,7 +239,8 @@ class FrameReader:
 def _pack(column: Array) -> Column:
     if column.dtype == object:
         return STRING, list(column.shape), column.ravel().tolist()
-    return column.dtype.name, list(column.shape), column.tobytes()
+    name = _NAMES.get(column.dtype) or _NAMES.setdefault(column.dtype, column.dtype.name)
+    return name, list(column.shape), column.tobytes()
 
 
 def _unpack(column: Column) -> Array:
@@ -251,6 +252,8 @@ def _unpack(column: Column) -> Array:
     return np.frombuffer(data, _dtype(name)).reshape(shape)
 
 
+# NumPy makes both of these anew each time, in Python.
+_NAMES: dict[np.dtype[Any], str] = {}
 _DTYPES: dict[str, np.dtype[Any]] = {}
 
 

@@ -6,16 +6,26 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
 from service.errors import InvalidParams
 from service.rpc.exact import ColumnBuilder, TooLarge, column_from_tensor
 from service.rpc.fastdecode import Columns, NotPlain, column_decoder, row_decoder
 from service.rpc.predictions import DEFAULT_ALPHA, Predictions
 from service.rpc.words import kind, token
-from service.types import PredictAnswer, Signature
+from service.types import Array, PredictAnswer, Signature
 
 __all__ = ["Codec"]
 
+Buffer = bytes | Raw
+"""JSON text."""
+
 _LONGEST_INTEGER = 400
+
+_anything = msgspec.json.Decoder().decode
+_array = msgspec.json.Decoder(list[Raw]).decode
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Codec:
@@ -30,17 +40,50 @@ class Codec:
         self.signature = signature
         self.fingerprint = signature.fingerprint
         self._names = tuple(spec.name for spec in signature.inputs)
+        self._name_set = set(self._names)
         self._rows = row_decoder(signature)
         self._columns = column_decoder(signature)
         self._predictions = Predictions(signature, alpha)
 
-    def decode_instances_json(self, raw: bytes | memoryview) -> Columns:
+    def decode_instances_json(self, raw: Buffer) -> Columns:
         """As `decode_instances`, from the JSON text of the list."""
-        return _fast_or_exact(self._rows, self.decode_instances, raw)
+        try:
+            return self.plain_instances(raw)
+        except NotPlain as stopped:
+            return self.exact_instances(raw, stopped)
 
-    def decode_inputs_json(self, raw: bytes | memoryview) -> Columns:
+    def decode_inputs_json(self, raw: Buffer) -> Columns:
         """As `decode_inputs`, from the JSON text of the object."""
-        return _fast_or_exact(self._columns, self.decode_inputs, raw)
+        try:
+            return self.plain_inputs(raw)
+        except NotPlain as stopped:
+            return self.exact_inputs(raw, stopped)
+
+    def plain_instances(self, raw: Buffer) -> Columns:
+        """The fast half of `decode_instances_json`; raises NotPlain for what only the other half can judge."""
+        if self._rows is None:
+            raise NotPlain
+        return self._rows(raw)
+
+    def plain_inputs(self, raw: Buffer) -> Columns:
+        """The fast half of `decode_inputs_json`."""
+        if self._columns is None:
+            raise NotPlain
+        return self._columns(raw)
+
+    def exact_instances(self, raw: Buffer, stopped: NotPlain) -> Columns:
+        """The slow half of `decode_instances_json`, seconds for megabytes; begins with the sample that looks wrong."""
+        if stopped.suspect is not None:
+            self._judge(_loads(_array(raw)[stopped.suspect]), f"/instances/{stopped.suspect}")
+        return self.decode_instances(_loads(raw))
+
+    def exact_inputs(self, raw: Buffer, stopped: NotPlain) -> Columns:
+        """The slow half of `decode_inputs_json`."""
+        spec = next((spec for spec in self.signature.inputs if spec.name == stopped.name), None)
+        if spec is not None and stopped.suspect is not None:
+            suspect = _array(_object(raw)[spec.name])[stopped.suspect]
+            ColumnBuilder(spec).add(_loads(suspect), f"/inputs/{token(spec.name)}/{stopped.suspect}")
+        return self.decode_inputs(_loads(raw))
 
     def decode_instances(self, instances: Any) -> Columns:
         """Columns from samples in row form.
@@ -58,10 +101,16 @@ class Codec:
             raise InvalidParams("/instances", "an array of samples", kind(instances))
         if not instances:
             raise InvalidParams("/instances", "at least one sample", "an empty array")
-        builders = [ColumnBuilder(spec) for spec in self.signature.inputs]
+        if len(self._names) == 1:
+            return (self._only_column(instances),), len(instances)
         for row, sample in enumerate(instances):
-            self._add_sample(builders, sample, f"/instances/{row}")
-        return tuple(builder.column() for builder in builders), len(instances)
+            self._check_sample(sample, f"/instances/{row}")
+        columns = []
+        for spec in self.signature.inputs:
+            builder, name = ColumnBuilder(spec), token(spec.name)
+            builder.add_all([sample[spec.name] for sample in instances], _places("/instances/{}/" + _literal(name)))
+            columns.append(builder.column())
+        return tuple(columns), len(instances)
 
     def decode_inputs(self, inputs: Any) -> Columns:
         """Columns from samples in column form.
@@ -114,17 +163,42 @@ class Codec:
         """
         return self._predictions.of(answer, top_k=top_k, outputs=outputs)
 
-    def _add_sample(self, builders: Sequence[ColumnBuilder], sample: Any, place: str) -> None:
-        if len(builders) == 1 and not (isinstance(sample, Mapping) and self._names[0] in sample):
-            builders[0].add(sample, place)
+    def _only_column(self, instances: Sequence[Any]) -> Array:
+        """The column of a one-input model, whose samples are bare or objects by name."""
+        spec = self.signature.inputs[0]
+        builder, name = ColumnBuilder(spec), spec.name
+        if not any(isinstance(sample, Mapping) and name in sample for sample in instances):
+            builder.add_all(instances, _places("/instances/{}"))
+        else:
+            for row, sample in enumerate(instances):
+                self._add_only(builder, sample, f"/instances/{row}")
+        return builder.column()
+
+    def _add_only(self, builder: ColumnBuilder, sample: Any, place: str) -> None:
+        name = self._names[0]
+        if isinstance(sample, Mapping) and name in sample:
+            self._check_names(sample, place, "a value")
+            builder.add(sample[name], f"{place}/{token(name)}")
+        else:
+            builder.add(sample, place)
+
+    def _judge(self, sample: Any, place: str) -> None:
+        """Check one sample by itself."""
+        if len(self._names) == 1:
+            self._add_only(ColumnBuilder(self.signature.inputs[0]), sample, place)
             return
+        self._check_sample(sample, place)
+        for spec in self.signature.inputs:
+            ColumnBuilder(spec).add(sample[spec.name], f"{place}/{token(spec.name)}")
+
+    def _check_sample(self, sample: Any, place: str) -> None:
         if not isinstance(sample, Mapping):
             raise InvalidParams(place, "an object by input name", kind(sample))
         self._check_names(sample, place, "a value")
-        for name, builder in zip(self._names, builders, strict=True):
-            builder.add(sample[name], f"{place}/{token(name)}")
 
     def _check_names(self, given: Mapping[str, Any], place: str, what: str) -> None:
+        if given.keys() == self._name_set:
+            return
         for name in self._names:
             if name not in given:
                 raise InvalidParams(f"{place}/{token(name)}", f"{what} for this input", "nothing")
@@ -138,26 +212,30 @@ def _column(values: Any, builder: ColumnBuilder, place: str) -> Any:
         raise InvalidParams(place, "an array with one value per sample", kind(values))
     if not values:
         raise InvalidParams(place, "at least one sample", "an empty array")
-    for row, value in enumerate(values):
-        builder.add(value, f"{place}/{row}")
+    builder.add_all(values, _places(_literal(place) + "/{}"))
     return builder.column()
 
 
-def _fast_or_exact(
-    fast: Callable[[Any], Columns] | None, exact: Callable[[Any], Columns], raw: bytes | memoryview
-) -> Columns:
-    if fast is not None:
-        try:
-            return fast(raw)
-        except NotPlain:
-            pass
-    return exact(_loads(raw))
+def _places(pattern: str) -> Callable[[int], str]:
+    """The pointer to the sample of a row; written only when it is needed."""
+    return pattern.format
 
 
-def _loads(raw: bytes | memoryview) -> Any:
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _loads(raw: Buffer) -> Any:
     """JSON text, already known to be well-formed, as Python values; numbers too large for float64 become `TooLarge`."""
     try:
-        return json.loads(bytes(raw), parse_int=_integer, parse_float=TooLarge.parse)
+        return _anything(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return _loads_patiently(raw)
+
+
+def _loads_patiently(raw: Buffer) -> Any:
+    try:
+        return json.loads(bytes(raw).decode(), parse_int=_integer, parse_float=TooLarge.parse)
     except RecursionError:
         raise InvalidParams("", "values nested less deeply", "too many nested arrays or objects") from None
 

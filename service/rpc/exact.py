@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +16,10 @@ from service.rpc.tensors import from_b64, tensor_from
 from service.rpc.words import contract, excerpt, kind, noun, plural, pointer
 from service.types import STRING, Array, TensorSpec
 
-__all__ = ["ColumnBuilder", "column_from_tensor"]
+__all__ = ["ColumnBuilder", "TooLarge", "column_from_tensor"]
+
+_ONE_BY_ONE = 16
+_FINITE = sys.float_info.max
 
 
 class _Refused(Exception):
@@ -38,7 +43,8 @@ class ColumnBuilder:
         self._leaf = _leaf_check(spec)
         self._dims: list[int | None] = list(spec.shape)
         self._settled_by: dict[int, str] = {}
-        self._samples: list[Array] = []
+        self._all_plain = _bulk_check(spec)
+        self._parts: list[Array] = []
 
     def add(self, value: Any, place: str) -> None:
         """Take one sample's value for this input.
@@ -46,11 +52,49 @@ class ColumnBuilder:
         Raises:
             InvalidParams: pointing at the element, below `place`, that breaks the contract.
         """
-        self._samples.append(self._sample(value, place))
+        self._parts.append(self._sample(value, place)[np.newaxis])
+
+    def add_all(self, values: Sequence[Any], place: Callable[[int], str], first: int = 0) -> None:
+        """Take many samples' values: together where they are plain, else half by half, in the end one by one.
+
+        Args:
+            place: the pointer to a row.
+            first: the row of the first value.
+        """
+        together = self._together(values, place(first))
+        if together is not None:
+            self._parts.append(together)
+        elif len(values) <= _ONE_BY_ONE:
+            for row, value in enumerate(values, first):
+                self.add(value, place(row))
+        else:
+            half = len(values) // 2
+            self.add_all(values[:half], place, first)
+            self.add_all(values[half:], place, first + half)
 
     def column(self) -> Array:
         """All samples, `(n, *shape)`; dimensions that no sample settled are 0."""
-        return np.stack(self._samples).reshape((len(self._samples), *(dim or 0 for dim in self._dims)))
+        shape = [dim or 0 for dim in self._dims]
+        return np.concatenate([part.reshape(len(part), *shape) for part in self._parts])
+
+    def _together(self, values: Sequence[Any], place: str) -> Array | None:
+        """Many samples at once, or None where each must be looked at."""
+        level, dims = values, []
+        for dim in self._dims:
+            lengths = set(map(len, level)) if set(map(type, level)) == {list} else set()
+            if len(lengths) != 1 or not (lengths == {dim} or self._may_settle(dim, max(lengths))):
+                return None
+            dims.append(lengths.pop())
+            level = list(itertools.chain.from_iterable(level))
+        if not level or not self._all_plain(level):
+            return None
+        for axis, length in enumerate(dims):
+            self._settle(axis, length, place)
+        return np.array(level, dtype=self._spec.dtype).reshape(len(values), *dims)
+
+    def _may_settle(self, dim: int | None, length: int) -> bool:
+        most = self._spec.max_length
+        return dim is None and (most is None or length <= most)
 
     def _sample(self, value: Any, place: str) -> Array:
         if isinstance(value, np.ndarray):
@@ -82,6 +126,9 @@ class ColumnBuilder:
             self._walk(item, axis + 1, [*path, index], flat, place)
 
     def _walk_last(self, values: Sequence[Any], path: list[int], flat: list[Any], place: str) -> None:
+        if self._all_plain(values):
+            flat.extend(values)
+            return
         index = 0
         try:
             for index, value in enumerate(values):  # noqa: B007 (the handler below reads it)
@@ -121,7 +168,7 @@ class ColumnBuilder:
         self._settled_by[axis] = place
 
     def _array_words(self, axis: int) -> str:
-        count = self._dims[axis]
+        count = self._spec.shape[axis]
         return f"an array of {'' if count is None else f'{count} '}{plural(self._spec, axis)}"
 
 
@@ -148,6 +195,25 @@ def _located(value: Any, place: str) -> InvalidParams:
     except InvalidParams as refusal:
         return refusal
     return InvalidParams(place, "a string", kind(value))
+
+
+def _bulk_check(spec: TensorSpec) -> Callable[[Sequence[Any]], bool]:
+    """The function that says of many elements at once whether all are plainly right; a no means nothing."""
+    bounds = bounds_of(spec)
+    if spec.dtype == STRING or spec.allowed is not None:
+        return lambda _: False
+    if spec.dtype == "bool":
+        return lambda values: set(map(type, values)) <= {bool}
+    low, high, kinds = max(bounds.low, -_FINITE), min(bounds.high, _FINITE), {int} if bounds.integral else {int, float}
+    overflow = bounds.overflow
+
+    def plain(values: Sequence[Any]) -> bool:
+        if not values or not set(map(type, values)) <= kinds:
+            return False
+        smallest, largest = min(values), max(values)
+        return bool(low <= smallest and largest <= high and -overflow < smallest and largest < overflow)
+
+    return plain
 
 
 def _leaf_check(spec: TensorSpec) -> Callable[[Any], Any]:

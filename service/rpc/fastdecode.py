@@ -7,6 +7,7 @@ integral float for an integer, a tensor object) or says what is wrong with it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -21,11 +22,23 @@ __all__ = ["Columns", "NotPlain", "column_decoder", "row_decoder"]
 
 Columns = tuple[tuple[Array, ...], int]
 _Build = Callable[[Any], Array]
+_ROW = re.compile(r"\$\[(\d+)\]")
+_CELL = re.compile(r"\$\.(.+?)\[(\d+)\]")
 _INT64 = (-(2**63), 2**63 - 1)
 
 
 class NotPlain(Exception):
-    """Not for the fast way; the exact way decides."""
+    """Not for the fast way; the exact way decides.
+
+    Args:
+        suspect: the sample at which the decoder stopped, where it said so.
+        name: the input it belongs to, in column form.
+    """
+
+    def __init__(self, suspect: int | None = None, name: str | None = None) -> None:
+        super().__init__(suspect, name)
+        self.suspect = suspect
+        self.name = name
 
 
 def row_decoder(signature: Signature) -> Callable[[Any], Columns] | None:
@@ -85,11 +98,23 @@ def _list_of(element: Any) -> Any:
 def _decoded(decode: Callable[[Any], Any], raw: Any) -> Any:
     try:
         samples = decode(raw)
+    except msgspec.ValidationError as error:
+        raise _stopped_at(str(error)) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise NotPlain from None
     if not samples:
         raise NotPlain
     return samples
+
+
+def _stopped_at(text: str) -> NotPlain:
+    """Where msgspec stopped, from its words: it keeps the place nowhere else."""
+    path = text.rpartition(" - at `")[2]  # the last one: a client's own member names may stand before it
+    row = _ROW.match(path)
+    if row is not None:
+        return NotPlain(int(row[1]))
+    cell = _CELL.match(path)
+    return NotPlain() if cell is None else NotPlain(int(cell[2]), cell[1])
 
 
 def _struct(signature: Signature, types: Sequence[Any]) -> Any:

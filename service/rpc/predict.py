@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 
 from service.errors import InvalidParams, NotReady, StaleSignature
 from service.rpc.arrays import Codec
 from service.rpc.call import Call, Limits
 from service.rpc.codecs import CodecBook, Route
+from service.rpc.fastdecode import Columns, NotPlain
 from service.rpc.params import ABSENT, PredictParams
 from service.types import EnginePort, PredictAnswer, PredictCall
 
 __all__ = ["Predictor"]
 
 _ATTEMPTS = 2
+_SMALL_BYTES = 64 * 1024
 _CATALOG_WAIT_S = 0.5
 
 
@@ -24,6 +28,7 @@ class Predictor:
         self._engine = engine
         self._book = book
         self._limits = limits
+        self._long_decode = asyncio.Semaphore(1)
 
     async def __call__(self, call: Call, params: PredictParams) -> bytes:
         """The result as JSON text.
@@ -37,7 +42,11 @@ class Predictor:
         call.model = params.model
         route = self._route(call, params)
         try:
-            answer = await self._engine.predict(_encoded(call, params, route.codec, deadline))
+            columns = _plain(route.codec, params)
+        except NotPlain as stopped:
+            columns = await self._exact(route.codec, params, stopped)
+        try:
+            answer = await self._engine.predict(_encoded(call, params, route.codec, columns, deadline))
         except StaleSignature:
             route, answer = await self._again(call, params, route, deadline)
         codec = route.codec
@@ -53,6 +62,15 @@ class Predictor:
             raise InvalidParams("/deadline_ms", f"a number from 1 to {longest:g}", f"{wanted:g}")
         return call.request.received_at + wanted / 1000
 
+    async def _exact(self, codec: Codec, params: PredictParams, stopped: NotPlain) -> Columns:
+        """Columns by the exact way; off the event loop where that takes long, and one such call at a time."""
+        rows = params.instances is not ABSENT
+        raw, decode = (params.instances, codec.exact_instances) if rows else (params.inputs, codec.exact_inputs)
+        if len(bytes(raw)) <= _SMALL_BYTES:
+            return decode(raw, stopped)
+        async with self._long_decode:
+            return await asyncio.to_thread(decode, raw, stopped)
+
     def _route(self, call: Call, params: PredictParams) -> Route:
         route = self._book.route(params.model, params.version)
         call.version = route.version
@@ -67,18 +85,20 @@ class Predictor:
             if self._book.route(params.model, params.version).codec is stale.codec:
                 await self._book.changed(_CATALOG_WAIT_S)
             route = self._route(call, params)
+            columns = await self._exact(route.codec, params, NotPlain())
             try:
-                return route, await self._engine.predict(_encoded(call, params, route.codec, deadline))
+                return route, await self._engine.predict(_encoded(call, params, route.codec, columns, deadline))
             except StaleSignature:
                 stale = route
         raise NotReady("The model's inputs are changing", retry_after_ms=1000)
 
 
-def _encoded(call: Call, params: PredictParams, codec: Codec, deadline: float) -> PredictCall:
-    if params.instances is not ABSENT:
-        columns, n = codec.decode_instances_json(params.instances)
-    else:
-        columns, n = codec.decode_inputs_json(params.inputs)
+def _plain(codec: Codec, params: PredictParams) -> Columns:
+    return codec.plain_inputs(params.inputs) if params.instances is ABSENT else codec.plain_instances(params.instances)
+
+
+def _encoded(call: Call, params: PredictParams, codec: Codec, decoded: Columns, deadline: float) -> PredictCall:
+    columns, n = decoded
     return PredictCall(
         model=params.model,
         version=params.version,

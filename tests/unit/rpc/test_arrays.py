@@ -310,6 +310,28 @@ def test_absurdly_long_integers_are_refused_without_being_computed() -> None:
     assert len(got) < 60
 
 
+def test_a_member_named_like_a_place_does_not_mislead_the_search_for_the_fault() -> None:
+    surplus = json.dumps({"carat": 1, "cut": "Good", "count": 1, "x` - at `$[7]": 1})
+    assert refusal(Codec(DIAMONDS), f"[{surplus}]")[0] == "/instances/0/x` - at `$[7]"
+
+
+def test_a_fault_among_very_many_samples_is_found() -> None:
+    many = ["0"] * 20_000
+    assert refusal(one("float32"), f"[{','.join([*many, 'null'])}]")[0] == "/instances/20000"
+    assert refusal(one("float32", (2,)), f"[{','.join(['[0,1]'] * 20_000 + ['[0,1,2]'])}]")[0] == "/instances/20000"
+    whole = ",".join(["1.0"] * 20_000)
+    assert refusal(one("int32"), f"[{whole},1.5]") == ("/instances/20000", "an integer", "1.5")
+    columns = f'{{"carat":[{whole},-1],"cut":["Good"],"count":[1]}}'
+    assert refusal(Codec(DIAMONDS), columns, inputs=True)[0] == "/inputs/carat/20000"
+
+
+def test_odd_samples_among_very_many_are_still_decoded() -> None:
+    (x,), n = one("int32", (None,)).decode_instances_json(b"[" + b"[1,2]," * 20_000 + b"[3.0,4]]")
+    assert n == 20_001
+    assert x[-1].tolist() == [3, 4]
+    assert x[:-1].sum() == 60_000
+
+
 def test_nesting_deeper_than_python_can_follow_is_an_error_and_no_crash() -> None:
     text = "[" * 900 + "]" * 900
     with pytest.raises(InvalidParams):
@@ -317,11 +339,11 @@ def test_nesting_deeper_than_python_can_follow_is_an_error_and_no_crash() -> Non
 
 
 def outcome(decode: Callable[[Any], Any], given: Any) -> Any:
-    """What a way of decoding makes of something: the column, or the refusal."""
+    """What a way of decoding makes of something: the column, or a refusal (of one of its faults, if it has several)."""
     try:
         ((column,), _) = decode(given)
-    except InvalidParams as refused:
-        return refused.details
+    except InvalidParams:
+        return "refused"
     return column.dtype, column.shape, column.tobytes()
 
 
