@@ -211,7 +211,9 @@ def _bulk_check(spec: TensorSpec) -> Callable[[Sequence[Any]], bool]:
         if not values or not set(map(type, values)) <= kinds:
             return False
         smallest, largest = min(values), max(values)
-        return bool(low <= smallest and largest <= high and -overflow < smallest and largest < overflow)
+        within = low <= smallest and largest <= high and -overflow < smallest and largest < overflow
+        # A NaN compares with nothing, and so slips past both ends; no sum hides it.
+        return bool(within and math.isfinite(sum(values)))
 
     return plain
 

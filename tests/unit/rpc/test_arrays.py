@@ -364,3 +364,15 @@ def test_the_fast_way_and_the_exact_way_agree(dtype: str, values: list[Any]) -> 
         codec = one(dtype, shape, max_length=2)
         text = json.dumps(values).encode()
         assert outcome(codec.decode_instances_json, text) == outcome(codec.decode_instances, json.loads(text))
+
+
+@pytest.mark.parametrize("at", [0, 31, 63])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_json_number_is_refused_wherever_it_stands_among_plain_ones(at: int, number: float) -> None:
+    sample = [1.0] * 64
+    sample[at] = number
+    signature = Signature("raw", (TensorSpec("x", "float32", (64,)),), (TensorSpec("y", "float32", ()),))
+    with pytest.raises(InvalidParams) as caught:
+        Codec(signature).decode_instances([[2.0] * 64, sample])
+    assert caught.value.details is not None
+    assert caught.value.details["pointer"] == f"/instances/1/{at}"

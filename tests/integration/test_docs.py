@@ -1,0 +1,143 @@
+"""Every command that the documentation shows is run, and prints what the documentation shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service import errors
+from service.config import ENV_PREFIX, Settings
+from service.errors import RpcError
+from service.rpc.methods import admin_methods, discover_method, public_methods
+from service.telemetry.families import Families
+from tests.integration.documents import NOT_RUN, commands, difference, json_difference, session
+from tests.integration.running import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_of_a_page_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+    with session(tmp_path) as running:
+        for command in commands(page):
+            if command.why_not_run:
+                continue
+            status, printed = running.run(command)
+            where = f"{name(page)}:{command.line}: {command.text.splitlines()[0]}"
+            failure_is_shown = any("Error: " in line for line in command.shown)
+            assert (status == 0) != failure_is_shown, f"{where}\nexit {status}\n{printed}"
+            found = difference(command.shown, printed)
+            assert found is None, f"{where}\n{found}\nprinted:\n{printed}"
+
+
+def test_no_shell_command_escapes_by_standing_in_another_kind_of_block() -> None:
+    for page in PAGES:
+        for block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            assert block[0] not in ("bash", "sh", "shell", ""), f"{name(page)}: use ```console or ```text"
+            assert block[0] == "console" or not re.search(r"^\$ ", block[1], re.MULTILINE), name(page)
+
+
+def test_every_command_that_is_only_shown_has_a_reason_that_is_needed() -> None:
+    shown = [command.text for page in PAGES for command in commands(page)]
+    for pattern, why in NOT_RUN.items():
+        assert why
+        assert any(re.match(pattern, text) for text in shown), f"no page shows {pattern}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{name(page)}: {target}"
+
+
+def table(page: str, first_header: str) -> list[list[str]]:
+    """The rows of the table whose first column has that header."""
+    lines = iter((ROOT / page).read_text().splitlines())
+    header = next(line for line in lines if line.startswith(f"| {first_header} |"))
+    assert header
+    next(lines)
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return rows
+
+
+def test_the_settings_table_is_the_settings() -> None:
+    expected = [
+        [f"`{name}`", f"`{field.default}`", str(field.description)] for name, field in Settings.model_fields.items()
+    ]
+    assert table("docs/serve.md", "setting") == expected
+    assert ENV_PREFIX in (ROOT / "docs/serve.md").read_text()
+
+
+def leaves(cls: type[RpcError]) -> list[type[RpcError]]:
+    return [cls, *(leaf for sub in cls.__subclasses__() for leaf in leaves(sub))]
+
+
+def test_the_errors_table_is_the_error_tree() -> None:
+    rows = {row[1]: row for row in table("docs/call.md", "code")}
+    expected = {f"`{cls.kind}`": cls for cls in errors.BY_KIND.values()}
+    assert rows.keys() == expected.keys()
+    for kind, cls in expected.items():
+        code, _, status, retryable = rows[kind][:4]
+        assert (code, status, retryable) == (str(cls.code), str(cls.http_status), "yes" if cls.retryable else "no")
+
+
+def test_the_methods_tables_are_the_methods() -> None:
+    methods = {
+        "docs/call.md": [*public_methods(None, None, None), discover_method(bytes)],  # type: ignore[arg-type]
+        "docs/operate.md": admin_methods(None, None),  # type: ignore[arg-type]
+    }
+    for page, listed in methods.items():
+        shown = {row[0].strip("`").partition("(")[0] for row in table(page, "method")}
+        assert shown <= {method.name for method in listed}
+        assert {method.name for method in listed} - shown <= {
+            "models.list",
+            "models.describe",
+        } or page == "docs/call.md"
+    assert {row[0].strip("`").partition("(")[0] for row in table("docs/call.md", "method")} == {
+        method.name for method in methods["docs/call.md"]
+    }
+
+
+def test_the_metrics_table_is_the_metrics() -> None:
+    shown = {row[0].strip("`"): row[1].replace("`", "").split(", ") for row in table("docs/operate.md", "metric")}
+    families = [child.family for child in vars(Families(CollectorRegistry())).values()]
+    total = {"counter": "_total"}
+    assert shown == {one._name + total.get(one._type, ""): list(one._labelnames) or ["-"] for one in families}
+
+
+def test_volatile_members_may_differ_and_others_may_not() -> None:
+    shown = {"label": "7", "confidence": 0.98, "sample_id": "a", "top": [1, 2]}
+    assert json_difference(shown, {**shown, "sample_id": "b", "confidence": 0.981}) is None
+    for change in ({"label": "1"}, {"confidence": 0.5}, {"top": [1]}, {"top": [1, 3]}, {"label": None}):
+        assert json_difference(shown, {**shown, **change})
+    assert json_difference(shown, {**shown, "more": 1})
+
+
+@pytest.mark.parametrize(
+    "shown, printed, same",
+    [
+        (["a 1.5 ms", "..."], "a 2.25 ms\nb\nc", True),
+        (["...", "c"], "a\nb\nc", True),
+        (["a", "c"], "a\nb\nc", False),
+        (["a"], "a\nb", False),
+        (["a", "b"], "a", False),
+        ([], "anything", True),
+        (['{"sample_id": "x", "value": 1.0}'], '{"sample_id": "y", "value": 1.001}\n', True),
+        (['{"value": 1.0}', '{"value": 2.0}'], '{"value": 1.0}\n{"value": 3.0}', False),
+    ],
+)
+def test_lines_are_compared_but_for_numbers_and_what_is_left_out(shown: list[str], printed: str, same: bool) -> None:
+    assert (difference(shown, printed) is None) is same
