@@ -39,7 +39,10 @@ RunJob = Callable[[Callable[[], T]], T]
 
 _RUNS: Final = 12  # timed runs a bucket
 _BUDGET_S: Final = 0.5  # and as many seconds at most, once two runs are in
-_MARGIN: Final = 0.9  # XLA has to be this much quicker to be worth its compile time
+_XLA: Final = "tf-xla"
+# TensorFlow never frees what XLA compiled (about 1 MB a bucket and load, measured), so XLA has to earn it: it is taken
+# where it needs at most half the time, and only two buckets are compiled to find out.
+_MARGIN: Final = 0.5
 _STEEP: Final = 1.9  # a bucket that takes this many times its half's time saves nothing: stop there
 _GPU_TOLERANCE: Final = 100.0  # golden tolerance on a GPU, as a multiple
 
@@ -129,20 +132,43 @@ class Loader:
     ) -> _Candidate:
         """The quickest way to run it whose golden samples pass in every bucket."""
         signature = manifest.signature
-        candidates = []
-        if known is None or known.executor == "tf":
-            candidates.append(self._prove(graph.executor(signature, jit=False), signature, golden, largest, known))
-        if self._compilable(signature) and (known is None or known.executor == "tf-xla"):
-            try:
-                candidates.append(self._prove(graph.executor(signature, jit=True), signature, golden, largest, known))
-            except (VersionRefused, GraphError, OutOfMemory):
-                # XLA is an offer: a graph it cannot compile, or computes differently, runs without it.
-                if known is not None:
-                    return self._choose(graph, manifest, golden, largest, None)
-        if not candidates:
-            return self._choose(graph, manifest, golden, largest, None)
-        plain = candidates[0]
-        return min(candidates, key=lambda c: _total(c, plain) * (1.0 if c is plain else 1 / _MARGIN))
+        if known is not None and known.executor == _XLA:
+            compiled = self._compiled(graph, signature, golden, largest, known=known)
+            if compiled is not None:
+                return compiled
+            known = None
+        plain = self._prove(graph.executor(signature, jit=False), signature, golden, largest, known)
+        if known is not None or not self._compilable(signature):
+            return plain
+        return self._compiled(graph, signature, golden, largest, known=None, instead_of=plain) or plain
+
+    def _compiled(
+        self,
+        graph: runtime.Graph,
+        signature: Signature,
+        golden: GoldenSet,
+        largest: int,
+        *,
+        known: _Measured | None,
+        instead_of: _Candidate | None = None,
+    ) -> _Candidate | None:
+        """The graph under XLA, or None where it cannot be compiled, computes differently, or is not worth it.
+
+        XLA is an offer: whatever goes wrong with it, the graph runs without it.
+        """
+        try:
+            executor = graph.executor(signature, jit=True)
+            if instead_of is not None and not self._worth_compiling(executor, signature, golden, instead_of):
+                return None
+            return self._prove(executor, signature, golden, largest, known)
+        except (VersionRefused, GraphError, OutOfMemory):
+            return None
+
+    def _worth_compiling(self, executor: Executor, signature: Signature, golden: GoldenSet, plain: _Candidate) -> bool:
+        """Whether XLA is quick enough in the smallest and the largest bucket."""
+        ends = {timing.size: timing for timing in (plain.timings[0], plain.timings[-1])}
+        compiled = [self._prove_bucket(executor, signature, golden, size, timed=True).mean_ms for size in ends]
+        return sum(compiled) < _MARGIN * sum(timing.mean_ms for timing in ends.values())
 
     def _compilable(self, signature: Signature) -> bool:
         # Strings have no XLA kernels, and a variable dimension would mean a compilation per length.
@@ -223,12 +249,6 @@ def _timed(executor: Executor, columns: Sequence[Array]) -> float:
     started = time.perf_counter()
     executor.run(columns)
     return time.perf_counter() - started
-
-
-def _total(candidate: _Candidate, over: _Candidate) -> float:
-    """Milliseconds over the buckets of `over`, so that ways with other kept buckets compare."""
-    costs = CostModel({timing.size: timing.mean_ms for timing in candidate.timings})
-    return sum(costs.predict(timing.size) for timing in over.timings)
 
 
 def _recall(path: Path | None) -> _Measured | None:

@@ -59,6 +59,9 @@ def service_children(settings: Settings, runtime: Path) -> ChildSpecs:
 
 def _environment() -> dict[str, str]:
     environment = {"PYTHONUNBUFFERED": "1"}
+    # glibc gives each busy thread a heap of its own, and weights freed in one of them are not reused by another:
+    # swaps of versions would grow the engine.
+    environment["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "2")
     root = Path(service.__file__).parent.parent
     if "site-packages" not in root.parts:  # run from a checkout, installed or not
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
