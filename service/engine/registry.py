@@ -114,10 +114,15 @@ class Registry:
             NotReady: it exists and is not loaded; an `available` version starts to load.
         """
         entry = self._models.get(model)
+        version = None
+        if entry is not None:
+            number = self._number(entry, wanted)
+            version = entry.versions.get(number)
+        if version is None and not self.catalog.ready:
+            # An api that remembers the engine before this one may ask while the first scan is still under way.
+            raise NotReady("The engine is starting", retry_after_ms=1000)
         if entry is None:
             raise ModelNotFound(f"Model {model!r} not found")
-        number = self._number(entry, wanted)
-        version = entry.versions.get(number)
         if version is None:
             raise VersionNotFound(f"Model {model!r} has no version {number}")
         if version.live is not None:

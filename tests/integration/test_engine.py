@@ -263,6 +263,18 @@ async def test_a_malformed_serving_toml_keeps_the_last_good_one(port: EnginePort
     assert "no such version" in (port.catalog.models["constant"].problem or "")
 
 
+async def test_before_the_first_scan_is_over_nothing_is_said_to_be_missing(
+    models: Path, make_settings: MakeSettings
+) -> None:
+    async with Engine(make_settings(models=models)) as engine:
+        asked = PredictCall("dense", "stable", "?", (features(),), 1, time.monotonic() + 5)
+        with pytest.raises(NotReady):
+            await engine.predict(asked)
+        await engine.settled()
+        with pytest.raises(StaleSignature):
+            await engine.predict(asked)
+
+
 class Sink:
     """Remembers every batch, or refuses it."""
 

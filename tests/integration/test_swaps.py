@@ -180,7 +180,7 @@ def overlap(answer: Answer, window: tuple[float, float]) -> bool:
 async def test_a_hundred_swaps_leave_no_memory_behind(
     tmp_path: Path, probes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models = {version: classifier(version, 2048, 4) for version in (1, 2)}  # 1.1 MiB of weights each
+    models = {version: classifier(version, 2048, 40) for version in (1, 2)}  # 600 KiB of weights each
     publish_all(tmp_path / "models", models)
     expected = {version: np.asarray(model(probes)) for version, model in models.items()}
     questions = [predict_params("digits", [probe.tolist()]) for probe in probes]
@@ -206,4 +206,3 @@ async def test_a_hundred_swaps_leave_no_memory_behind(
         f"{resident[99] // KIB} KiB after swap 100 ({growth:+.1%}), slope {slope / KIB:.0f} KiB a swap",
     )
     assert growth < 0.1
-
