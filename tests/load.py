@@ -20,7 +20,7 @@ import pytest
 __all__ = ["Answer", "Load", "call", "p99_ms", "predict_params", "report", "until", "wrong"]
 
 _HUNG_S = 60.0
-_TOLERANCE = {"atol": 1e-5, "rtol": 1e-4}  # the manifest's default
+_ATOL, _RTOL = 1e-5, 1e-4  # the manifest's default tolerance
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -211,7 +211,7 @@ def wrong(answers: Sequence[Answer], expected: Mapping[int, Any]) -> list[Answer
         if mine:
             got = np.array([answer.outputs for answer in mine])
             want = np.asarray(outputs)[[answer.question for answer in mine]]
-            close = np.isclose(got, want, **_TOLERANCE).reshape(len(mine), -1).all(axis=1)
+            close = np.isclose(got, want, atol=_ATOL, rtol=_RTOL).reshape(len(mine), -1).all(axis=1)
             found += [answer for answer, good in zip(mine, close, strict=True) if not good]
     return found
 

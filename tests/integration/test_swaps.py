@@ -180,7 +180,7 @@ def overlap(answer: Answer, window: tuple[float, float]) -> bool:
 async def test_a_hundred_swaps_leave_no_memory_behind(
     tmp_path: Path, probes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models = {version: classifier(version, 2048, 40) for version in (1, 2)}  # 600 KiB of weights each
+    models = {version: classifier(version, 4096) for version in (1, 2)}  # 1.2 MB of weights each
     publish_all(tmp_path / "models", models)
     expected = {version: np.asarray(model(probes)) for version, model in models.items()}
     questions = [predict_params("digits", [probe.tolist()]) for probe in probes]
