@@ -135,7 +135,9 @@ def main() -> None:
         "products version 1, test part, name and gloss",
         HERE / "confusion.png",
     )
-    common.write_request(HERE / "request.json", "products", ["Acoustic guitar with a spruce top and nylon strings"], top_k=3)
+    common.write_request(
+        HERE / "request.json", "products", ["Acoustic guitar with a spruce top and nylon strings"], top_k=3
+    )
     notes = {
         "data": "WordNet 3.0, Copyright 2006 by Princeton University, all rights reserved: nouns under 22 hypernyms",
         "licence": "WordNet 3.0 license, see examples/products/README.md",
