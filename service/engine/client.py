@@ -58,6 +58,7 @@ class EngineClient:
         self._numbers = itertools.count()
         self._pending: dict[int, tuple[asyncio.Future[Any], float]] = {}
         self._outbox: list[ToEngine] = []
+        self._last_request = ""
         self._transport: asyncio.Transport | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -96,6 +97,10 @@ class EngineClient:
     async def predict(self, call: PredictCall) -> PredictAnswer:
         """See `EnginePort.predict`."""
         number, outcome = self._ask(call.deadline)
+        # The calls of one request, a JSON-RPC batch, stay together, so that they share a batch in the engine.
+        if len(self._outbox) >= FLUSH_AT and call.request_id != self._last_request:
+            self._flush()
+        self._last_request = call.request_id
         self._send(CallMessage.pack(number, call))
         try:
             return cast("PredictAnswer", await outcome)
@@ -124,8 +129,6 @@ class EngineClient:
         if not self._outbox:
             self._loop.call_soon(self._flush)
         self._outbox.append(message)
-        if len(self._outbox) >= FLUSH_AT:
-            self._flush()
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []

@@ -1,8 +1,9 @@
 """What travels between api and engine over the unix socket: frames of messages.
 
 A frame is a 4-byte little-endian length and a MessagePack array of messages: the calls, or the answers, of one tick of
-the event loop, at most `FLUSH_AT` of them. Arrays travel as `(dtype, shape, raw little-endian bytes)`, strings as lists of bytes. Both ends are
-of the same release and the socket is private to its user, so there is no version negotiation.
+the event loop, or the first `FLUSH_AT` of them. Arrays travel as `(dtype, shape, raw little-endian bytes)`, strings as
+lists of bytes. Both ends are of the same release and the socket is private to its user, so there is no version
+negotiation.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 FLUSH_AT: Final = 16
-"""Messages after which a frame leaves before its tick ends, so that the other side works meanwhile: measured at 64
+"""Messages after which a frame may leave before its tick ends, so that the other side works meanwhile: measured at 64
 connections, 5% more throughput and half the p99 of whole ticks."""
 _LENGTH: Final = struct.Struct("<I")
 _STALE: Final = "stale_signature"

@@ -114,6 +114,16 @@ async def test_calls_of_one_tick_share_a_batch_and_get_their_own_rows(
     assert max(answer.batch for answer in answers) > 1
 
 
+async def test_the_calls_of_one_request_share_a_batch_whatever_else_is_under_way(port: EnginePort) -> None:
+    def asked(request_id: str) -> PredictCall:
+        return call(port, "dense", features(), request_id=request_id)
+
+    others = [asked(f"other-{number}") for number in range(17)]
+    together = [asked("together") for _ in range(30)]
+    answers = await asyncio.gather(*map(port.predict, [*others, *together]))
+    assert min(answer.batch for answer in answers[len(others) :]) >= len(together)
+
+
 async def test_several_inputs_of_mixed_types(port: EnginePort, keras_models: dict[str, Any]) -> None:
     status = port.catalog.models["mixed"].version(1)
     assert status is not None and status.signature is not None
