@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from examples.products.data import LABELS, SEED, STYLES, Entry, Parts, examples, load, split, texts
 from examples.products.model import SIZES, fit
 
-SIZE: Final = SIZES[2]
+SIZE: Final = SIZES[3]
 CONTRACT: Final = {"text": {"max_length": 4096, "description": "A product's name, its description, or both; English."}}
 HANDWRITTEN: Final = HERE / "handwritten.jsonl"
 
