@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -58,7 +58,8 @@ class Settings(BaseSettings):
     """Directory of `<name>/<version>/` model versions."""
 
     data_dir: Path = Path("data")
-    """Directory the service owns while it runs: its lock, the admin token, and timings cached between starts."""
+    """Directory the service owns while it runs: its lock, the admin token, the journals, the embedded Postgres, and
+    timings cached between starts."""
 
     api_workers: int = Field(1, ge=1, le=256)
     """Api processes that share the public port."""
@@ -123,16 +124,45 @@ class Settings(BaseSettings):
     xla: Literal["auto", "off"] = "auto"
     """Whether XLA is tried at load and kept where it is faster and golden samples pass (`auto`), or never (`off`)."""
 
+    recording: Literal["on", "off"] = "on"
+    """Whether answers, refusals and labels are journaled and carried to Postgres (`on`), or nothing is (`off`)."""
+
+    database_url: SecretStr = SecretStr("")
+    """Postgres 15 or newer to record to, as `postgresql://user:password@host/database`; empty runs an embedded one
+    under the data directory. Give it in the environment: other users of a machine can read a command line."""
+
+    journal_fsync: bool = False
+    """Whether every executed batch is on disk before it is answered, so that records outlive power loss too."""
+
+    journal_segment_mb: int = Field(64, ge=1, le=1024)
+    """Size in MiB at which a journal goes on in a new file."""
+
+    journal_budget_mb: int = Field(4096, ge=1)
+    """Most MiB of journals on disk; above it ordinary samples are shed and counted, outliers are still kept."""
+
+    journal_keep_s: float = Field(3600.0, ge=0)
+    """Seconds that a journal file is kept after Postgres has all of it."""
+
+    retention_days: int = Field(30, ge=1, le=3650)
+    """Days that samples, predictions, outliers and rejections are kept in Postgres."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """How log lines look: `auto` is `console` on a terminal and `json` elsewhere."""
 
-    @field_validator("log_level", "log_format", "xla", mode="before")
+    @field_validator("log_level", "log_format", "recording", "xla", mode="before")
     @classmethod
     def _lowered(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("expected postgresql://user:password@host/database")
+        return value
 
     @model_validator(mode="after")
     def _deadlines_agree(self) -> Self:
@@ -183,10 +213,10 @@ class Settings(BaseSettings):
         return cls.model_construct(**dict(final))
 
     def to_runtime(self, directory: Path) -> Path:
-        """Write these settings for the child processes; paths become absolute. Returns the file."""
+        """Write these settings for the child processes; paths become absolute, secrets stay out. Returns the file."""
         path = directory / RUNTIME_FILE
         absolute = self.model_copy(update={"models": self.models.absolute(), "data_dir": self.data_dir.absolute()})
-        path.write_text(absolute.model_dump_json(indent=1), encoding="utf-8")
+        path.write_text(absolute.model_dump_json(indent=1, exclude={"database_url"}), encoding="utf-8")
         return path
 
 
@@ -216,7 +246,8 @@ def _explain(problem: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{name} ({source}) is no setting{hint}"
-    return f"{name} ({source}): {message[:1].lower()}{message[1:]}, got {problem['input']!r}"
+    said = f"{name} ({source}): {message[:1].lower()}{message[1:]}"
+    return said if Settings.model_fields[name].annotation is SecretStr else f"{said}, got {problem['input']!r}"
 
 
 def _source(name: str, flags: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import click
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from service.cli.help import Command
@@ -24,12 +25,17 @@ def setting_options() -> list[click.Option]:
 
 
 def _option(name: str, field: FieldInfo) -> click.Option:
+    flag = f"--{name.replace('_', '-')}"
     return click.Option(
-        [f"--{name.replace('_', '-')}"],
+        [f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag],
         type=_type(field.annotation),
         default=None,
-        help=f"{field.description}  [default: {field.default}; {ENV_PREFIX}{name.upper()}]",
+        help=f"{field.description}  [default: {_shown(field.default)}; {ENV_PREFIX}{name.upper()}]",
     )
+
+
+def _shown(default: Any) -> Any:
+    return "empty" if isinstance(default, SecretStr) else default
 
 
 def _type(annotation: Any) -> Any:
@@ -37,6 +43,8 @@ def _type(annotation: Any) -> Any:
         return click.Choice(get_args(annotation), case_sensitive=False)
     if annotation is Path:
         return click.Path(path_type=Path)
+    if annotation is SecretStr:
+        return str
     return annotation
 
 

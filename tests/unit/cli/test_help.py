@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from pydantic import SecretStr
 
 from service import __version__
 from service.cli import main
@@ -79,21 +80,28 @@ def test_serve_has_a_flag_for_every_setting_with_its_meaning_default_and_variabl
     assert list(options) == list(Settings.model_fields)
     for name, field in Settings.model_fields.items():
         option = options[name]
-        assert option.opts == [f"--{name.replace('_', '-')}"]
+        flag = name.replace("_", "-")
+        assert option.opts == [f"--{flag}"]
+        assert option.secondary_opts == ([f"--no-{flag}"] if field.annotation is bool else [])
         assert option.default is None
         assert field.description
-        assert option.help == f"{field.description}  [default: {field.default}; HOVERBOARD_{name.upper()}]"
+        default = "empty" if field.annotation is SecretStr else field.default
+        assert option.help == f"{field.description}  [default: {default}; HOVERBOARD_{name.upper()}]"
 
 
 def test_every_setting_given_as_a_flag_arrives_as_that_setting() -> None:
     other = {"host": "::1", "xla": "off", "log_level": "debug", "log_format": "json", "models": "m", "data_dir": "d"}
+    other |= {"recording": "off", "database_url": "postgresql://somewhere/else"}
     given = {
         name: str(other.get(name) or (field.default + 1 if isinstance(field.default, int) else 0.5))
         for name, field in Settings.model_fields.items()
+        if field.annotation is not bool
     }
     flags = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
-    context = command_at(("serve",)).make_context("serve", flags)
+    context = command_at(("serve",)).make_context("serve", [*flags, "--journal-fsync"])
     settings = Settings.load(**context.params)
+    assert settings.journal_fsync
+    assert settings.database_url.get_secret_value() == given.pop("database_url")
     for name, value in given.items():
         assert str(getattr(settings, name)) in (value, f"{value}.0")
 

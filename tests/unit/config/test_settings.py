@@ -1,8 +1,10 @@
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from service.config import ENV_PREFIX, Settings
 from service.errors import ConfigError
@@ -51,20 +53,32 @@ def test_every_setting_can_be_set_by_environment_and_by_file(
     other = _other(name)
     with monkeypatch.context() as patched:
         patched.setenv(f"{ENV_PREFIX}{name.upper()}", str(other))
-        assert getattr(Settings.load(), name) == other
-    literal = other if isinstance(other, int | float) else f'"{other}"'
+        assert _plain(getattr(Settings.load(), name)) == other
+    literal = json.dumps(other)
     (elsewhere / "hoverboard.toml").write_text(f"{name} = {literal}\n")
-    assert getattr(Settings.load(), name) == other
+    assert _plain(getattr(Settings.load(), name)) == other
+
+
+def _plain(value: object) -> object:
+    """A setting's value as it is written down."""
+    if isinstance(value, Path):
+        return str(value)
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def _other(name: str) -> object:
     """A valid value that is not the default."""
     default = Settings.model_fields[name].default
     choices = {"xla": "off", "log_level": "debug", "log_format": "json", "host": "0.0.0.0", "admin_host": "::1"}
+    choices["recording"] = "off"
     if name in choices:
         return choices[name]
     if isinstance(default, Path):
-        return Path("elsewhere")
+        return "elsewhere"
+    if isinstance(default, SecretStr):
+        return "postgresql://somewhere/else"
+    if isinstance(default, bool):
+        return not default
     return default + 1
 
 
@@ -83,7 +97,7 @@ def test_the_example_file_holds_every_default_and_nothing_else() -> None:
     assert tomllib.loads(example) == {}, "every setting in it must be commented out"
     values = tomllib.loads("\n".join(re.findall(r"^#(\w+ = .*)$", example, re.MULTILINE)))
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    assert values == {name: str(value) if isinstance(value, Path) else value for name, value in defaults.items()}
+    assert values == {name: _plain(value) for name, value in defaults.items()}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +117,18 @@ def test_the_example_file_holds_every_default_and_nothing_else() -> None:
 def test_a_value_out_of_range_names_the_flag(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"^{name} \(flag --{name.replace('_', '-')}\): .*got {value!r}$"):
         Settings.load(**{name: value})
+
+
+def test_a_database_url_is_never_shown_nor_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOVERBOARD_DATABASE_URL", "postgresql://me:hidden@db/records")
+    settings = Settings.load()
+    assert settings.database_url.get_secret_value() == "postgresql://me:hidden@db/records"
+    assert "hidden" not in repr(settings)
+    assert "hidden" not in settings.to_runtime(tmp_path).read_text()
+    monkeypatch.setenv("HOVERBOARD_DATABASE_URL", "mysql://me:hidden@db/records")
+    with pytest.raises(ConfigError, match=r"^database_url \(environment HOVERBOARD_DATABASE_URL\)") as refused:
+        Settings.load()
+    assert "hidden" not in str(refused.value)
 
 
 def test_a_bad_value_in_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Append-only segments on disk: what was answered, before it is answered."""

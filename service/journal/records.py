@@ -1,0 +1,276 @@
+"""What a journal's frames hold: one msgpack struct each, arrays as raw little-endian bytes.
+
+Plain bytes and not Arrow, because this is written on the execution thread before a batch is answered: the recorder,
+which slows nobody down, turns many frames into Arrow at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+import numpy as np
+
+from service.types import STRING, Array
+
+__all__ = [
+    "WHYS",
+    "BatchRecord",
+    "CallPart",
+    "Column",
+    "DeploymentRecord",
+    "GapEntry",
+    "GapRecord",
+    "LabelRecord",
+    "Record",
+    "RejectionRecord",
+    "VersionRecord",
+    "column_array",
+    "decode",
+    "encode",
+    "pack_column",
+]
+
+Column = tuple[str, list[int], bytes | list[bytes | None]]
+"""(dtype, shape with the rows first, data): raw bytes, or for dtype `string` a flat list, None where redacted."""
+
+WHYS: Final = ("all", "sampled", "outlier", "error", "low_margin")
+"""Why a row was kept, by its code in `BatchRecord.why`."""
+
+Policy = Literal["all", "sampled", "hashed", "none"]
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    pass
+
+
+class VersionRecord(_Record, frozen=True, tag=1):
+    """A model version that batches of this segment ran on. Frame count 0.
+
+    Attributes:
+        model, version: as on disk.
+        weights_sha256: of the artifact; with name and number it identifies a version for good.
+        manifest: `Manifest.public()` as JSON: holds inputs, outputs, labels, head and task.
+    """
+
+    model: str
+    version: int
+    weights_sha256: str
+    manifest: bytes
+
+
+class CallPart(_Record, frozen=True):
+    """The kept rows of one call in a batch.
+
+    Attributes:
+        rows: how many of the batch's kept rows, in order, are this call's.
+        role: it was answered in; None when asked for by number.
+        request_id, traceparent: of its HTTP request.
+        tags: the caller's, as a JSON object; None without.
+    """
+
+    rows: int
+    role: str | None
+    request_id: str
+    traceparent: str | None
+    tags: bytes | None
+
+
+class BatchRecord(_Record, frozen=True, tag=2):
+    """One executed batch. Frame count = `rows`, the kept ones; arrays have one entry a kept row.
+
+    Attributes:
+        model, version, weights_sha256: what ran; a `VersionRecord` of this segment says more.
+        policy: the recording policy in force; under `hashed` the inputs are one column `sha256` of 32 bytes a row.
+        batch_id: 16 bytes, the UUIDv7 of the batch's first row, kept or not.
+        started_us: microseconds since the epoch.
+        executed: rows that ran.
+        flagged: rows among them whose p-value is at most alpha.
+        failed: rows among them that were answered with an error.
+        bucket: it ran in.
+        infer_us: its execution time.
+        rows: kept rows.
+        sample_ids: 16 bytes each.
+        failed_rows: of the kept ones; these have a sample and no prediction.
+        columns: the inputs in the signature's order; empty where the policy keeps none.
+        outputs: the outputs in the signature's order.
+        label_index: int32, classification only.
+        confidence: float32, classification only.
+        value: float32, regression only.
+        p_value: float32, with a calibrated detector only.
+        outlier: bool, likewise.
+        queue_us: uint32.
+        incl_prob: float32, the probability with which a row like this is kept; None where all are 1.
+        why: uint8 index into `WHYS`; None where all are 0.
+        redacted: names of inputs that were left out of `columns`' values altogether.
+        calls: whose rows, in order.
+    """
+
+    model: str
+    version: int
+    weights_sha256: str
+    policy: Policy
+    batch_id: bytes
+    started_us: int
+    executed: int
+    flagged: int
+    failed: int
+    bucket: int
+    infer_us: int
+    rows: int
+    sample_ids: bytes
+    failed_rows: list[int]
+    columns: list[Column]
+    outputs: list[Column]
+    label_index: bytes | None
+    confidence: bytes | None
+    value: bytes | None
+    p_value: bytes | None
+    outlier: bytes | None
+    queue_us: bytes
+    incl_prob: bytes | None
+    why: bytes | None
+    redacted: list[str]
+    calls: list[CallPart]
+
+
+class RejectionRecord(_Record, frozen=True, tag=3):
+    """One call that was refused, shed or timed out. Frame count 1.
+
+    Attributes:
+        at_us: microseconds since the epoch.
+        request_id, traceparent: of its HTTP request.
+        method, model, version: as far as they were understood, as the caller wrote them, shortened.
+        code, kind: of the JSON-RPC error, and `data.type`.
+        pointer: JSON Pointer of the element at fault.
+        excerpt: what stood there, shortened; None where the model's inputs are redacted, hashed or not recorded.
+        tags: the caller's, as a JSON object.
+    """
+
+    at_us: int
+    request_id: str
+    traceparent: str | None
+    method: str
+    model: str | None
+    version: str | None
+    code: int
+    kind: str
+    pointer: str | None
+    excerpt: str | None
+    tags: bytes | None
+
+
+class LabelRecord(_Record, frozen=True, tag=4):
+    """What a sample truly was, as somebody says. Frame count 1.
+
+    Attributes:
+        at_us: microseconds since the epoch.
+        sample_id: 16 bytes.
+        label: for a classification.
+        value: for a regression.
+        source: who says so, such as `support` or `relabelling-2026-03`; one label a sample and source holds.
+        author: the person, where known.
+        request_id: of the HTTP request.
+    """
+
+    at_us: int
+    sample_id: bytes
+    label: str | None
+    value: float | None
+    source: str
+    author: str | None
+    request_id: str
+
+
+class DeploymentRecord(_Record, frozen=True, tag=5):
+    """What answers in a role changed. Frame count 1.
+
+    Attributes:
+        at_us: microseconds since the epoch.
+        model, role: what.
+        version: that answers from now on; None where nothing does.
+        weights_sha256: its; empty where nothing does.
+        share: of the traffic, 0 to 1.
+        reason: one sentence.
+        actor: `admin`, or `disk` for a change of the models directory or of serving.toml.
+    """
+
+    at_us: int
+    model: str
+    role: str
+    version: int | None
+    weights_sha256: str
+    share: float
+    reason: str
+    actor: str
+
+
+class GapEntry(_Record, frozen=True):
+    """Records that were not written, counted.
+
+    Attributes:
+        model, version: whose; None where unknown.
+        reason: `budget`, `disk full`, ...
+        records: how many.
+        executed: rows that ran in batches of which nothing was written.
+        flagged: outliers among the executed ones.
+        first_us, last_us: microseconds since the epoch, of the first and the last.
+    """
+
+    model: str | None
+    version: int | None
+    reason: str
+    records: int
+    executed: int
+    flagged: int
+    first_us: int
+    last_us: int
+
+
+class GapRecord(_Record, frozen=True, tag=6):
+    """What is missing from the journal. Frame count 0.
+
+    Attributes:
+        generation: counts the gaps of a journal from 1, so that one that is found twice counts once.
+        entries: one for each model, version and reason.
+    """
+
+    generation: int
+    entries: list[GapEntry]
+
+
+Record = VersionRecord | BatchRecord | RejectionRecord | LabelRecord | DeploymentRecord | GapRecord
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+def encode(record: Record) -> bytes:
+    """A frame's payload."""
+    return _encoder.encode(record)
+
+
+def decode(payload: bytes | memoryview) -> Record:
+    """A frame's record.
+
+    Raises:
+        msgspec.DecodeError: it is none.
+    """
+    return _decoder.decode(payload)
+
+
+def pack_column(array: Array) -> Column:
+    """An array whose rows come first, as it is journaled."""
+    if array.dtype == object:
+        return STRING, list(array.shape), array.ravel().tolist()
+    return array.dtype.name, list(array.shape), array.tobytes()
+
+
+def column_array(column: Column) -> Array:
+    """The array again, read-only where it is numeric; strings are objects of `bytes`, None where redacted."""
+    dtype, shape, data = column
+    if isinstance(data, list):
+        flat: np.ndarray[Any, Any] = np.empty(len(data), dtype=object)
+        flat[:] = data
+        return flat.reshape(shape)
+    return np.frombuffer(data, dtype).reshape(shape)

@@ -1,0 +1,1 @@
+"""From the journals to Postgres: exactly once, whatever dies."""
