@@ -14,9 +14,10 @@ STAMPS := $(VENV)/.stamps
 CACHE := .make
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OPENRPC := $(CACHE)/npm/node_modules/@open-rpc/test-coverage/package.json
+PROMETHEUS := $(CACHE)/prometheus/usr/bin/prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve check test lint bench clean train-digits train-products train-diamonds
+.PHONY: help setup serve check test lint chaos bench clean train-digits train-products train-diamonds
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +25,7 @@ help:
 	@echo "make serve           the service on http://127.0.0.1:8080, with the models in models/"
 	@echo "make check           lint and unit tests, under two minutes"
 	@echo "make test            everything"
+	@echo "make chaos           the long form of the chaos tests, about half an hour"
 	@echo "make lint            ruff, mypy --strict, import-linter"
 	@echo "make bench           throughput beside a bare aiohttp echo (needs wrk)"
 	@echo "make train-digits    retrain an example; likewise train-products, train-diamonds"
@@ -42,8 +44,12 @@ lint: $(STAMPS)/dev
 check: lint
 	@$(BIN)/python -m pytest --quiet tests/unit $(ARGS)
 
-test: lint $(OPENRPC)
+test: lint $(OPENRPC) $(if $(shell command -v prometheus 2>/dev/null),,$(PROMETHEUS))
 	@$(BIN)/python -m pytest --quiet $(ARGS)
+
+# The long form of what tests/chaos does in short, about half an hour.
+chaos: $(STAMPS)/dev
+	@CHAOS_ROUNDS=5 CHAOS_BLOWS=50 CHAOS_PREDICTIONS=200000 $(BIN)/python -m pytest tests/chaos $(ARGS)
 
 bench: $(STAMPS)/dev
 	@command -v wrk >/dev/null || { echo "make bench needs wrk: apt-get install wrk, or brew install wrk" >&2; exit 1; }
@@ -81,3 +87,10 @@ $(OPENRPC):
 	@command -v npm >/dev/null || { echo "make test needs Node.js: apt-get install nodejs npm, or brew install node" >&2; exit 1; }
 	@npm install --silent --no-audit --no-fund --no-save --prefix $(CACHE)/npm @open-rpc/test-coverage@2.2.4
 	@touch $@
+
+# The Prometheus that scrapes the service in tests: Debian's, unpacked and not installed, where there is none on the PATH.
+$(PROMETHEUS):
+	@mkdir -p $(CACHE)/prometheus
+	@cd $(CACHE)/prometheus && rm -f *.deb && get() { apt-get -qq -o APT::Sandbox::User=root download prometheus; } && \
+		{ get 2>/dev/null || { apt-get -qq update && get; }; } && dpkg-deb -x prometheus_*.deb . && rm -f *.deb || { \
+		echo "make test needs Prometheus: apt-get install prometheus, or brew install prometheus" >&2; exit 1; }

@@ -12,7 +12,12 @@ __all__ = ["main"]
 
 
 # Imported by name and late: the api process must never load what the engine needs, nor either of them the command line.
-_CHILDREN: Final = {"_engine": "service.engine.process", "_api": "service.api.process"}
+_CHILDREN: Final = {
+    "_api": "service.api.process",
+    "_engine": "service.engine.process",
+    "_postgres": "service.recorder.postgres_process",
+    "_recorder": "service.recorder.process",
+}
 
 
 def main() -> None:

@@ -146,6 +146,12 @@ class Settings(BaseSettings):
     retention_days: int = Field(30, ge=1, le=3650)
     """Days that samples, predictions, outliers and rejections are kept in Postgres."""
 
+    alarm_run_length: int = Field(1_000_000, ge=100)
+    """Samples of a version between two false alarms on its outliers, on average, at least."""
+
+    drift_window_rows: int = Field(5000, ge=100)
+    """Recorded samples of a version that are compared with its baseline at a time."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
 

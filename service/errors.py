@@ -25,6 +25,8 @@ HoverboardError                     code    HTTP  retryable
 |- ConfigError                     a setting, a flag or a serving.toml that makes no sense
 |- DataDirLocked                   another service already owns the data directory
 |- PortInUse                       another service already listens on the port
+|- DatabaseUnavailable             Postgres cannot be used now, and why
+|- MigrationRefused                the database's schema is not what this version's migrations make
 """
 
 from __future__ import annotations
@@ -37,13 +39,16 @@ __all__ = [
     "BatchTooLarge",
     "ConfigError",
     "DataDirLocked",
+    "DatabaseUnavailable",
     "DeadlineExceeded",
     "HoverboardError",
     "InternalError",
     "InvalidParams",
     "InvalidRequest",
+    "MigrationRefused",
     "ModelFailed",
     "ModelNotFound",
+    "NewerFormat",
     "NonFiniteOutput",
     "NotFound",
     "NotReady",
@@ -207,8 +212,20 @@ class DataDirLocked(HoverboardError):
     """Another service owns this data directory."""
 
 
+class NewerFormat(HoverboardError):
+    """A journal that a newer Hoverboard has written."""
+
+
 class PortInUse(HoverboardError):
     """Another process listens on this address."""
+
+
+class DatabaseUnavailable(HoverboardError):
+    """Postgres cannot be used now; the text says where it is and why, without the password."""
+
+
+class MigrationRefused(HoverboardError):
+    """The schema of a database is not what the migrations at hand make, or a migration failed."""
 
 
 def _leaves(cls: type[RpcError]) -> list[type[RpcError]]:

@@ -31,6 +31,7 @@ __all__ = [
     "RecordSink",
     "Role",
     "Signature",
+    "Source",
     "Task",
     "TensorSpec",
     "VersionStatus",
@@ -175,6 +176,7 @@ class ModelStatus:
         problem: what keeps the wished-for configuration from being in force (a malformed serving.toml, a refused
             stable version), one sentence; None when all is well.
         serving: what `serving.toml` says, defaults filled in, JSON-ready.
+        routed_by: who chose the present roles: `admin`, or `disk` (a new version, an edited serving.toml, a start).
     """
 
     name: str
@@ -182,6 +184,7 @@ class ModelStatus:
     versions: tuple[VersionStatus, ...]
     problem: str | None = None
     serving: Mapping[str, Any] = field(default_factory=dict)
+    routed_by: str = "disk"
 
     def version(self, number: int) -> VersionStatus | None:
         """The status of one version, or None where there is no such version."""
@@ -262,17 +265,36 @@ class PredictAnswer(msgspec.Struct, frozen=True, eq=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A version as records name it.
+
+    Attributes:
+        model, version: as on disk.
+        weights_sha256: of its artifact.
+        signature: its contract.
+        manifest: JSON-ready, without checksums.
+    """
+
+    model: str
+    version: int
+    weights_sha256: str
+    signature: Signature
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutedBatch:
     """One executed batch, whole: what a `RecordSink` is given before any of its answers leaves.
 
     Attributes:
         calls: the calls with a part in it, with that part's rows: `(call, first row in call, rows)`.
-        model, version: what ran.
+        source: what ran.
         columns: the inputs, `(rows, ...)` each, padding already cut off.
         outputs: the outputs, likewise.
         sample_ids: 16 bytes a row.
         ok: bool `(rows,)`; False where the row was answered with an error.
         label_index, confidence, value, p_value: as in `PredictAnswer`, one entry a row.
+        outlier: bool `(rows,)`, whether the p-value is at most the detector's alpha; None without calibration.
         queue_us: uint32 `(rows,)`.
         infer_us: execution time of this batch.
         bucket: the bucket it ran in.
@@ -280,8 +302,7 @@ class ExecutedBatch:
     """
 
     calls: tuple[tuple[PredictCall, int, int], ...]
-    model: str
-    version: int
+    source: Source
     columns: tuple[Array, ...]
     outputs: tuple[Array, ...]
     sample_ids: bytes
@@ -290,6 +311,7 @@ class ExecutedBatch:
     confidence: Array | None
     value: Array | None
     p_value: Array | None
+    outlier: Array | None
     queue_us: Array
     infer_us: int
     bucket: int
@@ -309,6 +331,10 @@ class RecordSink(Protocol):
 
 class Detector(Protocol):
     """A version's calibrated outlier detector."""
+
+    @property
+    def alpha(self) -> float:
+        """The share of normal samples that may be called outliers: those whose p-value is at most this."""
 
     def p_values(self, columns: Sequence[Array], outputs: Sequence[Array]) -> Array:
         """Conformal p-values, float32 `(rows,)` in (0, 1], of the rows of one batch."""

@@ -12,6 +12,8 @@ import pytest
 
 from service.config import Settings
 
+pytest_plugins = ["tests.postgres"]
+
 Build = Callable[[], Any]
 
 

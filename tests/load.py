@@ -34,6 +34,7 @@ class Answer:
         status: of the HTTP response; 0 where there was none.
         version: that answered; None for an error.
         outputs: of the first sample's first output.
+        sample_ids: of all samples.
         code: of a JSON-RPC error; None for a result.
         retry_after: the header.
         broken: how the connection failed, or what made the answer no valid JSON-RPC; None when all is well.
@@ -46,6 +47,7 @@ class Answer:
     status: int = 0
     version: int | None = None
     outputs: Sequence[float] | None = None
+    sample_ids: tuple[str, ...] = ()
     code: int | None = None
     retry_after: str | None = None
     broken: str | None = None
@@ -152,14 +154,14 @@ class Load:
             return Answer(question, sent, time.perf_counter(), broken=repr(error))
         arrived = time.perf_counter()
         try:
-            version, outputs, code = _read(orjson.loads(text), number)
+            version, outputs, ids, code = _read(orjson.loads(text), number)
         except (ValueError, KeyError, TypeError, AssertionError) as error:
             return Answer(question, sent, arrived, status, broken=f"{error!r}: {text[:300]!r}")
-        return Answer(question, sent, arrived, status, version, outputs, code, retry_after)
+        return Answer(question, sent, arrived, status, version, outputs, ids, code, retry_after)
 
 
-def _read(message: Any, number: int) -> tuple[int | None, Sequence[float] | None, int | None]:
-    """Version and outputs of a result, or an error's code."""
+def _read(message: Any, number: int) -> tuple[int | None, Sequence[float] | None, tuple[str, ...], int | None]:
+    """Version, outputs and sample ids of a result, or an error's code."""
     assert message["jsonrpc"] == "2.0"
     assert message["id"] == number
     assert ("result" in message) != ("error" in message)
@@ -169,12 +171,13 @@ def _read(message: Any, number: int) -> tuple[int | None, Sequence[float] | None
         assert error["data"]["request_id"]
         code = error["code"]
         assert isinstance(code, int)
-        return None, None, code
+        return None, None, (), code
     result = message["result"]
-    (outputs,) = result["predictions"][0]["outputs"].values()
+    predictions = result["predictions"]
+    (outputs,) = predictions[0]["outputs"].values()
     version = result["version"]
     assert isinstance(version, int)
-    return version, outputs, None
+    return version, outputs, tuple(prediction["sample_id"] for prediction in predictions), None
 
 
 def _kind(answer: Answer) -> int | str:

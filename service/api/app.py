@@ -23,6 +23,7 @@ from service.rpc.dispatch import Dispatcher
 from service.rpc.fastlane import FastLane
 from service.rpc.methods import admin_methods, public_methods, table
 from service.rpc.openrpc import with_discovery
+from service.rpc.recording import Recording
 from service.telemetry import metrics
 from service.types import EnginePort
 
@@ -36,15 +37,28 @@ _GAUGE_EVERY_S = 0.25
 
 
 class Application:
-    """The public and the admin face of one api process on one engine. Nothing listens until `listen`."""
+    """The public and the admin face of one api process on one engine. Nothing listens until `listen`.
 
-    def __init__(self, settings: Settings, engine: EnginePort, *, url: str, admin_url: str) -> None:
+    Args:
+        url, admin_url: where the faces answer, for their OpenRPC documents.
+        recording: where refused calls and labels of the public face are written down; without it, it takes no labels.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: EnginePort,
+        *,
+        url: str,
+        admin_url: str,
+        recording: Recording | None = None,
+    ) -> None:
         self._settings = settings
         self.draining = False
         self.book = CodecBook()
         self._observer = CallObserver(settings.log_level)
         self._health = Health(engine, draining=self._is_draining)
-        self._public = self._public_dispatcher(engine, url)
+        self._public = self._public_dispatcher(engine, url, recording)
         self._admin = self._admin_dispatcher(engine, admin_url)
         self._sockets = WebSockets(
             self._public,
@@ -97,12 +111,12 @@ class Application:
     def _is_draining(self) -> bool:
         return self.draining
 
-    def _public_dispatcher(self, engine: EnginePort, url: str) -> Dispatcher:
+    def _public_dispatcher(self, engine: EnginePort, url: str, recording: Recording | None) -> Dispatcher:
         limits = limits_of(self._settings)
-        methods = public_methods(engine, self.book, limits)
+        methods = public_methods(engine, self.book, limits, recording)
         lane = FastLane(methods[0])
         known = table(with_discovery(methods, self.book, url=url, title="Hoverboard"))
-        return Dispatcher(known, limits, self._observer, lane=lane)
+        return Dispatcher(known, limits, self._observer, lane=lane, recording=recording)
 
     def _admin_dispatcher(self, engine: EnginePort, url: str) -> Dispatcher:
         methods = with_discovery(admin_methods(engine, self.book), self.book, url=url, title="Hoverboard admin")
@@ -148,10 +162,16 @@ class Application:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, engine: EnginePort, *, public: socket.socket, admin: socket.socket | None = None
+    settings: Settings,
+    engine: EnginePort,
+    *,
+    public: socket.socket,
+    admin: socket.socket | None = None,
+    recording: Recording | None = None,
 ) -> AsyncIterator[Application]:
     """An application that listens; what is still open at the end is cut."""
-    application = Application(settings, engine, url=_url(public), admin_url="" if admin is None else _url(admin))
+    admin_url = "" if admin is None else _url(admin)
+    application = Application(settings, engine, url=_url(public), admin_url=admin_url, recording=recording)
     application.know_methods()
     async with AsyncExitStack() as stack:
         stack.callback(engine.subscribe(application.book.update))

@@ -65,9 +65,9 @@ class RpcHandler:
             if body is None:
                 body = await read_body(request, limit=self._max_body_bytes, timeout_s=self._body_timeout_s)
         except HttpRefusal as reason:
-            response = refusal(reason, request_id)
+            response = await self._refused(reason, request, request_id, received_at)
         except RpcError as error:
-            response = refusal(HttpRefusal(error.http_status, error), request_id)
+            response = await self._refused(HttpRefusal(error.http_status, error), request, request_id, received_at)
         else:
             arrived = Request(request_id, received_at, traceparent_of(request))
             reply = await self._dispatcher.handle(body, arrived)
@@ -77,6 +77,12 @@ class RpcHandler:
         if self._draining():
             response.force_close()
         return response
+
+    async def _refused(
+        self, reason: HttpRefusal, request: web.BaseRequest, request_id: str, received_at: float
+    ) -> web.Response:
+        await self._dispatcher.note_refused(reason.error, Request(request_id, received_at, traceparent_of(request)))
+        return refusal(reason, request_id)
 
     def _is_plain(self, request: web.BaseRequest, reply: Reply) -> bool:
         """Whether the answer is of the common kind: a small 200 on a connection that stays open."""

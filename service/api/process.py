@@ -11,8 +11,10 @@ import structlog
 from service import children
 from service.api.app import running
 from service.api.listener import listening_socket
+from service.api.recording import recording
 from service.config import Settings
 from service.engine.client import EngineClient
+from service.errors import ConfigError
 from service.telemetry import logs, metrics
 
 __all__ = ["main"]
@@ -31,18 +33,23 @@ def main(runtime_dir: Path, index: int) -> None:
     children.watch_parent()
     # A long decode on its thread must not hold up the event loop for the usual 5 ms at a time.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    status = children.run(_serve(settings, runtime_dir / "engine-0.sock", index))
+    try:
+        status = children.run(_serve(settings, name, runtime_dir / "engine-0.sock", index))
+    except ConfigError as error:
+        log.critical("api_cannot_start", reason=str(error))
+        status = 1
     metrics.close()
     sys.exit(status)
 
 
-async def _serve(settings: Settings, engine_socket: Path, index: int) -> int:
+async def _serve(settings: Settings, name: str, engine_socket: Path, index: int) -> int:
     stop = children.stop_event()
     public = listening_socket(settings.host, settings.port)
     admin = listening_socket(settings.admin_host, settings.admin_port) if index == 0 else None
     async with (
         EngineClient(engine_socket) as engine,
-        running(settings, engine, public=public, admin=admin) as application,
+        recording(settings, name, lambda: engine.catalog) as journal,
+        running(settings, engine, public=public, admin=admin, recording=journal) as application,
     ):
         log.info("api_started", pid=os.getpid(), port=public.getsockname()[1])
         await stop.wait()

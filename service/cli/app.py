@@ -20,7 +20,12 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("service.cli.serve", "Serve every model of a directory over JSON-RPC."),
     "publish": ("service.cli.publish", "Write a Keras model as an immutable model version."),
     "models": ("service.cli.models", "List, describe, load, route and pin model versions."),
+    "migrate": ("service.cli.migrate", "Bring the schema of the database up to date."),
+    "journal": ("service.cli.journal", "Look into the journals of a data directory, and check them."),
     "predict": ("service.cli.predict", "Ask a server for predictions, or score a whole file without one."),
+    "label": ("service.cli.label", "Say what samples truly were."),
+    "erase": ("service.cli.erase", "Erase what was recorded of a sample, a subject or a time."),
+    "psql": ("service.cli.psql", "Open a SQL shell on the embedded Postgres of a running service."),
 }
 
 

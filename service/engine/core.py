@@ -456,8 +456,7 @@ def _record(batch: Batch, columns: list[Array], outcome: _Outcome) -> ExecutedBa
     reading: Reading = executed.reading
     return ExecutedBatch(
         calls=tuple((part.work.call, part.start, part.rows) for part in batch.slices),
-        model=batch.version.key[0],
-        version=batch.version.key[1],
+        source=batch.version.source,
         columns=tuple(columns),
         outputs=executed.outputs,
         sample_ids=outcome.ids,
@@ -466,6 +465,7 @@ def _record(batch: Batch, columns: list[Array], outcome: _Outcome) -> ExecutedBa
         confidence=reading.confidence,
         value=reading.value,
         p_value=executed.p_value,
+        outlier=executed.outlier,
         queue_us=np.repeat(np.array(waits, dtype=np.uint32), [part.rows for part in batch.slices]),
         infer_us=int(executed.seconds * 1e6),
         bucket=executed.bucket,

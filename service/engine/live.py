@@ -11,7 +11,7 @@ import numpy as np
 from service.engine.costs import CostModel
 from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.errors import ModelFailed, NonFiniteOutput, Overloaded, RpcError
-from service.types import STRING, Array, BucketTiming, Detector, Signature
+from service.types import STRING, Array, BucketTiming, Detector, Signature, Source
 from service.versions import Manifest
 
 __all__ = ["Executed", "LiveVersion", "Reading", "read_outputs"]
@@ -41,6 +41,7 @@ class Executed:
         errors: row -> why it failed.
         reading: labels, confidences, values.
         p_value: float32 conformal p-values, or None.
+        outlier: bool, whether it is at most alpha, or None.
         seconds: execution time, all attempts.
         bucket: the bucket of the first attempt.
     """
@@ -49,6 +50,7 @@ class Executed:
     errors: dict[int, RpcError]
     reading: Reading
     p_value: Array | None
+    outlier: Array | None
     seconds: float
     bucket: int
 
@@ -67,6 +69,7 @@ class LiveVersion:
         memory_bytes: of its weights.
         load_ms: what loading took.
         detector: its outlier detector, where it has one.
+        source: how records name it.
         used_at: when it last ran, seconds on the monotonic clock.
     """
 
@@ -80,10 +83,12 @@ class LiveVersion:
     used_at: float = 0.0
     signature: Signature = field(init=False)
     fingerprint: str = field(init=False)
+    source: Source = field(init=False)
 
     def __post_init__(self) -> None:
         self.signature = self.manifest.signature
         self.fingerprint = self.signature.fingerprint
+        self.source = Source(*self.key, self.manifest.weights_sha256, self.signature, self.manifest.public())
 
     @property
     def key(self) -> tuple[str, int]:
@@ -105,10 +110,11 @@ class LiveVersion:
         self._refuse_non_finite(outputs, errors)
         reading = read_outputs(self.signature, outputs[0])
         p_value = self.detector.p_values(columns, outputs) if self.detector else None
+        outlier = p_value <= self.detector.alpha if self.detector and p_value is not None else None
         seconds = time.perf_counter() - started
         if len(pieces) == 1 and not errors:
             self.costs.observe(bucket, seconds)
-        return Executed(outputs, errors, reading, p_value, seconds, bucket)
+        return Executed(outputs, errors, reading, p_value, outlier, seconds, bucket)
 
     def _attempt(
         self, columns: Sequence[Array], start: int, stop: int, bucket: int, errors: dict[int, RpcError]

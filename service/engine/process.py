@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +16,15 @@ from service import children
 from service.config import Settings
 from service.engine.core import Engine
 from service.engine.server import EngineServer
+from service.journal.sink import JournalSink, hashing_key, open_writer
+from service.journal.writer import JournalWriter
 from service.telemetry import logs, metrics
 
 __all__ = ["main", "socket_path"]
 
 _log = structlog.get_logger(__name__)
 _SWITCH_INTERVAL_S: Final = 0.0005
+_TICK_S: Final = 1.0
 
 
 def socket_path(runtime_dir: Path, index: int) -> Path:
@@ -36,15 +41,17 @@ def main(runtime_dir: Path, index: int) -> None:
     children.watch_parent()
     # A version that is traced holds the interpreter for long stretches: let the threads that serve have it back soon.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    status = children.run(_serve(settings, socket_path(runtime_dir, index)))
+    status = children.run(_serve(settings, name, socket_path(runtime_dir, index)))
     metrics.close()
     sys.exit(status)
 
 
-async def _serve(settings: Settings, path: Path) -> int:
+async def _serve(settings: Settings, name: str, path: Path) -> int:
     stop = children.stop_event()
     _log.info("engine_starting", pid=os.getpid())
-    async with Engine(settings) as engine, EngineServer(engine, path):
+    async with _recording(settings, name) as sink, Engine(settings, sink=sink) as engine, EngineServer(engine, path):
+        if sink is not None:
+            engine.subscribe(sink.follow)
         stopped = asyncio.ensure_future(stop.wait())
         settled = asyncio.ensure_future(engine.settled())
         await asyncio.wait((stopped, settled), return_when=asyncio.FIRST_COMPLETED)
@@ -55,3 +62,26 @@ async def _serve(settings: Settings, path: Path) -> int:
         settled.cancel()
         _log.info("engine_draining")
     return 0
+
+
+@asynccontextmanager
+async def _recording(settings: Settings, name: str) -> AsyncIterator[JournalSink | None]:
+    """Where this engine's batches are journaled; closed once the last of them has run."""
+    if settings.recording == "off":
+        yield None
+        return
+    writer = open_writer(settings, name)
+    ticking = asyncio.create_task(_tick(writer))
+    try:
+        yield JournalSink(writer, hashing_key(settings.data_dir))
+    finally:
+        ticking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ticking
+        writer.close()
+
+
+async def _tick(writer: JournalWriter) -> None:
+    while True:
+        await asyncio.sleep(_TICK_S)
+        await asyncio.to_thread(writer.tick)

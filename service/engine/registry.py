@@ -28,6 +28,7 @@ from service.errors import (
     VersionNotFound,
     VersionRefused,
 )
+from service.journal.policy import input_of
 from service.telemetry import metrics
 from service.types import Catalog, ModelStatus, Signature, VersionStatus
 from service.versions import Manifest, ModelOnDisk, Serving, VersionOnDisk, read_version, remove_leftovers, scan
@@ -39,6 +40,8 @@ __all__ = ["STABLE", "Registry"]
 
 STABLE: Final = "stable"
 _LEFTOVER_AGE_S: Final = 3600.0
+_DISK: Final = "disk"
+_ADMIN: Final = "admin"
 _log = structlog.get_logger(__name__)
 
 LoadVersion = Callable[[VersionOnDisk, int | None], LiveVersion]
@@ -68,6 +71,8 @@ class _Model:
     stable: int | None = None
     toml_problem: str | None = None
     route_problem: str | None = None
+    redact_problem: str | None = None
+    routed_by: str = _DISK
 
 
 class Registry:
@@ -211,14 +216,15 @@ class Registry:
             self._refuse(version, place.path.parent.name, refusal)
         return version
 
-    async def _settle(self, model: _Model) -> None:
+    async def _settle(self, model: _Model, actor: str = _DISK) -> None:
         """Load what should serve, swap, and let go of what should not."""
         while (target := self._target(model)) is not None and target != model.stable:
             if await self._bring_up(model, target):
-                self._swap(model, target)
+                self._swap(model, target, actor)
             elif model.serving.stable is not None:
                 break  # asked for by number: nothing else will do, the previous version keeps serving
         model.route_problem = self._route_problem(model, target)
+        model.redact_problem = _redact_problem(model)
         for pin in model.serving.pins:
             if pin in model.versions:
                 await self._bring_up(model, pin)
@@ -281,8 +287,9 @@ class Registry:
             "version_refused", model=model, version=version.place.number, check=refusal.check, reason=refusal.reason
         )
 
-    def _swap(self, model: _Model, number: int) -> None:
+    def _swap(self, model: _Model, number: int, actor: str) -> None:
         before, model.stable = model.stable, number
+        model.routed_by = actor
         model.versions[number].on_demand = False
         metrics.set_live(model.name, number, STABLE)
         _log.info("version_stable", model=model.name, version=number, before=before)
@@ -421,7 +428,7 @@ class Registry:
         except (ConfigError, OSError) as error:
             _log.error("serving_toml_not_written", model=model.name, reason=str(error))
             raise InternalError("serving.toml could not be written") from error
-        await self._settle(model)
+        await self._settle(model, _ADMIN)
 
     async def _insist(self, model: _Model, number: int, pointer: str = "/version") -> None:
         """Load a version for an admin, who may try a refused one again."""
@@ -460,8 +467,8 @@ class Registry:
     def _status(self, model: _Model) -> ModelStatus:
         versions = tuple(self._version_status(model, n, version) for n, version in sorted(model.versions.items()))
         roles = {} if model.stable is None else {STABLE: model.stable}
-        problem = model.toml_problem or model.route_problem
-        return ModelStatus(model.name, roles, versions, problem, _serving_json(model.serving))
+        problem = model.toml_problem or model.route_problem or model.redact_problem
+        return ModelStatus(model.name, roles, versions, problem, _serving_json(model.serving), model.routed_by)
 
     def _version_status(self, model: _Model, number: int, version: _Version) -> VersionStatus:
         live = version.live
@@ -503,4 +510,24 @@ def _serving_json(serving: Serving) -> dict[str, Any]:
             "max_queue_ms": serving.batching.max_queue_ms,
         },
         "limits": {"max_instances": serving.limits.max_instances},
+        "recording": {
+            "policy": serving.recording.policy,
+            "share": serving.recording.share,
+            "low_margin": serving.recording.low_margin,
+            "redact": list(serving.recording.redact),
+        },
     }
+
+
+def _redact_problem(model: _Model) -> str | None:
+    """A pointer that hides nothing, since somebody believes that it does."""
+    stable = model.versions.get(model.stable) if model.stable is not None else None
+    if stable is None or stable.manifest is None:
+        return None
+    names = {spec.name for spec in stable.manifest.inputs}
+    for pointer in model.serving.recording.redact:
+        if input_of(pointer) not in names:
+            return (
+                f"recording.redact: {pointer} is no input of version {model.stable}; inputs: {', '.join(sorted(names))}"
+            )
+    return None

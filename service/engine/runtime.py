@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from service.engine.quiet import silent_stderr
 
@@ -29,14 +29,21 @@ with warnings.catch_warnings(), silent_stderr():
     import tensorflow as tf
 
 from service.engine.executor import GraphError, OutOfMemory
+from service.engine.scorer import score_of
 from service.errors import PublishError, VersionRefused
+from service.outliers import features
+from service.outliers.features import Needs, Space
+from service.outliers.package import OutlierPackage
 from service.types import NUMERIC_DTYPES, STRING, Array, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "FeatureExtractor",
     "Graph",
+    "Tap",
+    "View",
     "configure",
     "device_kind",
     "first_operation",
@@ -120,6 +127,47 @@ def software() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Tap:
+    """Where a Keras model's features are taken.
+
+    Attributes:
+        layer: whose output they are; the one before the last dense layer, unless another was asked for.
+        width: d, of the features `(n, d)`.
+        classes: C, of the logits `(n, C)`: what the last dense layer gives before its activation; None where the model
+            does not end in one.
+        call: flat tensors in; the outputs, the features and the logits out, the latter two float32.
+    """
+
+    layer: str
+    width: int
+    classes: int | None
+    call: Callable[..., tuple[list[Any], Any, Any]]
+
+
+class Watched(NamedTuple):
+    """What detectors look at, as float32 tensors: `(rows, d)`, `(rows, C)`, `(rows, m)`; None where there is nothing."""
+
+    z: Any
+    logits: Any
+    inputs: Any
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a version's detectors look at.
+
+    Attributes:
+        space: what z is.
+        layer: whose output it is; None for other spaces.
+        call: flat tensors in the graph's order in; its outputs and the features out.
+    """
+
+    space: Space
+    layer: str | None
+    call: Callable[..., tuple[list[Any], Watched]]
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """A loaded model, ready to be traced.
 
@@ -138,29 +186,34 @@ class Graph:
     keep: Any = field(repr=False, default=None)
     model: Any = field(repr=False, default=None)
 
-    def executor(self, signature: Signature, *, jit: bool) -> _TensorFlowExecutor:
+    def executor(
+        self, signature: Signature, *, jit: bool, outliers: OutlierPackage | None = None
+    ) -> _TensorFlowExecutor:
         """Trace the graph once for a signature's dtypes, shapes and order.
 
         Args:
             signature: the manifest's; `compare` must have passed.
             jit: compile with XLA.
+            outliers: add the score of its chosen detector, float32 `(rows,)`, after the outputs.
 
         Raises:
             VersionRefused: tracing fails, or the graph holds an unsafe operation.
         """
-        order = [next(i for i, s in enumerate(self.inputs) if s.name == spec.name) for spec in signature.inputs]
+        order = self._order(signature)
         picks = [next(i for i, s in enumerate(self.outputs) if s.name == spec.name) for spec in signature.outputs]
+        view = None if outliers is None else self.view(signature, outliers.layer, outliers.space)
+        score = None if outliers is None else score_of(tf, outliers.detector)
 
         def flat(*tensors: Any) -> list[Any]:
-            ordered: list[Any] = [None] * len(tensors)
-            for tensor, place in zip(tensors, order, strict=True):
-                ordered[place] = tensor
-            answers = self.call(*ordered)
-            return [_plain(answers[pick]) for pick in picks]
+            ordered = _reordered(tensors, order)
+            if view is None or score is None:
+                answers, scores = self.call(*ordered), []
+            else:
+                answers, watched = view.call(*ordered)
+                scores = [score(*watched)]
+            return [_plain(answers[pick]) for pick in picks] + scores
 
-        specs = [
-            tf.TensorSpec((None, *s.shape), _tf_dtype(s.dtype), name=f"i{n}") for n, s in enumerate(signature.inputs)
-        ]
+        specs = _tensor_specs(signature)
         function = tf.function(flat, input_signature=specs, autograph=False, jit_compile=jit)
         try:
             with _quiet():
@@ -172,6 +225,77 @@ class Graph:
             raise VersionRefused(f"the graph holds unsafe operations: {', '.join(unsafe)}", check="safety")
         return _TensorFlowExecutor("tf-xla" if jit else "tf", function, concrete, [s.dtype for s in specs])
 
+    def tap(self, layer: str | None = None) -> Tap | None:
+        """Find where the features are; None for a SavedModel, and for a model without a layer that suits.
+
+        Args:
+            layer: take the output of this one.
+
+        Raises:
+            PublishError: there is no such layer, or its output is no vector of numbers.
+        """
+        return None if self.model is None else _tap(self.model, layer)
+
+    def view(self, signature: Signature, layer: str | None = None, space: Space | None = None) -> View:
+        """Choose what detectors look at: inner features, else outputs that are a vector, else the numeric inputs.
+
+        Args:
+            signature: the manifest's.
+            layer: whose output the features are; see `tap`.
+            space: what was chosen before; it is found by itself when left out.
+
+        Raises:
+            PublishError: there is nothing that a sample could be scored by.
+        """
+        tap = self.tap(layer) if space in (None, "features") else None
+        places = [i for i, spec in enumerate(self.inputs) if spec.dtype != STRING and not spec.variable]
+        first = next(i for i, spec in enumerate(self.outputs) if spec.name == signature.outputs[0].name)
+        vector = signature.task in ("classification", "embedding") and not self.outputs[first].variable
+        found: Space = "features" if tap else space or ("outputs" if vector else "inputs")
+        if found == "inputs" and not places:
+            raise PublishError(
+                "outliers: the model has no inner features, and no inputs that are numbers of fixed shape"
+            )
+
+        def call(*tensors: Any) -> tuple[list[Any], Watched]:
+            outputs, z, logits = tap.call(*tensors) if tap else (self.call(*tensors), None, None)
+            inputs = [_flat_float(tensors[i]) for i in places]
+            numbers = tf.concat(inputs, axis=1) if inputs else None
+            if signature.task == "classification":
+                logits = _as_logits(signature, outputs[first]) if logits is None else logits
+                logits = tf.concat([-logits / 2, logits / 2], axis=1) if logits.shape[1] == 1 else logits
+            else:
+                logits = None
+            if found != "features":
+                z = numbers if found == "inputs" else _flat_float(outputs[first])
+            return outputs, Watched(z, logits, numbers)
+
+        return View(found, tap.layer if tap else None, call)
+
+    def extractor(self, signature: Signature, view: View) -> FeatureExtractor:
+        """Trace what gives the features alone."""
+        order = self._order(signature)
+
+        def watched(*tensors: Any) -> list[Any]:
+            _, found = view.call(*_reordered(tensors, order))
+            return [tensor for tensor in found if tensor is not None]
+
+        specs = _tensor_specs(signature)
+        function = tf.function(watched, input_signature=specs, autograph=False)
+        with _quiet():
+            concrete = function.get_concrete_function()
+        given = _TensorFlowExecutor("tf", function, concrete, [spec.dtype for spec in specs])
+        names: list[Needs] = ["z"]
+        if signature.task == "classification":
+            names.append("logits")
+        if any(spec.dtype != STRING and not spec.variable for spec in self.inputs):
+            names.append("inputs")
+        return FeatureExtractor(view.space, view.layer, names, given)
+
+    def _order(self, signature: Signature) -> list[int]:
+        """The signature's inputs, as places among the graph's own."""
+        return [next(i for i, s in enumerate(self.inputs) if s.name == spec.name) for spec in signature.inputs]
+
     def compare(self, signature: Signature) -> None:
         """Hold the graph against a manifest's signature.
 
@@ -180,6 +304,29 @@ class Graph:
         """
         _compare("input", self.inputs, signature.inputs, exact=True)
         _compare("output", self.outputs, signature.outputs, exact=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureExtractor:
+    """What detectors look at, for samples at hand.
+
+    Attributes:
+        space, layer: as in `View`.
+    """
+
+    space: Space
+    layer: str | None
+    _names: Sequence[Needs]
+    _executor: _TensorFlowExecutor
+
+    def __call__(self, columns: Sequence[Array]) -> features.Features:
+        """Features of `(rows, *shape)` columns, in the signature's order.
+
+        Raises:
+            GraphError, OutOfMemory: as an executor does.
+        """
+        found = dict(zip(self._names, self._executor.run(columns), strict=True))
+        return features.Features(**found, space=self.space)
 
 
 class _TensorFlowExecutor:
@@ -208,6 +355,86 @@ class _TensorFlowExecutor:
     def traces(self) -> int:
         count: int = self._function.experimental_get_tracing_count()
         return count
+
+
+def _tensor_specs(signature: Signature) -> list[Any]:
+    return [tf.TensorSpec((None, *s.shape), _tf_dtype(s.dtype), name=f"i{n}") for n, s in enumerate(signature.inputs)]
+
+
+def _reordered(tensors: Sequence[Any], places: Sequence[int]) -> list[Any]:
+    ordered: list[Any] = [None] * len(tensors)
+    for tensor, place in zip(tensors, places, strict=True):
+        ordered[place] = tensor
+    return ordered
+
+
+def _tap(model: Any, layer: str | None) -> Tap | None:
+    head = _head(model.outputs[0])
+    if layer is not None:
+        source = next((known for known in model.layers if known.name == layer), None)
+        if source is None:
+            names = ", ".join(known.name for known in model.layers)
+            raise PublishError(f"feature layer {layer!r}: the model has no such layer; layers: {names}")
+        features = source.output
+        if _width(features) is None:
+            raise PublishError(f"feature layer {layer!r}: its output is no vector of numbers a sample")
+    elif head is None or _width(head.input) is None:
+        return None
+    else:
+        features = head.input
+        layer = str(features._keras_history.operation.name)  # noqa: SLF001 - Keras keeps it nowhere else
+    width = _width(features)
+    below = features if head is None else head.input
+    tapped = keras.Model(model.inputs, [*model.outputs, features, below])
+
+    def call(*tensors: Any) -> tuple[list[Any], Any, Any]:
+        *outputs, z, under = tapped(list(tensors), training=False)
+        flat = tf.reshape(tf.cast(z, tf.float32), (-1, width))
+        return outputs, flat, None if head is None else _logits(head, under)
+
+    return Tap(layer, int(width or 0), None if head is None else int(head.units), call)
+
+
+def _head(output: Any) -> Any:
+    """The dense layer that an output comes from, with nothing but layers without weights behind it."""
+    operation = output._keras_history.operation  # noqa: SLF001 - Keras keeps it nowhere else
+    while not isinstance(operation, keras.layers.Dense):
+        below = getattr(operation, "input", None)
+        if getattr(operation, "weights", None) or not isinstance(below, keras.KerasTensor):
+            return None
+        operation = below._keras_history.operation  # noqa: SLF001 - see above
+        if isinstance(operation, keras.layers.InputLayer):
+            return None
+    return operation if isinstance(operation.input, keras.KerasTensor) and len(operation.input.shape) == 2 else None
+
+
+def _flat_float(tensor: Any) -> Any:
+    return tf.reshape(tf.cast(_plain(tensor), tf.float32), (-1, math.prod(tensor.shape[1:])))
+
+
+def _as_logits(signature: Signature, first: Any) -> Any:
+    """Logits from a classification's first output `(rows, classes)`; of a sigmoid `(rows, 1)`."""
+    values = tf.cast(first, tf.float32)
+    if signature.head == "logits":
+        return values
+    smallest = np.finfo(np.float32).tiny
+    log = tf.math.log(tf.maximum(values, smallest))
+    return log - tf.math.log(tf.maximum(1.0 - values, smallest)) if signature.head == "sigmoid" else log
+
+
+def _logits(head: Any, below: Any) -> Any:
+    logits = tf.matmul(below, tf.cast(head.kernel, below.dtype))
+    logits = logits + tf.cast(head.bias, logits.dtype) if head.use_bias else logits
+    return tf.cast(logits, tf.float32)
+
+
+def _width(tensor: Any) -> int | None:
+    """Numbers a sample; None where that varies, or they are none."""
+    fit = isinstance(tensor, keras.KerasTensor) and str(tensor.dtype).startswith(("float", "bfloat"))
+    if not fit or any(dim is None for dim in tensor.shape[1:]):
+        return None
+    width: int = math.prod(tensor.shape[1:])
+    return width
 
 
 def load(directory: Path, artifact: str) -> Graph:

@@ -1,1 +1,34 @@
 """Append-only segments on disk: what was answered, before it is answered."""
+
+from __future__ import annotations
+
+from service.journal.format import NewerFormat
+from service.journal.reader import (
+    Chunk,
+    Damage,
+    Frame,
+    JournalInfo,
+    Position,
+    SegmentInfo,
+    beginning,
+    is_alive,
+    journals,
+    read,
+)
+from service.journal.writer import JournalFull, JournalWriter
+
+__all__ = [
+    "Chunk",
+    "Damage",
+    "Frame",
+    "JournalFull",
+    "JournalInfo",
+    "JournalWriter",
+    "NewerFormat",
+    "Position",
+    "SegmentInfo",
+    "beginning",
+    "is_alive",
+    "journals",
+    "read",
+]

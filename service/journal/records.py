@@ -15,6 +15,7 @@ from service.types import STRING, Array
 
 __all__ = [
     "WHYS",
+    "AlarmResetRecord",
     "BatchRecord",
     "CallPart",
     "Column",
@@ -85,7 +86,7 @@ class BatchRecord(_Record, frozen=True, tag=2):
         batch_id: 16 bytes, the UUIDv7 of the batch's first row, kept or not.
         started_us: microseconds since the epoch.
         executed: rows that ran.
-        flagged: rows among them whose p-value is at most alpha.
+        flagged: rows among them whose p-value is at most alpha, those that repeat a recent row left out.
         failed: rows among them that were answered with an error.
         bucket: it ran in.
         infer_us: its execution time.
@@ -104,6 +105,8 @@ class BatchRecord(_Record, frozen=True, tag=2):
         why: uint8 index into `WHYS`; None where all are 0.
         redacted: names of inputs that were left out of `columns`' values altogether.
         calls: whose rows, in order.
+        repeats: executed rows that equal a recent one of the same version, such as a client's retries; counted with a
+            calibrated detector only.
     """
 
     model: str
@@ -132,6 +135,7 @@ class BatchRecord(_Record, frozen=True, tag=2):
     why: bytes | None
     redacted: list[str]
     calls: list[CallPart]
+    repeats: int = 0
 
 
 class RejectionRecord(_Record, frozen=True, tag=3):
@@ -213,7 +217,7 @@ class GapEntry(_Record, frozen=True):
         reason: `budget`, `disk full`, ...
         records: how many.
         executed: rows that ran in batches of which nothing was written.
-        flagged: outliers among the executed ones.
+        flagged: outliers among the executed ones, repeats left out.
         first_us, last_us: microseconds since the epoch, of the first and the last.
     """
 
@@ -239,7 +243,28 @@ class GapRecord(_Record, frozen=True, tag=6):
     entries: list[GapEntry]
 
 
-Record = VersionRecord | BatchRecord | RejectionRecord | LabelRecord | DeploymentRecord | GapRecord
+class AlarmResetRecord(_Record, frozen=True, tag=7):
+    """Somebody has looked at a version's alarm: it counts anew from now on. Frame count 1.
+
+    Attributes:
+        at_us: microseconds since the epoch.
+        model, version: whose alarm.
+        reason: why, as the caller put it; None without.
+        actor: `admin`.
+        request_id: of the HTTP request.
+    """
+
+    at_us: int
+    model: str
+    version: int
+    reason: str | None
+    actor: str
+    request_id: str
+
+
+Record = (
+    VersionRecord | BatchRecord | RejectionRecord | LabelRecord | DeploymentRecord | GapRecord | AlarmResetRecord
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)

@@ -163,6 +163,10 @@ class Codec:
         """
         return self._predictions.of(answer, top_k=top_k, outputs=outputs)
 
+    def encode_text(self, answer: PredictAnswer, *, top_k: int = 1, outputs: bool = False) -> bytes:
+        """As `encode`, as JSON text."""
+        return self._predictions.text_of(answer, top_k=top_k, outputs=outputs)
+
     def _only_column(self, instances: Sequence[Any]) -> Array:
         """The column of a one-input model, whose samples are bare or objects by name."""
         spec = self.signature.inputs[0]

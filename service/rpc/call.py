@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from service.errors import RpcError
 
@@ -13,9 +15,8 @@ OK = 0
 """The code under which a successful call is counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One message as it arrived: an HTTP request or a WebSocket message.
+class Request(msgspec.Struct, frozen=True, eq=False):
+    """One message as it arrived: an HTTP request or a WebSocket message. A struct for the reason `PredictCall` is one.
 
     Attributes:
         request_id: echoed to the client and put into logs, errors and records.
@@ -30,12 +31,19 @@ class Request:
     refusal: RpcError | None = None
 
 
-@dataclass(slots=True)
-class Call:
-    """One call of a request; its handler notes here which model answered, for metrics and logs."""
+class Call(msgspec.Struct, eq=False):
+    """One call of a request; its handler notes here which model answered, for metrics and logs.
+
+    Attributes:
+        request: it came with.
+        method: as the client wrote it.
+        given: its params: the method's struct, or still raw JSON, by name or by position; None where there are none.
+        model, version, role: that answered.
+    """
 
     request: Request
     method: str
+    given: Any = None
     model: str | None = None
     version: int | None = None
     role: str | None = None

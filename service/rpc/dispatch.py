@@ -6,7 +6,7 @@ import asyncio
 import time
 import warnings
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import structlog
 from msgspec import Raw
@@ -26,6 +26,7 @@ from service.rpc.call import Call, Limits, Observer, Reply, Request
 from service.rpc.envelope import NULL, Batch, Incoming, failure, parse, parse_item, success
 from service.rpc.fastlane import FastLane
 from service.rpc.methods import Method, Methods
+from service.rpc.recording import Recording, Rejection
 from service.rpc.words import excerpt
 
 with warnings.catch_warnings():
@@ -43,6 +44,14 @@ T = TypeVar("T")
 _BUSY_RETRY_MS = 1000
 
 
+class _Answer(NamedTuple):
+    """A batch item's answer; `id` is raw JSON."""
+
+    call: Call
+    id: bytes
+    reply: Reply
+
+
 class Dispatcher:
     """Answers JSON-RPC messages with one table of methods.
 
@@ -51,15 +60,23 @@ class Dispatcher:
         limits: see `Limits`.
         observer: told of every finished call.
         lane: skips jsonrpcserver for one well-formed call of the hot path; None sends everything through it.
+        recording: where every refused call is written down before it is answered; None for nowhere.
     """
 
     def __init__(
-        self, methods: Methods, limits: Limits, observer: Observer, *, lane: FastLane[Any] | None = None
+        self,
+        methods: Methods,
+        limits: Limits,
+        observer: Observer,
+        *,
+        lane: FastLane[Any] | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self._methods = methods
         self._limits = limits
         self._observer = observer
         self._lane = lane
+        self._recording = recording
         self._adapted = {name: _adapted(method) for name, method in methods.items()}
         self.in_flight = 0
 
@@ -71,64 +88,73 @@ class Dispatcher:
     async def handle(self, body: bytes, request: Request) -> Reply:
         """Answer one message; never raises but `CancelledError`."""
         if not _is_utf8(body):
-            return self._whole(ParseError("Parse error: not UTF-8"), NULL, request)
+            return await self._whole(ParseError("Parse error: not UTF-8"), NULL, request)
         fast = None if self._lane is None else self._lane.parse(body)
         if fast is not None and self._lane is not None:
-            call = Call(request, self._lane.method.name)
+            call = Call(request, self._lane.method.name, fast.params)
             return _reply(fast.id, await self._carried_out(call, self._lane.method.run, fast.params), request)
         try:
             incoming = parse(body)
         except ParseError as error:
-            return self._whole(error, NULL, request)
+            return await self._whole(error, NULL, request)
         if isinstance(incoming, Batch):
             return await self._batch(incoming.items, request)
         if incoming.fault is not None:
-            return self._whole(incoming.fault, incoming.id or NULL, request)
-        return _reply(incoming.id, await self._one(incoming, request), request)
+            return await self._whole(incoming.fault, incoming.id or NULL, request)
+        return _reply(incoming.id, await self._one(_call(incoming, request), incoming), request)
 
     def refused(self, error: RpcError, request: Request, call_id: bytes = NULL) -> Reply:
         """The answer to a message that is not even looked into."""
         return Reply(failure(call_id, error, request.request_id), error)
 
+    async def note_refused(self, error: RpcError, request: Request) -> None:
+        """Write down a message that was refused before it came here."""
+        await self._reject(Call(request, ""), error)
+
     async def _batch(self, items: list[Raw], request: Request) -> Reply:
         if not items:
-            return self._whole(InvalidRequest("Invalid Request: an empty batch"), NULL, request)
+            return await self._whole(InvalidRequest("Invalid Request: an empty batch"), NULL, request)
         most = self._limits.max_batch_items
         if len(items) > most:
             too_large = BatchTooLarge(f"At most {most} calls in one batch", details={"limit": most, "got": len(items)})
-            first = self._whole(too_large, parse_item(items[0]).id or NULL, request)
+            first = await self._whole(too_large, parse_item(items[0]).id or NULL, request)
             return Reply(b"[" + cast(bytes, first.body) + b"]")
         answers = await asyncio.gather(*(self._item(raw, request) for raw in items))
-        parts = self._within_limit([answer for answer in answers if answer is not None], request)
+        parts = await self._within_limit([answer for answer in answers if answer is not None])
         return Reply(b"[" + b",".join(parts) + b"]" if parts else None)
 
-    async def _item(self, raw: Raw, request: Request) -> tuple[bytes, bytes] | None:
-        """One batch item's id and response; None for a notification."""
+    async def _item(self, raw: Raw, request: Request) -> _Answer | None:
+        """One batch item's answer; None for a notification."""
         fast = None if self._lane is None else self._lane.parse(raw)
         if fast is not None and self._lane is not None:
-            call = Call(request, self._lane.method.name)
+            call = Call(request, self._lane.method.name, fast.params)
             outcome = await self._carried_out(call, self._lane.method.run, fast.params)
-            return fast.id, cast(bytes, _reply(fast.id, outcome, request).body)
+            return _Answer(call, fast.id, _reply(fast.id, outcome, request))
         incoming = parse_item(raw)
         if incoming.fault is not None:
             call_id = incoming.id or NULL
-            return call_id, cast(bytes, self._whole(incoming.fault, call_id, request).body)
-        result = await self._one(incoming, request)
-        if incoming.id is None:
-            return None
-        return incoming.id, cast(bytes, _reply(incoming.id, result, request).body)
+            return _Answer(Call(request, ""), call_id, await self._whole(incoming.fault, call_id, request))
+        call = _call(incoming, request)
+        outcome = await self._one(call, incoming)
+        return None if incoming.id is None else _Answer(call, incoming.id, _reply(incoming.id, outcome, request))
 
-    def _within_limit(self, answers: list[tuple[bytes, bytes]], request: Request) -> list[bytes]:
+    async def _within_limit(self, answers: list[_Answer]) -> list[bytes]:
         """The responses, those past the size limit replaced by errors."""
         room = self._limits.max_response_bytes
-        parts = []
-        for call_id, answer in answers:
-            room -= len(answer) + 1
-            parts.append(answer if room >= 0 else failure(call_id, self._too_large(), request.request_id))
+        parts, dropped = [], []
+        for answer in answers:
+            body = cast(bytes, answer.reply.body)
+            room -= len(body) + 1
+            if room < 0:
+                error = self._too_large()
+                if answer.reply.error is None:
+                    dropped.append(self._reject(answer.call, error))
+                body = failure(answer.id, error, answer.call.request.request_id)
+            parts.append(body)
+        await asyncio.gather(*dropped)
         return parts
 
-    async def _one(self, incoming: Incoming, request: Request) -> bytes | RpcError:
-        call = Call(request, incoming.method)
+    async def _one(self, call: Call, incoming: Incoming) -> bytes | RpcError:
         return await self._carried_out(call, self._through_jsonrpcserver, incoming)
 
     async def _carried_out(self, call: Call, run: Callable[[Call, T], Awaitable[bytes]], given: T) -> bytes | RpcError:
@@ -146,9 +172,11 @@ class Dispatcher:
                 raise self._too_large()
         except RpcError as raised:
             error = raised
+            await self._reject(call, raised)
             return raised
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
             error = _unforeseen(call, bug)
+            await self._reject(call, error)
             return error
         else:
             return result
@@ -170,13 +198,31 @@ class Dispatcher:
         )
         return _outcome(response)
 
-    def _whole(self, error: RpcError, call_id: bytes, request: Request) -> Reply:
+    async def _whole(self, error: RpcError, call_id: bytes, request: Request) -> Reply:
+        await self.note_refused(error, request)
         self._observer.finished(Call(request, ""), error, time.monotonic() - request.received_at)
         return self.refused(error, request, call_id)
+
+    async def _reject(self, call: Call, error: RpcError) -> None:
+        """Write a refused call down, with what could be understood of it."""
+        if self._recording is None:
+            return
+        method = self._methods.get(call.method)
+        said = {} if method is None else method.binder.understood(call.given, ("model", "version", "tags"))
+        tags = said.get("tags")
+        if tags is not None and any("\0" in text for pair in tags.items() for text in pair):
+            tags = None  # that is why it was refused
+        await self._recording.reject(
+            Rejection(call.request, error, call.method, said.get("model"), said.get("version"), tags)
+        )
 
     def _too_large(self) -> ResponseTooLarge:
         most = self._limits.max_response_bytes
         return ResponseTooLarge(f"The response is larger than {most} bytes", details={"limit": most})
+
+
+def _call(incoming: Incoming, request: Request) -> Call:
+    return Call(request, incoming.method, incoming.params)
 
 
 def _reply(call_id: bytes | None, result: bytes | RpcError, request: Request) -> Reply:

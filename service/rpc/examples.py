@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -35,6 +36,8 @@ def example_of(method: str, catalog: Catalog) -> Example:
     number = 1 if version is None else version.version
     if method == "predict":
         return _predict(name, version)
+    if method == "label":
+        return _label(version)
     if method == "models.list":
         return Example({}, msgspec.to_builtins(summaries(catalog)))
     if method == "models.describe":
@@ -73,6 +76,12 @@ def _predict(model: str, version: VersionStatus | None) -> Example:
         "timing": {"queue_ms": 0.05, "infer_ms": 0.4, "batch": 1},
     }
     return Example({"model": model, "instances": [instance]}, result)
+
+
+def _label(version: VersionStatus | None) -> Example:
+    labels = None if version is None or version.signature is None else version.signature.labels
+    params = {"sample_id": str(UUID(bytes=_SAMPLE_ID)), "label": labels[0] if labels else "chair"}
+    return Example(params, {"accepted": 1})
 
 
 def _answer(version: int, signature: Signature) -> PredictAnswer:

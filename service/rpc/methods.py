@@ -21,9 +21,19 @@ from service.errors import (
 )
 from service.rpc.call import Call, Limits
 from service.rpc.codecs import CodecBook
-from service.rpc.params import Binder, DescribeParams, NoParams, PredictParams, RouteParams, VersionParams
+from service.rpc.labels import Labeller
+from service.rpc.params import (
+    Binder,
+    DescribeParams,
+    LabelParams,
+    NoParams,
+    PredictParams,
+    RouteParams,
+    VersionParams,
+)
 from service.rpc.predict import Predictor
-from service.rpc.results import ModelDescription, ModelList, PredictResult, describe, summaries
+from service.rpc.recording import Recording
+from service.rpc.results import LabelResult, ModelDescription, ModelList, PredictResult, describe, summaries
 from service.types import EnginePort
 
 __all__ = ["Method", "Methods", "admin_methods", "discover_method", "public_methods", "table"]
@@ -64,8 +74,10 @@ def table(methods: Sequence[Method[Any]]) -> Methods:
     return {method.name: method for method in methods}
 
 
-def public_methods(engine: EnginePort, book: CodecBook, limits: Limits) -> list[Method[Any]]:
-    """What the public face answers, but for `rpc.discover`."""
+def public_methods(
+    engine: EnginePort, book: CodecBook, limits: Limits, recording: Recording | None = None
+) -> list[Method[Any]]:
+    """What the public face answers, but for `rpc.discover`; without a recording there is no `label` either."""
     predict = Method(
         "predict",
         PredictParams,
@@ -83,7 +95,8 @@ def public_methods(engine: EnginePort, book: CodecBook, limits: Limits) -> list[
             ResponseTooLarge,
         ),
     )
-    return [predict, *_catalog_methods(book)]
+    labels = [] if recording is None else [_label_method(recording)]
+    return [predict, *labels, *_catalog_methods(book)]
 
 
 def admin_methods(engine: EnginePort, book: CodecBook) -> list[Method[Any]]:
@@ -115,6 +128,11 @@ def discover_method(document: Callable[[], bytes]) -> Method[NoParams]:
         return document()
 
     return Method("rpc.discover", NoParams, run, "This service as an OpenRPC document.", dict[str, Any])
+
+
+def _label_method(recording: Recording) -> Method[LabelParams]:
+    summary = "Say what a sample truly was. It may come weeks after the prediction, and again."
+    return Method("label", LabelParams, Labeller(recording).__call__, summary, LabelResult, (Overloaded,))
 
 
 def _catalog_methods(book: CodecBook) -> list[Method[Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
+from contextlib import suppress
+from typing import Annotated, Any, Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Raw
@@ -16,12 +17,15 @@ __all__ = [
     "ABSENT",
     "Binder",
     "DescribeParams",
+    "LabelItem",
+    "LabelParams",
     "ModelName",
     "NoParams",
     "PredictParams",
     "RouteParams",
     "Tags",
     "VersionParams",
+    "refuse_nul",
 ]
 
 ABSENT = Raw()
@@ -64,6 +68,55 @@ class PredictParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_k: Annotated[int, Meta(description="How many classes `top` lists, most probable first.", ge=1, le=10_000)] = 1
     outputs: Annotated[bool, Meta(description="Whether predictions carry the model's whole outputs.")] = False
     tags: Tags | None = None
+
+
+SampleId = Annotated[
+    str,
+    Meta(
+        description="A prediction's `sample_id`.",
+        extra_json_schema={"format": "uuid", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
+    ),
+]
+TrueLabel = Annotated[
+    str, Meta(description="What it truly was: a class. Either this or `value`.", min_length=1, max_length=256)
+]
+TrueValue = Annotated[float, Meta(description="What it truly was: a number. Either this or `label`.")]
+LabelSource = Annotated[
+    str,
+    Meta(
+        description="Who says so, such as `support`. The newest label of a sample and source counts.",
+        min_length=1,
+        max_length=128,
+    ),
+]
+Author = Annotated[str, Meta(description="The person who says so.", min_length=1, max_length=256)]
+
+
+class LabelItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of several labels."""
+
+    sample_id: SampleId
+    label: TrueLabel | None = None
+    value: TrueValue | None = None
+    source: LabelSource | None = None
+    author: Author | None = None
+
+
+_LABELS = Meta(
+    description="Several labels at once, in place of `sample_id`, `label` and `value`. `source` and `author` of the call "
+    "are for those that have none of their own.",
+    min_length=1,
+    max_length=1000,
+)
+
+
+class LabelParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    sample_id: SampleId | None = None
+    label: TrueLabel | None = None
+    value: TrueValue | None = None
+    source: LabelSource = "api"
+    author: Author | None = None
+    labels: Annotated[list[LabelItem], _LABELS] | None = None
 
 
 class DescribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,6 +167,26 @@ class Binder(Generic[P]):
                 raise InvalidParams(f"/{token(name)}", words_of(field.type), "nothing")
         return self._params(**values)
 
+    def understood(self, given: P | Mapping[str, Raw] | Sequence[Raw] | None, names: Sequence[str]) -> dict[str, Any]:
+        """Those of some params that can be read, of a call that as a whole may make no sense.
+
+        Args:
+            given: the struct, or raw params by name or by position; None for none.
+            names: of the wanted params; those that the method does not have are left out.
+        """
+        known = [name for name in names if name in self._fields]
+        if isinstance(given, self._params):
+            return {name: getattr(given, name) for name in known}
+        raw = cast(Mapping[str, Raw] | Sequence[Raw], given or ())
+        named = raw if isinstance(raw, Mapping) else dict(zip(self._names, raw, strict=False))
+        found = {name: self._fields[name].default for name in known if not self._fields[name].required}
+        for name in known:
+            if name in named:
+                found.pop(name, None)
+                with suppress(InvalidParams):
+                    found[name] = self._decoded(name, named[name])
+        return found
+
     def repoint(self, error: InvalidParams) -> InvalidParams:
         """The same error for positional params: its pointer begins with an index instead of a name."""
         details = error.details or {}
@@ -129,8 +202,21 @@ class Binder(Generic[P]):
             raise explained(f"/{token(name)}", self._fields[name].type, raw, str(error)) from None
 
 
+def refuse_nul(place: str, text: str) -> None:
+    """Pass a text that Postgres can hold.
+
+    Raises:
+        InvalidParams: it has a NUL.
+    """
+    if "\0" in text:
+        raise InvalidParams(place, "a string without NUL", f"NUL at index {text.index(chr(0))}")
+
+
 def explained(place: str, expected_type: Any, raw: Raw, text: str) -> InvalidParams:
-    """What is wrong with one param, from the decoder's own error text; goes into objects to find the member."""
+    """What is wrong with one param, from the decoder's own error text; goes into objects and lists to find the place."""
+    element = _bad_element(place, expected_type, raw)
+    if element is not None:
+        return element
     member = _bad_member(expected_type, raw)
     if member is not None:
         name, member_type, member_raw, member_text = member
@@ -150,6 +236,8 @@ def _schema_words(schema: Mapping[str, Any]) -> str:
     kinds = schema.get("type", "value")
     if isinstance(kinds, list):
         return " or ".join(_schema_words({**schema, "type": one}) for one in kinds)
+    if schema.get("format") == "uuid":
+        return "a UUIDv7"
     article = "an" if kinds[0] in "aeio" else "a"
     words = "null" if kinds == "null" else f"{article} {kinds}"
     low, high = schema.get("minimum"), schema.get("maximum")
@@ -158,6 +246,8 @@ def _schema_words(schema: Mapping[str, Any]) -> str:
     longest = schema.get("maxLength")
     if kinds == "string" and longest is not None:
         words += f" of {schema.get('minLength', 0)} to {longest} characters"
+    if kinds == "array" and "maxItems" in schema:
+        words += f" of {schema.get('minItems', 0)} to {schema['maxItems']} elements"
     if kinds == "object" and "maxProperties" in schema:
         words += f" of at most {schema['maxProperties']} members"
     return words
@@ -175,6 +265,31 @@ def _bad_member(expected_type: Any, raw: Raw) -> tuple[str, Any, Raw, str] | Non
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 return name, member_type, member_raw, str(error)
     return None
+
+
+def _bad_element(place: str, expected_type: Any, raw: Raw) -> InvalidParams | None:
+    """What is wrong with the first element that does not fit of a param that is a list of objects."""
+    struct = _element_type(expected_type)
+    if struct is None or bytes(raw)[:1] != b"[":
+        return None
+    binder = Binder(struct)
+    for index, element in enumerate(msgspec.json.decode(raw, type=list[Raw])):
+        try:
+            binder.bind((), msgspec.json.decode(element, type=dict[str, Raw]))
+        except InvalidParams as error:
+            details = error.details or {}
+            return InvalidParams(f"{place}/{index}{details['pointer']}", details["expected"], details["got"])
+        except msgspec.DecodeError:
+            return InvalidParams(f"{place}/{index}", "an object", kind(msgspec.json.decode(element)))
+    return None
+
+
+def _element_type(expected_type: Any) -> type[msgspec.Struct] | None:
+    """The struct that a param is a list of, or None where it is something else."""
+    if get_origin(expected_type) is list:
+        (element,) = get_args(expected_type)
+        return cast(type[msgspec.Struct], element) if issubclass(element, msgspec.Struct) else None
+    return next(filter(None, map(_element_type, get_args(expected_type))), None)
 
 
 def _member_types(expected_type: Any) -> tuple[Any, Any] | None:
@@ -199,6 +314,8 @@ def _got(raw: Raw, text: str) -> str:
         return "a string"
     if isinstance(value, str):
         return f"{len(value)} characters"
+    if isinstance(value, list) and "of length" in text:
+        return f"{len(value)} elements"
     if isinstance(value, dict) and "of length" in text:
         return f"{len(value)} members"
     return excerpt(value) if type(value) in (int, float) else kind(value)

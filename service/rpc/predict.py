@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-
-import orjson
+from collections.abc import Mapping
 
 from service.errors import InvalidParams, NotReady, StaleSignature
 from service.rpc.arrays import Codec
 from service.rpc.call import Call, Limits
 from service.rpc.codecs import CodecBook, Route
 from service.rpc.fastdecode import Columns, NotPlain
-from service.rpc.params import ABSENT, PredictParams
+from service.rpc.params import ABSENT, PredictParams, refuse_nul
+from service.rpc.words import token
 from service.types import EnginePort, PredictAnswer, PredictCall
 
 __all__ = ["Predictor"]
@@ -39,6 +39,8 @@ class Predictor:
         deadline = self._deadline(call, params)
         if (params.instances is ABSENT) == (params.inputs is ABSENT):
             raise InvalidParams("", "either instances or inputs", "both" if params.inputs is not ABSENT else "neither")
+        if params.tags is not None:
+            _check_tags(params.tags)
         call.model = params.model
         route = self._route(call, params)
         try:
@@ -93,6 +95,14 @@ class Predictor:
         raise NotReady("The model's inputs are changing", retry_after_ms=1000)
 
 
+def _check_tags(tags: Mapping[str, str]) -> None:
+    for name, value in tags.items():
+        if "\0" in name or "\0" in value:
+            place = f"/tags/{token(name)}"
+            refuse_nul(place, name)
+            refuse_nul(place, value)
+
+
 def _plain(codec: Codec, params: PredictParams) -> Columns:
     return codec.plain_inputs(params.inputs) if params.instances is ABSENT else codec.plain_instances(params.instances)
 
@@ -114,11 +124,7 @@ def _encoded(call: Call, params: PredictParams, codec: Codec, decoded: Columns, 
 
 
 def _result(params: PredictParams, codec: Codec, answer: PredictAnswer) -> bytes:
-    predictions = codec.encode(answer, top_k=params.top_k, outputs=params.outputs)
-    timing = {
-        "queue_ms": round(answer.queue_ms, 3),
-        "infer_ms": round(answer.infer_ms, 3),
-        "batch": answer.batch,
-    }
-    result = {"model": params.model, "version": answer.version, "predictions": predictions, "timing": timing}
-    return orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
+    head = f'{{"model":"{params.model}","version":{answer.version},"predictions":'  # an existing model's name is plain
+    timing = f'"queue_ms":{answer.queue_ms:.3f},"infer_ms":{answer.infer_ms:.3f},"batch":{answer.batch}'
+    predictions = codec.encode_text(answer, top_k=params.top_k, outputs=params.outputs)
+    return b'%b%b,"timing":{%b}}' % (head.encode(), predictions, timing.encode())

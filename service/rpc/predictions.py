@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import orjson
 
 from service.errors import InternalError, NonFiniteOutput
 from service.types import STRING, Array, PredictAnswer, Signature
@@ -29,6 +30,7 @@ class Predictions:
         self._task = signature.task
         self._always_outputs = signature.task in ("embedding", "raw")
         self._names = tuple(spec.name for spec in signature.outputs)
+        self._label_texts = [orjson.dumps(label).decode() for label in signature.labels or ()]
 
     def wants_outputs(self, *, top_k: int, outputs: bool) -> bool:
         """Whether these options need whole output columns."""
@@ -45,6 +47,30 @@ class Predictions:
         if outputs or self._always_outputs:
             self._add_outputs(predictions, answer)
         return predictions
+
+    def text_of(self, answer: PredictAnswer, *, top_k: int, outputs: bool) -> bytes:
+        """See `Codec.encode_text`."""
+        one = None
+        if not outputs and top_k == 1 and len(answer.sample_ids) == 16:
+            one = self._one_class(answer) if self._task == "classification" else None
+        if one is not None:
+            return one
+        return orjson.dumps(self.of(answer, top_k=top_k, outputs=outputs), option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def _one_class(self, answer: PredictAnswer) -> bytes | None:
+        """The commonest answer, one sample's class, written straight away: half the time of the general way."""
+        if answer.label_index is None or answer.confidence is None or not self._label_texts:
+            return None
+        label, confidence = self._label_texts[answer.label_index[0]], _number(answer.confidence[0])
+        p_value, outlier = "null", "null"
+        if answer.p_value is not None:
+            p_value = _number(answer.p_value[0])
+            outlier = "true" if answer.p_value[0] <= self._alpha else "false"
+        (sample_id,) = _uuids(answer.sample_ids)
+        return (
+            f'[{{"sample_id":"{sample_id}","label":{label},"confidence":{confidence},'
+            f'"top":[{{"label":{label},"confidence":{confidence}}}],"p_value":{p_value},"outlier":{outlier}}}]'
+        ).encode()
 
     def _add_classes(self, predictions: list[dict[str, Any]], answer: PredictAnswer, top_k: int) -> None:
         if answer.label_index is None or answer.confidence is None:
@@ -120,6 +146,13 @@ def _finite(array: Array) -> Array:
     if not (all(map(math.isfinite, array.tolist())) if few else np.isfinite(array).all()):
         raise NonFiniteOutput
     return array
+
+
+def _number(value: np.float32) -> str:
+    """A number as JSON, with as many digits as its type needs."""
+    if not math.isfinite(value):
+        raise NonFiniteOutput
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def _strings(column: Array) -> list[Any]:

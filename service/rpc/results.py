@@ -11,6 +11,7 @@ from service.types import BucketTiming, Catalog, ModelStatus, Signature, TensorS
 
 __all__ = [
     "Bucket",
+    "LabelResult",
     "ModelDescription",
     "ModelList",
     "ModelSummary",
@@ -60,6 +61,10 @@ class PredictResult(msgspec.Struct):
     version: Annotated[int, Meta(description="The version that answered.")]
     predictions: Annotated[list[Prediction], Meta(description="One per sample, in the samples' order.")]
     timing: Timing
+
+
+class LabelResult(msgspec.Struct):
+    accepted: Annotated[int, Meta(description="Labels that were written down.", ge=1)]
 
 
 class ModelSummary(msgspec.Struct):

@@ -23,11 +23,11 @@ def pointer(base: str, path: list[int]) -> str:
     return base + "".join(f"/{index}" for index in path)
 
 
-def excerpt(value: object) -> str:
+def excerpt(value: object, most: int = EXCERPT) -> str:
     """A short, one-line picture of a scalar."""
     text = value if isinstance(value, str) else repr(value)
-    text = "".join(char if char.isprintable() else "?" for char in text[: EXCERPT + 1])
-    return text if len(text) <= EXCERPT else text[:EXCERPT] + "..."
+    text = "".join(char if char.isprintable() else "?" for char in text[: most + 1])
+    return text if len(text) <= most else text[:most] + "..."
 
 
 def kind(value: Any) -> str:

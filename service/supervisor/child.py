@@ -15,9 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from service.config import ENV_PREFIX
 from service.telemetry import logs, metrics
 
-__all__ = ["Backoff", "Child", "ChildSpec"]
+__all__ = ["DATABASE_VARIABLE", "Backoff", "Child", "ChildSpec"]
+
+DATABASE_VARIABLE: Final = f"{ENV_PREFIX}DATABASE_URL"
+"""Holds a password: no child has it unless its spec says so."""
 
 _CHUNK: Final = 1 << 16
 _LAST_LINES: Final = 20
@@ -34,7 +38,7 @@ class ChildSpec:
     Attributes:
         name: its place in the service, such as `api-0`; the name of its metrics files, too.
         command: the argument list.
-        environment: variables beside the supervisor's own.
+        environment: variables beside the supervisor's own; of those it gets no secret.
     """
 
     name: str
@@ -135,7 +139,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, **self.spec.environment},
+                env=_inherited() | dict(self.spec.environment),
                 start_new_session=True,
             )
         except OSError as error:
@@ -185,6 +189,11 @@ class Child:
         metrics.count_restart(self.spec.name)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), delay)
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment without the database's password, which only the recorder needs."""
+    return {name: value for name, value in os.environ.items() if name.upper() != DATABASE_VARIABLE}
 
 
 async def _ended(process: asyncio.subprocess.Process, patience_s: float, hasten: asyncio.Event) -> bool:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,10 @@ import service
 from service.children import STOP_SIGNALS
 from service.config import Settings
 from service.errors import ConfigError
+from service.recorder import postgres_process
+from service.recorder.embedded import Cluster
 from service.supervisor.banner import banner, ready_line, url, wait_ready
-from service.supervisor.child import Backoff, Child, ChildSpec
+from service.supervisor.child import DATABASE_VARIABLE, Backoff, Child, ChildSpec
 from service.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
 from service.telemetry import logs, metrics
 
@@ -33,25 +36,35 @@ _log = logs.get("supervisor")
 class ChildSpecs:
     """The processes of one service.
 
+    They stop in the reverse of this order, each kind when the one before has ended.
+
     Attributes:
-        engines: started first, stopped last.
-        apis: stopped first, so that everything they accepted is still answered.
+        databases: the embedded Postgres, or none; the last to stop.
+        recorders: carry over what the others have journaled until they stopped.
+        engines: answer everything that the api processes accepted.
+        apis: the first to stop.
     """
 
+    databases: Sequence[ChildSpec]
+    recorders: Sequence[ChildSpec]
     engines: Sequence[ChildSpec]
     apis: Sequence[ChildSpec]
 
 
 def service_children(settings: Settings, runtime: Path) -> ChildSpecs:
-    """One engine, and as many api processes as the settings say."""
+    """One engine, as many api processes as the settings say, and where they record a recorder and a database."""
     environment = _environment()
+    database = settings.database_url.get_secret_value()
+    recording = settings.recording == "on"
 
-    def spec(kind: str, index: int) -> ChildSpec:
+    def spec(kind: str, index: int, **extra: str) -> ChildSpec:
         # -P: a folder named `service` in the working directory must not stand in for this package
         command = (sys.executable, "-P", "-m", "service", f"_{kind}", "--runtime", str(runtime), "--index", str(index))
-        return ChildSpec(f"{kind}-{index}", command, environment)
+        return ChildSpec(f"{kind}-{index}", command, environment | extra)
 
     return ChildSpecs(
+        databases=[spec("postgres", 0)] if recording and not database else [],
+        recorders=[spec("recorder", 0, **({DATABASE_VARIABLE: database} if database else {}))] if recording else [],
         engines=[spec("engine", 0)],
         apis=[spec("api", index) for index in range(settings.api_workers)],
     )
@@ -123,6 +136,8 @@ class Supervisor:
         with ExitStack() as held:
             data = DataDir.claim(wanted.data_dir)
             held.callback(data.release)
+            if wanted.recording == "on" and not wanted.database_url.get_secret_value():
+                Cluster.of(wanted.data_dir)
             public = held.enter_context(reserve(wanted.host, wanted.port))
             admin = held.enter_context(reserve(wanted.admin_host, wanted.admin_port, setting="admin_port"))
             runtime = held.enter_context(runtime_directory(data.previous.get("runtime")))
@@ -145,11 +160,13 @@ class Supervisor:
 
     async def _supervise(self, settings: Settings, runtime: Path, token: Path) -> None:
         specs = self._children(settings, runtime)
-        engines = [Child(spec, runtime / "metrics", self._backoff) for spec in specs.engines]
-        apis = [Child(spec, runtime / "metrics", self._backoff) for spec in specs.apis]
+        groups = [
+            [Child(spec, runtime / "metrics", self._backoff) for spec in kind]
+            for kind in (specs.databases, specs.recorders, specs.engines, specs.apis)
+        ]
         with _stop_signals() as (stop, hasten):
             _log.info("service_starting", url=url(settings.host, settings.port), models=str(settings.models))
-            keeping = [asyncio.create_task(child.keep()) for child in (*engines, *apis)]
+            keeping = [asyncio.create_task(child.keep()) for child in chain(*groups)]
             announcing = asyncio.create_task(self._announce_when_ready(settings, token))
             stopping = asyncio.create_task(stop.wait())
             try:
@@ -157,7 +174,7 @@ class Supervisor:
             finally:
                 announcing.cancel()
                 stopping.cancel()
-                await _drain(settings, apis, engines, hasten)
+                await _drain(settings, groups, hasten)
                 await asyncio.gather(*keeping)
                 await asyncio.gather(announcing, stopping, return_exceptions=True)
                 _log.info("service_stopped")
@@ -172,13 +189,21 @@ class Supervisor:
         self._announce(text(settings, readiness, token))
 
 
-async def _drain(settings: Settings, apis: Sequence[Child], engines: Sequence[Child], hasten: asyncio.Event) -> None:
-    """Api processes first: what they accepted still needs the engine."""
+async def _drain(settings: Settings, groups: Sequence[Sequence[Child]], hasten: asyncio.Event) -> None:
+    """The api processes first, since what they accepted still needs the engine, and so on to the database."""
+    databases, recorders, engines, apis = groups
     _log.info("service_draining", at_most_s=settings.drain_timeout_s)
     until = asyncio.get_running_loop().time() + settings.drain_timeout_s
-    await asyncio.gather(*(api.stop(settings.drain_timeout_s + _GRACE_S, hasten) for api in apis))
+    await _stop(apis, settings.drain_timeout_s + _GRACE_S, hasten)
     left = max(0.0, until - asyncio.get_running_loop().time())
-    await asyncio.gather(*(engine.stop(left + _GRACE_S, hasten) for engine in engines))
+    await _stop(engines, left + _GRACE_S, hasten)
+    # What it cannot carry over in its own time waits in the journals for the next start.
+    await _stop(recorders, settings.drain_timeout_s + _GRACE_S, hasten)
+    await _stop(databases, postgres_process.STOP_S, hasten)
+
+
+async def _stop(children: Sequence[Child], patience_s: float, hasten: asyncio.Event) -> None:
+    await asyncio.gather(*(child.stop(patience_s, hasten) for child in children))
 
 
 @contextmanager

@@ -96,6 +96,12 @@ class Families:
             "model",
             "why",
         )
+        self.shed = counter(
+            "journal_shed_records_total",
+            "Records that were not journaled, and are counted in a gap instead",
+            "model",
+            "reason",
+        )
         self.restarts = counter("child_restarts_total", "Child processes started again after they died", "child")
         self.live_version = gauge(
             "live_version",
@@ -110,3 +116,60 @@ class Families:
             "model",
             "version",
         )
+        self.recorder_connected = gauge(
+            "recorder_connected", "Whether the recorder has Postgres: 1, or 0 while it is away"
+        )
+        self.recorder_lag_rows = gauge("recorder_lag_rows", "Journaled records that are not in Postgres yet")
+        self.recorder_lag_bytes = gauge("recorder_lag_bytes", "Bytes of journals that are not in Postgres yet")
+        self.recorder_lag_seconds = gauge(
+            "recorder_lag_seconds", "Age of the oldest record that is not in Postgres yet"
+        )
+        self.recorded_rows = counter("recorded_rows_total", "Rows that the recorder has committed", "table")
+        self.recorded_chunks = counter("recorded_chunks_total", "Transactions in which the recorder has committed rows")
+        self.recorder_errors = counter(
+            "recorder_errors_total",
+            "Failures after which the recorder tries again, by SQLSTATE; `connection` or `journal` where it is none",
+            "sqlstate",
+        )
+        self.gap_records = counter(
+            "gap_records_total", "Records that are counted as missing in the table gaps", "reason"
+        )
+        self.quarantined = counter("quarantined_records_total", "Records put aside because Postgres refused them")
+        self.implausible = counter(
+            "implausible_clock_rows_total", "Rows in the default partitions because their clock cannot be right"
+        )
+        self.flag_rate = gauge(
+            "flag_rate",
+            "Share of a version's last samples, about ten thousand, that were outliers",
+            "model",
+            "version",
+        )
+        self.flag_rate_bound = gauge(
+            "flag_rate_bound",
+            "Share of normal samples that may be outliers, by the version's calibration",
+            "model",
+            "version",
+        )
+        self.alarm_log10_e_value = gauge(
+            "alarm_log10_e_value",
+            "Evidence that a version finds more outliers than its bound; the alarm is raised at log10 of alarm_run_length",
+            "model",
+            "version",
+        )
+        self.alarm_raised = gauge(
+            "alarm_raised", "Whether the alarm of a version is raised: 1 until somebody resets it", "model", "version"
+        )
+        self.drift_js = gauge(
+            "drift_js",
+            "Jensen-Shannon divergence in bits, 0 to 1, of the last full window of a feature from the version's baseline",
+            "model",
+            "version",
+            "feature",
+        )
+        self.drifted_features = gauge(
+            "drifted_features",
+            "Features of the last full window of a version that have drifted: beyond chance, and by enough",
+            "model",
+            "version",
+        )
+        self.orphan_labels = gauge("orphan_labels", "Labels of the last hour whose sample is in no table")

@@ -29,9 +29,15 @@ __all__ = [
     "CONTENT_TYPE",
     "close",
     "count_dropped",
+    "count_gap",
+    "count_implausible",
     "count_load",
+    "count_quarantined",
+    "count_recorded",
+    "count_recorder_error",
     "count_restart",
     "count_retraces",
+    "count_shed",
     "exposition",
     "forget",
     "init",
@@ -39,11 +45,16 @@ __all__ = [
     "know_methods",
     "observe_batch",
     "observe_call",
+    "set_alarm",
+    "set_drift",
     "set_in_flight",
     "set_live",
     "set_memory",
+    "set_orphan_labels",
     "set_queue",
     "set_queue_seconds",
+    "set_recorder_connected",
+    "set_recorder_lag",
 ]
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -219,6 +230,11 @@ def count_load(model: str, version: int, outcome: str) -> None:
     _state.families.loads(model, str(version), outcome).inc()
 
 
+def count_shed(model: str, reason: str, records: int) -> None:
+    """Records that were not journaled, and are counted in a gap instead."""
+    _state.families.shed(model, reason).inc(records)
+
+
 def count_retraces(model: str, version: int, traces: int = 1) -> None:
     """Graphs of a ready version were traced again."""
     _state.families.retraces(model, str(version)).inc(traces)
@@ -242,6 +258,70 @@ def set_live(model: str, version: int | None, role: str) -> None:
 def set_memory(model: str, version: int, size: int) -> None:
     """Bytes that a version's weights take; 0 once it is unloaded."""
     _state.families.memory_bytes(model, str(version)).set(size)
+
+
+def set_recorder_connected(*, connected: bool) -> None:
+    """Whether the recorder has Postgres."""
+    _state.families.recorder_connected().set(int(connected))
+
+
+def set_recorder_lag(rows: int, size: int, seconds: float) -> None:
+    """How far Postgres is behind the journals: records, bytes, and the age of the oldest record."""
+    families = _state.families
+    families.recorder_lag_rows().set(rows)
+    families.recorder_lag_bytes().set(size)
+    families.recorder_lag_seconds().set(seconds)
+
+
+def count_recorded(rows: Mapping[str, int]) -> None:
+    """One committed chunk: rows by table."""
+    families = _state.families
+    if rows:
+        families.recorded_chunks().inc()
+    for table, count in rows.items():
+        families.recorded_rows(table).inc(count)
+
+
+def count_recorder_error(sqlstate: str) -> None:
+    """The recorder failed and tries again: Postgres' code, or `connection`, or `journal`."""
+    _state.families.recorder_errors(sqlstate).inc()
+
+
+def count_gap(reason: str, records: int) -> None:
+    """Records are counted as missing."""
+    _state.families.gap_records(reason).inc(records)
+
+
+def count_quarantined(records: int) -> None:
+    """Records were put aside."""
+    _state.families.quarantined().inc(records)
+
+
+def count_implausible(rows: int) -> None:
+    """Rows have a clock that cannot be right."""
+    _state.families.implausible().inc(rows)
+
+
+def set_orphan_labels(labels: int) -> None:
+    """Labels of the last hour whose sample is in no table."""
+    _state.families.orphan_labels().set(labels)
+
+
+def set_alarm(model: str, version: int, *, rate: float, bound: float, log10_e: float, raised: bool) -> None:
+    """How a version's alarm stands: the share that was flagged lately, its bound, and the evidence."""
+    families, labels = _state.families, (model, str(version))
+    families.flag_rate(*labels).set(rate)
+    families.flag_rate_bound(*labels).set(bound)
+    families.alarm_log10_e_value(*labels).set(log10_e)
+    families.alarm_raised(*labels).set(int(raised))
+
+
+def set_drift(model: str, version: int, divergences: Mapping[str, float], drifted: int) -> None:
+    """What a version's last full window says: Jensen-Shannon divergences by feature, and how many have drifted."""
+    families, number = _state.families, str(version)
+    for feature, divergence in divergences.items():
+        families.drift_js(model, number, feature).set(divergence)
+    families.drifted_features(model, number).set(drifted)
 
 
 disable_created_metrics()

@@ -3,7 +3,7 @@
 from service.versions.golden import GoldenSample, GoldenSet
 from service.versions.manifest import Manifest
 from service.versions.scanner import ModelOnDisk, VersionOnDisk, scan
-from service.versions.serving import Serving
+from service.versions.serving import Recording, Serving
 from service.versions.store import VersionWriter, read_version, remove_leftovers, verify_checksums
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "GoldenSet",
     "Manifest",
     "ModelOnDisk",
+    "Recording",
     "Serving",
     "VersionOnDisk",
     "VersionWriter",

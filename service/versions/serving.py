@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import tomlkit
@@ -13,7 +13,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from service.errors import ConfigError
 
-__all__ = ["SERVING_FILE", "Batching", "Limits", "Serving", "rewrite"]
+__all__ = ["SERVING_FILE", "Batching", "Limits", "Recording", "Serving", "rewrite"]
 
 SERVING_FILE: Final = "serving.toml"
 
@@ -42,19 +42,37 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_instances: int = 100_000
 
 
+class Recording(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[recording]`: what of a model's samples and answers is written down. Executed rows are counted whatever it says.
+
+    Attributes:
+        policy: `all` rows; `sampled`, a share of them and all outliers, errors and low margins; `hashed`, all with a
+            keyed hash in place of their inputs; `none`.
+        share: of the rows that `sampled` keeps, 0 to 1.
+        low_margin: `sampled` keeps rows whose two most probable classes are at most this far apart, in probability.
+        redact: JSON Pointers into a sample by input name: `/text` is left out, of `/pixels/3` one element.
+    """
+
+    policy: Literal["all", "sampled", "hashed", "none"] = "all"
+    share: float = 0.1
+    low_margin: float = 0.1
+    redact: tuple[str, ...] = ()
+
+
 class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What `serving.toml` says.
 
     Attributes:
         stable: the version that answers calls that name none; None for the highest ready one.
         pins: versions that stay in memory whatever the routing says.
-        batching, limits: see there.
+        batching, limits, recording: see there.
     """
 
     stable: int | None = None
     pins: tuple[int, ...] = ()
     batching: Batching = Batching()
     limits: Limits = Limits()
+    recording: Recording = Recording()
 
     @classmethod
     def parse(cls, text: bytes) -> Serving:
@@ -88,6 +106,12 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         delay = self.batching.max_batch_delay_ms
         if delay is not None and not 0 <= delay <= 10_000:
             return f"batching.max_batch_delay_ms: expected 0 to 10000, got {delay}"
+        for key, share in (("share", self.recording.share), ("low_margin", self.recording.low_margin)):
+            if not 0 <= share <= 1:
+                return f"recording.{key}: expected 0 to 1, got {share}"
+        for i, pointer in enumerate(self.recording.redact):
+            if not pointer.startswith("/"):
+                return f"recording.redact[{i}]: expected a JSON Pointer such as /text, got {pointer!r}"
         return None
 
 

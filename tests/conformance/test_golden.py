@@ -1,4 +1,4 @@
-"""One pinned response per error class, in `golden/<data.type>.json`: what a client may rely on."""
+"""Pinned responses, at least one per error class, in `golden/<data.type>[.<case>].json`: what a client may rely on."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from service.api.body import accept_content
 from service.api.replies import HttpRefusal, error_headers, refusal
 from service.errors import BY_KIND, InvalidParams, RpcError
 from service.rpc.call import Limits, Request
-from tests.unit.rpc.conftest import public_dispatcher
+from tests.unit.rpc.conftest import Records, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -20,7 +20,7 @@ FILES = sorted(GOLDEN.glob("*.json"))
 
 
 def test_every_error_class_has_its_golden_file_and_no_other_exists() -> None:
-    assert {path.stem for path in FILES} == set(BY_KIND)
+    assert {kind_of(path) for path in FILES} == set(BY_KIND)
 
 
 def test_every_error_class_has_a_type_of_its_own() -> None:
@@ -36,14 +36,17 @@ def test_every_error_class_has_a_type_of_its_own() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 async def test_an_error_keeps_its_pinned_shape(path: Path) -> None:
     golden = json.loads(path.read_text())
-    engine = LinearEngine()
+    engine, records = LinearEngine(), Records()
     if "engine" in golden:
-        engine.failure = failure(path.stem, golden["engine"])
-    dispatcher = public_dispatcher(engine, Limits(**golden.get("limits", {})))
+        engine.failure = failure(kind_of(path), golden["engine"])
+    if "journal" in golden:
+        records.failure = failure(kind_of(path), golden["journal"])
+    recording = records if golden.get("recording", True) else None
+    dispatcher = public_dispatcher(engine, Limits(**golden.get("limits", {})), recording=recording)
     request = Request("request-1", time.monotonic())
     body = golden["body"] if isinstance(golden["body"], str) else json.dumps(with_pixels(golden["body"]))
     if "refused" in golden:
-        error = failure(path.stem, golden["refused"])
+        error = failure(kind_of(path), golden["refused"])
         reply = dispatcher.refused(error, request)
     else:
         reply = await dispatcher.handle(body.encode(), request)
@@ -51,10 +54,15 @@ async def test_an_error_keeps_its_pinned_shape(path: Path) -> None:
     response = json.loads(reply.body)
     assert response == golden["response"]
     (single,) = response if isinstance(response, list) else [response]
-    cls = BY_KIND[path.stem]
+    cls = BY_KIND[kind_of(path)]
     assert (single["error"]["code"], single["error"]["data"]["type"]) == (cls.code, cls.kind)
+    assert len(records.rejections) == (0 if recording is None or "refused" in golden else 1)
     assert golden["http_status"] == (200 if reply.error is None else reply.error.http_status)
     assert golden.get("http_headers", {}) == ({} if reply.error is None else error_headers(reply.error))
+
+
+def kind_of(path: Path) -> str:
+    return path.name.partition(".")[0]
 
 
 def failure(kind: str, fields: dict[str, Any]) -> RpcError:

@@ -13,6 +13,7 @@ from service.api.app import running
 from service.api.listener import listening_socket
 from service.config import Settings
 from service.types import Catalog
+from tests.unit.rpc.conftest import Records
 from tests.unit.rpc.linear import DIAMONDS, DIGITS, PRODUCTS, SERIES, LinearEngine, live, model
 
 CLIENT = Path(__file__).parents[2] / ".make/npm/node_modules/@open-rpc/test-coverage/bin/cli.js"
@@ -25,7 +26,7 @@ async def test_a_client_built_from_the_document_succeeds_on_every_method(name: s
     engine = LinearEngine(catalog=Catalog({name: model(name, live(1, SIGNATURES[name]))}, 1, ready=True))
     public = listening_socket("127.0.0.1", 0)
     url = f"http://127.0.0.1:{public.getsockname()[1]}/"
-    async with running(Settings.load(data_dir=tmp_path), engine, public=public):
+    async with running(Settings.load(data_dir=tmp_path), engine, public=public, recording=Records()):
         document = await asyncio.to_thread(_discover, url)
         # The client knows OpenRPC up to 1.2.6; what it checks has not changed since.
         (tmp_path / "openrpc.json").write_text(json.dumps({**document, "openrpc": "1.2.6"}))
@@ -36,6 +37,7 @@ async def test_a_client_built_from_the_document_succeeds_on_every_method(name: s
         )
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
+    assert "label" in {method["name"] for method in document["methods"]}
     for method in document["methods"]:
         assert f"{method['name']}:" in output.decode()
 

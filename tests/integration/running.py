@@ -79,16 +79,17 @@ def running(folder: Path, settings: Mapping[str, str] | None = None, *, status: 
 
     Args:
         folder: working directory of the service.
-        settings: further HOVERBOARD_* variables.
+        settings: further HOVERBOARD_* variables; without `HOVERBOARD_RECORDING=on` nothing is recorded.
         status: with which it must end; a test that kills it expects another one than 0.
     """
     log = folder / "service.log"
     free = {"HOVERBOARD_PORT": "0", "HOVERBOARD_ADMIN_PORT": "0", "HOVERBOARD_SCAN_INTERVAL_S": "0.2"}
+    quick = {"HOVERBOARD_RECORDING": "off"}
     with log.open("w") as stderr:
         process = subprocess.Popen(
             [*HOVERBOARD, "serve"],
             cwd=folder,
-            env=environment() | free | dict(settings or {}),
+            env=environment() | free | quick | dict(settings or {}),
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,

@@ -15,6 +15,7 @@ from service.rpc.methods import admin_methods, discover_method, public_methods
 from service.telemetry.families import Families
 from tests.integration.documents import NOT_RUN, commands, difference, json_difference, session
 from tests.integration.running import ROOT
+from tests.unit.rpc.conftest import Records
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -96,7 +97,7 @@ def test_the_errors_table_is_the_error_tree() -> None:
 
 def test_the_methods_tables_are_the_methods() -> None:
     methods = {
-        "docs/call.md": [*public_methods(None, None, None), discover_method(bytes)],  # type: ignore[arg-type]
+        "docs/call.md": [*public_methods(None, None, None, Records()), discover_method(bytes)],  # type: ignore[arg-type]
         "docs/operate.md": admin_methods(None, None),  # type: ignore[arg-type]
     }
     for page, listed in methods.items():

@@ -71,7 +71,7 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
 
 
 def command(models: Path, data_dir: Path, *flags: str) -> list[str]:
-    place = ["--models", str(models), "--data-dir", str(data_dir)]
+    place = ["--models", str(models), "--data-dir", str(data_dir), "--recording", "off"]
     ports = ["--port", "0", "--admin-port", "0"]
     return [sys.executable, "-m", "service", "serve", *place, *ports, "--xla", "off", *flags]
 

@@ -12,6 +12,7 @@ import pytest
 from service.api.app import Application, running
 from service.api.listener import listening_socket
 from service.config import TOKEN_FILE, Settings
+from service.rpc.recording import Recording
 from tests.unit.rpc.linear import LinearEngine
 
 TOKEN = "a-token-for-tests"
@@ -62,15 +63,17 @@ def engine() -> LinearEngine:
 
 @pytest.fixture
 async def start(engine: LinearEngine, tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts a service with some settings changed; it ends with the test."""
+    """Starts a service with some settings changed, recording into `journal`; it ends with the test."""
     (tmp_path / TOKEN_FILE).write_text(TOKEN + "\n")
     async with AsyncExitStack() as stack:
 
-        async def started(**settings: Any) -> Service:
+        async def started(*, journal: Recording | None = None, **settings: Any) -> Service:
             chosen = Settings.load(data_dir=tmp_path, **{"drain_timeout_s": 5.0, **settings})
             public, admin = listening_socket("127.0.0.1", 0), listening_socket("127.0.0.1", 0)
             ports = public.getsockname()[1], admin.getsockname()[1]
-            application = await stack.enter_async_context(running(chosen, engine, public=public, admin=admin))
+            application = await stack.enter_async_context(
+                running(chosen, engine, public=public, admin=admin, recording=journal)
+            )
             session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             return Service(application, session, *ports)
 

@@ -19,7 +19,9 @@ import pytest
 from service.config import TOKEN_FILE, Settings
 from service.engine.wire import AnswerMessage, CallMessage, CatalogMessage, FailureMessage, FrameReader, ToEngine, frame
 from service.errors import HoverboardError
+from service.journal.records import LabelRecord, RejectionRecord
 from service.types import Catalog
+from tests.journals import records_of
 from tests.unit.api.conftest import PREDICT, TOKEN, http
 from tests.unit.rpc.linear import DIGITS, LinearEngine, live, model
 
@@ -140,6 +142,50 @@ async def test_an_api_process_serves_and_leaves_cleanly(spawn: Spawn) -> None:
     assert [line["event"] for line in (api.first_line, *lines)] == ["api_started", "api_draining", "api_stopped"]
     assert all(line["process"] == "api-0" for line in (api.first_line, *lines))
     assert lines[-1]["complete"] is True
+
+
+async def test_what_was_accepted_and_refused_is_in_the_journal_of_a_process_that_left(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    api = await spawn(index=1)
+    label = {"sample_id": "0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718", "label": "7"}
+    async with aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as session:
+        for call in ({**PREDICT, "method": "label", "params": label}, {**PREDICT, "method": "no.such"}):
+            async with session.post(api.url, json=call) as response:
+                assert response.status == 200
+    api.process.send_signal(signal.SIGTERM)
+    await logged(api.process)
+    accepted, refused = records_of(tmp_path / "journal", "api-1")
+    assert isinstance(accepted, LabelRecord) and accepted.label == "7"
+    assert isinstance(refused, RejectionRecord) and refused.code == -32601
+    assert len(list((tmp_path / "journal").glob("*/closed"))) == 1
+
+
+async def test_an_accepted_label_outlives_kill_minus_nine(spawn: Spawn, tmp_path: Path) -> None:
+    api = await spawn()
+    several = {"labels": [{"sample_id": "0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718", "label": str(n)} for n in range(300)]}
+    async with aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as session:
+        async with session.post(api.url, json={**PREDICT, "method": "label", "params": several}) as response:
+            assert (await response.json())["result"] == {"accepted": 300}
+        api.process.kill()
+    await api.process.wait()
+    labels = [record.label for record in records_of(tmp_path / "journal") if isinstance(record, LabelRecord)]
+    assert labels == [str(n) for n in range(300)]
+
+
+async def test_an_api_process_that_cannot_open_its_journal_says_so_and_ends(
+    tmp_path: Path, engine: LinearEngine
+) -> None:
+    (tmp_path / "journal").write_text("in the way")
+    Settings.load(data_dir=tmp_path, port=0, admin_port=0, log_format="json").to_runtime(tmp_path)
+    (tmp_path / "metrics").mkdir()
+    command = [sys.executable, "-P", "-m", "service", "_api", "--runtime", str(tmp_path), "--index", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stderr=PIPE, env=environment)
+    (line,) = await logged(process)
+    assert process.returncode == 1
+    assert (line["event"], line["level"]) == ("api_cannot_start", "critical")
+    assert line["reason"].startswith(f"no journal can be opened in {tmp_path / 'journal'}: ")
 
 
 async def test_only_the_first_api_process_opens_the_admin_listener(spawn: Spawn) -> None:

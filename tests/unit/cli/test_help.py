@@ -61,7 +61,8 @@ def test_every_example_is_a_command_line_that_makes_sense(
     monkeypatch.chdir(tmp_path)
     for name in ("model.keras", "better.keras", "labels.txt", "rows.jsonl", "contract.toml"):
         Path(name).touch()
-    Path("export").mkdir()
+    for name in ("export", "data"):
+        Path(name).mkdir()
     words = [word for word in shlex.split(line.rpartition("|")[2]) if not word.startswith(ENV_PREFIX)]
     assert words.pop(0) == "hoverboard"
     command: click.Command = main

@@ -1,7 +1,7 @@
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from service.rpc.codecs import CodecBook
 from service.rpc.dispatch import Dispatcher
 from service.rpc.fastlane import FastLane
 from service.rpc.methods import public_methods, table
+from service.rpc.recording import Label, Recording, Rejection
 from tests.unit.rpc.linear import LinearEngine
 
 _numbers = itertools.count(1)
@@ -27,19 +28,42 @@ class Ledger:
         self.finished_calls.append((call, error, seconds))
 
 
+class Records:
+    """A recording in memory; raises `failure` instead of taking labels, when set."""
+
+    def __init__(self) -> None:
+        self.labels: list[Label] = []
+        self.rejections: list[Rejection] = []
+        self.failure: RpcError | None = None
+
+    async def label(self, labels: Sequence[Label], request: Request) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.labels += labels
+
+    async def reject(self, rejection: Rejection) -> None:
+        self.rejections.append(rejection)
+
+
 def arrived(**changes: Any) -> Request:
     return Request(**{"request_id": f"r-{next(_numbers)}", "received_at": time.monotonic(), **changes})
 
 
 def public_dispatcher(
-    engine: LinearEngine, limits: Limits | None = None, *, lane: bool = True, ledger: Ledger | None = None
+    engine: LinearEngine,
+    limits: Limits | None = None,
+    *,
+    lane: bool = True,
+    ledger: Ledger | None = None,
+    recording: Recording | None = None,
 ) -> Dispatcher:
     """The public face on an engine."""
     book = CodecBook()
     engine.subscribe(book.update)
     limits = limits or Limits()
-    methods = public_methods(engine, book, limits)
-    return Dispatcher(table(methods), limits, ledger or Ledger(), lane=FastLane(methods[0]) if lane else None)
+    methods = public_methods(engine, book, limits, recording)
+    fast = FastLane(methods[0]) if lane else None
+    return Dispatcher(table(methods), limits, ledger or Ledger(), lane=fast, recording=recording)
 
 
 def asked(method: str, params: Any = None, call_id: Any = 1) -> bytes:
@@ -55,6 +79,11 @@ def engine() -> LinearEngine:
 @pytest.fixture
 def ledger() -> Ledger:
     return Ledger()
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ async def test_too_large_a_result_is_replaced_by_an_error(engine: LinearEngine) 
 
 
 async def test_what_exceeds_the_limit_of_a_whole_batch_is_replaced_item_by_item(engine: LinearEngine) -> None:
-    dispatcher = public_dispatcher(engine, Limits(max_response_bytes=900))
+    dispatcher = public_dispatcher(engine, Limits(max_response_bytes=1000))
     calls = [json.loads(asked("predict", PREDICT, call_id=number)) for number in range(5)]
     responses = await answered(dispatcher, json.dumps(calls).encode())
     codes = [response.get("error", {}).get("code") for response in responses]

@@ -14,7 +14,7 @@ from service.rpc.examples import example_instance
 from service.rpc.methods import admin_methods, public_methods, table
 from service.rpc.openrpc import with_discovery
 from service.types import Catalog, Signature, TensorSpec
-from tests.unit.rpc.conftest import Ledger, arrived, asked
+from tests.unit.rpc.conftest import Ledger, Records, arrived, asked
 from tests.unit.rpc.linear import DIAMONDS, DIGITS, PRODUCTS, SERIES, LinearEngine, live, model
 
 URL = "http://127.0.0.1:8080/"
@@ -23,7 +23,7 @@ URL = "http://127.0.0.1:8080/"
 def face(engine: LinearEngine, *, admin: bool = False) -> Dispatcher:
     book = CodecBook()
     engine.subscribe(book.update)
-    methods = admin_methods(engine, book) if admin else public_methods(engine, book, Limits())
+    methods = admin_methods(engine, book) if admin else public_methods(engine, book, Limits(), Records())
     return Dispatcher(table(with_discovery(methods, book, url=URL, title="Hoverboard")), Limits(), Ledger())
 
 
@@ -47,7 +47,7 @@ async def test_the_document_names_its_server_and_version(engine: LinearEngine) -
 @pytest.mark.parametrize(
     ("admin", "names"),
     [
-        (False, {"predict", "models.list", "models.describe", "rpc.discover"}),
+        (False, {"predict", "label", "models.list", "models.describe", "rpc.discover"}),
         (
             True,
             {

@@ -1,0 +1,156 @@
+"""`hoverboard erase`: what was recorded of a sample, of a subject, or of a time."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import click
+
+from service.cli.help import Command
+from service.cli.output import as_json, emit, json_option
+from service.config import Settings
+from service.errors import DatabaseUnavailable, HoverboardError
+
+if TYPE_CHECKING:
+    from service.recorder.erase import Request
+    from service.recorder.erasing import Report
+
+__all__ = ["command"]
+
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGE: Final = re.compile(r"(\d{1,6})([mhdw])")
+
+
+class _Age(click.ParamType[timedelta]):
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = _AGE.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r}: expected a number and a unit, such as 90m, 12h, 30d or 8w", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+class _Tag(click.ParamType[tuple[str, str]]):
+    name = "tag"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, wanted = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r}: expected NAME=VALUE, such as customer=17", param, ctx)
+        return key, wanted
+
+
+@click.command(
+    "erase",
+    cls=Command,
+    short_help="Erase what was recorded of a sample, a subject or a time.",
+    examples={
+        "One sample": 'hoverboard erase --sample 0198f2f0-7c1b-7a52-9d0e-3f6f3c1f9a11 --reason "ticket 4711"',
+        "Everything that was tagged with this customer": 'hoverboard erase --tag customer=17 --reason "asked to be forgotten"',
+        "Everything of one model that is older than thirty days": (
+            'hoverboard erase --older-than 30d --model digits --reason "end of the trial"'
+        ),
+    },
+)
+@click.option("--sample", type=click.UUID, metavar="ID", help="A sample_id, as the client was told.")
+@click.option(
+    "--tag", type=_Tag(), metavar="NAME=VALUE", help="A tag of predict calls: a subject's key, such as customer=17."
+)
+@click.option("--older-than", type=_Age(), metavar="AGE", help="Everything older than this: 90m, 12h, 30d or 8w.")
+@click.option("--model", help="Only of this model; with --tag or --older-than.")
+@click.option("--reason", required=True, help="Why. It is kept, so do not name the subject in it.")
+@click.option("--database-url", metavar="URL", help="The database.  [default: that of the settings]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory of the service.  [default: data_dir of the settings]",
+)
+@json_option
+def command(
+    *,
+    sample: UUID | None,
+    tag: tuple[str, str] | None,
+    older_than: timedelta | None,
+    model: str | None,
+    reason: str,
+    data_dir: Path | None,
+    database_url: str | None,
+    json_: bool | None,
+) -> None:
+    """Erase samples, their predictions, outliers and labels, and refused calls.
+
+    Rows are deleted at once, in one transaction. A tombstone stays that names no subject: what was answered before it
+    and is not in Postgres yet is erased when it comes. Journal files that hold copies go as soon as they are
+    drained. The service may run or not; Postgres must.
+    """
+    if sum(given is not None for given in (sample, tag, older_than)) != 1:
+        raise click.UsageError("give just one of --sample, --tag and --older-than")
+    if sample is not None and model is not None:
+        raise click.UsageError("--model goes with --tag or --older-than: a sample is of one model")
+    from service.recorder.erase import Request
+
+    now = datetime.now(UTC)
+    before = None if older_than is None else now - older_than
+    request = Request(sample_id=sample, tag=tag, before=before, model=model, actor=getpass.getuser(), reason=reason)
+    settings = Settings.load(data_dir=data_dir, database_url=database_url)
+    report = asyncio.run(_erase(settings, request))
+    if as_json(json_):
+        emit(_values(report))
+    else:
+        click.echo("\n".join(_sentences(report)))
+
+
+async def _erase(settings: Settings, request: Request) -> Report:
+    from service.recorder.embedded import embedded_url
+    from service.recorder.erasing import erase_everywhere
+
+    try:
+        url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir)
+        return await erase_everywhere(url, settings.data_dir, request)
+    except HoverboardError as error:
+        raise DatabaseUnavailable(f"nothing was erased: {error}") from error
+
+
+def _values(report: Report) -> dict[str, Any]:
+    return {
+        "erasure": report.erased.id,
+        "at": report.erased.at,
+        "database": report.place,
+        "rows": dict(report.erased.rows),
+        "quarantined_files_removed": report.quarantined,
+        "journal_bytes": report.journal_bytes,
+        "remains": _remains(report),
+    }
+
+
+def _sentences(report: Report) -> Sequence[str]:
+    rows = report.erased.rows
+    parts = ", ".join(f"{count} {table}" for table, count in rows.items())
+    files = f" Removed {report.quarantined} quarantined file(s)." if report.quarantined else ""
+    done = f"Erasure {report.erased.id} in {report.place}: deleted {sum(rows.values())} rows ({parts}).{files}"
+    return [done, *_remains(report)]
+
+
+def _remains(report: Report) -> list[str]:
+    """What is not gone yet, and when it goes."""
+    journals = (
+        f"Journals: {report.journal_bytes} bytes of files may hold copies. A file goes as soon as it is complete and the "
+        "recorder has drained it: about ten minutes after its first record, while the service and Postgres run."
+    )
+    postgres = (
+        "Postgres: deleted rows stay in its files until it vacuums them, and in its write-ahead log and your backups for "
+        "as long as you keep those."
+    )
+    return [journals, postgres] if report.journal_bytes else [postgres]

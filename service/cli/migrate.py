@@ -1,0 +1,71 @@
+"""`hoverboard migrate`: the schema of the database that is recorded to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from service.cli.help import Command
+from service.cli.output import as_json, console, emit, json_option, table
+from service.config import Settings
+
+if TYPE_CHECKING:
+    from service.recorder.migrate import Status
+
+__all__ = ["command"]
+
+
+@click.command(
+    "migrate",
+    cls=Command,
+    short_help="Bring the schema of the database up to date.",
+    examples={
+        "The database of HOVERBOARD_DATABASE_URL or hoverboard.toml": "hoverboard migrate",
+        "Look, change nothing": "hoverboard migrate --status",
+        "Another database": "hoverboard migrate --database-url postgresql://owner@db/hoverboard",
+    },
+)
+@click.option("--database-url", metavar="URL", help="The database.  [default: that of the settings]")
+@click.option("--status", "only_status", is_flag=True, help="Say what is applied and what is pending, and stop.")
+@json_option
+def command(database_url: str | None, only_status: bool, json_: bool | None) -> None:
+    """Apply the migrations that the database lacks.
+
+    Doing it again does nothing, and two at once wait for each other. Migrate before you start a newer Hoverboard. The
+    embedded Postgres needs no command: `hoverboard serve` migrates it.
+    """
+    from service.recorder import migrate
+
+    url = _url(database_url)
+    done = () if only_status else asyncio.run(migrate.migrate(url))
+    found = asyncio.run(migrate.status(url))
+    if as_json(json_):
+        emit(
+            {
+                "applied": [{"name": one.name, "applied_at": one.applied_at} for one in found.applied],
+                "pending": [one.name for one in found.pending],
+                "now": [one.name for one in done],
+            }
+        )
+    elif only_status:
+        console().print(_listed(found))
+    elif done:
+        click.echo(f"Applied {', '.join(one.name for one in done)}.")
+    else:
+        click.echo(f"Nothing to do: {found.applied[-1].name} is the last migration, and applied.")
+
+
+def _url(given: str | None) -> str:
+    settings = Settings.load(database_url=given)
+    if url := settings.database_url.get_secret_value():
+        return url
+    from service.recorder.embedded import embedded_url
+
+    return embedded_url(settings.data_dir)
+
+
+def _listed(found: Status) -> object:
+    applied = [[one.name, f"applied {one.applied_at:%Y-%m-%d %H:%M} UTC"] for one in found.applied]
+    return table(["migration", ""], applied + [[one.name, "pending"] for one in found.pending])

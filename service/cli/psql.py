@@ -1,0 +1,69 @@
+"""`hoverboard psql`: SQL on what the running service has recorded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import click
+
+from service.cli.help import Command
+from service.cli.target import data_dir as configured_data_dir
+from service.config import Settings
+from service.errors import ConfigError
+
+__all__ = ["command"]
+
+_PROGRAMS: Final = ("psql", "pg_dump", "pg_restore", "pg_basebackup")
+
+
+@click.command(
+    "psql",
+    cls=Command,
+    short_help="Open a SQL shell on the embedded Postgres of a running service.",
+    examples={
+        "A shell; \\dt lists the tables, \\d+ samples explains one": "hoverboard psql",
+        "One question": 'hoverboard psql -- -c "select count(*) from predictions"',
+        "A file of questions, for a service with another data directory": (
+            "hoverboard psql --data-dir /srv/hoverboard -- -f questions.sql"
+        ),
+        "A backup, while the service goes on": "hoverboard psql --program pg_dump -- -Fc -f hoverboard.dump",
+    },
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory of the service.  [default: data_dir of the settings]",
+)
+@click.option(
+    "--program",
+    type=click.Choice(_PROGRAMS),
+    default="psql",
+    show_default=True,
+    help="Another of Postgres' client programs to run instead.",
+)
+@click.argument("arguments", metavar="[-- ARGUMENTS...]", nargs=-1, type=click.UNPROCESSED)
+def command(data_dir: Path | None, program: str, arguments: tuple[str, ...]) -> None:
+    """Open psql on the embedded Postgres, or run it with the arguments after --.
+
+    It connects to the Postgres that `hoverboard serve` runs, and starts nothing. The exit status is psql's own.
+    """
+    from service.recorder.embedded import binaries, embedded_url
+
+    if data_dir is None and Settings.load().database_url.get_secret_value():
+        raise ConfigError(
+            "the settings name a database_url, so nothing is recorded to an embedded Postgres: "
+            "give that URL to psql, or the data directory of another service with --data-dir",
+        )
+    url = embedded_url(data_dir or configured_data_dir())
+    path = binaries() / program
+    os.execve(path, [str(path), *arguments], _environment(url))  # noqa: S606 - there is no shell to avoid
+
+
+def _environment(url: str) -> dict[str, str]:
+    """The caller's environment, with where to connect: an argument would show the password to the whole machine."""
+    from service.recorder.embedded import libpq_variables
+
+    kept = {name: value for name, value in os.environ.items() if name not in ("PGSERVICE", "PGHOSTADDR")}
+    return kept | dict(libpq_variables(url)) | {"PGOPTIONS": "-c search_path=hoverboard,public"}

@@ -1,0 +1,138 @@
+"""The gap that is not yet in the journal: what was left out, in a file whose blocks were allocated beforehand.
+
+It can be written on a full disk, and outlives a kill -9.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from service.journal.format import RESERVE_FILE, SLOT_BYTES, SLOT_PAYLOAD, pack_slot, unpack_slot
+from service.journal.records import GapEntry, GapRecord, decode, encode
+
+__all__ = ["GapKey", "Reserve", "merged", "reserved_gap", "synchronise"]
+
+GapKey = tuple[str | None, int | None, str]
+
+synchronise: Final = getattr(os, "fdatasync", os.fsync)
+"""Waits until a file's bytes are on the disk; macOS has no fdatasync."""
+
+
+class Reserve:
+    """The writer's side.
+
+    Args:
+        descriptor: of the file; this object's from now on.
+        fsync: whether `put` waits for the disk.
+    """
+
+    def __init__(self, descriptor: int, *, fsync: bool) -> None:
+        self._descriptor = descriptor
+        self._fsync = fsync
+        self._serial = 0
+
+    @classmethod
+    def create(cls, directory: int, *, fsync: bool) -> Reserve:
+        """Make the file in a directory, given by its descriptor.
+
+        Raises:
+            OSError: there is no room for it, say.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(RESERVE_FILE, flags, 0o600, dir_fd=directory)
+        try:
+            _allocate(descriptor, 2 * SLOT_BYTES)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, fsync=fsync)
+
+    def put(self, payload: bytes) -> None:
+        """Replace what the file says; a failure leaves what it said.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if len(payload) > SLOT_PAYLOAD:
+            raise OSError(f"a gap of {len(payload)} bytes does not fit into {RESERVE_FILE}")
+        slot = pack_slot(self._serial + 1, payload)
+        # The other slot holds what was put last: only after a success is it the next one to be overwritten.
+        written = os.pwrite(self._descriptor, slot, self._serial % 2 * SLOT_BYTES)
+        if written != len(slot):
+            raise OSError(f"{written} of {len(slot)} bytes written to {RESERVE_FILE}")
+        if self._fsync:
+            synchronise(self._descriptor)
+        self._serial += 1
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def reserved_gap(directory: Path) -> GapRecord | None:
+    """What a journal's reserve file says last; None where it says nothing that checks."""
+    try:
+        data = (directory / RESERVE_FILE).read_bytes()
+    except OSError:
+        return None
+    slots = [unpack_slot(data[begin : begin + SLOT_BYTES]) for begin in (0, SLOT_BYTES)]
+    whole = [slot for slot in slots if slot is not None]
+    if not whole:
+        return None
+    try:
+        record = decode(max(whole)[1])
+    except msgspec.DecodeError:
+        return None
+    return record if isinstance(record, GapRecord) else None
+
+
+def merged(
+    pending: Mapping[GapKey, GapEntry], entries: Sequence[GapEntry], generation: int
+) -> tuple[dict[GapKey, GapEntry], bytes]:
+    """Add to a gap: the new one, and it as the payload of its record.
+
+    Where that is more than a slot takes, models and versions are given up and only the reasons are told apart.
+    """
+    gap = _add(dict(pending), entries)
+    payload = encode(GapRecord(generation, list(gap.values())))
+    if len(payload) > SLOT_PAYLOAD:
+        gap = _add({}, [msgspec.structs.replace(entry, model=None, version=None) for entry in gap.values()])
+        payload = encode(GapRecord(generation, list(gap.values())))
+    return gap, payload
+
+
+def _add(gap: dict[GapKey, GapEntry], entries: Sequence[GapEntry]) -> dict[GapKey, GapEntry]:
+    for new in entries:
+        key = new.model, new.version, new.reason
+        old = gap.get(key)
+        gap[key] = new if old is None else _sum(old, new)
+    return gap
+
+
+def _sum(old: GapEntry, new: GapEntry) -> GapEntry:
+    return GapEntry(
+        old.model,
+        old.version,
+        old.reason,
+        old.records + new.records,
+        old.executed + new.executed,
+        old.flagged + new.flagged,
+        min(old.first_us, new.first_us),
+        max(old.last_us, new.last_us),
+    )
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Have the file's blocks truly there: what is only promised may be refused by a full disk later."""
+    if hasattr(os, "posix_fallocate"):
+        with suppress(OSError):  # not every file system knows it, and the zeros below find out as well
+            os.posix_fallocate(descriptor, 0, size)
+    written = os.pwrite(descriptor, bytes(size), 0)
+    if written != size:
+        raise OSError(f"{written} of {size} bytes written to {RESERVE_FILE}")
+    os.fsync(descriptor)

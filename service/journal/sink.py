@@ -1,0 +1,301 @@
+"""Journals executed batches and what serves: the engine's `RecordSink`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+import structlog
+
+from service.config import Settings
+from service.errors import ConfigError, Overloaded
+from service.journal.policy import Kept, RowPolicy
+from service.journal.records import (
+    BatchRecord,
+    CallPart,
+    DeploymentRecord,
+    GapEntry,
+    VersionRecord,
+    encode,
+    pack_column,
+)
+from service.journal.seen import Seen
+from service.journal.writer import JournalFull, JournalWriter
+from service.telemetry import metrics
+from service.types import Array, Catalog, ExecutedBatch, ModelStatus, PredictCall, Source
+from service.versions import Recording
+
+__all__ = ["JOURNALS", "JournalSink", "hashing_key", "open_writer"]
+
+JOURNALS: Final = "journal"
+_KEY_FILE: Final = "hashing.key"
+_BATCH: Final = 2
+_DEPLOYMENT: Final = 5
+_OVER_BUDGET: Final = "journal budget"
+_CANNOT_WRITE: Final = "journal cannot be written"
+_MIB: Final = 1024 * 1024
+
+_log = structlog.get_logger(__name__)
+_json = msgspec.json.Encoder().encode
+
+
+def open_writer(settings: Settings, process: str) -> JournalWriter:
+    """A journal of this process's own, as the settings say.
+
+    Raises:
+        ConfigError: the data directory takes none.
+    """
+    root = settings.data_dir / JOURNALS
+    try:
+        return JournalWriter.open(
+            root,
+            process=process,
+            segment_bytes=settings.journal_segment_mb * _MIB,
+            budget_bytes=settings.journal_budget_mb * _MIB,
+            fsync=settings.journal_fsync,
+        )
+    except (OSError, JournalFull) as error:
+        raise ConfigError(f"no journal can be opened in {root}: {error}") from error
+
+
+def hashing_key(data_dir: Path) -> bytes:
+    """The key of the policy `hashed`; made at its first use, mode 0600. Raises OSError."""
+    path = data_dir / _KEY_FILE
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        fresh = path.with_name(f".{_KEY_FILE}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        return path.read_bytes()
+
+
+class _Counts(NamedTuple):
+    """Of one batch: outliers that are no repeats, and repeats."""
+
+    flagged: int
+    repeats: int
+
+
+_NO_COUNTS: Final = _Counts(0, 0)
+
+
+class JournalSink:
+    """Writes each batch, by its model's policy, with one write.
+
+    Args:
+        writer: this process's journal.
+        key: for the hashes of the policy `hashed`.
+    """
+
+    def __init__(self, writer: JournalWriter, key: bytes) -> None:
+        self._writer = writer
+        self._key = key
+        self._recordings: Mapping[str, Recording] = {}
+        self._policies: dict[tuple[str, int], tuple[Recording, RowPolicy]] = {}
+        self._needs: dict[tuple[str, int], tuple[Source, dict[str, bytes]]] = {}
+        self._roles: dict[tuple[str, str], int] = {}
+        self._seen: dict[tuple[str, int], Seen] = {}
+
+    # -- on the event loop ---------------------------------------------------------------------------------------
+
+    def follow(self, catalog: Catalog) -> None:
+        """Take over the models' policies, and journal which versions answer from now on."""
+        self._recordings = {
+            name: msgspec.convert(status.serving["recording"], Recording)
+            for name, status in catalog.models.items()
+            if "recording" in status.serving
+        }
+        if not catalog.ready:
+            return
+        now = {
+            (name, role): (number, status)
+            for name, status in catalog.models.items()
+            for role, number in status.roles.items()
+        }
+        for place, (number, status) in now.items():
+            if self._roles.get(place) != number:
+                self._deploy(place, number, status)
+        for place in self._roles.keys() - now.keys():
+            self._deploy(place, None, None)
+        self._roles = {place: number for place, (number, _) in now.items()}
+
+    def _deploy(self, place: tuple[str, str], number: int | None, status: ModelStatus | None) -> None:
+        version = status.version(number) if status is not None and number is not None else None
+        manifest = version.manifest if version is not None and version.manifest is not None else {}
+        asked = status is not None and status.serving.get("stable") == number
+        record = DeploymentRecord(
+            at_us=int(time.time() * 1e6),
+            model=place[0],
+            role=place[1],
+            version=number,
+            weights_sha256=str(manifest.get("weights_sha256", "")),
+            share=1.0 if number is not None else 0.0,
+            reason=_reason(number, asked=asked),
+            actor="disk" if status is None else status.routed_by,
+        )
+        try:
+            self._writer.append(_DEPLOYMENT, encode(record), count=1, needs=_deployed(record, manifest))
+        except JournalFull:
+            _log.error("deployment_not_journaled", model=record.model, role=record.role, version=number)
+
+    # -- on the execution thread -------------------------------------------------------------------------------------
+
+    def append(self, batch: ExecutedBatch) -> None:
+        """See `RecordSink.append`."""
+        source = batch.source
+        policy = self._policy(source)
+        kept = policy.select(batch)
+        executed = len(batch.ok)
+        counts = self._count(batch)
+        if self._writer.over_budget and policy.policy != "none":
+            special = self._shed_ordinary(batch, policy, kept, counts)
+            if special is None:
+                return
+            kept = special
+        record = _record(batch, policy, kept, counts)
+        try:
+            self._writer.append(_BATCH, encode(record), count=record.rows, needs=self._version(source))
+        except JournalFull:
+            self._shed(_gap(batch, _CANNOT_WRITE, record.rows, executed, record.flagged))
+
+    def _count(self, batch: ExecutedBatch) -> _Counts:
+        """Outliers and repeats; without a detector nobody asks for either."""
+        if batch.outlier is None:
+            return _NO_COUNTS
+        place = (batch.source.model, batch.source.version)
+        seen = self._seen.get(place) or self._seen.setdefault(place, Seen())
+        fresh = seen.fresh(batch.columns)
+        return _Counts(int((batch.outlier & fresh).sum()), int(len(fresh) - fresh.sum()))
+
+    def _shed_ordinary(self, batch: ExecutedBatch, policy: RowPolicy, kept: Kept, counts: _Counts) -> Kept | None:
+        """With the disk budget used up: count what is ordinary as missing; returns the rest, None where it is nothing."""
+        special = policy.special(batch)
+        wanted = len(batch.ok) if kept.rows is None else len(kept.rows)
+        rest = 0 if special.rows is None else len(special.rows)
+        # Nothing is journaled of a batch without a special row, not even its counts: the gap has them.
+        executed = 0 if rest else len(batch.ok)
+        flagged = 0 if rest else counts.flagged
+        self._shed(_gap(batch, _OVER_BUDGET, wanted - rest, executed, flagged))
+        return special if rest else None
+
+    def _shed(self, entry: GapEntry) -> None:
+        try:
+            self._writer.shed([entry])
+        except JournalFull as full:
+            _log.error("not_even_a_gap", reason=str(full))
+            raise Overloaded("Answers cannot be recorded now", retry_after_ms=1000) from full
+        metrics.count_shed(entry.model or "", entry.reason, entry.records)
+
+    def _policy(self, source: Source) -> RowPolicy:
+        place = (source.model, source.version)
+        recording = self._recordings.get(source.model) or Recording()
+        known = self._policies.get(place)
+        if known is None or known[0] is not recording:
+            known = self._policies[place] = (recording, RowPolicy(recording, source.signature, self._key))
+        return known[1]
+
+    def _version(self, source: Source) -> dict[str, bytes]:
+        place = (source.model, source.version)
+        known = self._needs.get(place)
+        if known is None or known[0] is not source:
+            record = VersionRecord(source.model, source.version, source.weights_sha256, _json(source.manifest))
+            known = self._needs[place] = (source, {_key(record): encode(record)})
+        return known[1]
+
+
+def _reason(number: int | None, *, asked: bool) -> str:
+    if number is None:
+        return "the model is gone"
+    return "serving.toml names it" if asked else "the highest version that can serve"
+
+
+def _key(record: VersionRecord) -> str:
+    return f"{record.model}/{record.version}/{record.weights_sha256}"
+
+
+def _deployed(deployment: DeploymentRecord, manifest: Mapping[str, object]) -> dict[str, bytes]:
+    if deployment.version is None or not manifest:
+        return {}
+    record = VersionRecord(deployment.model, deployment.version, deployment.weights_sha256, _json(manifest))
+    return {_key(record): encode(record)}
+
+
+def _record(batch: ExecutedBatch, policy: RowPolicy, kept: Kept, counts: _Counts) -> BatchRecord:
+    rows = kept.rows
+    executed = len(batch.ok)
+    count = executed if rows is None else len(rows)
+    failed = 0 if batch.ok.all() else int(executed - batch.ok.sum())
+    return BatchRecord(
+        batch.source.model,
+        batch.source.version,
+        batch.source.weights_sha256,
+        policy.policy,
+        batch.sample_ids[:16],
+        int(batch.started_at * 1e6),
+        executed,
+        counts.flagged,
+        failed,
+        batch.bucket,
+        batch.infer_us,
+        count,
+        batch.sample_ids if rows is None else _ids(batch.sample_ids, rows),
+        _failed_rows(batch.ok, rows) if failed else [],
+        policy.columns(batch, rows) if count else [],
+        [pack_column(column if rows is None else column[rows]) for column in batch.outputs] if count else [],
+        _bytes(batch.label_index, rows),
+        _bytes(batch.confidence, rows),
+        _bytes(batch.value, rows),
+        _bytes(batch.p_value, rows),
+        _bytes(batch.outlier, rows),
+        (batch.queue_us if rows is None else batch.queue_us[rows]).tobytes(),
+        None if kept.incl_prob is None else kept.incl_prob.tobytes(),
+        None if kept.why is None else kept.why.tobytes(),
+        policy.redacted,
+        _calls(batch, rows),
+        counts.repeats,
+    )
+
+
+def _bytes(values: Array | None, rows: Array | None) -> bytes | None:
+    if values is None:
+        return None
+    return values.tobytes() if rows is None else values[rows].tobytes()
+
+
+def _ids(sample_ids: bytes, rows: Array) -> bytes:
+    return np.frombuffer(sample_ids, np.uint8).reshape(-1, 16)[rows].tobytes()
+
+
+def _failed_rows(ok: Array, rows: Array | None) -> list[int]:
+    failed: list[int] = np.flatnonzero(~(ok if rows is None else ok[rows])).tolist()
+    return failed
+
+
+def _calls(batch: ExecutedBatch, rows: Array | None) -> list[CallPart]:
+    if rows is None:
+        return [_part(call, count) for call, _, count in batch.calls]
+    ends = np.cumsum([count for _, _, count in batch.calls])
+    kept = np.diff(np.searchsorted(rows, ends), prepend=0).tolist()
+    return [_part(call, count) for (call, _, _), count in zip(batch.calls, kept, strict=True) if count]
+
+
+def _part(call: PredictCall, rows: int) -> CallPart:
+    role = call.version if isinstance(call.version, str) else None
+    tags = None if not call.tags else _json(call.tags)
+    return CallPart(rows, role, call.request_id, call.traceparent, tags)
+
+
+def _gap(batch: ExecutedBatch, reason: str, records: int, executed: int, flagged: int) -> GapEntry:
+    now = int(batch.started_at * 1e6)
+    return GapEntry(batch.source.model, batch.source.version, reason, records, executed, flagged, now, now)

@@ -1,0 +1,462 @@
+"""One process's journal, as it writes it: one `writev` an append, and a count of what could not be written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import uuid_utils
+
+from service.journal.format import (
+    CLOSED_FILE,
+    FRAME_HEAD_BYTES,
+    HEADER_BYTES,
+    MAX_PAYLOAD,
+    SEAL,
+    SegmentHeader,
+    Totals,
+    frame_seed,
+    pack_head,
+    pack_header,
+    pack_totals,
+    segment_name,
+)
+from service.journal.records import GapEntry, GapRecord, VersionRecord
+from service.journal.reserve import GapKey, Reserve, merged, synchronise
+
+__all__ = ["JournalFull", "JournalWriter"]
+
+_GAP: Final = int(GapRecord.__struct_config__.tag or 0)
+_VERSION: Final = int(VersionRecord.__struct_config__.tag or 0)
+_NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
+_MOST_BUFFERS: Final = 64
+"""Of one `writev`; the system takes 1024 or more."""
+
+
+class JournalFull(Exception):
+    """What was to be written is not in the journal: the disk is full or broken, or the journal is closed."""
+
+
+class _Frame(NamedTuple):
+    kind: int
+    payload: bytes
+    records: int
+    key: str | None = None
+
+
+@dataclass(slots=True)
+class _Segment:
+    """The segment that is written to.
+
+    Attributes:
+        descriptor: open for appending.
+        name: of the file.
+        seed: what its frames' checksums begin with.
+        size: of the file, in bytes.
+        versions: keys of the version frames in it.
+        first_at: seconds on the monotonic clock of its first frame.
+    """
+
+    descriptor: int
+    name: str
+    seed: int
+    size: int
+    versions: set[str] = field(default_factory=set)
+    first_at: float | None = None
+
+
+class JournalWriter:
+    """A journal of this process's own. Every method may be called from any thread.
+
+    A frame that a reader may have seen is never taken back: only a torn one is, so that a seq names one frame for good.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        journal: UUID,
+        descriptor: int,
+        reserve: Reserve,
+        *,
+        process: str,
+        segment_bytes: int,
+        budget_bytes: int,
+        fsync: bool,
+        roll_after_s: float,
+    ) -> None:
+        self.uuid = journal
+        self.directory = root / str(journal)
+        self._root = root
+        self._descriptor = descriptor
+        self._reserve = reserve
+        self._process = process
+        self._segment_bytes = segment_bytes
+        self._budget = budget_bytes
+        self._fsync = fsync
+        self._roll_after_s = roll_after_s
+        self._lock = threading.Lock()
+        self._closed = False
+        self._segment: _Segment | None = None
+        self._next = 0
+        self._seq = 0
+        self._rows = 0
+        self._gap: dict[GapKey, GapEntry] = {}
+        self._gap_payload = b""
+        self._generation = 0
+        self._written = 0
+        self._usage = 0
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        *,
+        process: str,
+        segment_bytes: int,
+        budget_bytes: int,
+        fsync: bool,
+        roll_after_s: float = 600.0,
+    ) -> JournalWriter:
+        """Begin a journal.
+
+        Args:
+            root: directory of all journals; made with mode 0700 where it is missing.
+            process: that writes, such as `engine-0`; its first 32 bytes are kept.
+            segment_bytes: size at which the next segment is begun.
+            budget_bytes: what all journals together may take; see `over_budget`.
+            fsync: whether `append` and `shed` wait for the disk.
+            roll_after_s: age of its first frame at which `tick` begins the next segment.
+
+        Raises:
+            OSError, JournalFull: there is no place for it; nothing is left behind.
+        """
+        journal = UUID(bytes=uuid_utils.uuid7().bytes)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Under a hidden name until its lock is held, or a reader would take it for an orphan.
+        hidden = root / f".{journal}"
+        hidden.mkdir(mode=0o700)
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, hidden, ignore_errors=True)
+            descriptor = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            undo.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            reserve = Reserve.create(descriptor, fsync=fsync)
+            undo.callback(reserve.close)
+            writer = cls(
+                root,
+                journal,
+                descriptor,
+                reserve,
+                process=process,
+                segment_bytes=segment_bytes,
+                budget_bytes=budget_bytes,
+                fsync=fsync,
+                roll_after_s=roll_after_s,
+            )
+            undo.callback(writer._leave, writer._begin())
+            hidden.rename(writer.directory)
+            _synchronise_directory(root)
+            undo.pop_all()
+        writer.tick()
+        return writer
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether all journals together, other processes' as of the last `tick`, take more than the budget."""
+        return self._usage > self._budget
+
+    @property
+    def usage_bytes(self) -> int:
+        """What all journals together take, other processes' as of the last `tick`."""
+        return self._usage
+
+    def append(self, kind: int, payload: bytes, *, count: int, needs: Mapping[str, bytes] = _NOTHING) -> None:
+        """Write one frame.
+
+        Args:
+            kind: tag of its record.
+            payload: the encoded record, at most 1 GiB.
+            count: records in it.
+            needs: payloads of the version frames that a reader of it needs, by any key that tells them apart; those
+                that are not in this segment yet are written in front of it.
+
+        Raises:
+            JournalFull: it is not in the journal.
+        """
+        if len(payload) > MAX_PAYLOAD:
+            raise JournalFull(f"a frame of {len(payload)} bytes; at most {MAX_PAYLOAD} are taken")
+        with self._lock:
+            segment = self._open_segment(FRAME_HEAD_BYTES + len(payload))
+            frames = [_Frame(kind, payload, count)]
+            if not needs.keys() <= segment.versions:
+                new = [_Frame(_VERSION, needs[key], 0, key) for key in needs if key not in segment.versions]
+                frames = new + frames
+            whole, problem = self._write(segment, frames + self._gap_frames())
+            if whole < len(frames):
+                raise JournalFull(problem)
+
+    def append_all(self, kind: int, payloads: Sequence[bytes]) -> int:
+        """Write some frames of one record each, with one write and one wait for the disk.
+
+        Returns:
+            How many of them, from the first on, are in the journal: all, or fewer where the disk has become full.
+
+        Raises:
+            JournalFull: none of them is in the journal, or some are and the disk could not be waited for.
+        """
+        if not payloads:
+            return 0
+        with self._lock:
+            segment = self._open_segment(sum(FRAME_HEAD_BYTES + len(payload) for payload in payloads))
+            frames = [_Frame(kind, payload, 1) for payload in payloads]
+            whole, problem = self._write(segment, frames + self._gap_frames())
+            if not whole:
+                raise JournalFull(problem)
+            return min(whole, len(frames))
+
+    def shed(self, entries: Sequence[GapEntry]) -> None:
+        """Count records that are not written. They are in the journal's reserve when this returns, and become a gap
+        frame with the next append or tick.
+
+        Raises:
+            JournalFull: they could not be counted either.
+        """
+        with self._lock:
+            if self._closed:
+                raise JournalFull(f"{self.directory} is closed")
+            gap, payload = merged(self._gap, entries, self._generation + 1)
+            try:
+                self._reserve.put(payload)
+            except OSError as error:
+                raise JournalFull(f"{self.directory}: not even a gap could be counted: {error}") from error
+            self._gap, self._gap_payload = gap, payload
+
+    def tick(self) -> None:
+        """Write what waits, begin a new segment where this one is old, look at the disk. About once a second."""
+        with self._lock:
+            if self._closed:
+                return
+            with suppress(JournalFull):
+                self._write_gap()
+                first_at = None if self._segment is None else self._segment.first_at
+                if first_at is not None and time.monotonic() - first_at >= self._roll_after_s:
+                    self._roll()
+            before = self._written
+        usage = _disk_usage(self._root)
+        with self._lock:
+            # What was written meanwhile may be counted twice, until the next tick; never not at all.
+            self._usage = usage + self._written - before
+
+    def close(self) -> None:
+        """End the journal in order, as far as the disk lets it, and let go of its lock. Any number of times."""
+        with self._lock:
+            if self._closed:
+                return
+            with suppress(JournalFull):
+                self._write_gap()
+            with suppress(JournalFull):
+                self._seal()
+            self._closed = True
+            with suppress(OSError):
+                self._write_totals()
+            self._reserve.close()
+            os.close(self._descriptor)
+
+    # -- with the lock held ------------------------------------------------------------------------------------------
+
+    def _open_segment(self, size: int) -> _Segment:
+        """The segment that takes another `size` bytes."""
+        segment = self._segment
+        if segment is None:
+            return self._begin()
+        if segment.size + size > self._segment_bytes and segment.size > HEADER_BYTES:
+            return self._roll()
+        return segment
+
+    def _roll(self) -> _Segment:
+        with suppress(JournalFull):  # a segment without its seal is as good, and its end is known from the next one
+            self._seal()
+        return self._begin()
+
+    def _begin(self) -> _Segment:
+        if self._closed:
+            raise JournalFull(f"{self.directory} is closed")
+        name = segment_name(self._next)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        header = pack_header(
+            SegmentHeader(self.uuid, self._next, self._seq, self._rows, self._generation, self._process)
+        )
+        descriptor = -1
+        try:
+            descriptor = os.open(name, flags, 0o600, dir_fd=self._descriptor)
+            written = os.write(descriptor, header)
+            if written != len(header):
+                raise OSError(f"{written} of {len(header)} bytes written")
+            if self._fsync:
+                synchronise(descriptor)
+                os.fsync(self._descriptor)
+        except OSError as error:
+            self._take_back(descriptor, name)
+            raise JournalFull(f"{self.directory / name} could not be begun: {error}") from error
+        segment = self._segment = _Segment(descriptor, name, frame_seed(self.uuid, self._next), len(header))
+        self._next += 1
+        self._count(len(header))
+        return segment
+
+    def _take_back(self, descriptor: int, name: str) -> None:
+        """Remove a segment that has no frame yet; its number is used again unless that fails."""
+        if descriptor < 0:
+            return
+        with suppress(OSError):
+            os.close(descriptor)
+        try:
+            os.unlink(name, dir_fd=self._descriptor)
+        except OSError:
+            self._next += 1
+
+    def _gap_frames(self) -> list[_Frame]:
+        """The gap that waits. It stands behind other frames: in front it would fit a full disk where those do not."""
+        return [_Frame(_GAP, self._gap_payload, 0)] if self._gap else []
+
+    def _write_gap(self) -> None:
+        if self._gap:
+            segment = self._open_segment(FRAME_HEAD_BYTES + len(self._gap_payload))
+            self._write(segment, self._gap_frames())
+
+    def _write(self, segment: _Segment, frames: Sequence[_Frame]) -> tuple[int, str]:
+        """Write frames together, with one call of the system.
+
+        Returns:
+            How many of them, from the first on, are in the journal, and why it is not more.
+
+        Raises:
+            JournalFull: they are not on the disk, with `fsync`.
+        """
+        seq, rows = self._seq, self._rows
+        buffers: list[bytes] = []
+        size = 0
+        for frame in frames:
+            payload = frame.payload
+            buffers += (
+                pack_head(segment.seed, payload, seq=seq, rows=rows, count=frame.records, kind=frame.kind),
+                payload,
+            )
+            seq += 1
+            rows += frame.records
+            size += FRAME_HEAD_BYTES + len(payload)
+        if len(buffers) > _MOST_BUFFERS:
+            buffers = [b"".join(buffers)]
+        problem = ""
+        try:
+            written = os.writev(segment.descriptor, buffers)
+            if written != size:
+                problem = f"{self.directory / segment.name}: {written} of {size} bytes written"
+        except OSError as error:
+            written, problem = 0, f"{self.directory / segment.name}: {error}"
+        whole = self._account(segment, frames, written)
+        if whole and self._fsync:
+            self._synchronise(segment)
+        if problem:
+            self._take_torn_back(segment)
+        return whole, problem
+
+    def _synchronise(self, segment: _Segment) -> None:
+        try:
+            synchronise(segment.descriptor)
+        except OSError as error:
+            # Its frames are there for a reader until the power fails, so they keep their seq. What the system holds of
+            # this file is not to be trusted any more.
+            self._leave(segment)
+            raise JournalFull(f"{self.directory / segment.name} is not on the disk: {error}") from error
+
+    def _account(self, segment: _Segment, frames: Sequence[_Frame], written: int) -> int:
+        """Account for the frames that so many bytes hold; returns how many they are."""
+        for i, frame in enumerate(frames):
+            size = FRAME_HEAD_BYTES + len(frame.payload)
+            if size > written:
+                return i
+            written -= size
+            segment.size += size
+            if segment.first_at is None:
+                segment.first_at = time.monotonic()
+            self._seq += 1
+            self._rows += frame.records
+            self._count(size)
+            if frame.key is not None:
+                segment.versions.add(frame.key)
+            elif frame.kind == _GAP:
+                self._generation += 1
+                self._gap, self._gap_payload = {}, b""
+        return len(frames)
+
+    def _take_torn_back(self, segment: _Segment) -> None:
+        """Cut off what is not a whole frame; where that fails, the next segment is begun."""
+        try:
+            os.ftruncate(segment.descriptor, segment.size)
+        except OSError:
+            self._leave(segment)
+
+    def _leave(self, segment: _Segment) -> None:
+        """Write no more to a segment."""
+        self._segment = None
+        with suppress(OSError):
+            os.close(segment.descriptor)
+
+    def _seal(self) -> None:
+        segment = self._segment
+        if segment is None:
+            return
+        try:
+            self._write(segment, [_Frame(SEAL, b"", 0)])
+        finally:
+            if self._segment is not None:
+                self._leave(segment)
+
+    def _write_totals(self) -> None:
+        """Whole or not at all, and on the disk: it outlives what the power cut takes from the segments."""
+        fresh = f".{CLOSED_FILE}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        descriptor = os.open(fresh, flags, 0o600, dir_fd=self._descriptor)
+        try:
+            content = pack_totals(Totals(max(self._next - 1, 0), self._seq, self._rows))
+            if os.write(descriptor, content) != len(content):
+                raise OSError("short write")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(fresh, CLOSED_FILE, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        os.fsync(self._descriptor)
+
+    def _count(self, size: int) -> None:
+        self._written += size
+        self._usage += size
+
+
+def _synchronise_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_usage(root: Path) -> int:
+    """Bytes in the files of all journals; what vanishes meanwhile counts nothing."""
+    total = 0
+    with suppress(OSError), os.scandir(root) as journals:
+        for journal in journals:
+            with suppress(OSError), os.scandir(journal) as files:
+                for file in files:
+                    with suppress(OSError):
+                        total += file.stat(follow_symlinks=False).st_size
+    return total

@@ -1,0 +1,28 @@
+"""Outliers: scores of how strange a sample is, and the conformal p-values that make a promise of them.
+
+Pure NumPy, the reference for what runs in a graph.
+"""
+
+from service.outliers.conformal import check_alpha, needed_points, p_values, rate_bound, smallest_alpha
+from service.outliers.detectors import BY_NAME, CANDIDATES, Candidate
+from service.outliers.features import STRANGEST, Features, two_sided
+from service.outliers.package import OUTLIERS_FILE, Calibrated, OutlierPackage, load_package, save_package
+
+__all__ = [
+    "BY_NAME",
+    "CANDIDATES",
+    "OUTLIERS_FILE",
+    "STRANGEST",
+    "Calibrated",
+    "Candidate",
+    "Features",
+    "OutlierPackage",
+    "check_alpha",
+    "load_package",
+    "needed_points",
+    "p_values",
+    "rate_bound",
+    "save_package",
+    "smallest_alpha",
+    "two_sided",
+]

@@ -1,0 +1,275 @@
+"""`outliers.npz`: a version's detectors, calibrated; written and read without pickles."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import VersionRefused
+from service.outliers.conformal import p_values, rate_bound, smallest_alpha
+from service.outliers.detectors import BY_NAME, Candidate
+from service.outliers.features import Features, Space
+from service.types import Array
+
+__all__ = ["FORMAT", "OUTLIERS_FILE", "Calibrated", "OutlierPackage", "load_package", "save_package"]
+
+FORMAT: Final = 1
+OUTLIERS_FILE: Final = "outliers.npz"
+MOST_BYTES: Final = 1 << 29
+_META: Final = "meta"
+_KINDS: Final = {"b": "bool", "i": "an integer", "f": "a number"}
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """One detector, fitted and calibrated.
+
+    Attributes:
+        name: of the candidate.
+        parameters: of its own class, see `Candidate.parameters`.
+        calibration: float32 `(n,)`, its scores of the calibration points, ascending, finite.
+        auroc: mean leave-one-class-out AUROC; None where there were no classes to leave out.
+    """
+
+    name: str
+    parameters: Any
+    calibration: Array
+    auroc: float | None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        return BY_NAME[self.name]
+
+    def score(self, features: Features) -> NDArray[np.float32]:
+        """float32 `(rows,)`, higher is stranger."""
+        return self.candidate.score(features, self.parameters)
+
+    def p_values(self, scores: Array) -> NDArray[np.float32]:
+        """Conformal p-values of scores, float32 `(rows,)`."""
+        return p_values(scores, self.calibration)
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierPackage:
+    """What a version knows about outliers.
+
+    Attributes:
+        alpha: a sample is an outlier when its p-value is at most this.
+        chosen: name of the detector that runs on every call.
+        reason: why that one, one sentence.
+        detectors: every one that could be fitted, by name; all calibrated on the same points.
+        space: what z is: `features`, `outputs` or `inputs`.
+        layer: name of the layer that `features` come from; None for the other spaces.
+        fitted: rows that the detectors were fitted on.
+        unsuited: name -> why it could not be fitted.
+        left_out: how many classes were left out in turn to choose; 0 where none could be.
+        notes: what a person should know about how it was made, a sentence each.
+    """
+
+    alpha: float
+    chosen: str
+    reason: str
+    detectors: Mapping[str, Calibrated]
+    space: Space
+    layer: str | None
+    fitted: int
+    unsuited: Mapping[str, str] = field(default_factory=dict)
+    left_out: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def detector(self) -> Calibrated:
+        """The one that runs on every call."""
+        return self.detectors[self.chosen]
+
+    @property
+    def points(self) -> int:
+        """n, the calibration points."""
+        return len(self.detector.calibration)
+
+    @property
+    def bound(self) -> float:
+        """95% upper bound of the share of normal samples that is flagged."""
+        return rate_bound(self.points, self.alpha)
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-ready, for the manifest."""
+        return {
+            "detector": self.chosen,
+            "reason": self.reason,
+            "alpha": self.alpha,
+            "bound": round(self.bound, 6),
+            "calibration_points": self.points,
+            "fitted_on": self.fitted,
+            "smallest_alpha": round(smallest_alpha(self.points), 9),
+            "space": self.space,
+            "layer": self.layer,
+            "classes_left_out": self.left_out,
+            "auroc": {name: None if d.auroc is None else round(d.auroc, 4) for name, d in self.detectors.items()},
+            "unsuited": dict(self.unsuited),
+            "notes": list(self.notes),
+        }
+
+
+class _Meta(msgspec.Struct, forbid_unknown_fields=True):
+    """What `outliers.npz` says besides arrays.
+
+    `arrays` maps `<detector>/<field>` to an array of the file, so that detectors which share one store it once.
+    """
+
+    format: int
+    alpha: float
+    chosen: str
+    reason: str
+    space: Space
+    layer: str | None
+    fitted: int
+    left_out: int
+    auroc: dict[str, float | None]
+    unsuited: dict[str, str]
+    notes: list[str]
+    arrays: dict[str, str]
+
+
+def save_package(package: OutlierPackage, path: Path) -> None:
+    """Write the file; the same package gives the same bytes."""
+    stored: dict[str, Array] = {}
+    known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    arrays: dict[str, str] = {}
+    for name, detector in package.detectors.items():
+        values = {**_flat(detector.parameters), "calibration": detector.calibration}
+        for place, value in values.items():
+            array = np.ascontiguousarray(value)
+            key = known.setdefault((array.dtype.str, array.shape, array.tobytes()), f"a{len(known)}")
+            stored[key] = array
+            arrays[f"{name}/{place}"] = key
+    meta = _Meta(
+        FORMAT,
+        package.alpha,
+        package.chosen,
+        package.reason,
+        package.space,
+        package.layer,
+        package.fitted,
+        package.left_out,
+        {name: detector.auroc for name, detector in package.detectors.items()},
+        dict(package.unsuited),
+        list(package.notes),
+        arrays,
+    )
+    stored[_META] = np.frombuffer(msgspec.json.encode(meta), np.uint8)
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **stored)
+
+
+def load_package(path: Path) -> OutlierPackage:
+    """Read the file back.
+
+    Raises:
+        VersionRefused: it is missing, too large, of a newer format, or not what it should be; one sentence.
+    """
+    try:
+        stored = _read(path.read_bytes())
+        meta = _meta(stored)
+        detectors = {name: _detector(name, meta, stored) for name in meta.auroc}
+        _check(meta, detectors)
+    except VersionRefused:
+        raise
+    except OSError as error:
+        raise VersionRefused(f"{OUTLIERS_FILE}: {error.strerror or error}", check="outliers") from error
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise VersionRefused(f"{OUTLIERS_FILE}: {_first_line(error)}", check="outliers") from error
+    return OutlierPackage(
+        meta.alpha,
+        meta.chosen,
+        meta.reason,
+        detectors,
+        meta.space,
+        meta.layer,
+        meta.fitted,
+        meta.unsuited,
+        meta.left_out,
+        tuple(meta.notes),
+    )
+
+
+def _read(data: bytes) -> dict[str, Array]:
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+            raise ValueError(f"holds more than {MOST_BYTES >> 20} MiB")
+    with np.load(BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _meta(stored: Mapping[str, Array]) -> _Meta:
+    text = stored[_META].tobytes()
+    found = msgspec.json.decode(text)
+    number = found.get("format") if isinstance(found, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise VersionRefused(
+            f"{OUTLIERS_FILE}: format {number} is newer than this server's {FORMAT}: upgrade the server",
+            check="outliers",
+        )
+    return msgspec.convert(found, _Meta)
+
+
+def _detector(name: str, meta: _Meta, stored: Mapping[str, Array]) -> Calibrated:
+    if name not in BY_NAME:
+        raise ValueError(f"detector {name!r} is not known")
+    prefix = f"{name}/"
+    values = {place[len(prefix) :]: stored[key] for place, key in meta.arrays.items() if place.startswith(prefix)}
+    for place, value in values.items():
+        if value.dtype.kind not in _KINDS or (value.dtype.kind == "f" and not np.isfinite(value).all()):
+            raise ValueError(f"{name}/{place}: expected finite numbers")
+    calibration = values["calibration"]
+    if calibration.ndim != 1 or not len(calibration) or (np.diff(calibration) < 0).any():
+        raise ValueError(f"{prefix}calibration: expected ascending scores")
+    return Calibrated(name, _built(BY_NAME[name].parameters, values, ""), calibration, meta.auroc[name])
+
+
+def _check(meta: _Meta, detectors: Mapping[str, Calibrated]) -> None:
+    if meta.chosen not in detectors:
+        raise ValueError(f"the chosen detector {meta.chosen!r} is not in it")
+    if len({len(detector.calibration) for detector in detectors.values()}) != 1:
+        raise ValueError("detectors differ in calibration points")
+    if not smallest_alpha(len(detectors[meta.chosen].calibration)) <= meta.alpha < 1:
+        raise ValueError(f"alpha {meta.alpha:g} is none that its calibration points can tell")
+
+
+def _flat(parameters: Any, prefix: str = "") -> dict[str, Any]:
+    """Field path, such as `classes.matrix`, -> value."""
+    found: dict[str, Any] = {}
+    for one in fields(parameters):
+        value = getattr(parameters, one.name)
+        place = f"{prefix}{one.name}"
+        found |= _flat(value, f"{place}.") if is_dataclass(value) else {place: value}
+    return found
+
+
+def _built(kind: type[Any], values: Mapping[str, Array], prefix: str) -> Any:
+    """The inverse of `_flat`."""
+    built: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        place = f"{prefix}{name}"
+        if is_dataclass(hint) and isinstance(hint, type):
+            built[name] = _built(hint, values, f"{place}.")
+        elif hint in (bool, int, float):
+            built[name] = hint(values[place].item())
+        else:
+            built[name] = values[place]
+    return kind(**built)
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__

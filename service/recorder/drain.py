@@ -1,0 +1,217 @@
+"""Journals into Postgres, for ever: one chunk of each in turn, and again from wherever the cursors are."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import stamina
+import structlog
+
+from service.config import Settings
+from service.journal.reader import JournalInfo, journals
+from service.journal.sink import JOURNALS
+from service.recorder.cursor import Cursor
+from service.recorder.housekeeping import Housekeeping
+from service.recorder.lag import Lag
+from service.recorder.quarantine import Quarantine
+from service.recorder.refusals import sentence, sqlstate, transient
+from service.recorder.session import Moved, Session, UnreadableJournal
+from service.telemetry import metrics
+
+__all__ = ["Drain", "OpenDatabase"]
+
+OpenDatabase = Callable[[], "Awaitable[asyncpg.Connection[asyncpg.Record]]"]
+"""A new connection to a database that is ready to be written to; raises what `refusals.transient` knows."""
+
+_IDLE_S: Final = 0.2
+_LAG_S: Final = 1.0
+_SHELVED_S: Final = 30.0
+_LAST_PATIENCE_S: Final = 5.0
+_BACKOFF: Final[Mapping[str, Any]] = {"wait_initial": 0.1, "wait_max": 5.0, "wait_jitter": 1.0}
+
+_log = structlog.get_logger(__name__)
+
+
+class Drain:
+    """Drains the journals of one data directory.
+
+    Args:
+        settings: the service's.
+        database: opens a connection.
+    """
+
+    def __init__(self, settings: Settings, database: OpenDatabase) -> None:
+        self._settings = settings
+        self._root = settings.data_dir / JOURNALS
+        self._database = database
+        self._quarantine = Quarantine(settings.data_dir)
+        self._housekeeping = Housekeeping(settings, self._quarantine)
+        self._session: Session | None = None
+        self._cursors: dict[UUID, Cursor] = {}
+        self._shelved: dict[UUID, float] = {}
+        self._trouble: str | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Drain until `stop` is set, then what is there by then, for at most `drain_timeout_s`."""
+        measuring = asyncio.create_task(self._measure())
+        working = asyncio.create_task(self._work())
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+            # Whatever is under way is cut off: only the cursor says what came of it, and it is read again.
+            await _cancelled(working)
+            self.close()
+            await self._finish()
+        finally:
+            for task in (measuring, working, stopped):
+                await _cancelled(task)
+            self.close()
+
+    async def empty(self, patience_s: float | None = None) -> None:
+        """Drain what is there now.
+
+        Args:
+            patience_s: how long to try again where Postgres cannot take it; None is for ever.
+
+        Raises:
+            Exception: what Postgres said last.
+        """
+        while await self._pass_again(patience_s):
+            pass
+
+    async def _work(self) -> None:
+        while True:
+            if not await self._pass_again(None):
+                await asyncio.sleep(_IDLE_S)
+
+    async def _finish(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                await self.empty(_LAST_PATIENCE_S)
+        except Exception as error:
+            if not transient(error):
+                raise
+            reason = "out of time" if isinstance(error, TimeoutError) else sentence(error)
+            _log.warning("left_undrained", reason=reason, then="the next start goes on where this one stopped")
+
+    async def _pass_again(self, patience_s: float | None) -> bool:
+        """One pass, tried again until it succeeds; returns whether there is more to do at once."""
+        busy = False
+        async for attempt in stamina.retry_context(
+            on=self._is_transient, attempts=None, timeout=patience_s, **_BACKOFF
+        ):
+            with attempt:
+                busy = await self._pass()
+        if self._trouble is not None:
+            self._trouble = None
+            _log.info("draining_again")
+        return busy
+
+    def _is_transient(self, error: Exception) -> bool:
+        self.close()
+        if not transient(error):
+            return False
+        metrics.count_recorder_error(sqlstate(error) or "connection")
+        said = sentence(error)
+        if said != self._trouble:
+            _log.warning("cannot_drain", reason=said, then="records wait in the journals; trying again")
+            self._trouble = said
+        return True
+
+    def close(self) -> None:
+        """Let go of the connection, whatever it is doing; the next pass makes another one."""
+        metrics.set_recorder_connected(connected=False)
+        if self._session is not None:
+            self._session.connection.terminate()
+            self._session = None
+
+    async def _pass(self) -> bool:
+        """One chunk of each journal that has something, the oldest journal first; returns whether one has more."""
+        busy = False
+        session = await self._connected()
+        here = await asyncio.to_thread(journals, self._root)
+        for journal in here:
+            if self._may_have_more(journal):
+                moved = await self._advance(session, journal)
+                busy |= moved is not None and moved.state == "more"
+        await self._housekeeping.run(session, here)
+        for gone in self._cursors.keys() - {journal.uuid for journal in here}:
+            del self._cursors[gone]
+        return busy
+
+    async def _connected(self) -> Session:
+        if self._session is None or self._session.connection.is_closed():
+            session = Session(await self._database(), self._settings, self._quarantine)
+            self._session = session
+            await session.prepare()
+            metrics.set_recorder_connected(connected=True)
+        return self._session
+
+    def _may_have_more(self, journal: JournalInfo) -> bool:
+        """Whether looking at the cursor is worth a transaction."""
+        if self._shelved.get(journal.uuid, 0.0) > time.monotonic():
+            return False
+        cursor = self._cursors.get(journal.uuid)
+        if cursor is None:
+            return True
+        if cursor.finished:
+            return False
+        at = cursor.position
+        return not journal.alive or any(
+            segment.number > at.segment or (segment.number == at.segment and segment.bytes > at.offset)
+            for segment in journal.segments
+        )
+
+    async def _advance(self, session: Session, journal: JournalInfo) -> Moved | None:
+        try:
+            moved = await session.advance(journal)
+        except UnreadableJournal as error:
+            self._shelve(journal, str(error))
+            return None
+        except Exception as error:
+            if transient(error):
+                raise
+            # A defect of ours must not keep the other journals from being drained.
+            _log.exception("journal_not_drained", journal=str(journal.uuid))
+            self._shelve(journal, type(error).__name__)
+            return None
+        self._cursors[journal.uuid] = moved.cursor
+        _count(moved)
+        return moved
+
+    def _shelve(self, journal: JournalInfo, reason: str) -> None:
+        self._shelved[journal.uuid] = time.monotonic() + _SHELVED_S
+        metrics.count_recorder_error("journal")
+        _log.error("journal_put_off", journal=str(journal.uuid), reason=reason, again_in_s=_SHELVED_S)
+
+    async def _measure(self) -> None:
+        """Say how far behind Postgres is, also while it is away."""
+        lag = Lag()
+        while True:
+            with suppress(OSError):
+                here = await asyncio.to_thread(journals, self._root)
+                behind = await asyncio.to_thread(lag.measure, here, dict(self._cursors), now=datetime.now(UTC))
+                metrics.set_recorder_lag(behind.rows, behind.bytes, behind.seconds)
+            await asyncio.sleep(_LAG_S)
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _count(moved: Moved) -> None:
+    metrics.count_recorded(moved.rows)
+    for reason, records in moved.gaps.items():
+        metrics.count_gap(reason, records)
+    metrics.count_quarantined(moved.quarantined)
+    metrics.count_implausible(moved.implausible)

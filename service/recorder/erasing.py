@@ -1,0 +1,62 @@
+"""An erasure wherever records are: the database, what was put aside, and how much journals still hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.errors import DatabaseUnavailable, HoverboardError
+from service.journal.reader import journals
+from service.journal.sink import JOURNALS
+from service.recorder.connect import connected, place
+from service.recorder.erase import Erased, Request, erase, tombstones_since
+from service.recorder.migrate import require_current
+from service.recorder.quarantine import Quarantine
+from service.recorder.refusals import sentence, transient
+
+__all__ = ["Report", "erase_everywhere"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an erasure did, and what is left.
+
+    Attributes:
+        place: of the database.
+        erased: in it.
+        quarantined: files removed.
+        journal_bytes: of journal files that may hold copies until the recorder deletes them.
+    """
+
+    place: str
+    erased: Erased
+    quarantined: int
+    journal_bytes: int
+
+
+async def erase_everywhere(url: str, data_dir: Path, request: Request) -> Report:
+    """Erase, and remove what was put aside of it.
+
+    Args:
+        url: of the database.
+        data_dir: of the service; where it is on another machine, its recorder removes what was put aside there.
+        request: what.
+
+    Raises:
+        HoverboardError: nothing was erased.
+    """
+    try:
+        async with connected(url, application="hoverboard erase") as connection:
+            await require_current(connection)
+            erased = await erase(connection, request, now=datetime.now(UTC))
+            tombstones = await tombstones_since(connection, erased.id - 1)
+    except Exception as error:
+        if isinstance(error, HoverboardError) or not transient(error):
+            raise
+        raise DatabaseUnavailable(f"{place(url)}: {sentence(error)}") from error
+    quarantined = Quarantine(data_dir).purge(tombstones)
+    here = journals(data_dir / JOURNALS)
+    return Report(
+        place(url), erased, len(quarantined), sum(segment.bytes for each in here for segment in each.segments)
+    )

@@ -1,0 +1,100 @@
+"""What the recorder does beside draining: retention, journal files, erasures' leftovers, and looking for orphan labels."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+import structlog
+
+from service.config import Settings
+from service.journal.reader import JournalInfo
+from service.recorder import cursor as cursors
+from service.recorder.erase import tombstones_since
+from service.recorder.partitions import apply_retention
+from service.recorder.quarantine import Quarantine
+from service.recorder.session import Session
+from service.recorder.statements import statements
+from service.recorder.tidy import Tidy
+from service.telemetry import metrics
+
+__all__ = ["Housekeeping"]
+
+_SQL: Final = statements("queries.sql")
+_ERASURES_S: Final = 1.0
+_TIDY_S: Final = 5.0
+_ORPHANS_S: Final = 60.0
+_RETENTION_S: Final = 3600.0
+_RETENTION_AGAIN_S: Final = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Housekeeping:
+    """Does each thing when it is due.
+
+    Args:
+        settings: the service's.
+        quarantine: what was put aside.
+    """
+
+    def __init__(self, settings: Settings, quarantine: Quarantine) -> None:
+        self._settings = settings
+        self._quarantine = quarantine
+        self._tidy = Tidy(settings)
+        self._due: dict[str, float] = {}
+        self._purged = (0, 0)
+        self._erased_at: float | None = None
+
+    async def run(self, session: Session, journals: Sequence[JournalInfo]) -> None:
+        """Do what is due now. Raises what a lost connection raises."""
+        connection = session.connection
+        erased = self._is_due("erasures", _ERASURES_S) and await self._follow_erasures(connection)
+        if self._is_due("tidy", _TIDY_S) or erased:
+            committed = await cursors.read(connection, [journal.uuid for journal in journals])
+            await asyncio.to_thread(self._tidy.run, journals, committed, erased_at=self._erased_at)
+        if self._is_due("retention", _RETENTION_S):
+            await self._retain(session)
+        if self._is_due("orphans", _ORPHANS_S):
+            metrics.set_orphan_labels(await connection.fetchval(_SQL["orphan_labels"]))
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now = time.monotonic()
+        if self._due.get(what, 0.0) > now:
+            return False
+        self._due[what] = now + every_s
+        return True
+
+    async def _follow_erasures(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+        """Remove what was put aside of what has been erased since; returns whether anything was erased."""
+        latest = await connection.fetchrow(_SQL["latest_erasure"])
+        if latest is None:
+            return False
+        self._erased_at = latest["at"].timestamp()
+        seen = (latest["id"], self._quarantine.written)
+        if seen == self._purged:
+            return False
+        if await asyncio.to_thread(self._quarantine.files):
+            # What has been put aside since may be of a subject that was erased long before.
+            since = self._purged[0] if seen[1] == self._purged[1] else 0
+            gone = await asyncio.to_thread(self._quarantine.purge, await tombstones_since(connection, since))
+            _log.info("quarantine_purged", files=len(gone))
+        self._purged = seen
+        return True
+
+    async def _retain(self, session: Session) -> None:
+        await session.prepare()
+        try:
+            dropped = await apply_retention(
+                session.connection, now=datetime.now(UTC), retention_days=self._settings.retention_days
+            )
+        except asyncpg.LockNotAvailableError:
+            self._due["retention"] = time.monotonic() + _RETENTION_AGAIN_S
+            _log.warning("retention_put_off", reason="somebody holds the tables", again_in_s=_RETENTION_AGAIN_S)
+            return
+        for each in dropped:
+            _log.info("expired", partition=each.partition, rows=each.rows)

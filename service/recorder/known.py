@@ -1,0 +1,112 @@
+"""Which `model_versions` row a batch belongs to, and how its columns are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import msgspec
+import structlog
+
+from service.errors import VersionRefused
+from service.recorder.refusals import sentence
+from service.recorder.rows import KnownVersion, VersionKey
+from service.recorder.statements import statements
+from service.types import Signature
+from service.versions import read_version
+
+__all__ = ["KnownVersions", "NewVersion"]
+
+_SQL: Final = statements("queries.sql")
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version that a chunk speaks of, and that is not known yet.
+
+    Attributes:
+        key: what identifies it.
+        manifest: as its `VersionRecord` has it; None where that record is lost.
+        first_served_at: time of the first record of it in that chunk.
+    """
+
+    key: VersionKey
+    manifest: bytes | None
+    first_served_at: datetime
+
+
+class _Contract(msgspec.Struct):
+    """What a manifest says of itself and of its parent."""
+
+    parent: int | None = None
+
+
+class KnownVersions:
+    """Every version looked up so far. One that is found nowhere is remembered as such until its record comes.
+
+    Args:
+        models: the models directory, where a version's manifest is looked for when its record is lost.
+    """
+
+    def __init__(self, models: Path) -> None:
+        self._models = models
+        self._known: dict[VersionKey, KnownVersion] = {}
+        self._lost: dict[VersionKey, bool] = {}
+
+    @property
+    def found(self) -> Mapping[VersionKey, KnownVersion]:
+        """Those that are in `model_versions`."""
+        return self._known
+
+    def missing(self, versions: Iterable[NewVersion]) -> list[NewVersion]:
+        """Those worth looking up."""
+        return [version for version in versions if version.key not in self._known and self._worthwhile(version)]
+
+    async def learn(self, connection: asyncpg.Connection[asyncpg.Record], version: NewVersion) -> None:
+        """Look a version up, and insert it where it is new. Not within a transaction: other recorders may wait for it."""
+        known = await _find(connection, version.key)
+        if known is None:
+            manifest = version.manifest or self._on_disk(version.key)
+            try:
+                known = None if manifest is None else await _insert(connection, version, manifest)
+            except (msgspec.DecodeError, UnicodeDecodeError, asyncpg.DataError) as error:
+                _log.error("manifest_unusable", model=version.key[0], version=version.key[1], reason=sentence(error))
+        if known is not None:
+            self._known[version.key] = known
+            return
+        self._lost[version.key] = version.manifest is not None
+        _log.error("version_unknown", model=version.key[0], version=version.key[1])
+
+    def _worthwhile(self, version: NewVersion) -> bool:
+        """Whether more is known of it than at the last, vain attempt."""
+        return version.key not in self._lost or (version.manifest is not None and not self._lost[version.key])
+
+    def _on_disk(self, key: VersionKey) -> bytes | None:
+        model, number, weights = key
+        try:
+            manifest = read_version(self._models / model / str(number))
+        except VersionRefused:
+            return None
+        return msgspec.json.encode(manifest.public()) if manifest.weights_sha256 == weights else None
+
+
+async def _find(connection: asyncpg.Connection[asyncpg.Record], key: VersionKey) -> KnownVersion | None:
+    row = await connection.fetchrow(_SQL["find_version"], *key)
+    return None if row is None else KnownVersion(row["id"], _signature(row["manifest"]))
+
+
+async def _insert(
+    connection: asyncpg.Connection[asyncpg.Record], version: NewVersion, manifest: bytes
+) -> KnownVersion | None:
+    parent = msgspec.json.decode(manifest, type=_Contract).parent
+    await connection.execute(_SQL["insert_version"], *version.key, manifest.decode(), parent, version.first_served_at)
+    return await _find(connection, version.key)
+
+
+def _signature(manifest: str) -> Signature:
+    return msgspec.json.decode(manifest, type=Signature)

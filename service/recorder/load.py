@@ -1,0 +1,249 @@
+"""Pieces of a chunk into the tables, within the transaction that moves the cursor; what is refused is put aside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from service.journal.reader import Frame
+from service.journal.records import (
+    BatchRecord,
+    DeploymentRecord,
+    GapRecord,
+    LabelRecord,
+    RejectionRecord,
+)
+from service.recorder.encode import (
+    DEPLOYMENT_COLUMNS,
+    GAP_COLUMNS,
+    LABEL_COLUMNS,
+    Copy,
+    KnownVersion,
+    Unencodable,
+    VersionKey,
+    deployment_rows,
+    encode_batches,
+    encode_rejections,
+    gap_rows,
+    label_rows,
+)
+from service.recorder.gaps import QUARANTINED, Gap
+from service.recorder.quarantine import Quarantine
+from service.recorder.refusals import refused, sqlstate
+from service.recorder.sorting import Piece, Unreadable
+from service.recorder.statements import statements
+
+__all__ = ["Loader", "Outcome"]
+
+_SQL: Final = statements("queries.sql")
+_COPY_TIMEOUT_S: Final = 120.0
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of pieces.
+
+    Attributes:
+        rows: inserted, by table.
+        gaps: of what was put aside.
+        shed: records that journals counted as missing, by reason.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    gaps: list[Gap] = field(default_factory=list)
+    shed: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows for `copy_records_to_table`."""
+
+    table: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[object, ...]]
+
+
+class _Unfit(Exception):
+    """No rows can be made of some pieces."""
+
+
+@dataclass(slots=True)
+class Loader:
+    """Inserts one chunk of one journal.
+
+    Attributes:
+        connection: in a transaction.
+        journal: whose chunk.
+        process: that wrote it.
+        versions: every version that could be found.
+        quarantine: for what is refused.
+        outcome: so far.
+    """
+
+    connection: asyncpg.Connection[asyncpg.Record]
+    journal: UUID
+    process: str
+    versions: Mapping[VersionKey, KnownVersion]
+    quarantine: Quarantine
+    outcome: Outcome = field(default_factory=Outcome)
+
+    async def load(self, pieces: Sequence[Piece]) -> None:
+        """Insert pieces; those that are refused are halved until the offender stands alone.
+
+        Raises:
+            asyncpg.PostgresError, OSError: it is not the data's fault; nothing of the transaction holds.
+        """
+        if not pieces:
+            return
+        try:
+            async with self.connection.transaction():
+                copies, plain = await asyncio.to_thread(self._encode, pieces)
+                rows = await self._copy(copies, plain)
+        except (_Unfit, asyncpg.PostgresError) as error:
+            if not (isinstance(error, _Unfit) or refused(error)):
+                raise
+            problem, code = _words(error), sqlstate(error)
+        else:
+            self.outcome.rows += rows
+            self.outcome.shed += _shed(pieces)
+            return
+        halves = _halves(pieces)
+        if halves is None:
+            (piece,) = pieces
+            await self._put_aside(piece.frame, piece.row, piece.payload, records=piece.rows, problem=problem, code=code)
+            return
+        for half in halves:
+            await self.load(half)
+
+    async def put_aside(self, unreadable: Unreadable) -> None:
+        """Keep a frame that holds no record."""
+        frame = unreadable.frame
+        await self._put_aside(frame, None, frame.payload, records=frame.count, problem=unreadable.problem, code=None)
+
+    def _encode(self, pieces: Sequence[Piece]) -> tuple[list[Copy], list[_Rows]]:
+        """All rows of some pieces, by table. In a thread: it takes a while."""
+        records = [piece.record for piece in pieces]
+        try:
+            copies = encode_batches([each for each in records if isinstance(each, BatchRecord)], self.versions)
+            copies += encode_rejections([each for each in records if isinstance(each, RejectionRecord)])
+            plain = [
+                _Rows("labels", LABEL_COLUMNS, label_rows([each for each in records if isinstance(each, LabelRecord)])),
+                _Rows(
+                    "deployments",
+                    DEPLOYMENT_COLUMNS,
+                    deployment_rows(
+                        [each for each in records if isinstance(each, DeploymentRecord)], self.versions, self.process
+                    ),
+                ),
+                _Rows("gaps", GAP_COLUMNS, self._gaps([each for each in records if isinstance(each, GapRecord)])),
+            ]
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _Unfit from error
+        return copies, [each for each in plain if each.rows]
+
+    def _gaps(self, records: Sequence[GapRecord]) -> list[tuple[object, ...]]:
+        now = datetime.now(UTC)
+        return [
+            row for record in records for row in gap_rows(record, at=now, journal=self.journal, process=self.process)
+        ]
+
+    async def _copy(self, copies: Sequence[Copy], plain: Sequence[_Rows]) -> Counter[str]:
+        rows: Counter[str] = Counter()
+        for copy in copies:
+            await self.connection.copy_to_table(
+                copy.table,
+                source=_stream(copy),
+                columns=copy.columns,
+                format="binary",
+                timeout=_COPY_TIMEOUT_S,
+            )
+            rows[copy.table] += copy.rows
+        for each in plain:
+            rows[each.table] += await self._insert(each)
+        return rows
+
+    async def _insert(self, given: _Rows) -> int:
+        """Insert rows; returns how many there were to insert."""
+        if given.columns is LABEL_COLUMNS:
+            columns = [list(column) for column in zip(*given.rows, strict=True)]
+            done = await self.connection.execute(_SQL["insert_labels"], *columns, timeout=_COPY_TIMEOUT_S)
+            return int(done.rpartition(" ")[2])
+        await self.connection.copy_records_to_table(
+            given.table, records=given.rows, columns=given.columns, timeout=_COPY_TIMEOUT_S
+        )
+        return len(given.rows)
+
+    async def _put_aside(
+        self, frame: Frame, row: int | None, payload: bytes, *, records: int, problem: str, code: str | None
+    ) -> None:
+        file = await asyncio.to_thread(self.quarantine.put, self.journal, frame.seq, row, payload)
+        await self.connection.execute(
+            _SQL["insert_quarantine"],
+            self.journal,
+            frame.segment,
+            frame.offset,
+            frame.seq,
+            records,
+            file,
+            code,
+            problem,
+        )
+        self.outcome.gaps.append(
+            Gap(
+                reason=QUARANTINED,
+                frames=1 if row is None else None,
+                records=records,
+                segment=frame.segment,
+                position=frame.offset,
+                detail=file,
+            )
+        )
+        _log.error("record_quarantined", journal=str(self.journal), file=file, records=records, reason=problem)
+
+
+async def _stream(copy: Copy) -> AsyncIterator[bytes]:
+    try:
+        async for piece in copy.stream():
+            yield piece
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _Unfit from error
+
+
+def _halves(pieces: Sequence[Piece]) -> tuple[Sequence[Piece], Sequence[Piece]] | None:
+    if len(pieces) > 1:
+        middle = len(pieces) // 2
+        return pieces[:middle], pieces[middle:]
+    halves = pieces[0].halves()
+    return None if halves is None else (halves[:1], halves[1:])
+
+
+def _words(error: BaseException) -> str:
+    """What was refused, and where; never a value, which an error's own text may quote."""
+    if isinstance(error, _Unfit):
+        cause = error.__cause__
+        return f"it cannot be encoded: {cause if isinstance(cause, Unencodable) else type(cause).__name__}"
+    places = {name: getattr(error, f"{name}_name", None) for name in ("table", "column", "constraint")}
+    found = ", ".join(f"{name} {place}" for name, place in places.items() if place)
+    return type(error).__name__ + (f": {found}" if found else "")
+
+
+def _shed(pieces: Sequence[Piece]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for piece in pieces:
+        if isinstance(piece.record, GapRecord):
+            for entry in piece.record.entries:
+                counts[entry.reason] += entry.records
+    return counts

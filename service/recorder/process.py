@@ -1,0 +1,77 @@
+"""The recorder process: journals into Postgres until SIGTERM, then what is left of them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import stamina
+import structlog
+
+from service import children
+from service.config import ENV_PREFIX, Settings
+from service.recorder.connect import connect
+from service.recorder.drain import Drain
+from service.recorder.embedded import embedded_url
+from service.recorder.migrate import migrate, require_current
+from service.telemetry import logs, metrics
+
+__all__ = ["DATABASE_URL", "main", "open_database"]
+
+DATABASE_URL: Final = f"{ENV_PREFIX}DATABASE_URL"
+"""Where the supervisor leaves the URL of a Postgres that is not the embedded one."""
+
+_NICE: Final = 10
+_log = structlog.get_logger(__name__)
+
+
+def main(runtime_dir: Path, index: int) -> None:
+    """Run the recorder until SIGTERM, then drain what is there."""
+    settings = Settings.from_runtime(runtime_dir)
+    name = f"recorder-{index}"
+    logs.configure(settings.log_level, settings.log_format, process=name)
+    metrics.init(name, runtime_dir / "metrics")
+    children.watch_parent()
+    # It has time, and answering has none.
+    os.nice(_NICE)
+    stamina.instrumentation.set_on_retry_hooks([])  # one sentence an outage is enough, and we write it
+    status = children.run(_record(settings))
+    metrics.close()
+    sys.exit(status)
+
+
+async def _record(settings: Settings) -> int:
+    stop = children.stop_event()
+    gc.freeze()  # what was imported lives for ever, and records are made by the thousand
+    _log.info("recorder_started", pid=os.getpid())
+    await Drain(settings, lambda: open_database(settings, os.environ.get(DATABASE_URL, ""))).run(stop)
+    _log.info("recorder_stopped")
+    return 0
+
+
+async def open_database(settings: Settings, url: str) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection to a database with this version's schema. The embedded one is migrated here.
+
+    Args:
+        settings: the service's.
+        url: of a Postgres; empty for the embedded one.
+
+    Raises:
+        HoverboardError: there is none now, or somebody must run `hoverboard migrate` first.
+    """
+    embedded = not url
+    if embedded:
+        url = embedded_url(settings.data_dir)
+        for migration in await migrate(url):
+            _log.info("migrated", file=migration.name)
+    connection = await connect(url, application="hoverboard recorder")
+    try:
+        await require_current(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection

@@ -1,0 +1,96 @@
+"""Records that Postgres or the encoding refused: put aside in files, so that draining goes on and nothing is thrown away.
+
+`<data_dir>/quarantine/<journal>-<seq>[.<row>].frame` holds the payload of a frame, or of one of its rows, as it was
+journaled; only the service's own user can read it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from service.journal.records import decode
+from service.recorder.tombstones import Tombstone, means
+
+__all__ = ["QUARANTINE", "Quarantine"]
+
+QUARANTINE: Final = "quarantine"
+_SUFFIX: Final = ".frame"
+
+
+class Quarantine:
+    """The files that were put aside.
+
+    Args:
+        data_dir: of the service.
+
+    Attributes:
+        written: files written so far by this process.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.written = 0
+        self._data_dir = data_dir
+        self._directory = data_dir / QUARANTINE
+
+    def put(self, journal: UUID, seq: int, row: int | None, payload: bytes) -> str:
+        """Write a payload, durably; a second time changes nothing. Returns the file, relative to the data directory.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        place = f"{seq:08d}" if row is None else f"{seq:08d}.{row}"
+        path = self._directory / f"{journal}-{place}{_SUFFIX}"
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        _sync_directory(self._directory)
+        self.written += 1
+        return path.relative_to(self._data_dir).as_posix()
+
+    def files(self) -> list[Path]:
+        """All of them."""
+        return sorted(self._directory.glob(f"[!.]*{_SUFFIX}"))
+
+    def purge(self, tombstones: Sequence[Tombstone]) -> list[Path]:
+        """Remove what was erased; a file that nobody can read goes too, since nobody can say whom it holds.
+
+        Returns:
+            The files that are gone.
+        """
+        gone = [path for path in self.files() if tombstones and _meant(path, tombstones)]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return gone
+
+
+def _meant(path: Path, tombstones: Sequence[Tombstone]) -> bool:
+    try:
+        record = decode(path.read_bytes())
+    except FileNotFoundError:
+        return False
+    except (msgspec.DecodeError, OSError):
+        return True
+    return any(means(tombstone, record) for tombstone in tombstones)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

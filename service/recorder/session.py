@@ -1,0 +1,208 @@
+"""One connection's work: the next chunk of a journal, from the locked cursor to the commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import asyncpg
+
+from service.config import Settings
+from service.errors import HoverboardError
+from service.journal.reader import Chunk, Damage, JournalInfo
+from service.journal.reader import read as read_journal
+from service.recorder import cursor as cursors
+from service.recorder.cursor import Cursor
+from service.recorder.erase import apply_tombstones
+from service.recorder.gaps import Gap, insert_gaps
+from service.recorder.known import KnownVersions, NewVersion
+from service.recorder.load import Loader
+from service.recorder.partitions import Partitions, hold
+from service.recorder.quarantine import Quarantine
+from service.recorder.sorting import Sorted, sort_out
+from service.recorder.statements import statements
+
+__all__ = ["Moved", "Session", "UnreadableJournal"]
+
+_CHUNK_BYTES: Final = 8 * 1024 * 1024
+_LAST_WORDS_S: Final = 1.0
+_SQL: Final = statements("queries.sql")
+
+
+class UnreadableJournal(Exception):
+    """A journal that cannot be read now, for a reason that has nothing to do with Postgres."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One committed step of a journal's cursor.
+
+    Attributes:
+        cursor: as it is now.
+        state: of the journal: there is `more`, its writer is `waiting`, or it is `finished`.
+        rows: inserted, by table.
+        gaps: records that are missing, by reason.
+        quarantined: records put aside.
+        implausible: rows whose clock cannot be right.
+        erased: rows that an earlier erasure meant.
+    """
+
+    cursor: Cursor
+    state: Literal["more", "waiting", "finished"]
+    rows: Counter[str] = field(default_factory=Counter)
+    gaps: Counter[str] = field(default_factory=Counter)
+    quarantined: int = 0
+    implausible: int = 0
+    erased: int = 0
+
+
+class _Unprepared(Exception):
+    """A chunk needs versions or partitions that are made in transactions of their own: then it is read again."""
+
+    def __init__(self, versions: Sequence[NewVersion], days: Collection[date]) -> None:
+        super().__init__()
+        self.versions = versions
+        self.days = days
+
+
+class Session:
+    """Everything that holds as long as one connection does.
+
+    Args:
+        connection: as `recorder`.
+        settings: the service's.
+        quarantine: for what is refused.
+    """
+
+    def __init__(
+        self, connection: asyncpg.Connection[asyncpg.Record], settings: Settings, quarantine: Quarantine
+    ) -> None:
+        self.connection = connection
+        self._settings = settings
+        self._quarantine = quarantine
+        self._versions = KnownVersions(settings.models)
+        self._partitions = Partitions(connection)
+        self._settled: set[date] = set()
+        self._begun: set[UUID] = set()
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        connection.add_termination_listener(self._on_lost)
+
+    async def advance(self, journal: JournalInfo) -> Moved:
+        """Carry the next chunk of a journal into Postgres.
+
+        Raises:
+            UnreadableJournal: nothing moved.
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: what had been sent may be committed or not; only
+                the cursor knows, and it is what the next call reads.
+        """
+        # asyncpg waits for ever to go on with a COPY whose connection went away while its buffers were full.
+        advancing = asyncio.create_task(self._advance(journal))
+        try:
+            either: set[asyncio.Future[Any]] = {advancing, self._lost}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({advancing}, timeout=_LAST_WORDS_S)
+            if advancing.done():
+                return advancing.result()
+        except Exception as error:
+            if self.connection.is_closed() and not isinstance(error, UnreadableJournal):
+                raise ConnectionResetError(f"the connection was lost: {error}") from error
+            raise
+        finally:
+            advancing.cancel()
+            await asyncio.gather(advancing, return_exceptions=True)
+        raise ConnectionResetError("the connection was lost")
+
+    def _on_lost(self, _: object) -> None:
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    async def _advance(self, journal: JournalInfo) -> Moved:
+        while True:
+            await self._begin(journal)
+            try:
+                async with self.connection.transaction():
+                    return await self._step(journal)
+            except _Unprepared as unprepared:
+                await self.prepare(unprepared.days)
+                for version in unprepared.versions:
+                    await self._versions.learn(self.connection, version)
+
+    async def prepare(self, days: Collection[date] = ()) -> None:
+        """Make partitions: for these days, and ahead. What cannot be made now is held by the default partitions."""
+        await self._partitions.ensure(days, today=datetime.now(UTC).date())
+        self._settled |= set(days)
+
+    async def _begin(self, journal: JournalInfo) -> None:
+        if journal.uuid not in self._begun:
+            await cursors.ensure(self.connection, journal.uuid, journal.process)
+            self._begun.add(journal.uuid)
+
+    async def _step(self, journal: JournalInfo) -> Moved:
+        connection = self.connection
+        await connection.execute(_SQL["share_erasing"])
+        await hold(connection)
+        cursor = await cursors.lock(connection, journal.uuid)
+        if cursor is None:  # somebody has deleted it
+            self._begun.discard(journal.uuid)
+            raise _Unprepared((), ())
+        if cursor.finished:
+            return Moved(cursor, "finished")
+        chunk = await asyncio.to_thread(_read, journal, cursor)
+        now = datetime.now(UTC)
+        found = await asyncio.to_thread(sort_out, chunk.frames, now=now, retention_days=self._settings.retention_days)
+        self._require(found)
+        if chunk.end == cursor.position and chunk.state == "waiting":
+            return Moved(cursor, chunk.state)
+        loader = Loader(connection, journal.uuid, journal.process, self._versions.found, self._quarantine)
+        await loader.load(found.pieces)
+        for unreadable in found.unreadable:
+            await loader.put_aside(unreadable)
+        gaps = [*map(_gap, chunk.damages), *found.expired, *loader.outcome.gaps]
+        await insert_gaps(connection, journal.uuid, journal.process, gaps)
+        erased = 0 if found.drained is None else await apply_tombstones(connection, found.drained)
+        moved = replace(
+            cursor,
+            process=journal.process,
+            position=chunk.end,
+            gap_generation=chunk.gap_generation,
+            executed=cursor.executed + found.executed,
+            recorded=cursor.recorded + loader.outcome.rows["samples"],
+            finished=chunk.state == "finished",
+        )
+        await cursors.move(connection, moved)
+        counts = loader.outcome.shed
+        for gap in gaps:
+            counts[gap.reason] += gap.records or 0
+        quarantined = sum(gap.records or 0 for gap in loader.outcome.gaps)
+        return Moved(moved, chunk.state, loader.outcome.rows, counts, quarantined, found.implausible, erased)
+
+    def _require(self, found: Sorted) -> None:
+        versions = self._versions.missing(found.versions)
+        days = found.days - self._settled
+        if versions or days:
+            raise _Unprepared(versions, days)
+
+
+def _read(journal: JournalInfo, cursor: Cursor) -> Chunk:
+    try:
+        return read_journal(
+            journal.directory, cursor.position, max_bytes=_CHUNK_BYTES, gap_generation=cursor.gap_generation
+        )
+    except (OSError, HoverboardError) as error:
+        raise UnreadableJournal(str(error)) from error
+
+
+def _gap(damage: Damage) -> Gap:
+    return Gap(
+        reason=damage.reason,
+        frames=damage.frames,
+        records=damage.records,
+        segment=damage.segment,
+        position=damage.offset,
+        detail=f"{damage.bytes} bytes, from frame {damage.seq} on",
+    )

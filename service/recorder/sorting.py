@@ -1,0 +1,213 @@
+"""What a chunk of frames holds: decoded, and sorted into what is inserted, what is expired and what nobody can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import numpy as np
+
+from service.journal.reader import Frame
+from service.journal.records import (
+    BatchRecord,
+    DeploymentRecord,
+    LabelRecord,
+    Record,
+    RejectionRecord,
+    VersionRecord,
+    decode,
+    encode,
+)
+from service.recorder.encode import VersionKey, split, version_key
+from service.recorder.erase import Drained
+from service.recorder.gaps import EXPIRED, Gap
+from service.recorder.known import NewVersion
+from service.recorder.partitions import judge, times_ms
+from service.types import Array
+
+__all__ = ["Piece", "Sorted", "Unreadable", "sort_out"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST_MS: Final = 253_370_764_800_000  # the year 9999: later times fit Postgres, but no Python datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a frame holds, or some rows of it.
+
+    Attributes:
+        frame: where it is from.
+        record: the whole record, or a part.
+        row: of the frame's rows the first of this part; None for the whole.
+    """
+
+    frame: Frame
+    record: Record
+    row: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """What it counts as: kept samples, or one label or rejection."""
+        return self.record.rows if isinstance(self.record, BatchRecord) else self.frame.count
+
+    @property
+    def payload(self) -> bytes:
+        """As it was journaled, or would have been."""
+        return self.frame.payload if self.row is None else encode(self.record)
+
+    def halves(self) -> tuple[Piece, Piece] | None:
+        """Two pieces with half of the rows each; None where there is nothing to halve."""
+        if not isinstance(self.record, BatchRecord) or self.record.rows < 2:
+            return None
+        first, second = split(self.record)
+        start = self.row or 0
+        return Piece(self.frame, first, start), Piece(self.frame, second, start + first.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A frame that is whole and yet holds no record: of a newer writer, or of a broken one.
+
+    Attributes:
+        frame: where it is from.
+        problem: in words, without values.
+    """
+
+    frame: Frame
+    problem: str
+
+
+@dataclass(slots=True)
+class Sorted:
+    """A chunk, ready to be inserted.
+
+    Attributes:
+        pieces: what to insert; version frames are not among them.
+        unreadable: what to put aside.
+        expired: what is past retention, counted.
+        versions: every version that the pieces speak of.
+        days: that need partitions.
+        implausible: rows whose time cannot be.
+        executed: rows that its batches ran.
+        drained: what tombstones look at; None where nothing could be erased.
+    """
+
+    pieces: list[Piece] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    expired: list[Gap] = field(default_factory=list)
+    versions: list[NewVersion] = field(default_factory=list)
+    days: set[date] = field(default_factory=set)
+    implausible: int = 0
+    executed: int = 0
+    drained: Drained | None = None
+
+
+def sort_out(frames: Iterable[Frame], *, now: datetime, retention_days: int) -> Sorted:
+    """Decode and sort frames.
+
+    Args:
+        frames: of one journal, in order.
+        now: the recorder's clock.
+        retention_days: rows older than that are not inserted any more.
+    """
+    found = Sorted()
+    records: dict[VersionKey, VersionRecord] = {}
+    for frame in frames:
+        try:
+            record = decode(frame.payload)
+            if isinstance(record, VersionRecord):
+                records[record.model, record.version, record.weights_sha256] = record
+            else:
+                _take(found, Piece(frame, record), now, retention_days)
+        except (msgspec.DecodeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            found.unreadable.append(Unreadable(frame, type(error).__name__))
+    found.versions = list(_versions(found.pieces, records, now))
+    found.drained = _drained(found.pieces)
+    return found
+
+
+def _take(found: Sorted, piece: Piece, now: datetime, retention_days: int) -> None:
+    record = piece.record
+    if isinstance(record, BatchRecord):
+        times = times_ms(record.sample_ids)
+        if len(times) != record.rows:
+            raise ValueError("sample ids and rows disagree")
+    elif isinstance(record, RejectionRecord):
+        times = np.array([record.at_us // 1000])
+    else:
+        found.pieces.append(piece)
+        return
+    judged = judge(times, now=now, retention_days=retention_days)
+    # A time that is too early to be true is also past retention: it would not outlive the hour.
+    late = judged.implausible & (times > now.timestamp() * 1000)
+    expired = judged.expired | (judged.implausible & ~late)
+    kept = list(_current(piece, expired))
+    lost = _expired(record, times[expired])
+    # Nothing in here can fail any more: a frame is taken as a whole or not at all.
+    found.days |= judged.days
+    found.implausible += int(late.sum())
+    found.pieces += kept
+    found.expired += lost
+    if isinstance(record, BatchRecord):
+        found.executed += record.executed
+
+
+def _current(piece: Piece, expired: Array) -> Iterator[Piece]:
+    """The rows that are not expired, in as few pieces as halving gives."""
+    if not expired.any():
+        yield piece
+    elif not expired.all():
+        halves = piece.halves()
+        if halves is not None:
+            middle = halves[0].rows
+            yield from _current(halves[0], expired[:middle])
+            yield from _current(halves[1], expired[middle:])
+
+
+def _expired(record: BatchRecord | RejectionRecord, times: Array) -> list[Gap]:
+    if not len(times):
+        return []
+    version = record.version if isinstance(record, BatchRecord) else None
+    first, last = _time(times.min()), _time(times.max())
+    return [Gap(reason=EXPIRED, model=record.model, version=version, records=len(times), first_at=first, last_at=last)]
+
+
+def _versions(pieces: Sequence[Piece], records: dict[VersionKey, VersionRecord], now: datetime) -> Iterator[NewVersion]:
+    """What the pieces speak of; when it first served, as far as these pieces know."""
+    seen: dict[VersionKey, datetime] = {}
+    for piece in pieces:
+        record = piece.record
+        if isinstance(record, BatchRecord):
+            key, at = version_key(record), record.started_us
+        elif isinstance(record, DeploymentRecord) and record.version is not None:
+            key, at = (record.model, record.version, record.weights_sha256), record.at_us
+        else:
+            continue
+        seen[key] = min(seen.get(key, now), _time(at // 1000))
+    for key, first in seen.items():
+        yield NewVersion(key, records[key].manifest if key in records else None, first)
+
+
+def _drained(pieces: Sequence[Piece]) -> Drained | None:
+    ids = b"".join([piece.record.sample_ids for piece in pieces if isinstance(piece.record, BatchRecord)])
+    labels = [piece.record for piece in pieces if isinstance(piece.record, LabelRecord)]
+    others = [
+        piece.record.at_us // 1000 for piece in pieces if isinstance(piece.record, (LabelRecord, RejectionRecord))
+    ]
+    times = np.concatenate([times_ms(ids), np.array(others, np.int64)])
+    if not len(times):
+        return None
+    return Drained(
+        _time(times.min()),
+        _time(times.max() + 1),
+        ids,
+        [UUID(bytes=label.sample_id) for label in labels if len(label.sample_id) == 16],
+    )
+
+
+def _time(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=min(max(int(milliseconds), 0), _LATEST_MS))

@@ -1,0 +1,17 @@
+"""SQL by name: a `.sql` file of this folder, each statement under a line `-- name: what_it_does`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["statements"]
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+def statements(file: str) -> Mapping[str, str]:
+    """The statements of a file by name, parameters as `$1`, `$2`, ..."""
+    parts = _NAME.split((Path(__file__).parent / file).read_text(encoding="utf-8"))
+    return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}

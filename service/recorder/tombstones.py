@@ -1,0 +1,101 @@
+"""What was erased, as rules that later rows are held against."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import numpy as np
+
+from service.journal.records import BatchRecord, LabelRecord, Record, RejectionRecord
+from service.recorder.partitions import times_ms
+from service.types import Array
+
+__all__ = ["Kind", "Tombstone", "digest_of", "means"]
+
+Kind = Literal["sample", "tag", "age"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """One row of `erasures`.
+
+    Attributes:
+        id: in the order they were asked for.
+        at: when; what arrives later is not meant.
+        kind: `sample`, `tag` or `age`.
+        sample_id: for `sample`.
+        tag_key, tag_digest: for `tag`: the name, and the SHA-256 of the value in hex.
+        model: only of this model; None for all.
+        before: for `age`: all before this time.
+        actor: who asked.
+    """
+
+    id: int
+    at: datetime
+    kind: Kind
+    sample_id: UUID | None = None
+    tag_key: str | None = None
+    tag_digest: str | None = None
+    model: str | None = None
+    before: datetime | None = None
+    actor: str = ""
+
+    @classmethod
+    def of(cls, row: asyncpg.Record) -> Tombstone:
+        """A row as Postgres gives it."""
+        return cls(**{name: row[name] for name in cls.__dataclass_fields__})
+
+
+def digest_of(value: str) -> str:
+    """What stands for a tag's value in a tombstone, which must not name the subject."""
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+def means(tombstone: Tombstone, record: Record) -> bool:
+    """Whether anything in a journaled record was erased by this."""
+    if isinstance(record, BatchRecord):
+        ids, tags = record.sample_ids, [call.tags for call in record.calls]
+    elif isinstance(record, LabelRecord):
+        ids, tags = record.sample_id, []
+    elif isinstance(record, RejectionRecord):
+        ids, tags = b"", [record.tags]
+    else:
+        return False
+    model = None if isinstance(record, LabelRecord) else record.model
+    if tombstone.model is not None and model != tombstone.model:
+        return False
+    if tombstone.kind == "sample":
+        wanted = b"" if tombstone.sample_id is None else tombstone.sample_id.bytes
+        return any(ids[start : start + 16] == wanted for start in range(0, len(ids), 16))
+    times = _times_ms(record, ids)
+    if tombstone.kind == "tag":
+        return bool((times <= _ms(tombstone.at)).any()) and _tagged(tombstone, tags)
+    return tombstone.before is not None and bool((times < _ms(tombstone.before)).any())
+
+
+def _times_ms(record: Record, ids: bytes) -> Array:
+    return np.array([record.at_us / 1000]) if isinstance(record, RejectionRecord) else times_ms(ids)
+
+
+def _ms(at: datetime) -> float:
+    return at.timestamp() * 1000
+
+
+def _tagged(tombstone: Tombstone, tags: Iterable[bytes | None]) -> bool:
+    values = [_decode(each).get(tombstone.tag_key or "") for each in tags if each]
+    return any(isinstance(value, str) and digest_of(value) == tombstone.tag_digest for value in values)
+
+
+def _decode(tags: bytes) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(tags)
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,63 @@
+"""What the JSON-RPC layer has written down: refused calls, and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.errors import RpcError
+from service.rpc.call import Request
+
+__all__ = ["Label", "Recording", "Rejection"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A call, or a message that was none, which was answered with an error.
+
+    Attributes:
+        request: it came with.
+        error: it was answered with.
+        method: as the client wrote it; empty where none was understood.
+        model, version, tags: likewise; None where none was understood, or the method has none.
+    """
+
+    request: Request
+    error: RpcError
+    method: str = ""
+    model: str | None = None
+    version: int | str | None = None
+    tags: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a sample truly was.
+
+    Attributes:
+        sample_id: 16 bytes.
+        label, value: one of them is None.
+        source: who says so; text without NUL, as are `label` and `author`.
+        author: the person, where known.
+    """
+
+    sample_id: bytes
+    label: str | None
+    value: float | None
+    source: str
+    author: str | None
+
+
+class Recording(Protocol):
+    """Where refused calls and labels are written down before their answers leave."""
+
+    async def label(self, labels: Sequence[Label], request: Request) -> None:
+        """Write some labels down.
+
+        Raises:
+            Overloaded: not all of them could be; writing them again does no harm.
+        """
+
+    async def reject(self, rejection: Rejection) -> None:
+        """Write one refused call down, or count it where that cannot be; raises nothing but `CancelledError`."""

@@ -1,0 +1,528 @@
+CREATE SCHEMA hoverboard;
+COMMENT ON SCHEMA hoverboard IS 'What a Hoverboard service was asked and answered. docs/sql.md asks it questions.';
+CREATE FUNCTION hoverboard.drop_partitions(older_than timestamp with time zone) RETURNS TABLE(partition text, rows bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'hoverboard', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '500ms'
+    AS $_$
+declare
+    parent text;
+begin
+    perform pg_advisory_xact_lock(hashtextextended('hoverboard.partitions', 0));
+    foreach parent in array array['samples', 'predictions', 'outliers', 'rejections'] loop
+        for partition in
+            select c.relname
+            from pg_inherits i join pg_class c on c.oid = i.inhrelid
+            where i.inhparent = format('hoverboard.%I', parent)::regclass
+                and c.relname ~ ('^' || parent || '_\d{4,}_\d{2}_\d{2}$')
+                and to_date(right(c.relname, -length(parent) - 1), 'YYYY_MM_DD') + 1 <= older_than
+            order by c.relname
+        loop
+            execute format('drop table hoverboard.%I', partition);
+            rows := null;
+            return next;
+        end loop;
+        partition := parent || '_default';
+        execute format('delete from hoverboard.%I where at < $1', partition) using older_than;
+        get diagnostics rows = row_count;
+        if rows > 0 then
+            return next;
+        end if;
+    end loop;
+end
+$_$;
+COMMENT ON FUNCTION hoverboard.drop_partitions(older_than timestamp with time zone) IS 'Drops the partitions that hold nothing but rows older than this time, and deletes such rows from the default partitions. Returns what it dropped: a partition''s name, and the rows deleted or null for a whole partition. Call it in a transaction of its own.';
+CREATE FUNCTION hoverboard.make_partitions(first_day date, last_day date) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'hoverboard', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '500ms'
+    AS $_$
+declare
+    parent text;
+    day date;
+    partition text;
+    made int := 0;
+begin
+    if last_day - first_day > 400 then
+        raise exception 'partitions from % to %: expected at most 400 days', first_day, last_day;
+    end if;
+    perform pg_advisory_xact_lock(hashtextextended('hoverboard.partitions', 0));
+    foreach parent in array array['samples', 'predictions', 'outliers', 'rejections'] loop
+        for day in select d::date from generate_series(first_day::timestamp, last_day::timestamp, '1 day') as d loop
+            partition := parent || to_char(day, '_YYYY_MM_DD');
+            continue when to_regclass(format('hoverboard.%I', partition)) is not null;
+            execute format(
+                'create table hoverboard.%I (like hoverboard.%I including all excluding indexes excluding comments)',
+                partition, parent
+            );
+            -- A day whose rows came before its partition: they move, or attaching would be refused.
+            execute format('lock table hoverboard.%I in access exclusive mode', parent || '_default');
+            execute format(
+                'with moved as (delete from hoverboard.%I where at >= $1 and at < $2 returning *) '
+                'insert into hoverboard.%I select * from moved',
+                parent || '_default', partition
+            ) using day::timestamptz, (day + 1)::timestamptz;
+            execute format(
+                'alter table hoverboard.%I attach partition hoverboard.%I for values from (%L) to (%L)',
+                parent, partition, day::timestamptz, (day + 1)::timestamptz
+            );
+            made := made + 1;
+        end loop;
+    end loop;
+    return made;
+end
+$_$;
+COMMENT ON FUNCTION hoverboard.make_partitions(first_day date, last_day date) IS 'Makes the missing partitions of all partitioned tables for these days (UTC), both included; moves the rows of those days out of the default partitions. Returns how many it made. Call it in a transaction of its own.';
+CREATE FUNCTION hoverboard.sample_at(id uuid) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN ((('1970-01-01 00:00:00'::timestamp without time zone + make_interval(days => ((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint / 86400000))::integer)) + (((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint % (86400000)::bigint))::double precision * '00:00:00.001'::interval)) AT TIME ZONE 'UTC'::text);
+COMMENT ON FUNCTION hoverboard.sample_at(id uuid) IS 'When a UUIDv7 was made, to the millisecond. samples.at, predictions.at and outliers.at hold just this, so `where id = X and at = sample_at(X)` looks into one partition.';
+CREATE TABLE hoverboard.deployments (
+    at timestamp with time zone NOT NULL,
+    model text NOT NULL,
+    role text NOT NULL,
+    version_id integer,
+    share real NOT NULL,
+    reason text NOT NULL,
+    actor text NOT NULL,
+    process text NOT NULL
+);
+COMMENT ON TABLE hoverboard.deployments IS 'What serves, when it changed: one row for each change of a role and for each start of an engine.';
+COMMENT ON COLUMN hoverboard.deployments.at IS 'From when on.';
+COMMENT ON COLUMN hoverboard.deployments.model IS 'Name of the model.';
+COMMENT ON COLUMN hoverboard.deployments.role IS 'Such as `stable`.';
+COMMENT ON COLUMN hoverboard.deployments.version_id IS 'What answers from now on; null where nothing does.';
+COMMENT ON COLUMN hoverboard.deployments.share IS 'Of the traffic, 0 to 1.';
+COMMENT ON COLUMN hoverboard.deployments.reason IS 'One sentence.';
+COMMENT ON COLUMN hoverboard.deployments.actor IS '`admin`, or `disk` for a new version, an edited serving.toml or a start.';
+COMMENT ON COLUMN hoverboard.deployments.process IS 'The engine that changed, such as `engine-0`.';
+CREATE TABLE hoverboard.erasures (
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    kind text NOT NULL,
+    sample_id uuid,
+    tag_key text,
+    tag_digest text,
+    model text,
+    before timestamp with time zone,
+    actor text NOT NULL,
+    reason text,
+    rows_erased bigint NOT NULL,
+    CONSTRAINT erasures_check CHECK (
+CASE kind
+    WHEN 'sample'::text THEN (sample_id IS NOT NULL)
+    WHEN 'tag'::text THEN ((tag_key IS NOT NULL) AND (tag_digest IS NOT NULL))
+    ELSE (before IS NOT NULL)
+END),
+    CONSTRAINT erasures_kind_check CHECK ((kind = ANY (ARRAY['sample'::text, 'tag'::text, 'age'::text])))
+);
+COMMENT ON TABLE hoverboard.erasures IS 'What was erased, as tombstones: applied to what is drained later too, so that no journal brings it back.';
+COMMENT ON COLUMN hoverboard.erasures.id IS 'In the order they were asked for.';
+COMMENT ON COLUMN hoverboard.erasures.at IS 'When; samples that arrive later are not meant.';
+COMMENT ON COLUMN hoverboard.erasures.kind IS '`sample` (one id), `tag` (a subject) or `age` (all before a time).';
+COMMENT ON COLUMN hoverboard.erasures.sample_id IS 'The sample, for `sample`.';
+COMMENT ON COLUMN hoverboard.erasures.tag_key IS 'The tag''s name, for `tag`.';
+COMMENT ON COLUMN hoverboard.erasures.tag_digest IS 'SHA-256 of the tag''s value in hex, for `tag`: a tombstone must not name the subject.';
+COMMENT ON COLUMN hoverboard.erasures.model IS 'Only of this model; null for all.';
+COMMENT ON COLUMN hoverboard.erasures.before IS 'All before this time, for `age`.';
+COMMENT ON COLUMN hoverboard.erasures.actor IS 'Who erased.';
+COMMENT ON COLUMN hoverboard.erasures.reason IS 'Why, as the actor put it.';
+COMMENT ON COLUMN hoverboard.erasures.rows_erased IS 'Rows deleted or never inserted so far, over all tables.';
+ALTER TABLE hoverboard.erasures ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME hoverboard.erasures_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE hoverboard.gaps (
+    at timestamp with time zone NOT NULL,
+    journal uuid NOT NULL,
+    process text NOT NULL,
+    model text,
+    version integer,
+    reason text NOT NULL,
+    frames bigint,
+    records bigint,
+    executed bigint,
+    flagged bigint,
+    first_at timestamp with time zone,
+    last_at timestamp with time zone,
+    segment integer,
+    "position" bigint,
+    detail text
+);
+COMMENT ON TABLE hoverboard.gaps IS 'What is missing, counted: records that were shed, damaged, expired or refused by Postgres.';
+COMMENT ON COLUMN hoverboard.gaps.at IS 'When the recorder wrote this row.';
+COMMENT ON COLUMN hoverboard.gaps.journal IS 'The journal they are missing from.';
+COMMENT ON COLUMN hoverboard.gaps.process IS 'The process that wrote that journal, such as `engine-0`.';
+COMMENT ON COLUMN hoverboard.gaps.model IS 'Model they belong to; null where unknown.';
+COMMENT ON COLUMN hoverboard.gaps.version IS 'Version they belong to; null where unknown.';
+COMMENT ON COLUMN hoverboard.gaps.reason IS 'Such as `budget`, `disk full`, `damaged`, `missing`, `torn` (the last write of a process that was killed), `expired` or `quarantined`; `duplicate` has lost nothing.';
+COMMENT ON COLUMN hoverboard.gaps.frames IS 'Frames lost; null where unknown or where none was written.';
+COMMENT ON COLUMN hoverboard.gaps.records IS 'Records missing: kept samples, labels or rejections; null where nobody can say.';
+COMMENT ON COLUMN hoverboard.gaps.executed IS 'Samples that ran in batches of which nothing was written; null where unknown.';
+COMMENT ON COLUMN hoverboard.gaps.flagged IS 'Outliers among them; null where unknown.';
+COMMENT ON COLUMN hoverboard.gaps.first_at IS 'Time of the first of them; null where unknown.';
+COMMENT ON COLUMN hoverboard.gaps.last_at IS 'Time of the last of them; null where unknown.';
+COMMENT ON COLUMN hoverboard.gaps.segment IS 'Segment of the journal where the hole is.';
+COMMENT ON COLUMN hoverboard.gaps."position" IS 'Byte in that segment where the hole begins.';
+COMMENT ON COLUMN hoverboard.gaps.detail IS 'One sentence more.';
+CREATE TABLE hoverboard.labels (
+    sample_id uuid NOT NULL,
+    labelled_at timestamp with time zone NOT NULL,
+    label text,
+    value double precision,
+    source text NOT NULL,
+    author text
+);
+COMMENT ON TABLE hoverboard.labels IS 'What samples truly were, as somebody said. Append-only: of one sample and source the latest row holds.';
+COMMENT ON COLUMN hoverboard.labels.sample_id IS 'samples.id, as the caller gave it: that sample may be expired, or never have been (an orphan).';
+COMMENT ON COLUMN hoverboard.labels.labelled_at IS 'When it was said.';
+COMMENT ON COLUMN hoverboard.labels.label IS 'The true class, for a classification.';
+COMMENT ON COLUMN hoverboard.labels.value IS 'The true value, for a regression.';
+COMMENT ON COLUMN hoverboard.labels.source IS 'Who says so, such as `support` or `relabelling-2026-03`.';
+COMMENT ON COLUMN hoverboard.labels.author IS 'The person, where known.';
+CREATE TABLE hoverboard.model_versions (
+    id integer NOT NULL,
+    name text NOT NULL,
+    version integer NOT NULL,
+    weights_sha256 text NOT NULL,
+    manifest jsonb NOT NULL,
+    parent_id integer,
+    first_served_at timestamp with time zone NOT NULL
+);
+COMMENT ON TABLE hoverboard.model_versions IS 'Every model version that ever answered. One number with other weights is another row.';
+COMMENT ON COLUMN hoverboard.model_versions.id IS 'What version_id means everywhere else.';
+COMMENT ON COLUMN hoverboard.model_versions.name IS 'Name of the model.';
+COMMENT ON COLUMN hoverboard.model_versions.version IS 'Number of the version.';
+COMMENT ON COLUMN hoverboard.model_versions.weights_sha256 IS 'SHA-256 of its artifact, in hex.';
+COMMENT ON COLUMN hoverboard.model_versions.manifest IS 'Its manifest.json without the checksums: inputs, outputs, labels, task.';
+COMMENT ON COLUMN hoverboard.model_versions.parent_id IS 'The version that it was made from, where that one was recorded too.';
+COMMENT ON COLUMN hoverboard.model_versions.first_served_at IS 'Time of the first batch or deployment that was recorded of it.';
+ALTER TABLE hoverboard.model_versions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME hoverboard.model_versions_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE hoverboard.outliers (
+    at timestamp with time zone NOT NULL,
+    sample_id uuid NOT NULL,
+    version_id integer NOT NULL,
+    detector text,
+    scores jsonb,
+    p_value real NOT NULL,
+    issue_id bigint
+)
+PARTITION BY RANGE (at);
+COMMENT ON TABLE hoverboard.outliers IS 'Samples that a version found strange: p_value at most its alpha, 0.01 unless it says otherwise.';
+COMMENT ON COLUMN hoverboard.outliers.at IS 'The sample''s time.';
+COMMENT ON COLUMN hoverboard.outliers.sample_id IS 'samples.id';
+COMMENT ON COLUMN hoverboard.outliers.version_id IS 'model_versions.id: what found it strange.';
+COMMENT ON COLUMN hoverboard.outliers.detector IS 'Name of the detector that decided; null where the version does not say.';
+COMMENT ON COLUMN hoverboard.outliers.scores IS 'Scores of all detectors by name, higher is stranger; null until they are filled in.';
+COMMENT ON COLUMN hoverboard.outliers.p_value IS 'Conformal p-value.';
+COMMENT ON COLUMN hoverboard.outliers.issue_id IS 'The issue it was grouped into; null before grouping.';
+CREATE TABLE hoverboard.outliers_default (
+    at timestamp with time zone CONSTRAINT outliers_at_not_null NOT NULL,
+    sample_id uuid CONSTRAINT outliers_sample_id_not_null NOT NULL,
+    version_id integer CONSTRAINT outliers_version_id_not_null NOT NULL,
+    detector text,
+    scores jsonb,
+    p_value real CONSTRAINT outliers_p_value_not_null NOT NULL,
+    issue_id bigint
+);
+COMMENT ON TABLE hoverboard.outliers_default IS 'Outliers whose clock was implausible, or whose day had no partition yet.';
+CREATE TABLE hoverboard.predictions (
+    at timestamp with time zone NOT NULL,
+    sample_id uuid NOT NULL,
+    version_id integer NOT NULL,
+    role text,
+    predicted_at timestamp with time zone NOT NULL,
+    label text,
+    confidence real,
+    value double precision,
+    outputs real[],
+    output_tensors bytea,
+    p_value real,
+    batch_id uuid NOT NULL,
+    batch_size integer NOT NULL,
+    bucket integer NOT NULL,
+    queue_us integer NOT NULL,
+    infer_us integer NOT NULL
+)
+PARTITION BY RANGE (at);
+COMMENT ON TABLE hoverboard.predictions IS 'What was answered: one row for each sample and version that ran on it. Without one, the answer was an error.';
+COMMENT ON COLUMN hoverboard.predictions.at IS 'The sample''s time, not the answer''s: joins on (at, sample_id) stay in one partition.';
+COMMENT ON COLUMN hoverboard.predictions.sample_id IS 'samples.id';
+COMMENT ON COLUMN hoverboard.predictions.version_id IS 'model_versions.id: what answered.';
+COMMENT ON COLUMN hoverboard.predictions.role IS 'Role it answered in, such as `stable`; null where the caller named a version.';
+COMMENT ON COLUMN hoverboard.predictions.predicted_at IS 'When its batch began to run.';
+COMMENT ON COLUMN hoverboard.predictions.label IS 'The most probable class, for a classification.';
+COMMENT ON COLUMN hoverboard.predictions.confidence IS 'Probability of that class, for a classification.';
+COMMENT ON COLUMN hoverboard.predictions.value IS 'The answer, for a regression.';
+COMMENT ON COLUMN hoverboard.predictions.outputs IS 'The first output, where it is a vector of at most 4096 numbers which float32 holds exactly.';
+COMMENT ON COLUMN hoverboard.predictions.output_tensors IS 'All other outputs by name, in the layout of safetensors.';
+COMMENT ON COLUMN hoverboard.predictions.p_value IS 'Conformal p-value: small is strange. Null for a version without calibration.';
+COMMENT ON COLUMN hoverboard.predictions.batch_id IS 'Same for all that ran in one batch.';
+COMMENT ON COLUMN hoverboard.predictions.batch_size IS 'Samples in that batch, kept or not.';
+COMMENT ON COLUMN hoverboard.predictions.bucket IS 'Size it was padded to.';
+COMMENT ON COLUMN hoverboard.predictions.queue_us IS 'Microseconds that the sample waited for its batch.';
+COMMENT ON COLUMN hoverboard.predictions.infer_us IS 'Microseconds that the batch ran.';
+CREATE TABLE hoverboard.predictions_default (
+    at timestamp with time zone CONSTRAINT predictions_at_not_null NOT NULL,
+    sample_id uuid CONSTRAINT predictions_sample_id_not_null NOT NULL,
+    version_id integer CONSTRAINT predictions_version_id_not_null NOT NULL,
+    role text,
+    predicted_at timestamp with time zone CONSTRAINT predictions_predicted_at_not_null NOT NULL,
+    label text,
+    confidence real,
+    value double precision,
+    outputs real[],
+    output_tensors bytea,
+    p_value real,
+    batch_id uuid CONSTRAINT predictions_batch_id_not_null NOT NULL,
+    batch_size integer CONSTRAINT predictions_batch_size_not_null NOT NULL,
+    bucket integer CONSTRAINT predictions_bucket_not_null NOT NULL,
+    queue_us integer CONSTRAINT predictions_queue_us_not_null NOT NULL,
+    infer_us integer CONSTRAINT predictions_infer_us_not_null NOT NULL
+);
+COMMENT ON TABLE hoverboard.predictions_default IS 'Predictions whose clock was implausible, or whose day had no partition yet.';
+CREATE TABLE hoverboard.quarantine (
+    at timestamp with time zone NOT NULL,
+    journal uuid NOT NULL,
+    segment integer NOT NULL,
+    "position" bigint NOT NULL,
+    seq bigint NOT NULL,
+    records integer NOT NULL,
+    file text NOT NULL,
+    sqlstate text,
+    error text NOT NULL
+);
+COMMENT ON TABLE hoverboard.quarantine IS 'Records that Postgres or the encoding refused: put aside in a file, each with a gap.';
+COMMENT ON COLUMN hoverboard.quarantine.at IS 'When.';
+COMMENT ON COLUMN hoverboard.quarantine.journal IS 'The journal it is from.';
+COMMENT ON COLUMN hoverboard.quarantine.segment IS 'The segment it is from.';
+COMMENT ON COLUMN hoverboard.quarantine."position" IS 'Byte in that segment where its frame begins.';
+COMMENT ON COLUMN hoverboard.quarantine.seq IS 'Number of its frame in the journal.';
+COMMENT ON COLUMN hoverboard.quarantine.records IS 'How many.';
+COMMENT ON COLUMN hoverboard.quarantine.file IS 'Where they are, relative to the data directory.';
+COMMENT ON COLUMN hoverboard.quarantine.sqlstate IS 'What Postgres said, as a code; null where it never came that far.';
+COMMENT ON COLUMN hoverboard.quarantine.error IS 'The same in words, without values.';
+CREATE TABLE hoverboard.recorder_cursor (
+    journal uuid NOT NULL,
+    process text NOT NULL,
+    segment integer NOT NULL,
+    "position" bigint NOT NULL,
+    seq bigint NOT NULL,
+    records bigint NOT NULL,
+    gap_generation bigint NOT NULL,
+    executed bigint NOT NULL,
+    recorded bigint NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone
+);
+COMMENT ON TABLE hoverboard.recorder_cursor IS 'How far each journal is in Postgres. It moves in the transaction that inserts the rows: hence exactly once.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.journal IS 'Name of the journal''s directory, a UUIDv7.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.process IS 'The process that writes it, such as `engine-0`.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.segment IS 'The segment to read on in.';
+COMMENT ON COLUMN hoverboard.recorder_cursor."position" IS 'The byte in it to read on at.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.seq IS 'Frames of the journal before that.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.records IS 'Records in those frames.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.gap_generation IS 'The last of its counted gaps that is in the table gaps.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.executed IS 'Samples that its batches ran, kept or not.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.recorded IS 'Samples that were inserted.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.started_at IS 'When the recorder first saw it.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.updated_at IS 'When the cursor last moved.';
+COMMENT ON COLUMN hoverboard.recorder_cursor.finished_at IS 'When all of it was in Postgres and nobody could add to it; null before.';
+CREATE TABLE hoverboard.rejections (
+    at timestamp with time zone NOT NULL,
+    request_id text,
+    traceparent text,
+    method text,
+    model text,
+    version text,
+    code integer NOT NULL,
+    kind text NOT NULL,
+    pointer text,
+    excerpt text,
+    tags jsonb
+)
+PARTITION BY RANGE (at);
+COMMENT ON TABLE hoverboard.rejections IS 'Calls that were refused, shed or timed out, and so have no samples.';
+COMMENT ON COLUMN hoverboard.rejections.at IS 'When it was answered.';
+COMMENT ON COLUMN hoverboard.rejections.request_id IS 'X-Request-ID of its HTTP request, the caller''s or ours.';
+COMMENT ON COLUMN hoverboard.rejections.traceparent IS 'W3C traceparent of its HTTP request.';
+COMMENT ON COLUMN hoverboard.rejections.method IS 'JSON-RPC method as the caller wrote it; null where that far was not understood.';
+COMMENT ON COLUMN hoverboard.rejections.model IS 'Model as the caller wrote it.';
+COMMENT ON COLUMN hoverboard.rejections.version IS 'Version or role as the caller wrote it.';
+COMMENT ON COLUMN hoverboard.rejections.code IS 'JSON-RPC error code, such as -32602.';
+COMMENT ON COLUMN hoverboard.rejections.kind IS 'data.type of the error, such as `invalid_params`.';
+COMMENT ON COLUMN hoverboard.rejections.pointer IS 'JSON Pointer of the element at fault, such as /instances/3/17.';
+COMMENT ON COLUMN hoverboard.rejections.excerpt IS 'What stood there, shortened; null where the model''s inputs are redacted, hashed or not recorded.';
+COMMENT ON COLUMN hoverboard.rejections.tags IS 'What the caller said about the call; null without.';
+CREATE TABLE hoverboard.rejections_default (
+    at timestamp with time zone CONSTRAINT rejections_at_not_null NOT NULL,
+    request_id text,
+    traceparent text,
+    method text,
+    model text,
+    version text,
+    code integer CONSTRAINT rejections_code_not_null NOT NULL,
+    kind text CONSTRAINT rejections_kind_not_null NOT NULL,
+    pointer text,
+    excerpt text,
+    tags jsonb
+);
+COMMENT ON TABLE hoverboard.rejections_default IS 'Rejections whose clock was implausible, or whose day had no partition yet.';
+CREATE TABLE hoverboard.samples (
+    at timestamp with time zone NOT NULL,
+    id uuid NOT NULL,
+    model text NOT NULL,
+    inputs jsonb,
+    vector real[],
+    tensors bytea,
+    tags jsonb,
+    request_id text,
+    traceparent text,
+    incl_prob real NOT NULL,
+    why text NOT NULL,
+    CONSTRAINT samples_incl_prob_check CHECK (((incl_prob > (0)::double precision) AND (incl_prob <= (1)::double precision)))
+)
+PARTITION BY RANGE (at);
+COMMENT ON TABLE hoverboard.samples IS 'What was asked: one row for each sample that was kept.';
+COMMENT ON COLUMN hoverboard.samples.at IS 'When it arrived: the time in its id, so sample_at(id).';
+COMMENT ON COLUMN hoverboard.samples.id IS 'The sample_id that the client was told, a UUIDv7.';
+COMMENT ON COLUMN hoverboard.samples.model IS 'Name of the model it was meant for.';
+COMMENT ON COLUMN hoverboard.samples.inputs IS 'Numbers and texts by input name; null where redacted. A text that is no UTF-8 or holds a NUL is {"b64": ...}; "NaN", "Infinity", "-Infinity" and "-0" are strings. Under the policy `hashed` {"sha256": ...} is all there is.';
+COMMENT ON COLUMN hoverboard.samples.vector IS 'The first input that is a vector of at most 4096 numbers which float32 holds exactly; null where redacted.';
+COMMENT ON COLUMN hoverboard.samples.tensors IS 'All other inputs by name, in the layout of safetensors.';
+COMMENT ON COLUMN hoverboard.samples.tags IS 'What the caller said, such as {"customer": "17"}; null without. Here and in texts U+FFFD stands for a NUL.';
+COMMENT ON COLUMN hoverboard.samples.request_id IS 'X-Request-ID of its HTTP request, the caller''s or ours.';
+COMMENT ON COLUMN hoverboard.samples.traceparent IS 'W3C traceparent of its HTTP request.';
+COMMENT ON COLUMN hoverboard.samples.incl_prob IS 'The probability with which a sample like this is kept. sum(1 / incl_prob) estimates how many there were.';
+COMMENT ON COLUMN hoverboard.samples.why IS 'Why it was kept: `all`, `sampled`, `outlier`, `error` or `low_margin`.';
+CREATE TABLE hoverboard.samples_default (
+    at timestamp with time zone CONSTRAINT samples_at_not_null NOT NULL,
+    id uuid CONSTRAINT samples_id_not_null NOT NULL,
+    model text CONSTRAINT samples_model_not_null NOT NULL,
+    inputs jsonb,
+    vector real[],
+    tensors bytea,
+    tags jsonb,
+    request_id text,
+    traceparent text,
+    incl_prob real CONSTRAINT samples_incl_prob_not_null NOT NULL,
+    why text CONSTRAINT samples_why_not_null NOT NULL,
+    CONSTRAINT samples_incl_prob_check CHECK (((incl_prob > (0)::double precision) AND (incl_prob <= (1)::double precision)))
+);
+COMMENT ON TABLE hoverboard.samples_default IS 'Samples whose clock was implausible, or whose day had no partition yet.';
+CREATE TABLE hoverboard.schema_migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+COMMENT ON TABLE hoverboard.schema_migrations IS 'Which files of migrations/ made this schema.';
+COMMENT ON COLUMN hoverboard.schema_migrations.version IS 'The number that the file''s name begins with.';
+COMMENT ON COLUMN hoverboard.schema_migrations.name IS 'The file''s name.';
+COMMENT ON COLUMN hoverboard.schema_migrations.sha256 IS 'SHA-256 of the file, in hex: a file that was applied never changes.';
+COMMENT ON COLUMN hoverboard.schema_migrations.applied_at IS 'When.';
+ALTER TABLE ONLY hoverboard.outliers ATTACH PARTITION hoverboard.outliers_default DEFAULT;
+ALTER TABLE ONLY hoverboard.predictions ATTACH PARTITION hoverboard.predictions_default DEFAULT;
+ALTER TABLE ONLY hoverboard.rejections ATTACH PARTITION hoverboard.rejections_default DEFAULT;
+ALTER TABLE ONLY hoverboard.samples ATTACH PARTITION hoverboard.samples_default DEFAULT;
+ALTER TABLE ONLY hoverboard.erasures
+    ADD CONSTRAINT erasures_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY hoverboard.model_versions
+    ADD CONSTRAINT model_versions_name_version_weights_sha256_key UNIQUE (name, version, weights_sha256);
+ALTER TABLE ONLY hoverboard.model_versions
+    ADD CONSTRAINT model_versions_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY hoverboard.recorder_cursor
+    ADD CONSTRAINT recorder_cursor_pkey PRIMARY KEY (journal);
+ALTER TABLE ONLY hoverboard.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+CREATE INDEX deployments_model_at ON hoverboard.deployments USING btree (model, at);
+CREATE INDEX erasures_sample_id ON hoverboard.erasures USING btree (sample_id) WHERE (sample_id IS NOT NULL);
+CREATE INDEX gaps_at ON hoverboard.gaps USING btree (at);
+CREATE INDEX labels_labelled_at ON hoverboard.labels USING brin (labelled_at);
+CREATE INDEX labels_sample_id ON hoverboard.labels USING btree (sample_id);
+CREATE INDEX outliers_at ON ONLY hoverboard.outliers USING brin (at);
+CREATE INDEX outliers_default_at_idx ON hoverboard.outliers_default USING brin (at);
+CREATE INDEX outliers_sample_id ON ONLY hoverboard.outliers USING btree (sample_id);
+CREATE INDEX outliers_default_sample_id_idx ON hoverboard.outliers_default USING btree (sample_id);
+CREATE INDEX predictions_at ON ONLY hoverboard.predictions USING brin (at);
+CREATE INDEX predictions_default_at_idx ON hoverboard.predictions_default USING brin (at);
+CREATE INDEX predictions_sample_id ON ONLY hoverboard.predictions USING btree (sample_id);
+CREATE INDEX predictions_default_sample_id_idx ON hoverboard.predictions_default USING btree (sample_id);
+CREATE INDEX quarantine_at ON hoverboard.quarantine USING btree (at);
+CREATE INDEX rejections_at ON ONLY hoverboard.rejections USING brin (at);
+CREATE INDEX rejections_default_at_idx ON hoverboard.rejections_default USING brin (at);
+CREATE INDEX samples_at ON ONLY hoverboard.samples USING brin (at);
+CREATE INDEX samples_default_at_idx ON hoverboard.samples_default USING brin (at);
+CREATE INDEX samples_id ON ONLY hoverboard.samples USING btree (id);
+CREATE INDEX samples_default_id_idx ON hoverboard.samples_default USING btree (id);
+CREATE INDEX samples_tags ON ONLY hoverboard.samples USING gin (tags jsonb_path_ops) WHERE (tags IS NOT NULL);
+CREATE INDEX samples_default_tags_idx ON hoverboard.samples_default USING gin (tags jsonb_path_ops) WHERE (tags IS NOT NULL);
+ALTER INDEX hoverboard.outliers_at ATTACH PARTITION hoverboard.outliers_default_at_idx;
+ALTER INDEX hoverboard.outliers_sample_id ATTACH PARTITION hoverboard.outliers_default_sample_id_idx;
+ALTER INDEX hoverboard.predictions_at ATTACH PARTITION hoverboard.predictions_default_at_idx;
+ALTER INDEX hoverboard.predictions_sample_id ATTACH PARTITION hoverboard.predictions_default_sample_id_idx;
+ALTER INDEX hoverboard.rejections_at ATTACH PARTITION hoverboard.rejections_default_at_idx;
+ALTER INDEX hoverboard.samples_at ATTACH PARTITION hoverboard.samples_default_at_idx;
+ALTER INDEX hoverboard.samples_id ATTACH PARTITION hoverboard.samples_default_id_idx;
+ALTER INDEX hoverboard.samples_tags ATTACH PARTITION hoverboard.samples_default_tags_idx;
+ALTER TABLE ONLY hoverboard.deployments
+    ADD CONSTRAINT deployments_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
+ALTER TABLE ONLY hoverboard.model_versions
+    ADD CONSTRAINT model_versions_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES hoverboard.model_versions(id);
+GRANT USAGE ON SCHEMA hoverboard TO recorder;
+GRANT USAGE ON SCHEMA hoverboard TO reader;
+REVOKE ALL ON FUNCTION hoverboard.drop_partitions(older_than timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION hoverboard.drop_partitions(older_than timestamp with time zone) TO recorder;
+REVOKE ALL ON FUNCTION hoverboard.make_partitions(first_day date, last_day date) FROM PUBLIC;
+GRANT ALL ON FUNCTION hoverboard.make_partitions(first_day date, last_day date) TO recorder;
+GRANT SELECT,INSERT ON TABLE hoverboard.deployments TO recorder;
+GRANT SELECT ON TABLE hoverboard.deployments TO reader;
+GRANT SELECT,INSERT ON TABLE hoverboard.erasures TO recorder;
+GRANT SELECT ON TABLE hoverboard.erasures TO reader;
+GRANT UPDATE(rows_erased) ON TABLE hoverboard.erasures TO recorder;
+GRANT SELECT,INSERT ON TABLE hoverboard.gaps TO recorder;
+GRANT SELECT ON TABLE hoverboard.gaps TO reader;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.labels TO recorder;
+GRANT SELECT ON TABLE hoverboard.labels TO reader;
+GRANT SELECT,INSERT ON TABLE hoverboard.model_versions TO recorder;
+GRANT SELECT ON TABLE hoverboard.model_versions TO reader;
+GRANT UPDATE(parent_id) ON TABLE hoverboard.model_versions TO recorder;
+GRANT UPDATE(first_served_at) ON TABLE hoverboard.model_versions TO recorder;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.outliers TO recorder;
+GRANT SELECT ON TABLE hoverboard.outliers TO reader;
+GRANT SELECT ON TABLE hoverboard.outliers_default TO recorder;
+GRANT SELECT ON TABLE hoverboard.outliers_default TO reader;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.predictions TO recorder;
+GRANT SELECT ON TABLE hoverboard.predictions TO reader;
+GRANT SELECT ON TABLE hoverboard.predictions_default TO recorder;
+GRANT SELECT ON TABLE hoverboard.predictions_default TO reader;
+GRANT SELECT,INSERT ON TABLE hoverboard.quarantine TO recorder;
+GRANT SELECT ON TABLE hoverboard.quarantine TO reader;
+GRANT SELECT,INSERT,UPDATE ON TABLE hoverboard.recorder_cursor TO recorder;
+GRANT SELECT ON TABLE hoverboard.recorder_cursor TO reader;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.rejections TO recorder;
+GRANT SELECT ON TABLE hoverboard.rejections TO reader;
+GRANT SELECT ON TABLE hoverboard.rejections_default TO recorder;
+GRANT SELECT ON TABLE hoverboard.rejections_default TO reader;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.samples TO recorder;
+GRANT SELECT ON TABLE hoverboard.samples TO reader;
+GRANT SELECT ON TABLE hoverboard.samples_default TO recorder;
+GRANT SELECT ON TABLE hoverboard.samples_default TO reader;
+GRANT SELECT ON TABLE hoverboard.schema_migrations TO recorder;
+GRANT SELECT ON TABLE hoverboard.schema_migrations TO reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA hoverboard GRANT SELECT ON TABLES TO recorder;
+ALTER DEFAULT PRIVILEGES FOR ROLE owner IN SCHEMA hoverboard GRANT SELECT ON TABLES TO reader;

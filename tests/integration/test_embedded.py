@@ -1,0 +1,342 @@
+"""The embedded Postgres as the supervisor runs it: it lives and dies with the service, and keeps what it was given."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+import pytest
+
+from service.errors import ConfigError
+from service.recorder import leftovers, unprivileged
+from service.recorder.connect import connect
+from service.recorder.embedded import Cluster, Endpoint, embedded_url
+from service.recorder.migrate import migrate, require_current
+from tests.integration.running import HOVERBOARD, ROOT, environment
+
+NOBODY = 65534
+RESTORE = ["--clean", "--if-exists", "--single-transaction", "--dbname=hoverboard", "hoverboard.dump"]
+
+# asyncpg raises the last one where the connection goes while a statement is being sent.
+LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncpg.InternalClientError)
+
+# The service without what answers calls: a supervisor whose only child is the database.
+DATABASE_ONLY = """
+import dataclasses
+from service.config import Settings
+from service.supervisor.core import Supervisor, service_children
+from service.supervisor.child import Backoff
+
+def children(settings, runtime):
+    return dataclasses.replace(service_children(settings, runtime), recorders=(), engines=(), apis=())
+
+raise SystemExit(Supervisor(Settings.load(), children=children, backoff=Backoff(0.05, 0.5, 60.0)).run())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A supervised embedded Postgres.
+
+    Attributes:
+        supervisor: its supervisor.
+        data_dir: where its files are.
+        log: what both wrote to stderr.
+    """
+
+    supervisor: subprocess.Popen[bytes]
+    data_dir: Path
+    log: Path
+
+    @property
+    def watcher(self) -> psutil.Process:
+        """The child between supervisor and server."""
+        (found,) = psutil.Process(self.supervisor.pid).children()
+        return found
+
+    def servers(self) -> list[psutil.Process]:
+        """The server's processes, orphans included."""
+        return leftovers.processes(Cluster.of(self.data_dir))
+
+    def server(self) -> psutil.Process:
+        """The one that started the others."""
+        (found,) = [process for process in self.servers() if "-D" in process.cmdline()]
+        return found
+
+    async def connect(self) -> Any:
+        """A connection, as soon as there is one to be had."""
+        end = time.monotonic() + 60
+        while True:
+            try:
+                return await asyncpg.connect(embedded_url(self.data_dir))
+            except (ConfigError, *LOST):
+                assert self.supervisor.poll() is None, self.log.read_text()
+                assert time.monotonic() < end, self.log.read_text()
+                time.sleep(0.05)
+
+    def stop(self) -> int:
+        self.supervisor.send_signal(signal.SIGTERM)
+        return self.supervisor.wait(60)
+
+
+@contextlib.contextmanager
+def database(folder: Path, *, expect: int = 0, prefix: Sequence[str] = ()) -> Iterator[Database]:
+    folder.mkdir(exist_ok=True)
+    (folder / "models").mkdir(exist_ok=True)
+    log = folder / "service.log"
+    ports = {"HOVERBOARD_PORT": "0", "HOVERBOARD_ADMIN_PORT": "0"}
+    with log.open("ab") as stderr:
+        supervisor = subprocess.Popen(
+            [*prefix, sys.executable, "-c", DATABASE_ONLY], cwd=folder, env=environment() | ports, stderr=stderr
+        )
+    try:
+        yield Database(supervisor, folder / "data", log)
+        if supervisor.poll() is None:
+            supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(60) == expect, log.read_text()
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with a cluster that never ran."""
+    data_dir = tmp_path_factory.mktemp("template") / "data"
+    data_dir.mkdir()
+    Cluster.of(data_dir).make(sync=False)
+    return data_dir
+
+
+@pytest.fixture
+def made(template: Path, tmp_path: Path) -> Path:
+    """A working directory whose cluster is made: that takes a second."""
+    subprocess.run(["cp", "-Rp", str(template), str(tmp_path)], check=True)
+    return tmp_path
+
+
+def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+async def remember(running: Database, numbers: range) -> None:
+    connection = await running.connect()
+    await connection.execute("create table if not exists remembered (number int)")
+    await connection.executemany("insert into remembered values ($1)", [(number,) for number in numbers])
+    await connection.close()
+
+
+async def remembered(running: Database) -> list[int]:
+    connection = await running.connect()
+    rows = await connection.fetch("select number from remembered order by number")
+    await connection.close()
+    return [row["number"] for row in rows]
+
+
+async def test_it_keeps_its_data_and_leaves_no_process_and_no_socket(tmp_path: Path) -> None:
+    with database(tmp_path) as first:
+        await remember(first, range(3))
+        socket_dir = Path(json.loads((first.data_dir / "postgres.json").read_text())["socket_dir"])
+        assert socket_dir.stat().st_mode & 0o777 == 0o700
+        assert len(first.servers()) > 1
+        assert first.stop() == 0
+        assert first.servers() == []
+        assert not socket_dir.exists()
+        assert not (first.data_dir / "postgres.json").exists()
+        events = [json.loads(line) for line in first.log.read_text().splitlines()]
+        assert "database system is shut down" in [event.get("text") for event in events]
+        assert [event for event in events if event["level"] in ("warning", "error")] == []
+    with database(tmp_path) as second:
+        assert await remembered(second) == [0, 1, 2]
+
+
+async def test_it_ends_with_a_killed_supervisor_and_the_next_one_serves_its_data(made: Path) -> None:
+    with database(made, expect=-signal.SIGKILL) as first:
+        await remember(first, range(3))
+        first.supervisor.kill()
+        with database(made) as second:  # at once, while the first server may still be shutting down
+            assert await remembered(second) == [0, 1, 2]
+            assert second.server().parent() == second.watcher
+    until(lambda: second.servers() == [])
+
+
+async def test_with_a_killed_supervisor_and_watcher_it_ends_too(made: Path) -> None:
+    with database(made, expect=-signal.SIGKILL) as running:
+        await remember(running, range(3))
+        watcher = running.watcher
+        watcher.suspend()
+        running.supervisor.kill()
+        watcher.kill()
+        until(lambda: running.servers() == [])
+        Endpoint.forget(running.data_dir)  # as the next start would
+
+
+async def test_a_killed_watcher_is_started_again_over_a_server_of_its_own(made: Path) -> None:
+    with database(made) as running:
+        await remember(running, range(3))
+        old = running.server()
+        running.watcher.kill()
+        until(lambda: not old.is_running())
+        assert await remembered(running) == [0, 1, 2]
+        assert running.server().parent() == running.watcher
+
+
+async def test_a_server_left_behind_is_stopped_before_the_next_one_starts(tmp_path: Path) -> None:
+    """Where the kernel does not end a server with its watcher, or did not get to it yet."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    cluster = Cluster.of(data_dir)
+    cluster.make(sync=False)
+    with cluster.socket_directory() as socket_dir, subprocess.Popen(cluster.command(socket_dir)) as left:
+        until((socket_dir / ".s.PGSQL.5432").exists)
+        with database(tmp_path) as running:
+            await remember(running, range(1))
+            assert left.wait(10) == 0
+            assert "previous_postgres_found" in running.log.read_text()
+
+
+async def test_everything_it_acknowledged_outlives_its_own_death(made: Path) -> None:
+    with database(made) as running:
+        await remember(running, range(0))
+        connection = await running.connect()
+        acknowledged = -1
+        with pytest.raises(LOST):  # noqa: PT012 - ends by its kill
+            for number in range(100_000):
+                await connection.execute("insert into remembered values ($1)", number)
+                acknowledged = number
+                if number == 300:
+                    running.server().kill()
+        assert acknowledged >= 300
+        numbers = await remembered(running)
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) in (acknowledged + 1, acknowledged + 2)  # the last one may not have been heard of
+        assert "database system was not properly shut down" in running.log.read_text()
+        assert "postgres_died" in running.log.read_text()
+
+
+async def test_it_stops_cleanly_while_clients_are_at_work(made: Path) -> None:
+    with database(made) as running:
+        connection = await running.connect()
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("create table unfinished (number int)")
+        assert running.stop() == 0
+        assert running.servers() == []
+        connection.terminate()
+
+
+def psql(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [*HOVERBOARD, "psql", *arguments]
+    how: Mapping[str, Any] = {"env": environment() | variables, "capture_output": True, "text": True, "timeout": 60}
+    return subprocess.run(command, cwd=folder, check=False, **how)
+
+
+async def test_psql_runs_with_arguments_while_the_service_runs(made: Path) -> None:
+    with database(made) as running:
+        await remember(running, range(3))
+        question = ["-t", "-A", "-c", "select sum(number) from remembered"]
+        answer = psql(made, "--", *question)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (0, "3\n", "")
+        elsewhere = made / "elsewhere"
+        elsewhere.mkdir()
+        answer = psql(elsewhere, "--data-dir", str(running.data_dir), "--", *question, PGHOST="nowhere", PGUSER="no")
+        assert (answer.returncode, answer.stdout) == (0, "3\n")
+        failed = psql(made, "--", "-v", "ON_ERROR_STOP=1", "-c", "select nothing from nowhere")
+        assert failed.returncode == 1
+        assert "nowhere" in failed.stderr
+        assert "nowhere" not in running.log.read_text(), "what a client asked stays out of the log"
+
+
+async def test_a_backup_goes_back_as_the_guide_says(made: Path) -> None:
+    assert f"--program pg_restore -- {' '.join(RESTORE)}" in (ROOT / "docs" / "embedded.md").read_text()
+    with database(made) as first:
+        await (await first.connect()).close()
+        await migrate(embedded_url(first.data_dir))
+        connection = await first.connect()
+        for number in range(3):
+            await connection.execute(
+                "insert into hoverboard.labels (sample_id, labelled_at, label, source) values ($1, now(), $2, 'test')",
+                uuid.UUID(int=number),
+                f"label {number}",
+            )
+        before = await connection.fetch("select * from hoverboard.labels order by sample_id")
+        await connection.close()
+        dumped = psql(made, "--program", "pg_dump", "--", "--format=custom", "--file=hoverboard.dump")
+        assert (dumped.returncode, dumped.stderr) == (0, "")
+    (made / "data" / "postgres").rename(made / "away")
+    with database(made) as second:
+        await (await second.connect()).close()
+        await migrate(embedded_url(second.data_dir))
+        restored = psql(made, "--program", "pg_restore", "--", *RESTORE)
+        assert (restored.returncode, restored.stderr) == (0, "")
+        connection = await connect(embedded_url(second.data_dir), application="test")
+        await require_current(connection)
+        assert await connection.fetch("select * from labels order by sample_id") == before
+        await connection.close()
+
+
+async def test_psql_without_a_running_service_says_what_is_needed(tmp_path: Path) -> None:
+    expected = "the embedded Postgres of data does not run; it runs while `hoverboard serve` does"
+    never = psql(tmp_path)
+    assert (never.returncode, never.stdout) == (1, "")
+    assert expected in never.stderr
+    with database(tmp_path, expect=-signal.SIGKILL) as running:
+        await remember(running, range(0))
+        said = (running.data_dir / "postgres.json").read_text()
+        running.supervisor.kill()
+        until(lambda: running.servers() == [])
+    (running.data_dir / "postgres.json").write_text(said)  # as where the watcher was killed too
+    assert expected in psql(tmp_path).stderr
+    other = psql(tmp_path, HOVERBOARD_DATABASE_URL="postgresql://elsewhere/records")
+    assert other.returncode == 1
+    assert "database_url" in other.stderr
+
+
+async def test_a_second_service_on_its_data_directory_is_refused_and_does_not_touch_it(made: Path) -> None:
+    with database(made) as first:
+        await remember(first, range(3))
+        server = first.server().pid
+        with database(made, expect=1) as second:
+            second.supervisor.wait(60)
+        assert "belongs to a running service" in second.log.read_text()
+        assert (await remembered(first), first.server().pid) == ([0, 1, 2], server)
+
+
+async def test_its_password_is_asked_for_and_reaches_no_argument_list_and_no_log(made: Path) -> None:
+    with database(made) as running:
+        await remember(running, range(0))
+        file = running.data_dir / "postgres.password"
+        assert file.stat().st_mode & 0o777 == 0o600
+        password = file.read_text().strip()
+        assert password not in running.log.read_text()
+        processes = [running.watcher, *running.servers()]
+        assert not any(password in " ".join(process.cmdline()) for process in processes)
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(embedded_url(running.data_dir).replace(password, "a" * 32))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_an_ordinary_user_runs_it_as_itself() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, NOBODY, NOBODY)
+        # Starts it as this user, and lets it read Python and this checkout wherever they are.
+        prefix = (sys.executable, unprivileged.__file__, os.getpid(), int(signal.SIGKILL), NOBODY, NOBODY, name, "--")
+        with database(Path(name), prefix=tuple(map(str, prefix))) as running:
+            await remember(running, range(3))
+            assert {process.uids().real for process in running.servers()} == {NOBODY}

@@ -1,0 +1,96 @@
+"""`hoverboard serve` with its recorder and its database, as they come and go together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.recorder import leftovers
+from service.recorder.embedded import Cluster
+from tests.integration.running import HOVERBOARD, Service, environment, free_port, running
+
+ON = {"HOVERBOARD_RECORDING": "on"}
+COUNT = ("--", "-t", "-A", "-c", "select count(*) from predictions")
+
+
+@pytest.fixture
+def folder(published: Path, tmp_path: Path) -> Path:
+    """A working directory with one small model."""
+    shutil.copytree(published / "constant", tmp_path / "models" / "constant")
+    return tmp_path
+
+
+def hoverboard(service: Service, *arguments: str) -> str:
+    command = [*HOVERBOARD, *arguments]
+    done = subprocess.run(
+        command, cwd=service.folder, env=service.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def recorded(service: Service, expected: int) -> None:
+    """Wait until so many predictions are in the database."""
+    end = time.monotonic() + 60
+    while True:
+        done = subprocess.run(
+            [*HOVERBOARD, "psql", *COUNT],
+            cwd=service.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0 and done.stdout.strip() == str(expected):
+            return
+        assert time.monotonic() < end, (done.stdout, done.stderr, service.log.read_text())
+        time.sleep(0.2)
+
+
+def events(service: Service) -> list[str]:
+    return [json.loads(line)["event"] for line in service.log.read_text().splitlines() if line.startswith("{")]
+
+
+def test_answers_are_recorded_outlive_the_supervisor_and_are_there_next_time(folder: Path) -> None:
+    with running(folder, ON, status=-signal.SIGKILL) as first:
+        hoverboard(first, "predict", "constant", "[1, 2]")
+        recorded(first, 1)
+        first.process.kill()
+        first.process.wait()
+        end = time.monotonic() + 20
+        while leftovers.processes(Cluster.of(folder / "data")):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    with running(folder, ON) as second:
+        hoverboard(second, "predict", "constant", "[3, 4]")
+        recorded(second, 2)
+    said = events(second)
+    order = ["api_stopped", "engine_draining", "recorder_stopped", "postgres_stopped", "service_stopped"]
+    assert [event for event in said if event in order] == order
+    assert "child_died" not in said
+    assert "child_killed" not in said
+    assert leftovers.processes(Cluster.of(folder / "data")) == []
+
+
+def test_an_absent_database_holds_nothing_up_and_its_url_is_the_recorders_alone(folder: Path) -> None:
+    url = f"postgresql://writer:s3cret-s3cret@127.0.0.1:{free_port()}/records"
+    with running(folder, ON | {"HOVERBOARD_DATABASE_URL": url}) as service:
+        hoverboard(service, "predict", "constant", "[1, 2]")
+        assert service.children("_postgres") == []
+        assert len(service.children("_recorder")) == 1
+        if sys.platform == "linux":
+            told = [child for child in service.children() if url in child.environ().values()]
+            assert told == service.children("_recorder")
+        supervisor = psutil.Process(service.process.pid)
+        assert not any("s3cret" in part for child in supervisor.children() for part in child.cmdline())
+        runtime = Path(json.loads((folder / "data" / "lock").read_text())["runtime"])
+        assert not [path for path in runtime.iterdir() if path.is_file() and "s3cret" in path.read_text()]
+    assert "s3cret" not in service.log.read_text()

@@ -1,0 +1,119 @@
+"""The detector in the graph, beside the NumPy reference on the features that the graph gives."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.engine import runtime
+from service.outliers.detectors import CANDIDATES
+from service.outliers.features import Features
+from service.outliers.package import Calibrated, OutlierPackage
+from service.types import Signature
+
+ROWS = 200
+
+
+@pytest.fixture(scope="module")
+def classifier() -> tuple[runtime.Graph, Signature]:
+    """A classifier of two inputs of different dtypes, with a softmax behind its last dense layer."""
+    import keras
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keras.utils.set_random_seed(4)
+        numbers = keras.Input((6,), name="numbers")
+        count = keras.Input((1,), name="count", dtype="int32")
+        both = keras.layers.Concatenate()([numbers, keras.layers.Rescaling(1.0)(count)])
+        z = keras.layers.Dense(12, name="features")(both)
+        out = keras.layers.Softmax(name="p")(keras.layers.Dense(4, name="scores")(z))
+        graph = runtime.wrap_keras(keras.Model({"numbers": numbers, "count": count}, out))
+    return graph, Signature("classification", graph.inputs, graph.outputs, ("a", "b", "c", "d"))
+
+
+def columns(signature: Signature, rows: int, seed: int = 0) -> list[Any]:
+    draw = np.random.default_rng(seed)
+    values = {
+        "numbers": draw.normal(size=(rows, 6)).astype(np.float32),
+        "count": draw.integers(0, 9, (rows, 1)).astype(np.int32),
+    }
+    return [values[spec.name] for spec in signature.inputs]
+
+
+def package(features: Features, labels: Any, name: str, layer: str | None) -> OutlierPackage:
+    candidate = next(candidate for candidate in CANDIDATES if candidate.name == name)
+    parameters = candidate.fit(features, labels)
+    scores = np.sort(candidate.score(features, parameters))
+    return OutlierPackage(
+        0.05, name, "the only one", {name: Calibrated(name, parameters, scores)}, features.space, layer, len(features)
+    )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("name", [candidate.name for candidate in CANDIDATES])
+def test_every_detector_scores_in_the_graph_as_its_reference_does(
+    classifier: tuple[runtime.Graph, Signature], name: str, jit: bool
+) -> None:
+    graph, signature = classifier
+    view = graph.view(signature)
+    assert (view.space, view.layer) == ("features", "features")
+    extract = graph.extractor(signature, view)
+    normal = extract(columns(signature, ROWS))
+    assert normal.logits is not None
+    outliers = package(normal, normal.logits.argmax(axis=1), name, view.layer)
+    executor = graph.executor(signature, jit=jit, outliers=outliers)
+    given = columns(signature, 64, seed=1)
+    given[1 if signature.inputs[1].name == "numbers" else 0][:8] *= 50
+    *outputs, scores = executor.run(given)
+    assert len(outputs) == 1
+    reference = outliers.detector.score(extract(given))
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, reference, rtol=6e-5, atol=1e-5 * max(1.0, float(np.abs(reference).max())))
+    np.testing.assert_array_equal(outputs[0], graph.executor(signature, jit=jit).run(given)[0])
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "msp", "energy", "gen", "knn", "tails"])
+def test_what_is_not_finite_is_as_strange_as_can_be(classifier: tuple[runtime.Graph, Signature], name: str) -> None:
+    graph, signature = classifier
+    view = graph.view(signature)
+    extract = graph.extractor(signature, view)
+    normal = extract(columns(signature, ROWS))
+    assert normal.logits is not None
+    outliers = package(normal, normal.logits.argmax(axis=1), name, view.layer)
+    given = columns(signature, 4)
+    next(c for c, s in zip(given, signature.inputs, strict=True) if s.name == "numbers")[1] = np.inf
+    scores = graph.executor(signature, jit=False, outliers=outliers).run(given)[-1]
+    assert np.isfinite(scores).all()
+    assert outliers.detector.p_values(scores)[1] == np.float32(1 / (ROWS + 1))
+
+
+@pytest.mark.parametrize("model", ["digits/1", "digits/2", "products/1", "diamonds/1"])
+def test_the_shipped_models_have_features_that_the_outputs_follow_from(model: str) -> None:
+    from service.versions import read_version
+    from service.versions.store import read_golden
+
+    directory = Path(__file__).parents[2] / "models" / model
+    manifest = read_version(directory)
+    graph = runtime.load(directory, manifest.artifact)
+    view = graph.view(manifest.signature)
+    assert view.space == "features"
+    features = graph.extractor(manifest.signature, view)(read_golden(directory, manifest).samples[0].inputs)
+    assert features.z is not None
+    if manifest.task == "classification":
+        assert features.logits is not None
+        odds = np.exp(features.logits - features.logits.max())
+        expected = read_golden(directory, manifest).samples[0].outputs[0]
+        np.testing.assert_allclose(odds / odds.sum(), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_model_without_a_dense_layer_at_its_end_is_seen_by_its_inputs(keras_models: dict[str, Any]) -> None:
+    graph = runtime.wrap_keras(keras_models["logarithm"])
+    view = graph.view(Signature("raw", graph.inputs, graph.outputs))
+    assert (view.space, view.layer) == ("inputs", None)
+    found = graph.extractor(Signature("raw", graph.inputs, graph.outputs), view)([np.ones((3, 1), np.float32)])
+    assert found.z is not None
+    assert found.z.tolist() == [[1.0], [1.0], [1.0]]
