@@ -328,6 +328,16 @@ class RecordSink(Protocol):
             Overloaded: neither a record nor a gap could be written; the batch's calls are refused with it.
         """
 
+    def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
+        """Record what all of a version's detectors say of outliers, after they were answered; never raises.
+
+        Args:
+            source: the version.
+            detector: the chosen one.
+            sample_ids: 16 bytes each, of rows that `append` was given.
+            scores: detector -> float32 `(rows,)`.
+        """
+
 
 class Detector(Protocol):
     """A version's calibrated outlier detector."""
@@ -336,8 +346,14 @@ class Detector(Protocol):
     def alpha(self) -> float:
         """The share of normal samples that may be called outliers: those whose p-value is at most this."""
 
-    def p_values(self, columns: Sequence[Array], outputs: Sequence[Array]) -> Array:
-        """Conformal p-values, float32 `(rows,)` in (0, 1], of the rows of one batch."""
+    def p_values(self, columns: Sequence[Array], outputs: Sequence[Array], scores: Array | None) -> Array:
+        """Conformal p-values, float32 `(rows,)` in (0, 1], of the rows of one batch.
+
+        Args:
+            columns: the inputs.
+            outputs: the outputs.
+            scores: float32 `(rows,)`, of the detector in the graph; None where the graph has none.
+        """
 
 
 class EnginePort(Protocol):

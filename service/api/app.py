@@ -17,6 +17,7 @@ from service.api.observer import CallObserver
 from service.api.routes import Routes, Table
 from service.api.websocket import WebSockets
 from service.config import TOKEN_FILE, Settings
+from service.rpc.alarms import Alarms
 from service.rpc.call import Limits
 from service.rpc.codecs import CodecBook
 from service.rpc.dispatch import Dispatcher
@@ -42,6 +43,7 @@ class Application:
     Args:
         url, admin_url: where the faces answer, for their OpenRPC documents.
         recording: where refused calls and labels of the public face are written down; without it, it takes no labels.
+        alarms: where the admin face writes down resets; without it, it takes none.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Application:
         url: str,
         admin_url: str,
         recording: Recording | None = None,
+        alarms: Alarms | None = None,
     ) -> None:
         self._settings = settings
         self.draining = False
@@ -59,7 +62,7 @@ class Application:
         self._observer = CallObserver(settings.log_level)
         self._health = Health(engine, draining=self._is_draining)
         self._public = self._public_dispatcher(engine, url, recording)
-        self._admin = self._admin_dispatcher(engine, admin_url)
+        self._admin = self._admin_dispatcher(engine, admin_url, alarms)
         self._sockets = WebSockets(
             self._public,
             max_message_bytes=settings.max_body_bytes,
@@ -118,8 +121,9 @@ class Application:
         known = table(with_discovery(methods, self.book, url=url, title="Hoverboard"))
         return Dispatcher(known, limits, self._observer, lane=lane, recording=recording)
 
-    def _admin_dispatcher(self, engine: EnginePort, url: str) -> Dispatcher:
-        methods = with_discovery(admin_methods(engine, self.book), self.book, url=url, title="Hoverboard admin")
+    def _admin_dispatcher(self, engine: EnginePort, url: str, alarms: Alarms | None) -> Dispatcher:
+        known = admin_methods(engine, self.book, alarms)
+        methods = with_discovery(known, self.book, url=url, title="Hoverboard admin")
         return Dispatcher(table(methods), limits_of(self._settings), self._observer)
 
     def _public_table(self) -> Table:
@@ -168,10 +172,13 @@ async def running(
     public: socket.socket,
     admin: socket.socket | None = None,
     recording: Recording | None = None,
+    alarms: Alarms | None = None,
 ) -> AsyncIterator[Application]:
     """An application that listens; what is still open at the end is cut."""
     admin_url = "" if admin is None else _url(admin)
-    application = Application(settings, engine, url=_url(public), admin_url=admin_url, recording=recording)
+    application = Application(
+        settings, engine, url=_url(public), admin_url=admin_url, recording=recording, alarms=alarms
+    )
     application.know_methods()
     async with AsyncExitStack() as stack:
         stack.callback(engine.subscribe(application.book.update))

@@ -49,7 +49,7 @@ async def _serve(settings: Settings, name: str, engine_socket: Path, index: int)
     async with (
         EngineClient(engine_socket) as engine,
         recording(settings, name, lambda: engine.catalog) as journal,
-        running(settings, engine, public=public, admin=admin, recording=journal) as application,
+        running(settings, engine, public=public, admin=admin, recording=journal, alarms=journal) as application,
     ):
         log.info("api_started", pid=os.getpid(), port=public.getsockname()[1])
         await stop.wait()

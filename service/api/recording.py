@@ -14,9 +14,10 @@ import structlog
 from service.api.commit import Committer
 from service.config import Settings
 from service.errors import InvalidParams, Overloaded
-from service.journal.records import GapEntry, LabelRecord, RejectionRecord, encode
+from service.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode
 from service.journal.sink import open_writer
 from service.journal.writer import JournalWriter
+from service.rpc.alarms import AlarmReset
 from service.rpc.call import Request
 from service.rpc.params import PredictParams
 from service.rpc.recording import Label, Rejection
@@ -30,7 +31,9 @@ log = structlog.get_logger(__name__)
 
 _REJECTION: Final = 3
 _LABEL: Final = 4
+_ALARM_RESET: Final = 7
 _MOST_REJECTIONS_PER_S: Final = 500
+_ADMIN: Final = "admin"
 _TICK_S: Final = 1.0
 _RETRY_MS: Final = 1000
 _NAME, _POINTER = 200, 500
@@ -42,7 +45,7 @@ _CANNOT_WRITE: Final = "rejections: journal cannot be written"
 
 
 class JournalRecording:
-    """A `Recording` in this process's journal.
+    """A `Recording` in this process's journal, which takes resets of alarms too.
 
     Args:
         writer: the journal.
@@ -52,7 +55,7 @@ class JournalRecording:
 
     def __init__(self, writer: JournalWriter, catalog: Callable[[], Catalog], *, fsync: bool) -> None:
         self._writer = writer
-        self._committer = Committer(writer, (_REJECTION, _LABEL), fsync=fsync)
+        self._committer = Committer(writer, (_REJECTION, _LABEL, _ALARM_RESET), fsync=fsync)
         self._catalog = catalog
         self._rate = _Rate(_MOST_REJECTIONS_PER_S)
         self._lost = 0
@@ -69,6 +72,13 @@ class JournalRecording:
         ]
         if await self._committer.append(_LABEL, payloads) < len(payloads):
             raise Overloaded("Labels cannot be recorded now", retry_after_ms=_RETRY_MS)
+
+    async def reset_alarm(self, reset: AlarmReset, request: Request) -> None:
+        """See `Alarms.reset_alarm`."""
+        now = time.time_ns() // 1000
+        record = AlarmResetRecord(now, reset.model, reset.version, reset.reason, _ADMIN, request.request_id)
+        if not await self._committer.append(_ALARM_RESET, [encode(record)]):
+            raise Overloaded("The reset cannot be recorded now", retry_after_ms=_RETRY_MS)
 
     async def reject(self, rejection: Rejection) -> None:
         """See `Recording.reject`."""

@@ -24,6 +24,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "journal": ("service.cli.journal", "Look into the journals of a data directory, and check them."),
     "predict": ("service.cli.predict", "Ask a server for predictions, or score a whole file without one."),
     "label": ("service.cli.label", "Say what samples truly were."),
+    "alarms": ("service.cli.alarms", "List the alarms on outliers, and reset them."),
     "erase": ("service.cli.erase", "Erase what was recorded of a sample, a subject or a time."),
     "psql": ("service.cli.psql", "Open a SQL shell on the embedded Postgres of a running service."),
 }

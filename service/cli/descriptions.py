@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from service.cli.output import table
+from service.rpc.promise import promise
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +32,15 @@ def described(manifest: Mapping[str, Any]) -> RenderableType:
     labels = manifest.get("labels")
     if labels:
         drawn += ["", escape(f"{len(labels)} labels: {', '.join(labels)}")]
+    drawn += _outliers(manifest)
     return Group(f"task: {manifest['task']}", "", *drawn)
+
+
+def _outliers(manifest: Mapping[str, Any]) -> list[RenderableType]:
+    """What is promised: said already by `models.describe`, or by a manifest's own figures."""
+    said = manifest.get("outliers")
+    words = said if isinstance(said, str) else promise(manifest) if said else None
+    return ["", escape(f"outliers: {words}")] if words else []
 
 
 def described_model(model: Mapping[str, Any]) -> RenderableType:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -14,6 +15,9 @@ from service.cli.help import Command
 from service.cli.output import as_json, console, emit, json_option
 from service.cli.target import models_dir
 from service.types import Task
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 __all__ = ["command"]
 
@@ -29,6 +33,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
         "The next one, with golden samples drawn from real rows": (
             "hoverboard publish better.keras --name digits --labels labels.txt --samples rows.jsonl"
         ),
+        "With a promise on outliers, from samples that it was not trained on": (
+            "hoverboard publish model.keras --name digits --labels labels.txt --calibration rows.jsonl"
+        ),
         "A TensorFlow SavedModel, with limits its callers must keep": (
             "hoverboard publish export/ --name diamonds --task regression --contract contract.toml"
         ),
@@ -41,6 +48,15 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--task", type=click.Choice(get_args(Task)), help="What it answers.  [default: told from the model]")
 @click.option(
     "--contract", type=_FILE, help="Limits by input name (.toml or .json): min, max, max_length, allowed, ..."
+)
+@click.option(
+    "--calibration",
+    type=_FILE,
+    help="Samples with labels that the model was not trained on (.npz, .parquet, .csv or .jsonl): outliers are told by them.",
+)
+@click.option("--alpha", type=float, help="Share of normal samples that may be called outliers.  [default: 0.01]")
+@click.option(
+    "--feature-layer", help="Layer whose output detectors look at.  [default: the one before the last dense layer]"
 )
 @click.option("--version", type=click.IntRange(min=1), help="The version's number.  [default: the next one]")
 @click.option("--parent", type=click.IntRange(min=1), help="The version this one was made from.")
@@ -56,19 +72,43 @@ def command(model: Path, models: Path | None, json_: bool | None, **options: Any
 
     Golden samples (a few inputs with the outputs they must give) are drawn from --samples, or else from the
     signature. A row is the bare value of a one-input model, or an object by input name.
+
+    Calibration samples have a column per input and one named `label`. Half of them chooses among detectors of outliers,
+    half sets the level at which at most --alpha of normal samples are called outliers; answers then have a p_value.
     """
     for option, read in (("samples", read_samples), ("labels", read_labels), ("contract", read_contract)):
         options[option] = options[option] and read(options[option])
+    if options["calibration"] is None and options["alpha"] is not None:
+        raise click.UsageError("--alpha says how strange an outlier is: give --calibration, too")
+    options = {name: value for name, value in options.items() if value is not None}
     load_framework()
     from service.publishing import publish
     from service.versions import read_version
 
-    path = publish(model, models_dir=models or models_dir(), **options)
+    with stages(shown="calibration" in options and not as_json(json_)) as progress:
+        path = publish(model, models_dir=models or models_dir(), progress=progress, **options)
     manifest = read_version(path).public()
     if as_json(json_):
         emit({"path": str(path), **manifest})
     else:
         _show(path, manifest)
+
+
+@contextmanager
+def stages(*, shown: bool) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar for the stages of calibration, on stderr."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, share: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=1.0)
+            bar.update(tasks[stage], completed=share)
+
+        yield report
 
 
 def _show(path: Path, manifest: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 import structlog
@@ -46,6 +46,7 @@ __all__ = ["Engine"]
 
 _log = structlog.get_logger(__name__)
 _SWEEP_S: Final = 0.05
+_MOST_SUPPLEMENTS: Final = 8  # batches whose outliers wait to be looked at by the other detectors
 _TIMINGS: Final = "timings"
 _ATTEMPTS: Final = "loading"
 
@@ -79,6 +80,7 @@ class Engine:
         self._queue = Queue(self._registry.lookup)
         self._listeners: list[Callable[[Catalog], None]] = []
         self._depth = 1
+        self._supplements = 0
         self._in_flight = 0
         self._busy_until = 0.0
         self._delayed: asyncio.Handle | None = None
@@ -263,6 +265,8 @@ class Engine:
                 self._sink.append(_record(batch, columns, outcome))
             except Overloaded as error:
                 outcome.refused = error
+            else:
+                outcome.strange = _strange(executed, columns, ids)
         return outcome
 
     def _finish(self, batch: Batch, outcome: _Outcome | None, error: BaseException | None) -> None:
@@ -270,6 +274,8 @@ class Engine:
         self._in_flight -= 1
         if not self._in_flight:
             self._busy_until = 0.0
+        if outcome is not None and outcome.strange is not None:
+            self._supplement(batch.version, outcome.strange)
         if outcome is None:
             _log.error("batch_failed", model=batch.version.key[0], version=batch.version.key[1], exc_info=error)
             for part in batch.slices:
@@ -277,6 +283,23 @@ class Engine:
         else:
             self._answer(batch, outcome)
         self._pump()
+
+    def _supplement(self, version: LiveVersion, strange: _Strange) -> None:
+        """Have the other detectors look at outliers, between the batches; a flood of them is not worth the time."""
+        sink, outliers = self._sink, version.outliers
+        if sink is None or outliers is None or self._supplements >= _MOST_SUPPLEMENTS:
+            return
+        self._supplements += 1
+
+        def look() -> None:
+            sink.supplement(version.source, outliers.chosen, strange.ids, version.all_scores(strange.columns))
+
+        def looked(_: None, error: BaseException | None) -> None:
+            self._supplements -= 1
+            if error is not None:
+                _log.error("outliers_not_looked_at", model=version.key[0], version=version.key[1], exc_info=error)
+
+        self._worker.submit(self._loop, look, looked)
 
     def _answer(self, batch: Batch, outcome: _Outcome) -> None:
         executed = outcome.executed
@@ -394,12 +417,28 @@ def thread_settings(settings: Settings) -> tuple[int, int]:
 class _Outcome:
     """What the execution thread hands back for one batch."""
 
-    __slots__ = ("executed", "ids", "refused", "started", "started_at")
+    __slots__ = ("executed", "ids", "refused", "started", "started_at", "strange")
 
     def __init__(self, executed: Executed, ids: bytes, started_at: float, started: float) -> None:
         self.executed, self.ids = executed, ids
         self.started_at, self.started = started_at, started  # on the wall clock, on the monotonic clock
         self.refused: RpcError | None = None
+        self.strange: _Strange | None = None
+
+
+class _Strange(NamedTuple):
+    """The outliers of one batch: their ids and inputs."""
+
+    ids: bytes
+    columns: list[Array]
+
+
+def _strange(executed: Executed, columns: list[Array], ids: bytes) -> _Strange | None:
+    if executed.outlier is None or not executed.outlier.any():
+        return None
+    rows = np.flatnonzero(executed.outlier)
+    chosen = np.frombuffer(ids, np.uint8).reshape(-1, 16)[rows].tobytes()
+    return _Strange(chosen, [column[rows] for column in columns])
 
 
 def _part_answer(batch: Batch, part: Slice, first: int, outcome: _Outcome) -> PredictAnswer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy as np
 from service.engine.costs import CostModel
 from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.errors import ModelFailed, NonFiniteOutput, Overloaded, RpcError
+from service.outliers import Features, OutlierPackage, p_values
 from service.types import STRING, Array, BucketTiming, Detector, Signature, Source
 from service.versions import Manifest
 
-__all__ = ["Executed", "LiveVersion", "Reading", "read_outputs"]
+__all__ = ["Executed", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,25 @@ class Executed:
     bucket: int
 
 
+class GraphDetector:
+    """The detector whose score the graph gives.
+
+    Args:
+        package: of the version.
+    """
+
+    def __init__(self, package: OutlierPackage) -> None:
+        self.alpha = package.alpha
+        self._calibration = package.detector.calibration.astype(np.float64)
+
+    def p_values(self, columns: Sequence[Array], outputs: Sequence[Array], scores: Array | None) -> Array:
+        """See `Detector.p_values`."""
+        del columns, outputs
+        if scores is None:
+            raise TypeError("this detector's score comes from the graph")
+        return p_values(scores, self._calibration)
+
+
 @dataclass(slots=True, eq=False)
 class LiveVersion:
     """One version that answers.
@@ -70,6 +90,8 @@ class LiveVersion:
         load_ms: what loading took.
         detector: its outlier detector, where it has one.
         source: how records name it.
+        outliers: the package its detector is from, where its graph gives a score after the outputs.
+        extract: gives the features that the other detectors look at.
         used_at: when it last ran, seconds on the monotonic clock.
     """
 
@@ -80,6 +102,8 @@ class LiveVersion:
     memory_bytes: int
     load_ms: float
     detector: Detector | None = None
+    outliers: OutlierPackage | None = None
+    extract: Callable[[Sequence[Array]], Features] | None = None
     used_at: float = 0.0
     signature: Signature = field(init=False)
     fingerprint: str = field(init=False)
@@ -106,15 +130,38 @@ class LiveVersion:
         started = time.perf_counter()
         errors: dict[int, RpcError] = {}
         pieces = self._attempt(columns, 0, rows, bucket, errors)
-        outputs = tuple(np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True))
+        given = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True)]
+        scores = given.pop() if self.outliers is not None else None
+        outputs = tuple(given)
         self._refuse_non_finite(outputs, errors)
         reading = read_outputs(self.signature, outputs[0])
-        p_value = self.detector.p_values(columns, outputs) if self.detector else None
-        outlier = p_value <= self.detector.alpha if self.detector and p_value is not None else None
+        p_value, outlier = self._judge(columns, outputs, scores, errors)
         seconds = time.perf_counter() - started
         if len(pieces) == 1 and not errors:
             self.costs.observe(bucket, seconds)
         return Executed(outputs, errors, reading, p_value, outlier, seconds, bucket)
+
+    def _judge(
+        self, columns: Sequence[Array], outputs: Sequence[Array], scores: Array | None, errors: Mapping[int, RpcError]
+    ) -> tuple[Array | None, Array | None]:
+        """How usual each row is, and whether it is an outlier; a row without an answer is none."""
+        if self.detector is None:
+            return None, None
+        p_value = self.detector.p_values(columns, outputs, scores)
+        outlier: Array = p_value <= self.detector.alpha
+        outlier[list(errors)] = False
+        return p_value, outlier
+
+    def all_scores(self, columns: Sequence[Array]) -> dict[str, Array]:
+        """The scores of all calibrated detectors by name, float32 `(rows,)`; for a few rows, after the answer.
+
+        Raises:
+            GraphError, OutOfMemory: as an executor does.
+        """
+        if self.outliers is None or self.extract is None:
+            return {}
+        features = self.extract(columns)
+        return {name: detector.score(features) for name, detector in self.outliers.detectors.items()}
 
     def _attempt(
         self, columns: Sequence[Array], start: int, stop: int, bucket: int, errors: dict[int, RpcError]
@@ -146,12 +193,13 @@ class LiveVersion:
 
     def _failed(self, start: int, stop: int, error: RpcError, errors: dict[int, RpcError]) -> list[tuple[Array, ...]]:
         errors.update(dict.fromkeys(range(start, stop), error))
-        return [
-            tuple(_blank(spec.dtype, (stop - start, *(d or 0 for d in spec.shape))) for spec in self.signature.outputs)
-        ]
+        blank = [_blank(s.dtype, (stop - start, *(d or 0 for d in s.shape))) for s in self.signature.outputs]
+        if self.outliers is not None:
+            blank.append(np.zeros(stop - start, np.float32))
+        return [tuple(blank)]
 
     def _check_rows(self, outputs: Sequence[Array], bucket: int) -> None:
-        for spec, output in zip(self.signature.outputs, outputs, strict=True):
+        for spec, output in zip(self.signature.outputs, outputs, strict=self.outliers is None):
             if output.shape[:1] != (bucket,):
                 raise GraphError(f"output {spec.name} has {output.shape[:1]} rows for {bucket}")
 

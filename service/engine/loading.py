@@ -25,8 +25,9 @@ import structlog
 from service.engine import runtime
 from service.engine.costs import CostModel, ladder, useful_buckets
 from service.engine.executor import Executor, GraphError, OutOfMemory
-from service.engine.live import LiveVersion, pad
+from service.engine.live import GraphDetector, LiveVersion, pad
 from service.errors import VersionRefused
+from service.outliers import OUTLIERS_FILE, OutlierPackage, load_package
 from service.types import STRING, Array, BucketTiming, Signature
 from service.versions import GoldenSet, Manifest, VersionOnDisk, read_version, verify_checksums
 from service.versions.store import read_golden
@@ -112,6 +113,8 @@ class Loader:
         golden = read_golden(directory, manifest)
         graph = runtime.load(directory, manifest.artifact)
         graph.compare(manifest.signature)
+        outliers = _outliers(directory, manifest)
+        graph = graph if outliers is None else graph.watched(outliers)
         largest = min(limit for limit in (max_batch or self.max_batch, manifest.max_batch) if limit)
         memory = self._memory_path(manifest, largest)
         known = _recall(memory)
@@ -125,6 +128,9 @@ class Loader:
             timings=chosen.timings,
             memory_bytes=graph.memory_bytes,
             load_ms=(time.perf_counter() - started) * 1e3,
+            detector=None if outliers is None else GraphDetector(outliers),
+            outliers=outliers,
+            extract=None if outliers is None else graph.extractor(manifest.signature, outliers.layer, outliers.space),
         )
 
     def _choose(
@@ -217,6 +223,7 @@ class Loader:
     def _check_golden(
         self, executor: Executor, signature: Signature, golden: GoldenSet, batches: Sequence[list[Array]], size: int
     ) -> None:
+        wanted = len(signature.outputs)  # a score may follow them
         scale = _GPU_TOLERANCE if runtime.device_kind() == "gpu" else 1.0
         for index, batch in enumerate(batches):
             try:
@@ -225,7 +232,9 @@ class Loader:
                 message = f"golden sample {index} fails in bucket {size}: {error}"
                 raise VersionRefused(message, check="golden") from error
             for row in {0, size - 1}:
-                problem = golden.mismatch(signature, index, [output[row : row + 1] for output in outputs], scale)
+                problem = golden.mismatch(
+                    signature, index, [output[row : row + 1] for output in outputs[:wanted]], scale
+                )
                 if problem:
                     raise VersionRefused(f"{problem} (bucket {size}, {executor.name})", check="golden")
 
@@ -234,6 +243,7 @@ class Loader:
             return None
         parts = (
             manifest.weights_sha256,
+            manifest.sha256.get(OUTLIERS_FILE, ""),
             str(largest),
             str(self.xla),
             str(self.threads),
@@ -243,6 +253,15 @@ class Loader:
             *(f"{name}={version}" for name, version in runtime.software().items()),
         )
         return self.timings_dir / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}.json"
+
+
+def _outliers(directory: Path, manifest: Manifest) -> OutlierPackage | None:
+    if manifest.outliers is None:
+        return None
+    package = load_package(directory / OUTLIERS_FILE)
+    if package.summary() != dict(manifest.outliers):
+        raise VersionRefused(f"{OUTLIERS_FILE} is not what the manifest says of it", check="outliers")
+    return package
 
 
 def _timed(executor: Executor, columns: Sequence[Array]) -> float:

@@ -504,6 +504,7 @@ def _serving_json(serving: Serving) -> dict[str, Any]:
     return {
         "stable": serving.stable,
         "pins": list(serving.pins),
+        "uncategorized_below": serving.uncategorized_below,
         "batching": {
             "max_batch": serving.batching.max_batch,
             "max_batch_delay_ms": serving.batching.max_batch_delay_ms,

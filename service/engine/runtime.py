@@ -16,7 +16,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -177,6 +177,7 @@ class Graph:
         memory_bytes: of its variables.
         keep: what must stay alive while it runs.
         model: the Keras model, where there is one.
+        outliers: whose detector's score comes after the outputs; None for none.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -185,22 +186,25 @@ class Graph:
     memory_bytes: int
     keep: Any = field(repr=False, default=None)
     model: Any = field(repr=False, default=None)
+    outliers: OutlierPackage | None = field(repr=False, default=None)
 
-    def executor(
-        self, signature: Signature, *, jit: bool, outliers: OutlierPackage | None = None
-    ) -> _TensorFlowExecutor:
+    def watched(self, outliers: OutlierPackage) -> Graph:
+        """The same graph, whose executors give the chosen detector's score, float32 `(rows,)`, after the outputs."""
+        return replace(self, outliers=outliers)
+
+    def executor(self, signature: Signature, *, jit: bool) -> _TensorFlowExecutor:
         """Trace the graph once for a signature's dtypes, shapes and order.
 
         Args:
             signature: the manifest's; `compare` must have passed.
             jit: compile with XLA.
-            outliers: add the score of its chosen detector, float32 `(rows,)`, after the outputs.
 
         Raises:
             VersionRefused: tracing fails, or the graph holds an unsafe operation.
         """
         order = self._order(signature)
         picks = [next(i for i, s in enumerate(self.outputs) if s.name == spec.name) for spec in signature.outputs]
+        outliers = self.outliers
         view = None if outliers is None else self.view(signature, outliers.layer, outliers.space)
         score = None if outliers is None else score_of(tf, outliers.detector)
 
@@ -272,8 +276,9 @@ class Graph:
 
         return View(found, tap.layer if tap else None, call)
 
-    def extractor(self, signature: Signature, view: View) -> FeatureExtractor:
-        """Trace what gives the features alone."""
+    def extractor(self, signature: Signature, layer: str | None = None, space: Space | None = None) -> FeatureExtractor:
+        """Trace what gives the features alone; arguments and errors are those of `view`."""
+        view = self.view(signature, layer, space)
         order = self._order(signature)
 
         def watched(*tensors: Any) -> list[Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "LabelRecord",
     "Record",
     "RejectionRecord",
+    "SupplementRecord",
     "VersionRecord",
     "column_array",
     "decode",
@@ -262,8 +263,32 @@ class AlarmResetRecord(_Record, frozen=True, tag=7):
     request_id: str
 
 
+class SupplementRecord(_Record, frozen=True, tag=8):
+    """What the other detectors say of outliers that a `BatchRecord` holds. Frame count 0.
+
+    Attributes:
+        model, version: whose detectors.
+        detector: the chosen one.
+        sample_ids: 16 bytes each.
+        scores: detector -> float32 scores, one a sample; higher is stranger.
+    """
+
+    model: str
+    version: int
+    detector: str
+    sample_ids: bytes
+    scores: dict[str, bytes]
+
+
 Record = (
-    VersionRecord | BatchRecord | RejectionRecord | LabelRecord | DeploymentRecord | GapRecord | AlarmResetRecord
+    VersionRecord
+    | BatchRecord
+    | RejectionRecord
+    | LabelRecord
+    | DeploymentRecord
+    | GapRecord
+    | AlarmResetRecord
+    | SupplementRecord
 )
 
 _encoder = msgspec.msgpack.Encoder()

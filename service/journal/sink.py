@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +22,7 @@ from service.journal.records import (
     CallPart,
     DeploymentRecord,
     GapEntry,
+    SupplementRecord,
     VersionRecord,
     encode,
     pack_column,
@@ -37,6 +39,7 @@ JOURNALS: Final = "journal"
 _KEY_FILE: Final = "hashing.key"
 _BATCH: Final = 2
 _DEPLOYMENT: Final = 5
+_SUPPLEMENT: Final = 8
 _OVER_BUDGET: Final = "journal budget"
 _CANNOT_WRITE: Final = "journal cannot be written"
 _MIB: Final = 1024 * 1024
@@ -168,6 +171,13 @@ class JournalSink:
             self._writer.append(_BATCH, encode(record), count=record.rows, needs=self._version(source))
         except JournalFull:
             self._shed(_gap(batch, _CANNOT_WRITE, record.rows, executed, record.flagged))
+
+    def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
+        """See `RecordSink.supplement`."""
+        packed = {name: values.astype(np.float32).tobytes() for name, values in scores.items()}
+        record = SupplementRecord(source.model, source.version, detector, sample_ids, packed)
+        with suppress(JournalFull):  # the outliers themselves are recorded, or counted as missing
+            self._writer.append(_SUPPLEMENT, encode(record), count=0, needs=self._version(source))
 
     def _count(self, batch: ExecutedBatch) -> _Counts:
         """Outliers and repeats; without a detector nobody asks for either."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from io import BytesIO
@@ -185,7 +186,7 @@ def load_package(path: Path) -> OutlierPackage:
         raise
     except OSError as error:
         raise VersionRefused(f"{OUTLIERS_FILE}: {error.strerror or error}", check="outliers") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise VersionRefused(f"{OUTLIERS_FILE}: {_first_line(error)}", check="outliers") from error
     return OutlierPackage(
         meta.alpha,

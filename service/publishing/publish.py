@@ -14,19 +14,27 @@ import numpy as np
 
 import service
 from service.errors import PublishError, VersionRefused
+from service.outliers import OUTLIERS_FILE, OutlierPackage, save_package
 from service.publishing import samples as golden_samples
+from service.publishing.baseline import make_baseline
+from service.publishing.calibration import Progress, calibrate
+from service.publishing.calibration_file import CalibrationRows, read_calibration
 from service.publishing.signature import apply_contract, default_labels, head_of, infer_task
+from service.rpc.predictions import DEFAULT_ALPHA
 from service.types import Array, Signature
 from service.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
+from service.versions.baseline import BASELINE_FILE, Baseline, write_baseline
 from service.versions.golden import GOLDEN_FILE
 from service.versions.manifest import KERAS_FILE, SAVED_MODEL_DIR, check_name
 
 if TYPE_CHECKING:
+    from service.engine.executor import Executor
     from service.engine.runtime import Graph
 
 __all__ = ["publish"]
 
 _TRIES = 20
+_ROWS_AT_ONCE = 256
 
 
 def publish(
@@ -42,6 +50,10 @@ def publish(
     parent: int | None = None,
     notes: Any = None,
     max_batch: int | None = None,
+    calibration: Path | str | CalibrationRows | None = None,
+    alpha: float = DEFAULT_ALPHA,
+    feature_layer: str | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a model as a version, whole or not at all, and prove that it can be served.
 
@@ -58,6 +70,11 @@ def publish(
         parent: the version it was made from.
         notes: anything JSON that is worth keeping: data, figures, licence.
         max_batch: largest batch it may be run with.
+        calibration: samples like those to come, with labels, none of which the model was trained on: a file
+            (`calibration_file`) or rows. With them the version answers how usual each sample is.
+        alpha: the share of normal samples that may be called outliers.
+        feature_layer: whose output detectors look at; the one before the last dense layer when left out.
+        progress: told the stage of calibration, and the share of it that is done.
 
     Returns:
         The version's directory.
@@ -76,6 +93,13 @@ def publish(
         signature, golden = _contract_of(graph, samples, labels, task, contract)
         _same_in_memory(model, signature, golden)
         (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(signature))
+        outliers = None
+        if calibration is not None:
+            outliers = _calibrated(
+                graph, signature, calibration, writer.path, alpha=alpha, layer=feature_layer, progress=progress
+            )
+        elif feature_layer is not None:
+            raise PublishError("a feature layer is for outliers: give calibration samples, too")
         manifest = Manifest(
             name=name,
             version=version or 1,
@@ -89,6 +113,7 @@ def publish(
             software=_software(),
             parent=parent,
             max_batch=max_batch,
+            outliers=outliers,
             sha256=writer.checksums(),
             notes=notes,
         )
@@ -145,6 +170,44 @@ def _contract_of(
         rows = np.concatenate([sample.outputs[0] for sample in golden.samples])
         signature = replace(signature, head=head_of(rows))
     return signature, golden
+
+
+def _calibrated(
+    graph: Graph,
+    signature: Signature,
+    calibration: Path | str | CalibrationRows,
+    directory: Path,
+    *,
+    alpha: float,
+    layer: str | None,
+    progress: Progress | None,
+) -> Mapping[str, Any]:
+    """Write `outliers.npz` and `baseline.arrow`; returns what the manifest says of outliers."""
+    from service.engine.executor import GraphError, OutOfMemory
+
+    rows = calibration if isinstance(calibration, CalibrationRows) else read_calibration(Path(calibration), signature)
+    extractor = graph.extractor(signature, layer)
+    try:
+        package = calibrate(
+            extractor, rows, classes=signature.labels, layer=extractor.layer, alpha=alpha, progress=progress
+        )
+        scored = graph.watched(package).executor(signature, jit=False)
+        baseline = _baseline(scored, signature, rows, package)
+    except (GraphError, OutOfMemory) as error:
+        raise PublishError(f"calibration: the model fails on one of the samples: {error}") from error
+    save_package(package, directory / OUTLIERS_FILE)
+    write_baseline(directory / BASELINE_FILE, baseline)
+    return package.summary()
+
+
+def _baseline(executor: Executor, signature: Signature, rows: CalibrationRows, package: OutlierPackage) -> Baseline:
+    """Bins and counts of what was calibrated on: what later traffic is compared with."""
+    pieces = [
+        executor.run([column[start : start + _ROWS_AT_ONCE] for column in rows.columns])
+        for start in range(0, len(rows), _ROWS_AT_ONCE)
+    ]
+    *outputs, scores = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    return make_baseline(signature, rows.columns, outputs, package.detector.p_values(scores))
 
 
 def _outputs(graph: Graph, signature: Signature, columns: Sequence[Array]) -> tuple[Array, ...]:

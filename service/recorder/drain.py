@@ -20,6 +20,7 @@ from service.journal.sink import JOURNALS
 from service.recorder.cursor import Cursor
 from service.recorder.housekeeping import Housekeeping
 from service.recorder.lag import Lag
+from service.recorder.monitoring import show, tell
 from service.recorder.quarantine import Quarantine
 from service.recorder.refusals import sentence, sqlstate, transient
 from service.recorder.session import Moved, Session, UnreadableJournal
@@ -153,6 +154,7 @@ class Drain:
             session = Session(await self._database(), self._settings, self._quarantine)
             self._session = session
             await session.prepare()
+            await show(session.connection)
             metrics.set_recorder_connected(connected=True)
         return self._session
 
@@ -215,3 +217,4 @@ def _count(moved: Moved) -> None:
         metrics.count_gap(reason, records)
     metrics.count_quarantined(moved.quarantined)
     metrics.count_implausible(moved.implausible)
+    tell(moved.seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -14,6 +14,7 @@ import structlog
 from service.config import Settings
 from service.journal.reader import JournalInfo
 from service.recorder import cursor as cursors
+from service.recorder.drift_table import expire_windows
 from service.recorder.erase import tombstones_since
 from service.recorder.partitions import apply_retention
 from service.recorder.quarantine import Quarantine
@@ -88,10 +89,10 @@ class Housekeeping:
 
     async def _retain(self, session: Session) -> None:
         await session.prepare()
+        now = datetime.now(UTC)
+        await expire_windows(session.connection, now - timedelta(days=self._settings.retention_days))
         try:
-            dropped = await apply_retention(
-                session.connection, now=datetime.now(UTC), retention_days=self._settings.retention_days
-            )
+            dropped = await apply_retention(session.connection, now=now, retention_days=self._settings.retention_days)
         except asyncpg.LockNotAvailableError:
             self._due["retention"] = time.monotonic() + _RETENTION_AGAIN_S
             _log.warning("retention_put_off", reason="somebody holds the tables", again_in_s=_RETENTION_AGAIN_S)

@@ -14,7 +14,14 @@ import msgspec
 from service.errors import HoverboardError
 from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, frame_seed, segment_name, unpack_head, unpack_header
 from service.journal.reader import JournalInfo, Position, SegmentInfo, read
-from service.journal.records import AlarmResetRecord, BatchRecord, DeploymentRecord, LabelRecord, RejectionRecord, decode
+from service.journal.records import (
+    AlarmResetRecord,
+    BatchRecord,
+    DeploymentRecord,
+    LabelRecord,
+    RejectionRecord,
+    decode,
+)
 from service.recorder.cursor import Cursor
 
 __all__ = ["Behind", "Lag"]

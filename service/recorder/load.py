@@ -11,6 +11,8 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
+import msgspec
+import numpy as np
 import structlog
 
 from service.journal.reader import Frame
@@ -20,6 +22,7 @@ from service.journal.records import (
     GapRecord,
     LabelRecord,
     RejectionRecord,
+    SupplementRecord,
 )
 from service.recorder.encode import (
     DEPLOYMENT_COLUMNS,
@@ -108,6 +111,9 @@ class Loader:
             async with self.connection.transaction():
                 copies, plain = await asyncio.to_thread(self._encode, pieces)
                 rows = await self._copy(copies, plain)
+                for piece in pieces:
+                    if isinstance(piece.record, SupplementRecord):
+                        await self._supplement(piece.record)
         except (_Unfit, asyncpg.PostgresError) as error:
             if not (isinstance(error, _Unfit) or refused(error)):
                 raise
@@ -172,6 +178,20 @@ class Loader:
         for each in plain:
             rows[each.table] += await self._insert(each)
         return rows
+
+    async def _supplement(self, record: SupplementRecord) -> None:
+        """What the other detectors say of outliers that are in their table already, or were erased."""
+        try:
+            scores = {name: np.frombuffer(data, "<f4").tolist() for name, data in record.scores.items()}
+            ids = [UUID(bytes=record.sample_ids[at : at + 16]) for at in range(0, len(record.sample_ids), 16)]
+            texts = [
+                msgspec.json.encode({name: values[row] for name, values in scores.items()}) for row in range(len(ids))
+            ]
+        except (ValueError, IndexError) as error:
+            raise _Unfit from error
+        await self.connection.execute(
+            _SQL["supplement_outliers"], record.detector, ids, [text.decode() for text in texts]
+        )
 
     async def _insert(self, given: _Rows) -> int:
         """Insert rows; returns how many there were to insert."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 import msgspec
@@ -14,24 +14,30 @@ import structlog
 
 from service.config import Settings
 from service.errors import VersionRefused
-from service.journal.records import AlarmResetRecord, BatchRecord, GapEntry, GapRecord, Record
+from service.journal.records import AlarmResetRecord, BatchRecord, GapRecord, Record
 from service.outliers import rate_bound
 from service.recorder import alarm_table, drift_table
-from service.recorder.alarms import Alarm, Block, blocks_of
-from service.recorder.drift import Finding, Reference
-from service.recorder.refusals import sentence, transient
+from service.recorder.alarms import Alarm, blocks_of
+from service.recorder.drift import Counted, Finding, Reference, Window, count
+from service.recorder.refusals import refused, sentence, transient
 from service.recorder.rows import KnownVersion, VersionKey, version_key
 from service.recorder.statements import statements
 from service.telemetry import metrics
 from service.versions import read_version
 from service.versions.baseline import Baseline, read_baseline
 
-__all__ = ["Monitoring", "Name", "Seen", "show", "tell"]
+__all__ = ["Ahead", "Monitoring", "Name", "Seen", "show", "tell"]
 
 _SQL: Final = statements("monitoring.sql")
 _log = structlog.get_logger(__name__)
 
-Connection = asyncpg.Connection[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+Ahead: TypeAlias = dict[int, Counted]
+"""What has been counted for drift, by version."""
+_Count: TypeAlias = tuple[int, int, int]
+"""Rows, flagged ones among them, and when the first ran."""
 
 
 class Name(NamedTuple):
@@ -73,6 +79,19 @@ class _Watched:
     reference: Reference | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """The batches of one version.
+
+    Attributes:
+        known: the version.
+        batches: in order.
+    """
+
+    known: KnownVersion
+    batches: list[BatchRecord] = field(default_factory=list)
+
+
 class _Outliers(msgspec.Struct):
     """What a manifest says of its detector."""
 
@@ -97,6 +116,20 @@ class Monitoring:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._watched: dict[int, _Watched] = {}
+        self._windows: dict[int, Window] = {}
+
+    async def count(self, batches: Sequence[BatchRecord], versions: Mapping[VersionKey, KnownVersion]) -> Ahead:
+        """Count a chunk for drift, from where the last one ended, while Postgres is busy with its rows.
+
+        Nothing is settled by that: what was counted counts once `follow` finds the windows as they were taken to be.
+        """
+        ahead: Ahead = {}
+        for version_id, ran in _by_version(batches, versions).items():
+            watched, window = self._watched.get(version_id), self._windows.get(version_id)
+            if watched is not None and watched.reference is not None and window is not None:
+                with suppress(Exception):  # `follow` counts again, and says so
+                    ahead[version_id] = await self._counted(watched.reference, window, ran)
+        return ahead
 
     async def follow(
         self,
@@ -104,6 +137,7 @@ class Monitoring:
         batches: Sequence[BatchRecord],
         others: Iterable[Record],
         versions: Mapping[VersionKey, KnownVersion],
+        ahead: Ahead,
     ) -> Seen:
         """Count a chunk, in the connection's transaction; a failure of ours leaves nothing behind and stops nobody.
 
@@ -111,54 +145,50 @@ class Monitoring:
             batches: of the chunk, in order.
             others: its gaps and resets among them.
             versions: those that could be found.
+            ahead: what `count` has counted.
 
         Raises:
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the connection or the server fails.
         """
-        found = list(others)
-        gaps = [entry for record in found if isinstance(record, GapRecord) for entry in record.entries]
-        resets = [record for record in found if isinstance(record, AlarmResetRecord)]
-        seen = Seen()
-        if not (batches or gaps or resets):
-            return seen
+        news = [record for record in others if isinstance(record, GapRecord | AlarmResetRecord)]
+        if not (batches or news):
+            return Seen()
         try:
             async with connection.transaction():
-                await self._follow(connection, batches, gaps, resets, versions, seen)
+                return await self._follow(connection, _by_version(batches, versions), news, ahead)
         except Exception as error:
-            if transient(error):
+            # Ours would be data that Postgres or asyncpg refuses; recording goes on without it.
+            if transient(error) and not (refused(error) or isinstance(error, ValueError)):
                 raise
+            self._watched.clear()
             metrics.count_recorder_error("monitoring")
             _log.exception("not_monitored", batches=len(batches))
             return Seen()
-        return seen
 
     async def _follow(
         self,
         connection: Connection,
-        batches: Sequence[BatchRecord],
-        gaps: Sequence[GapEntry],
-        resets: Sequence[AlarmResetRecord],
-        versions: Mapping[VersionKey, KnownVersion],
-        seen: Seen,
-    ) -> None:
-        ran: dict[int, list[BatchRecord]] = {}
-        signatures = {known.id: known for known in versions.values()}
-        for batch in batches:
-            known = versions.get(version_key(batch))
-            if known is not None:
-                ran.setdefault(known.id, []).append(batch)
-        lost = await _by_id(connection, [entry for entry in gaps if entry.executed and entry.model is not None])
+        ran: Mapping[int, _Ran],
+        news: Sequence[GapRecord | AlarmResetRecord],
+        ahead: Ahead,
+    ) -> Seen:
+        seen = Seen()
+        lost = await _lost(connection, news)
         # Always in this order, so that recorders which feed the same versions wait for each other and never in a circle.
         for version_id in sorted(ran.keys() | lost.keys()):
-            watched = await self._watch(connection, version_id, signatures.get(version_id))
-            counts = [*_counts(ran.get(version_id, ())), *lost.get(version_id, ())]
+            here = ran.get(version_id)
+            watched = await self._watch(connection, version_id, None if here is None else here.known)
+            counts = [*_counts(() if here is None else here.batches), *lost.get(version_id, ())]
             await self._alarm(connection, watched, counts, seen)
-            await self._drift(connection, watched, ran.get(version_id, ()), seen)
-        for record in resets:
-            for alarm in await alarm_table.reset(connection, record):
-                seen.alarms[Name(record.model, record.version)] = alarm
+            if here is not None:
+                await self._drift(connection, watched, here, ahead.get(version_id), seen)
+        for record in news:
+            if isinstance(record, AlarmResetRecord):
+                for alarm in await alarm_table.reset(connection, record):
+                    seen.alarms[Name(record.model, record.version)] = alarm
+        return seen
 
-    async def _alarm(self, connection: Connection, watched: _Watched, counts: Sequence[Block], seen: Seen) -> None:
+    async def _alarm(self, connection: Connection, watched: _Watched, counts: Sequence[_Count], seen: Seen) -> None:
         blocks = blocks_of(counts)
         if watched.bound is None or not blocks:
             return
@@ -170,50 +200,55 @@ class Monitoring:
             seen.raised.append(watched.name)
 
     async def _drift(
-        self, connection: Connection, watched: _Watched, batches: Sequence[BatchRecord], seen: Seen
+        self, connection: Connection, watched: _Watched, ran: _Ran, ahead: Counted | None, seen: Seen
     ) -> None:
-        if watched.reference is None or not any(batch.rows for batch in batches):
+        reference = watched.reference
+        if reference is None or not any(batch.rows for batch in ran.batches):
             return
-        full = await drift_table.follow(
-            connection,
-            watched.id,
-            watched.reference,
-            batches,
-            size=self._settings.drift_window_rows,
-            now=datetime.now(UTC),
-        )
-        if full:
-            seen.windows[watched.name] = full[-1]
+
+        async def counting(window: Window) -> Counted:
+            if ahead is not None and ahead.before.same(window):
+                return ahead
+            return await self._counted(reference, window, ran)
+
+        counted = await drift_table.follow(connection, watched.id, reference, counting)
+        self._windows[watched.id] = counted.after
+        if counted.full:
+            seen.windows[watched.name] = counted.full[-1][1]
+
+    async def _counted(self, reference: Reference, window: Window, ran: _Ran) -> Counted:
+        return await asyncio.to_thread(count, reference, window, ran.batches, self._settings.drift_window_rows)
 
     async def _watch(self, connection: Connection, version_id: int, known: KnownVersion | None) -> _Watched:
         """What there is to watch of a version; looked up once, and again where its signature was not known."""
         watched = self._watched.get(version_id)
         if watched is not None:
             return watched
-        (row,) = await connection.fetch(_SQL["find_watched"], [version_id])
+        (row,) = await connection.fetch(_SQL["find_watched"], version_id)
         reference = None
         if known is not None:
-            baseline = await self._baseline(connection, row)
+            baseline = await self._baseline(connection, version_id, row)
             reference = None if baseline is None else Reference(baseline, known.signature)
         watched = _Watched(version_id, Name(row["name"], row["version"]), _bound(row["manifest"]), reference)
         if known is not None:
             self._watched[version_id] = watched
         return watched
 
-    async def _baseline(self, connection: Connection, row: asyncpg.Record) -> Baseline | None:
+    async def _baseline(self, connection: Connection, version_id: int, row: asyncpg.Record) -> Baseline | None:
         """As it was when this version was first seen; its bins are frozen from then on."""
-        kept = await drift_table.find_baseline(connection, row["id"])
+        kept = await drift_table.find_baseline(connection, version_id)
         if kept is None:
             found = await asyncio.to_thread(self._on_disk, row["name"], row["version"], row["weights_sha256"])
             if found is not None:
-                await drift_table.insert_baseline(connection, row["id"], found)
-                kept = await drift_table.find_baseline(connection, row["id"])
+                await drift_table.insert_baseline(connection, version_id, found)
+                kept = await drift_table.find_baseline(connection, version_id)
         return kept
 
     def _on_disk(self, model: str, version: int, weights: str) -> Baseline | None:
         directory = self._settings.models / model / str(version)
         try:
-            return read_baseline(directory) if read_version(directory).weights_sha256 == weights else None
+            found = read_baseline(directory)
+            return found if found is not None and read_version(directory).weights_sha256 == weights else None
         except VersionRefused as error:
             _log.warning("no_baseline", model=model, version=version, reason=sentence(error))
             return None
@@ -224,8 +259,8 @@ async def show(connection: Connection) -> None:
     for row in await alarm_table.list_alarms(connection):
         _tell_alarm(Name(row.model, row.version), row.alarm)
     findings: dict[Name, list[asyncpg.Record]] = {}
-    for row in await drift_table.latest_findings(connection):
-        findings.setdefault(Name(row["model"], row["version"]), []).append(row)
+    for finding in await drift_table.latest_findings(connection):
+        findings.setdefault(Name(finding["model"], finding["version"]), []).append(finding)
     for name, rows in findings.items():
         metrics.set_drift(*name, {row["feature"]: row["js"] for row in rows}, sum(row["drifted"] for row in rows))
 
@@ -262,29 +297,49 @@ def _tell_alarm(name: Name, alarm: Alarm) -> None:
     )
 
 
-def _counts(batches: Iterable[BatchRecord]) -> list[Block]:
+def _by_version(batches: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownVersion]) -> dict[int, _Ran]:
+    """Batches by their version's id; those whose version could not be found are left out."""
+    found: dict[int, _Ran] = {}
+    for batch in batches:
+        known = versions.get(version_key(batch))
+        if known is not None:
+            found.setdefault(known.id, _Ran(known)).batches.append(batch)
+    return found
+
+
+def _counts(batches: Iterable[BatchRecord]) -> list[_Count]:
     """What batches count for an alarm: only those that a detector looked at."""
     return [
-        Block(batch.executed - batch.repeats, batch.flagged, batch.started_us)
+        (batch.executed - batch.repeats, batch.flagged, batch.started_us)
         for batch in batches
         if batch.outlier is not None
     ]
 
 
-async def _by_id(connection: Connection, entries: Sequence[GapEntry]) -> dict[int, list[Block]]:
-    """What was lost of versions that Postgres knows. How many of the lost rows were repeats is not known: they count."""
+async def _lost(connection: Connection, news: Iterable[GapRecord | AlarmResetRecord]) -> dict[int, list[_Count]]:
+    """What ran and was not journaled, by version; how many of those rows were repeats is not known: all count.
+
+    Versions that Postgres does not know are left out.
+    """
+    entries = [
+        entry
+        for record in news
+        if isinstance(record, GapRecord)
+        for entry in record.entries
+        if entry.executed and entry.model is not None and entry.version is not None
+    ]
     if not entries:
         return {}
-    names = {(entry.model, entry.version) for entry in entries if entry.version is not None}
+    names = {(entry.model, entry.version) for entry in entries}
     rows = await connection.fetch(
         _SQL["find_numbered"], [model for model, _ in names], [version for _, version in names]
     )
     ids: dict[Any, int] = {(row["name"], row["version"]): row["id"] for row in rows}
-    found: dict[int, list[Block]] = {}
+    found: dict[int, list[_Count]] = {}
     for entry in entries:
         version_id = ids.get((entry.model, entry.version))
         if version_id is not None:
-            found.setdefault(version_id, []).append(Block(entry.executed, entry.flagged, entry.first_us))
+            found.setdefault(version_id, []).append((entry.executed, entry.flagged, entry.first_us))
     return found
 
 

@@ -72,6 +72,12 @@ where row(given.label, given.value) is distinct from row(
     case when given.leads then stored.value else given.value_before end
 );
 
+-- name: supplement_outliers
+update outliers o
+set detector = $1, scores = given.scores::jsonb
+from unnest($2::uuid[], $3::text[]) as given (id, scores)
+where o.sample_id = given.id and o.at = sample_at(given.id);
+
 -- name: orphan_labels
 select count(*)
 from labels l

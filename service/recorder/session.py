@@ -22,6 +22,7 @@ from service.recorder.erase import apply_tombstones
 from service.recorder.gaps import Gap, insert_gaps
 from service.recorder.known import KnownVersions, NewVersion
 from service.recorder.load import Loader
+from service.recorder.monitoring import Monitoring, Seen
 from service.recorder.partitions import Partitions, hold
 from service.recorder.quarantine import Quarantine
 from service.recorder.sorting import Sorted, sort_out
@@ -50,6 +51,7 @@ class Moved:
         quarantined: records put aside.
         implausible: rows whose clock cannot be right.
         erased: rows that an earlier erasure meant.
+        seen: what the versions' alarms and drift say now.
     """
 
     cursor: Cursor
@@ -59,6 +61,7 @@ class Moved:
     quarantined: int = 0
     implausible: int = 0
     erased: int = 0
+    seen: Seen = field(default_factory=Seen)
 
 
 class _Unprepared(Exception):
@@ -87,6 +90,7 @@ class Session:
         self._quarantine = quarantine
         self._versions = KnownVersions(settings.models)
         self._partitions = Partitions(connection)
+        self._monitoring = Monitoring(settings)
         self._settled: set[date] = set()
         self._begun: set[UUID] = set()
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -159,12 +163,15 @@ class Session:
         if chunk.end == cursor.position and chunk.state == "waiting":
             return Moved(cursor, chunk.state)
         loader = Loader(connection, journal.uuid, journal.process, self._versions.found, self._quarantine)
-        await loader.load(found.pieces)
+        versions = self._versions.found
+        ahead, _ = await asyncio.gather(self._monitoring.count(found.batches, versions), loader.load(found.pieces))
         for unreadable in found.unreadable:
             await loader.put_aside(unreadable)
         gaps = [*map(_gap, chunk.damages), *found.expired, *loader.outcome.gaps]
         await insert_gaps(connection, journal.uuid, journal.process, gaps)
         erased = 0 if found.drained is None else await apply_tombstones(connection, found.drained)
+        records = [piece.record for piece in found.pieces]
+        seen = await self._monitoring.follow(connection, found.batches, records, versions, ahead)
         moved = replace(
             cursor,
             process=journal.process,
@@ -179,7 +186,7 @@ class Session:
         for gap in gaps:
             counts[gap.reason] += gap.records or 0
         quarantined = sum(gap.records or 0 for gap in loader.outcome.gaps)
-        return Moved(moved, chunk.state, loader.outcome.rows, counts, quarantined, found.implausible, erased)
+        return Moved(moved, chunk.state, loader.outcome.rows, counts, quarantined, found.implausible, erased, seen)
 
     def _require(self, found: Sorted) -> None:
         versions = self._versions.missing(found.versions)

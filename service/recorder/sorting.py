@@ -94,6 +94,7 @@ class Sorted:
         implausible: rows whose time cannot be.
         executed: rows that its batches ran.
         drained: what tombstones look at; None where nothing could be erased.
+        batches: every batch once, whatever becomes of its rows.
     """
 
     pieces: list[Piece] = field(default_factory=list)
@@ -104,6 +105,7 @@ class Sorted:
     implausible: int = 0
     executed: int = 0
     drained: Drained | None = None
+    batches: list[BatchRecord] = field(default_factory=list)
 
 
 def sort_out(frames: Iterable[Frame], *, now: datetime, retention_days: int) -> Sorted:
@@ -154,6 +156,7 @@ def _take(found: Sorted, piece: Piece, now: datetime, retention_days: int) -> No
     found.expired += lost
     if isinstance(record, BatchRecord):
         found.executed += record.executed
+        found.batches.append(record)
 
 
 def _current(piece: Piece, expired: Array) -> Iterator[Piece]:

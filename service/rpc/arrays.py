@@ -34,16 +34,19 @@ class Codec:
     Args:
         signature: what the version takes and answers.
         alpha: `outlier` is `p_value <= alpha`.
+        uncategorized_below: at a p-value of at most this the label is `Uncategorized`; None never abstains.
     """
 
-    def __init__(self, signature: Signature, *, alpha: float = DEFAULT_ALPHA) -> None:
+    def __init__(
+        self, signature: Signature, *, alpha: float = DEFAULT_ALPHA, uncategorized_below: float | None = None
+    ) -> None:
         self.signature = signature
         self.fingerprint = signature.fingerprint
         self._names = tuple(spec.name for spec in signature.inputs)
         self._name_set = set(self._names)
         self._rows = row_decoder(signature)
         self._columns = column_decoder(signature)
-        self._predictions = Predictions(signature, alpha)
+        self._predictions = Predictions(signature, alpha, uncategorized_below)
 
     def decode_instances_json(self, raw: Buffer) -> Columns:
         """As `decode_instances`, from the JSON text of the list."""

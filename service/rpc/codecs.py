@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from service.errors import InternalError, ModelNotFound, NotReady, RpcError, VersionNotFound
 from service.rpc.arrays import Codec
+from service.rpc.predictions import DEFAULT_ALPHA
 from service.types import Catalog, ModelStatus, Signature, VersionStatus
 
 __all__ = ["CodecBook", "Route"]
 
 DEFAULT_ROLE = "stable"
 _RETRY_MS = 1000
+
+_CodecKey = tuple[Signature, float, float | None]
+"""Signature, alpha, and the p-value at which the model abstains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class CodecBook:
     def __init__(self) -> None:
         self.catalog = Catalog()
         self._routes: dict[tuple[str, int | str], Route] = {}
-        self._codecs: dict[Signature, Codec] = {}
+        self._codecs: dict[_CodecKey, Codec] = {}
         self._waiting: set[asyncio.Future[None]] = set()
 
     def update(self, catalog: Catalog) -> None:
@@ -44,8 +48,9 @@ class CodecBook:
         for name, model in catalog.models.items():
             for status in model.versions:
                 if status.signature is not None:
-                    codec = known.get(status.signature) or self._codecs.get(status.signature) or Codec(status.signature)
-                    self._codecs[status.signature] = codec
+                    key = _key(status.signature, status, model)
+                    codec = known.get(key) or self._codecs.get(key) or _codec(key)
+                    self._codecs[key] = codec
                     routes[name, status.version] = Route(status.version, codec)
             for role, number in model.roles.items():
                 if (name, number) in routes:
@@ -99,6 +104,16 @@ class CodecBook:
             return NotReady(f"No version of {name!r} is live", details={"model": name}, retry_after_ms=_RETRY_MS)
         details = {"model": name, "version": version[:100]}
         return VersionNotFound(f"Model {name!r} has no version in the role {version[:100]!r}", details=details)
+
+
+def _key(signature: Signature, status: VersionStatus, model: ModelStatus) -> _CodecKey:
+    outliers = (status.manifest or {}).get("outliers") or {}
+    return signature, float(outliers.get("alpha", DEFAULT_ALPHA)), model.serving.get("uncategorized_below")
+
+
+def _codec(key: _CodecKey) -> Codec:
+    signature, alpha, below = key
+    return Codec(signature, alpha=alpha, uncategorized_below=below)
 
 
 def _missing_number(model: ModelStatus, version: int) -> RpcError:

@@ -38,6 +38,9 @@ def example_of(method: str, catalog: Catalog) -> Example:
         return _predict(name, version)
     if method == "label":
         return _label(version)
+    if method == "alarms.reset":
+        params = {"model": name, "version": number, "reason": "a new kind of camera"}
+        return Example(params, {"model": name, "version": number, "accepted": True})
     if method == "models.list":
         return Example({}, msgspec.to_builtins(summaries(catalog)))
     if method == "models.describe":

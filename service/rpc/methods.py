@@ -19,10 +19,12 @@ from service.errors import (
     RpcError,
     VersionNotFound,
 )
+from service.rpc.alarms import Alarms, Resetter
 from service.rpc.call import Call, Limits
 from service.rpc.codecs import CodecBook
 from service.rpc.labels import Labeller
 from service.rpc.params import (
+    AlarmResetParams,
     Binder,
     DescribeParams,
     LabelParams,
@@ -33,7 +35,15 @@ from service.rpc.params import (
 )
 from service.rpc.predict import Predictor
 from service.rpc.recording import Recording
-from service.rpc.results import LabelResult, ModelDescription, ModelList, PredictResult, describe, summaries
+from service.rpc.results import (
+    AlarmResetResult,
+    LabelResult,
+    ModelDescription,
+    ModelList,
+    PredictResult,
+    describe,
+    summaries,
+)
 from service.types import EnginePort
 
 __all__ = ["Method", "Methods", "admin_methods", "discover_method", "public_methods", "table"]
@@ -99,8 +109,8 @@ def public_methods(
     return [predict, *labels, *_catalog_methods(book)]
 
 
-def admin_methods(engine: EnginePort, book: CodecBook) -> list[Method[Any]]:
-    """What the admin face answers, but for `rpc.discover`."""
+def admin_methods(engine: EnginePort, book: CodecBook, alarms: Alarms | None = None) -> list[Method[Any]]:
+    """What the admin face answers, but for `rpc.discover`; without a recording there are no alarms either."""
     errors = (ModelNotFound, VersionNotFound, NotReady)
 
     def admin(action: str, params: type[P], summary: str) -> Method[P]:
@@ -118,6 +128,7 @@ def admin_methods(engine: EnginePort, book: CodecBook) -> list[Method[Any]]:
         admin("pin", VersionParams, "Keep a version in memory whatever the routing says."),
         admin("unpin", VersionParams, "Let a version go when it is not needed."),
         admin("scan", NoParams, "Look at the models directory now."),
+        *([] if alarms is None else [_reset_method(alarms, book)]),
     ]
 
 
@@ -133,6 +144,12 @@ def discover_method(document: Callable[[], bytes]) -> Method[NoParams]:
 def _label_method(recording: Recording) -> Method[LabelParams]:
     summary = "Say what a sample truly was. It may come weeks after the prediction, and again."
     return Method("label", LabelParams, Labeller(recording).__call__, summary, LabelResult, (Overloaded,))
+
+
+def _reset_method(alarms: Alarms, book: CodecBook) -> Method[AlarmResetParams]:
+    summary = "Take note of a version's alarm: it is quiet, and counts anew from now on."
+    errors = (ModelNotFound, VersionNotFound, NotReady, Overloaded)
+    return Method("alarms.reset", AlarmResetParams, Resetter(alarms, book).__call__, summary, AlarmResetResult, errors)
 
 
 def _catalog_methods(book: CodecBook) -> list[Method[Any]]:

@@ -15,6 +15,7 @@ from service.rpc.words import excerpt, kind, token
 
 __all__ = [
     "ABSENT",
+    "AlarmResetParams",
     "Binder",
     "DescribeParams",
     "LabelItem",
@@ -127,6 +128,12 @@ class DescribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class VersionParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: ModelName
     version: VersionNumber
+
+
+class AlarmResetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: ModelName
+    version: VersionNumber
+    reason: Annotated[str, Meta(description="Why; it is kept.", max_length=500)] | None = None
 
 
 class RouteParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

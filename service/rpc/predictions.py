@@ -13,20 +13,29 @@ import orjson
 from service.errors import InternalError, NonFiniteOutput
 from service.types import STRING, Array, PredictAnswer, Signature
 
-__all__ = ["DEFAULT_ALPHA", "Predictions"]
+__all__ = ["DEFAULT_ALPHA", "UNCATEGORIZED", "Predictions"]
 
 DEFAULT_ALPHA = 0.01
 """The share of normal samples that may be called outliers."""
+
+UNCATEGORIZED = "Uncategorized"
+"""The label of a sample that is too strange for any other, where the model abstains."""
 
 _FEW = 32
 
 
 class Predictions:
-    """Builds the predictions of one signature's answers."""
+    """Builds the predictions of one signature's answers.
 
-    def __init__(self, signature: Signature, alpha: float) -> None:
+    Args:
+        alpha: `outlier` is `p_value <= alpha`.
+        uncategorized_below: at a p-value of at most this the label is `UNCATEGORIZED`; None never abstains.
+    """
+
+    def __init__(self, signature: Signature, alpha: float, uncategorized_below: float | None = None) -> None:
         self._signature = signature
         self._alpha = alpha
+        self._below = uncategorized_below
         self._task = signature.task
         self._always_outputs = signature.task in ("embedding", "raw")
         self._names = tuple(spec.name for spec in signature.outputs)
@@ -63,14 +72,20 @@ class Predictions:
             return None
         label, confidence = self._label_texts[answer.label_index[0]], _number(answer.confidence[0])
         p_value, outlier = "null", "null"
+        told, nearest = label, ""
         if answer.p_value is not None:
             p_value = _number(answer.p_value[0])
             outlier = "true" if answer.p_value[0] <= self._alpha else "false"
+            if self._abstains(answer.p_value[0]):
+                told, nearest = f'"{UNCATEGORIZED}"', f',"nearest":{label}'
         (sample_id,) = _uuids(answer.sample_ids)
         return (
-            f'[{{"sample_id":"{sample_id}","label":{label},"confidence":{confidence},'
-            f'"top":[{{"label":{label},"confidence":{confidence}}}],"p_value":{p_value},"outlier":{outlier}}}]'
+            f'[{{"sample_id":"{sample_id}","label":{told},"confidence":{confidence},'
+            f'"top":[{{"label":{label},"confidence":{confidence}}}],"p_value":{p_value},"outlier":{outlier}{nearest}}}]'
         ).encode()
+
+    def _abstains(self, p_value: np.float32) -> bool:
+        return self._below is not None and bool(p_value <= self._below)
 
     def _add_classes(self, predictions: list[dict[str, Any]], answer: PredictAnswer, top_k: int) -> None:
         if answer.label_index is None or answer.confidence is None:
@@ -121,6 +136,8 @@ class Predictions:
         for prediction, p_value in zip(predictions, _finite(answer.p_value), strict=True):
             prediction["p_value"] = p_value
             prediction["outlier"] = bool(p_value <= self._alpha)
+            if "label" in prediction and self._abstains(p_value):
+                prediction["nearest"], prediction["label"] = prediction["label"], UNCATEGORIZED
 
     def _add_outputs(self, predictions: list[dict[str, Any]], answer: PredictAnswer) -> None:
         columns = [

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from service.rpc.promise import promise
 from service.types import BucketTiming, Catalog, ModelStatus, Signature, TensorSpec, VersionStatus
 
 __all__ = [
+    "AlarmResetResult",
     "Bucket",
     "LabelResult",
     "ModelDescription",
@@ -31,6 +33,9 @@ _CONFIDENCE = Meta(description="Classification: that class's probability.", ge=0
 _TOP = Meta(description="Classification: the `top_k` most probable classes, most probable first.")
 _VALUE = Meta(description="Regression: the predicted value.")
 _P_VALUE = Meta(description="Conformal p-value: how usual the sample is. Null for a version without calibration.")
+_NEAREST = Meta(
+    description="What `label` would have been, where it is `Uncategorized` because the sample is too strange."
+)
 _OUTPUTS = Meta(description="The model's outputs by name: when asked for, and always for embedding and raw tasks.")
 
 
@@ -47,6 +52,7 @@ class Prediction(msgspec.Struct, kw_only=True):
     value: Annotated[float, _VALUE] | UnsetType = UNSET
     p_value: Annotated[float | None, _P_VALUE]
     outlier: Annotated[bool | None, Meta(description="Whether `p_value` is at most alpha. Null without calibration.")]
+    nearest: Annotated[str, _NEAREST] | UnsetType = UNSET
     outputs: Annotated[dict[str, Any], _OUTPUTS] | UnsetType = UNSET
 
 
@@ -65,6 +71,12 @@ class PredictResult(msgspec.Struct):
 
 class LabelResult(msgspec.Struct):
     accepted: Annotated[int, Meta(description="Labels that were written down.", ge=1)]
+
+
+class AlarmResetResult(msgspec.Struct):
+    model: str
+    version: int
+    accepted: Annotated[bool, Meta(description="It is written down; the recorder resets the alarm when it reads it.")]
 
 
 class ModelSummary(msgspec.Struct):
@@ -111,6 +123,7 @@ class VersionDescription(msgspec.Struct):
     pinned: bool
     memory_bytes: int | None
     load_ms: float | None
+    outliers: Annotated[str | None, Meta(description="What the version promises about outliers, in words.")]
     manifest: dict[str, Any] | None
 
 
@@ -169,6 +182,7 @@ def _version(status: VersionStatus) -> VersionDescription:
         pinned=status.pinned,
         memory_bytes=status.memory_bytes,
         load_ms=status.load_ms,
+        outliers=promise(status.manifest),
         manifest=None if status.manifest is None else dict(status.manifest),
     )
 

@@ -9,6 +9,7 @@ import msgspec
 
 from service.errors import InvalidParams
 from service.rpc.arrays import Codec
+from service.rpc.predictions import DEFAULT_ALPHA
 from service.types import Array, PredictAnswer, Signature
 
 __all__ = ["SignatureCodec"]
@@ -21,10 +22,11 @@ class SignatureCodec:
         signature: of the version that answers.
         top_k: classes named for each row.
         outputs: whether predictions carry whole outputs.
+        alpha: of the version's calibration.
     """
 
-    def __init__(self, signature: Signature, *, top_k: int, outputs: bool) -> None:
-        self._codec = Codec(signature)
+    def __init__(self, signature: Signature, *, top_k: int, outputs: bool, alpha: float = DEFAULT_ALPHA) -> None:
+        self._codec = Codec(signature, alpha=alpha)
         self._top_k = top_k
         self._outputs = outputs
         self._variable = [spec.name for spec in signature.inputs if spec.variable]

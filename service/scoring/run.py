@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from service import __version__
 from service.errors import ConfigError
+from service.rpc.predictions import DEFAULT_ALPHA
 from service.scoring.codec import SignatureCodec
 from service.scoring.engine import one_version, resolve_version
 from service.scoring.job import Job, Pace, Summary
@@ -18,7 +19,7 @@ from service.scoring.rows import Position, RowSource
 from service.scoring.scorer import Scorer
 from service.scoring.sources import open_source
 from service.scoring.workspace import Checkpoint, Workspace
-from service.types import STRING, Signature, TensorSpec
+from service.types import STRING, Catalog, Signature, TensorSpec
 
 __all__ = ["Asked", "Plan", "pace_for", "prepare", "run"]
 
@@ -154,11 +155,19 @@ async def run(plan: Plan, progress: Callable[[Position], None]) -> Summary:
     """
     asked, version = plan.asked, plan.checkpoint.version
     async with one_version(asked.models, asked.model, version) as (engine, largest_bucket):
-        codec = SignatureCodec(plan.signature, top_k=asked.top_k, outputs=asked.outputs)
+        alpha = _alpha(engine.catalog, asked.model, version)
+        codec = SignatureCodec(plan.signature, top_k=asked.top_k, outputs=asked.outputs, alpha=alpha)
         scorer = Scorer(engine, codec, asked.model, version, plan.signature.fingerprint, codec.wants_outputs)
         pace = pace_for(plan.signature, largest_bucket, asked.batch_rows)
         job = Job(plan.source, scorer, plan.form, plan.workspace, pace, asked.strict, progress)
         return await job.run(plan.checkpoint)
+
+
+def _alpha(catalog: Catalog, model: str, version: int) -> float:
+    """The share of normal samples that a version may call outliers."""
+    status = catalog.models[model].version(version)
+    outliers = ((status.manifest if status else None) or {}).get("outliers") or {}
+    return float(outliers.get("alpha", DEFAULT_ALPHA))
 
 
 def pace_for(signature: Signature, largest_bucket: int, batch_rows: int | None = None) -> Pace:

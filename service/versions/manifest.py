@@ -45,6 +45,7 @@ class Manifest:
         task, inputs, outputs, labels, head: the signature.
         software: versions that wrote the model, by package; `backend` is Keras's.
         parent: the version this one was made from.
+        outliers: what the version promises about outliers, `OutlierPackage.summary()`; None without calibration.
         max_batch: largest batch bucket the publisher allows; None for the server's default.
         sha256: relative path -> hex digest of every other file.
         notes: the publisher's own, JSON.
@@ -64,6 +65,7 @@ class Manifest:
     software: Mapping[str, str] = field(default_factory=dict)
     parent: int | None = None
     max_batch: int | None = None
+    outliers: Mapping[str, Any] | None = None
     notes: Any = None
 
     @property

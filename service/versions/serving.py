@@ -65,11 +65,13 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     Attributes:
         stable: the version that answers calls that name none; None for the highest ready one.
         pins: versions that stay in memory whatever the routing says.
+        uncategorized_below: a classification answers `Uncategorized` at a p-value of at most this; None never does.
         batching, limits, recording: see there.
     """
 
     stable: int | None = None
     pins: tuple[int, ...] = ()
+    uncategorized_below: float | None = None
     batching: Batching = Batching()
     limits: Limits = Limits()
     recording: Recording = Recording()
@@ -106,6 +108,8 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         delay = self.batching.max_batch_delay_ms
         if delay is not None and not 0 <= delay <= 10_000:
             return f"batching.max_batch_delay_ms: expected 0 to 10000, got {delay}"
+        if self.uncategorized_below is not None and not 0 < self.uncategorized_below <= 1:
+            return f"uncategorized_below: expected above 0 and up to 1, got {self.uncategorized_below}"
         for key, share in (("share", self.recording.share), ("low_margin", self.recording.low_margin)):
             if not 0 <= share <= 1:
                 return f"recording.{key}: expected 0 to 1, got {share}"

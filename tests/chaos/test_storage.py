@@ -162,7 +162,7 @@ class EveryTenth:
 
     alpha = 0.01
 
-    def p_values(self, columns: Sequence[Array], outputs: Sequence[Array]) -> Array:
+    def p_values(self, columns: Sequence[Array], outputs: Sequence[Array], scores: Array | None) -> Array:
         return np.where(columns[0][:, 0] < 0, 0.001, 0.5).astype(np.float32)
 
 

@@ -79,6 +79,110 @@ CREATE FUNCTION hoverboard.sample_at(id uuid) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN ((('1970-01-01 00:00:00'::timestamp without time zone + make_interval(days => ((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint / 86400000))::integer)) + (((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint % (86400000)::bigint))::double precision * '00:00:00.001'::interval)) AT TIME ZONE 'UTC'::text);
 COMMENT ON FUNCTION hoverboard.sample_at(id uuid) IS 'When a UUIDv7 was made, to the millisecond. samples.at, predictions.at and outliers.at hold just this, so `where id = X and at = sample_at(X)` looks into one partition.';
+CREATE TABLE hoverboard.alarm_events (
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    version_id integer NOT NULL,
+    kind text NOT NULL,
+    onset_at timestamp with time zone,
+    log10_e double precision,
+    rows bigint,
+    flagged bigint,
+    bound double precision,
+    run_length bigint,
+    actor text,
+    reason text,
+    CONSTRAINT alarm_events_kind_check CHECK ((kind = ANY (ARRAY['raised'::text, 'reset'::text])))
+);
+COMMENT ON TABLE hoverboard.alarm_events IS 'Alarms that were raised, and resets.';
+COMMENT ON COLUMN hoverboard.alarm_events.id IS 'In the order they were recorded.';
+COMMENT ON COLUMN hoverboard.alarm_events.at IS 'Time of the samples that raised it, or of the reset.';
+COMMENT ON COLUMN hoverboard.alarm_events.version_id IS 'model_versions.id';
+COMMENT ON COLUMN hoverboard.alarm_events.kind IS '`raised` or `reset`.';
+COMMENT ON COLUMN hoverboard.alarm_events.onset_at IS 'When what raised it seems to have begun; null for a reset.';
+COMMENT ON COLUMN hoverboard.alarm_events.log10_e IS 'Decimal logarithm of the evidence; null for a reset.';
+COMMENT ON COLUMN hoverboard.alarm_events.rows IS 'Samples counted since the reset before; null for a reset.';
+COMMENT ON COLUMN hoverboard.alarm_events.flagged IS 'Outliers among them; null for a reset.';
+COMMENT ON COLUMN hoverboard.alarm_events.bound IS 'The share of normal samples that may be flagged; null for a reset.';
+COMMENT ON COLUMN hoverboard.alarm_events.run_length IS 'The setting alarm_run_length: samples between two false alarms, on average, at least; null for a reset.';
+COMMENT ON COLUMN hoverboard.alarm_events.actor IS 'Who reset it; null where it was raised.';
+COMMENT ON COLUMN hoverboard.alarm_events.reason IS 'Why, as the actor put it; null without.';
+ALTER TABLE hoverboard.alarm_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME hoverboard.alarm_events_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE hoverboard.alarms (
+    version_id integer NOT NULL,
+    state text NOT NULL,
+    bound double precision NOT NULL,
+    rows bigint NOT NULL,
+    flagged bigint NOT NULL,
+    log10_e double precision NOT NULL,
+    recent_rows double precision NOT NULL,
+    recent_flagged double precision NOT NULL,
+    log_sums double precision[] NOT NULL,
+    log_products double precision[] NOT NULL,
+    since timestamp with time zone[] NOT NULL,
+    raised_at timestamp with time zone,
+    onset_at timestamp with time zone,
+    raised_log10_e double precision,
+    raised_rows bigint,
+    raised_flagged bigint,
+    reset_at timestamp with time zone,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT alarms_check CHECK (((state = 'raised'::text) = (raised_at IS NOT NULL))),
+    CONSTRAINT alarms_state_check CHECK ((state = ANY (ARRAY['quiet'::text, 'raised'::text])))
+);
+COMMENT ON TABLE hoverboard.alarms IS 'One row for each version with a calibrated detector: whether it finds more samples strange than it may.';
+COMMENT ON COLUMN hoverboard.alarms.version_id IS 'model_versions.id';
+COMMENT ON COLUMN hoverboard.alarms.state IS '`quiet`, or `raised` until somebody resets it.';
+COMMENT ON COLUMN hoverboard.alarms.bound IS 'The share of normal samples that may be flagged; 95% sure by the calibration.';
+COMMENT ON COLUMN hoverboard.alarms.rows IS 'Samples counted since the last reset; those that repeat a recent one are left out.';
+COMMENT ON COLUMN hoverboard.alarms.flagged IS 'Outliers among them.';
+COMMENT ON COLUMN hoverboard.alarms.log10_e IS 'Decimal logarithm of the evidence, at least 0; the alarm is raised at that of the setting alarm_run_length.';
+COMMENT ON COLUMN hoverboard.alarms.recent_rows IS 'Samples counted, older ones with less weight: about the last ten thousand.';
+COMMENT ON COLUMN hoverboard.alarms.recent_flagged IS 'Outliers among them, likewise: recent_flagged / recent_rows is the rate now.';
+COMMENT ON COLUMN hoverboard.alarms.log_sums IS 'The evidence for each alternative rate, as natural logarithms.';
+COMMENT ON COLUMN hoverboard.alarms.log_products IS 'The same since the most likely time of a change.';
+COMMENT ON COLUMN hoverboard.alarms.since IS 'Those times.';
+COMMENT ON COLUMN hoverboard.alarms.raised_at IS 'Time of the samples that raised the alarm; null while it is quiet.';
+COMMENT ON COLUMN hoverboard.alarms.onset_at IS 'When what raised it seems to have begun; null while it is quiet.';
+COMMENT ON COLUMN hoverboard.alarms.raised_log10_e IS 'log10_e when it was raised; null while it is quiet.';
+COMMENT ON COLUMN hoverboard.alarms.raised_rows IS 'rows when it was raised; null while it is quiet.';
+COMMENT ON COLUMN hoverboard.alarms.raised_flagged IS 'flagged when it was raised; null while it is quiet.';
+COMMENT ON COLUMN hoverboard.alarms.reset_at IS 'When it was last reset; samples from before that do not count.';
+COMMENT ON COLUMN hoverboard.alarms.updated_at IS 'When the recorder last counted.';
+CREATE TABLE hoverboard.baselines (
+    version_id integer NOT NULL,
+    "position" integer NOT NULL,
+    feature text NOT NULL,
+    side text NOT NULL,
+    tensor text NOT NULL,
+    reading text NOT NULL,
+    element integer NOT NULL,
+    missing boolean NOT NULL,
+    cuts double precision[] NOT NULL,
+    categories text[] NOT NULL,
+    counts bigint[] NOT NULL,
+    bins text[] NOT NULL
+);
+COMMENT ON TABLE hoverboard.baselines IS 'What a version''s traffic looked like when it was published: one row a feature, as in its baseline.arrow.';
+COMMENT ON COLUMN hoverboard.baselines.version_id IS 'model_versions.id';
+COMMENT ON COLUMN hoverboard.baselines."position" IS 'Order of the features, from 0.';
+COMMENT ON COLUMN hoverboard.baselines.feature IS 'Name, such as `pixels[17]`, `title.length` or `confidence`.';
+COMMENT ON COLUMN hoverboard.baselines.side IS '`input`, `output` or `prediction`.';
+COMMENT ON COLUMN hoverboard.baselines.tensor IS 'Name of the input or output, or `label`, `confidence`, `value`, `p_value`.';
+COMMENT ON COLUMN hoverboard.baselines.reading IS 'What is read of it, such as `element`, `mean` or `category`.';
+COMMENT ON COLUMN hoverboard.baselines.element IS 'Index in the flattened tensor, for `element`.';
+COMMENT ON COLUMN hoverboard.baselines.missing IS 'Whether the last bin is for NaN.';
+COMMENT ON COLUMN hoverboard.baselines.cuts IS 'Ascending numbers between the bins; empty for categories.';
+COMMENT ON COLUMN hoverboard.baselines.categories IS 'Texts that have a bin of their own; empty for numbers.';
+COMMENT ON COLUMN hoverboard.baselines.counts IS 'Samples of the reference in each bin.';
+COMMENT ON COLUMN hoverboard.baselines.bins IS 'The bins in words.';
 CREATE TABLE hoverboard.deployments (
     at timestamp with time zone NOT NULL,
     model text NOT NULL,
@@ -98,6 +202,56 @@ COMMENT ON COLUMN hoverboard.deployments.share IS 'Of the traffic, 0 to 1.';
 COMMENT ON COLUMN hoverboard.deployments.reason IS 'One sentence.';
 COMMENT ON COLUMN hoverboard.deployments.actor IS '`admin`, or `disk` for a new version, an edited serving.toml or a start.';
 COMMENT ON COLUMN hoverboard.deployments.process IS 'The engine that changed, such as `engine-0`.';
+CREATE TABLE hoverboard.drift_state (
+    version_id integer NOT NULL,
+    number bigint NOT NULL,
+    rows integer NOT NULL,
+    weight double precision NOT NULL,
+    weight_squared double precision NOT NULL,
+    first_at timestamp with time zone,
+    last_at timestamp with time zone,
+    counts bytea NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+);
+COMMENT ON TABLE hoverboard.drift_state IS 'The window that each version is filling; the recorder''s own.';
+COMMENT ON COLUMN hoverboard.drift_state.version_id IS 'model_versions.id';
+COMMENT ON COLUMN hoverboard.drift_state.number IS 'drift_windows.number once it is full.';
+COMMENT ON COLUMN hoverboard.drift_state.rows IS 'Recorded samples so far.';
+COMMENT ON COLUMN hoverboard.drift_state.weight IS 'The sum of 1 / incl_prob over them.';
+COMMENT ON COLUMN hoverboard.drift_state.weight_squared IS 'The sum of its squares.';
+COMMENT ON COLUMN hoverboard.drift_state.first_at IS 'Time of the first of their batches; null before it.';
+COMMENT ON COLUMN hoverboard.drift_state.last_at IS 'Time of the last of their batches; null before it.';
+COMMENT ON COLUMN hoverboard.drift_state.counts IS 'Weights in the bins of all features in order: float64, little-endian, zlib.';
+COMMENT ON COLUMN hoverboard.drift_state.updated_at IS 'When the recorder last counted.';
+CREATE TABLE hoverboard.drift_windows (
+    version_id integer NOT NULL,
+    number bigint NOT NULL,
+    feature text NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    closed_at timestamp with time zone NOT NULL,
+    rows integer NOT NULL,
+    n double precision NOT NULL,
+    p_value double precision NOT NULL,
+    q_value double precision NOT NULL,
+    js double precision NOT NULL,
+    drifted boolean NOT NULL,
+    counts jsonb NOT NULL
+);
+COMMENT ON TABLE hoverboard.drift_windows IS 'Windows of a version''s traffic beside its baseline: one row a feature. Kept as long as samples are.';
+COMMENT ON COLUMN hoverboard.drift_windows.version_id IS 'model_versions.id';
+COMMENT ON COLUMN hoverboard.drift_windows.number IS 'Counts the windows of a version from 1.';
+COMMENT ON COLUMN hoverboard.drift_windows.feature IS 'baselines.feature';
+COMMENT ON COLUMN hoverboard.drift_windows.first_at IS 'Time of the first batch in it.';
+COMMENT ON COLUMN hoverboard.drift_windows.last_at IS 'Time of the last batch in it.';
+COMMENT ON COLUMN hoverboard.drift_windows.closed_at IS 'When it was full and judged.';
+COMMENT ON COLUMN hoverboard.drift_windows.rows IS 'Recorded samples in it.';
+COMMENT ON COLUMN hoverboard.drift_windows.n IS 'Samples that this feature could be read of; under the policy `sampled`, how many unweighted ones they are worth.';
+COMMENT ON COLUMN hoverboard.drift_windows.p_value IS 'Of the G-test against the baseline''s counts.';
+COMMENT ON COLUMN hoverboard.drift_windows.q_value IS 'The same, adjusted for all features of the window (Benjamini-Hochberg).';
+COMMENT ON COLUMN hoverboard.drift_windows.js IS 'Jensen-Shannon divergence from the baseline in bits, 0 to 1: the size of the change.';
+COMMENT ON COLUMN hoverboard.drift_windows.drifted IS 'Whether q_value is at most 0.05 and js at least 0.05.';
+COMMENT ON COLUMN hoverboard.drift_windows.counts IS 'How many samples were in each of baselines.bins; weighted by 1 / incl_prob.';
 CREATE TABLE hoverboard.erasures (
     id bigint NOT NULL,
     at timestamp with time zone NOT NULL,
@@ -439,6 +593,18 @@ ALTER TABLE ONLY hoverboard.outliers ATTACH PARTITION hoverboard.outliers_defaul
 ALTER TABLE ONLY hoverboard.predictions ATTACH PARTITION hoverboard.predictions_default DEFAULT;
 ALTER TABLE ONLY hoverboard.rejections ATTACH PARTITION hoverboard.rejections_default DEFAULT;
 ALTER TABLE ONLY hoverboard.samples ATTACH PARTITION hoverboard.samples_default DEFAULT;
+ALTER TABLE ONLY hoverboard.alarm_events
+    ADD CONSTRAINT alarm_events_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY hoverboard.alarms
+    ADD CONSTRAINT alarms_pkey PRIMARY KEY (version_id);
+ALTER TABLE ONLY hoverboard.baselines
+    ADD CONSTRAINT baselines_pkey PRIMARY KEY (version_id, "position");
+ALTER TABLE ONLY hoverboard.baselines
+    ADD CONSTRAINT baselines_version_id_feature_key UNIQUE (version_id, feature);
+ALTER TABLE ONLY hoverboard.drift_state
+    ADD CONSTRAINT drift_state_pkey PRIMARY KEY (version_id);
+ALTER TABLE ONLY hoverboard.drift_windows
+    ADD CONSTRAINT drift_windows_pkey PRIMARY KEY (version_id, number, feature);
 ALTER TABLE ONLY hoverboard.erasures
     ADD CONSTRAINT erasures_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY hoverboard.model_versions
@@ -449,7 +615,9 @@ ALTER TABLE ONLY hoverboard.recorder_cursor
     ADD CONSTRAINT recorder_cursor_pkey PRIMARY KEY (journal);
 ALTER TABLE ONLY hoverboard.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+CREATE INDEX alarm_events_version_at ON hoverboard.alarm_events USING btree (version_id, at);
 CREATE INDEX deployments_model_at ON hoverboard.deployments USING btree (model, at);
+CREATE INDEX drift_windows_closed_at ON hoverboard.drift_windows USING brin (closed_at);
 CREATE INDEX erasures_sample_id ON hoverboard.erasures USING btree (sample_id) WHERE (sample_id IS NOT NULL);
 CREATE INDEX gaps_at ON hoverboard.gaps USING btree (at);
 CREATE INDEX labels_labelled_at ON hoverboard.labels USING brin (labelled_at);
@@ -479,8 +647,18 @@ ALTER INDEX hoverboard.rejections_at ATTACH PARTITION hoverboard.rejections_defa
 ALTER INDEX hoverboard.samples_at ATTACH PARTITION hoverboard.samples_default_at_idx;
 ALTER INDEX hoverboard.samples_id ATTACH PARTITION hoverboard.samples_default_id_idx;
 ALTER INDEX hoverboard.samples_tags ATTACH PARTITION hoverboard.samples_default_tags_idx;
+ALTER TABLE ONLY hoverboard.alarm_events
+    ADD CONSTRAINT alarm_events_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
+ALTER TABLE ONLY hoverboard.alarms
+    ADD CONSTRAINT alarms_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
+ALTER TABLE ONLY hoverboard.baselines
+    ADD CONSTRAINT baselines_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
 ALTER TABLE ONLY hoverboard.deployments
     ADD CONSTRAINT deployments_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
+ALTER TABLE ONLY hoverboard.drift_state
+    ADD CONSTRAINT drift_state_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
+ALTER TABLE ONLY hoverboard.drift_windows
+    ADD CONSTRAINT drift_windows_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
 ALTER TABLE ONLY hoverboard.model_versions
     ADD CONSTRAINT model_versions_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES hoverboard.model_versions(id);
 GRANT USAGE ON SCHEMA hoverboard TO recorder;
@@ -489,8 +667,18 @@ REVOKE ALL ON FUNCTION hoverboard.drop_partitions(older_than timestamp with time
 GRANT ALL ON FUNCTION hoverboard.drop_partitions(older_than timestamp with time zone) TO recorder;
 REVOKE ALL ON FUNCTION hoverboard.make_partitions(first_day date, last_day date) FROM PUBLIC;
 GRANT ALL ON FUNCTION hoverboard.make_partitions(first_day date, last_day date) TO recorder;
+GRANT SELECT,INSERT ON TABLE hoverboard.alarm_events TO recorder;
+GRANT SELECT ON TABLE hoverboard.alarm_events TO reader;
+GRANT SELECT,INSERT,UPDATE ON TABLE hoverboard.alarms TO recorder;
+GRANT SELECT ON TABLE hoverboard.alarms TO reader;
+GRANT SELECT,INSERT ON TABLE hoverboard.baselines TO recorder;
+GRANT SELECT ON TABLE hoverboard.baselines TO reader;
 GRANT SELECT,INSERT ON TABLE hoverboard.deployments TO recorder;
 GRANT SELECT ON TABLE hoverboard.deployments TO reader;
+GRANT SELECT,INSERT,UPDATE ON TABLE hoverboard.drift_state TO recorder;
+GRANT SELECT ON TABLE hoverboard.drift_state TO reader;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.drift_windows TO recorder;
+GRANT SELECT ON TABLE hoverboard.drift_windows TO reader;
 GRANT SELECT,INSERT ON TABLE hoverboard.erasures TO recorder;
 GRANT SELECT ON TABLE hoverboard.erasures TO reader;
 GRANT UPDATE(rows_erased) ON TABLE hoverboard.erasures TO recorder;

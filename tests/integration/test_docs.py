@@ -98,7 +98,7 @@ def test_the_errors_table_is_the_error_tree() -> None:
 def test_the_methods_tables_are_the_methods() -> None:
     methods = {
         "docs/call.md": [*public_methods(None, None, None, Records()), discover_method(bytes)],  # type: ignore[arg-type]
-        "docs/operate.md": admin_methods(None, None),  # type: ignore[arg-type]
+        "docs/operate.md": admin_methods(None, None, Records()),  # type: ignore[arg-type]
     }
     for page, listed in methods.items():
         shown = {row[0].strip("`").partition("(")[0] for row in table(page, "method")}

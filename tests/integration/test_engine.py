@@ -6,7 +6,7 @@ import asyncio
 import math
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from service.errors import (
     StaleSignature,
     VersionNotFound,
 )
-from service.types import Array, Catalog, EnginePort, ExecutedBatch, PredictAnswer, PredictCall
+from service.types import Array, Catalog, EnginePort, ExecutedBatch, PredictAnswer, PredictCall, Source
 
 MakeSettings = Callable[..., Settings]
 
@@ -296,6 +296,9 @@ class Sink:
         if self.full:
             raise Overloaded("No room for records")
         self.batches.append(batch)
+
+    def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
+        raise AssertionError("no version of these tests has a detector")
 
 
 async def test_a_batch_is_recorded_before_it_is_answered_or_its_calls_are_refused(

@@ -61,11 +61,11 @@ def test_every_detector_scores_in_the_graph_as_its_reference_does(
     graph, signature = classifier
     view = graph.view(signature)
     assert (view.space, view.layer) == ("features", "features")
-    extract = graph.extractor(signature, view)
+    extract = graph.extractor(signature)
     normal = extract(columns(signature, ROWS))
     assert normal.logits is not None
     outliers = package(normal, normal.logits.argmax(axis=1), name, view.layer)
-    executor = graph.executor(signature, jit=jit, outliers=outliers)
+    executor = graph.watched(outliers).executor(signature, jit=jit)
     given = columns(signature, 64, seed=1)
     given[1 if signature.inputs[1].name == "numbers" else 0][:8] *= 50
     *outputs, scores = executor.run(given)
@@ -80,13 +80,13 @@ def test_every_detector_scores_in_the_graph_as_its_reference_does(
 def test_what_is_not_finite_is_as_strange_as_can_be(classifier: tuple[runtime.Graph, Signature], name: str) -> None:
     graph, signature = classifier
     view = graph.view(signature)
-    extract = graph.extractor(signature, view)
+    extract = graph.extractor(signature)
     normal = extract(columns(signature, ROWS))
     assert normal.logits is not None
     outliers = package(normal, normal.logits.argmax(axis=1), name, view.layer)
     given = columns(signature, 4)
     next(c for c, s in zip(given, signature.inputs, strict=True) if s.name == "numbers")[1] = np.inf
-    scores = graph.executor(signature, jit=False, outliers=outliers).run(given)[-1]
+    scores = graph.watched(outliers).executor(signature, jit=False).run(given)[-1]
     assert np.isfinite(scores).all()
     assert outliers.detector.p_values(scores)[1] == np.float32(1 / (ROWS + 1))
 
@@ -101,7 +101,7 @@ def test_the_shipped_models_have_features_that_the_outputs_follow_from(model: st
     graph = runtime.load(directory, manifest.artifact)
     view = graph.view(manifest.signature)
     assert view.space == "features"
-    features = graph.extractor(manifest.signature, view)(read_golden(directory, manifest).samples[0].inputs)
+    features = graph.extractor(manifest.signature)(read_golden(directory, manifest).samples[0].inputs)
     assert features.z is not None
     if manifest.task == "classification":
         assert features.logits is not None
@@ -114,6 +114,6 @@ def test_a_model_without_a_dense_layer_at_its_end_is_seen_by_its_inputs(keras_mo
     graph = runtime.wrap_keras(keras_models["logarithm"])
     view = graph.view(Signature("raw", graph.inputs, graph.outputs))
     assert (view.space, view.layer) == ("inputs", None)
-    found = graph.extractor(Signature("raw", graph.inputs, graph.outputs), view)([np.ones((3, 1), np.float32)])
+    found = graph.extractor(Signature("raw", graph.inputs, graph.outputs))([np.ones((3, 1), np.float32)])
     assert found.z is not None
     assert found.z.tolist() == [[1.0], [1.0], [1.0]]

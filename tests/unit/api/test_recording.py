@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -24,8 +25,9 @@ from service.errors import (
     ParseError,
     RpcError,
 )
-from service.journal.records import GapEntry, GapRecord, LabelRecord, RejectionRecord
+from service.journal.records import AlarmResetRecord, GapEntry, GapRecord, LabelRecord, RejectionRecord
 from service.journal.writer import JournalFull, JournalWriter
+from service.rpc.alarms import AlarmReset
 from service.rpc.call import Request
 from service.rpc.recording import Label, Rejection
 from service.types import Catalog, ModelStatus
@@ -450,3 +452,20 @@ async def test_a_data_directory_that_takes_no_journal_is_one_sentence(tmp_path: 
     with pytest.raises(ConfigError, match="no journal can be opened in"):
         async with recording(Settings.load(data_dir=tmp_path), "api-0", lambda: CATALOG):
             pass
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+async def test_a_reset_of_an_alarm_is_journaled(opened: Open, root: Path, fsync: bool) -> None:
+    journal = opened(fsync=fsync)
+    before = time.time_ns() // 1000
+    await journal.reset_alarm(AlarmReset("digits", 2, "a new camera"), Request("r-1", 0.0))
+    (record,) = records_of(root)
+    assert isinstance(record, AlarmResetRecord)
+    assert before <= record.at_us <= time.time_ns() // 1000
+    assert msgspec.structs.replace(record, at_us=0) == AlarmResetRecord(0, "digits", 2, "a new camera", "admin", "r-1")
+
+
+async def test_a_reset_that_cannot_be_journaled_is_refused(opened: Open) -> None:
+    journal = opened(kind=Full)
+    with pytest.raises(Overloaded):
+        await journal.reset_alarm(AlarmReset("digits", 2, None), Request("r-1", 0.0))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import RpcError
+from service.rpc.alarms import AlarmReset
 from service.rpc.call import Call, Limits, Reply, Request
 from service.rpc.codecs import CodecBook
 from service.rpc.dispatch import Dispatcher
@@ -29,17 +30,23 @@ class Ledger:
 
 
 class Records:
-    """A recording in memory; raises `failure` instead of taking labels, when set."""
+    """A recording in memory, and resets of alarms; raises `failure` instead of taking labels or resets, when set."""
 
     def __init__(self) -> None:
         self.labels: list[Label] = []
         self.rejections: list[Rejection] = []
+        self.resets: list[AlarmReset] = []
         self.failure: RpcError | None = None
 
     async def label(self, labels: Sequence[Label], request: Request) -> None:
         if self.failure is not None:
             raise self.failure
         self.labels += labels
+
+    async def reset_alarm(self, reset: AlarmReset, request: Request) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.resets.append(reset)
 
     async def reject(self, rejection: Rejection) -> None:
         self.rejections.append(rejection)

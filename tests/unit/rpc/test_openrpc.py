@@ -23,7 +23,7 @@ URL = "http://127.0.0.1:8080/"
 def face(engine: LinearEngine, *, admin: bool = False) -> Dispatcher:
     book = CodecBook()
     engine.subscribe(book.update)
-    methods = admin_methods(engine, book) if admin else public_methods(engine, book, Limits(), Records())
+    methods = admin_methods(engine, book, Records()) if admin else public_methods(engine, book, Limits(), Records())
     return Dispatcher(table(with_discovery(methods, book, url=URL, title="Hoverboard")), Limits(), Ledger())
 
 
@@ -52,7 +52,7 @@ async def test_the_document_names_its_server_and_version(engine: LinearEngine) -
             True,
             {
                 *("models.list", "models.describe", "models.load", "models.unload", "models.route"),
-                *("models.pin", "models.unpin", "models.scan", "rpc.discover"),
+                *("models.pin", "models.unpin", "models.scan", "alarms.reset", "rpc.discover"),
             },
         ),
     ],

@@ -1,0 +1,157 @@
+"""`hoverboard alarms`: which versions find more samples strange than they may, and taking note of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.cli.help import Group
+from service.cli.output import as_json, console, emit, json_option, table
+from service.cli.rpc import Client, admin_token
+from service.cli.target import admin_url, data_dir
+from service.config import Settings
+
+if TYPE_CHECKING:
+    from service.recorder.alarm_table import AlarmRow
+
+__all__ = ["command"]
+
+_data_dir = click.option(
+    "--data-dir",
+    "data",
+    type=click.Path(path_type=Path),
+    help="Data directory of the service.  [default: data_dir of the settings]",
+)
+
+
+@click.group(
+    "alarms",
+    cls=Group,
+    invoke_without_command=True,
+    short_help="List the alarms on outliers, and reset them.",
+    examples={
+        "How every version's alarm stands": "hoverboard alarms",
+        "The same as JSON": "hoverboard alarms --json",
+        "Quiet it, once you know why": 'hoverboard alarms reset digits 2 --reason "a new kind of camera"',
+    },
+)
+@click.option("--database-url", metavar="URL", help="The database.  [default: that of the settings]")
+@_data_dir
+@json_option
+@click.pass_context
+def command(context: click.Context, database_url: str | None, data: Path | None, json_: bool | None) -> None:
+    """List the alarm of every version with a calibrated detector, as the recorder has written it to Postgres.
+
+    An alarm is raised when a version finds outliers more often than its calibration allows, beyond what chance explains,
+    and stays raised until it is reset. The service may run or not; Postgres must.
+    """
+    if context.invoked_subcommand is not None:
+        if database_url or data:
+            raise click.UsageError(f"give --database-url and --data-dir after `{context.invoked_subcommand}`")
+        return
+    found = asyncio.run(_read(Settings.load(data_dir=data, database_url=database_url)))
+    if as_json(json_):
+        emit({"alarms": [_values(row) for row in found]})
+    elif found:
+        console().print(_listed(found))
+        for sentence in _raised(found):
+            click.echo(sentence)
+    else:
+        click.echo("No version with a calibrated detector has been recorded yet.")
+
+
+@command.command(
+    "reset",
+    examples={"Quiet it, once you know why": 'hoverboard alarms reset digits 2 --reason "a new kind of camera"'},
+)
+@click.argument("name")
+@click.argument("version", type=click.IntRange(min=1))
+@click.option("--reason", help="Why. It is kept.")
+@click.option("--url", help="The admin listener.  [default: http://ADMIN_HOST:ADMIN_PORT of the settings]")
+@_data_dir
+@json_option
+def reset(
+    *, name: str, version: int, reason: str | None, url: str | None, data: Path | None, json_: bool | None
+) -> None:
+    """Take note of a version's alarm: it is quiet, and counts anew from now on. Goes to the admin listener."""
+    params = {"model": name, "version": version, "reason": reason}
+    with Client(url or admin_url(), token=admin_token(data or data_dir())) as client:
+        answer = client.call("alarms.reset", params)
+    if as_json(json_):
+        emit(answer)
+    else:
+        click.echo(f"{name} version {version}: its alarm is reset as soon as the recorder reads so.")
+
+
+async def _read(settings: Settings) -> list[AlarmRow]:
+    from service.recorder.alarm_table import list_alarms
+    from service.recorder.connect import connected
+    from service.recorder.embedded import embedded_url
+    from service.recorder.migrate import require_current
+
+    url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir)
+    async with connected(url, application="hoverboard alarms", role=None) as connection:
+        await require_current(connection)
+        return await list_alarms(connection)
+
+
+def _values(row: AlarmRow) -> dict[str, Any]:
+    alarm = row.alarm
+    return {
+        "model": row.model,
+        "version": row.version,
+        "weights_sha256": row.weights_sha256,
+        "state": "quiet" if alarm.raised is None else "raised",
+        "rate": alarm.rate,
+        "bound": alarm.bound,
+        "log10_e_value": alarm.evidence.log10_e,
+        "rows": alarm.evidence.rows,
+        "flagged": alarm.evidence.flagged,
+        "raised_at": None if alarm.raised is None else _moment(alarm.raised.at_us),
+        "onset_at": None if alarm.raised is None else _moment(alarm.raised.onset_us),
+        "reset_at": None if alarm.reset_us is None else _moment(alarm.reset_us),
+        "updated_at": row.updated_at,
+    }
+
+
+def _listed(found: Sequence[AlarmRow]) -> Any:
+    names = ["model", "version", "alarm", "flagged now", "bound", "e-value", "samples"]
+    return table(names, [_cells(row) for row in found], right=names[3:])
+
+
+def _cells(row: AlarmRow) -> list[str]:
+    alarm = row.alarm
+    return [
+        row.model,
+        str(row.version),
+        "quiet" if alarm.raised is None else "[red]raised[/]",
+        "" if alarm.rate is None else f"{alarm.rate:.2%}",
+        f"{alarm.bound:.2%}",
+        f"10^{alarm.evidence.log10_e:.1f}",
+        f"{alarm.evidence.rows:,}",
+    ]
+
+
+def _raised(found: Sequence[AlarmRow]) -> list[str]:
+    """A sentence on each alarm that is raised."""
+    return [
+        f"{row.model} version {row.version}: raised at {_shown(raised.at_us)}, after {raised.flagged:,} outliers in "
+        f"{raised.rows:,} samples; it seems to have begun at {_shown(raised.onset_us)}."
+        for row in found
+        if (raised := row.alarm.raised) is not None
+    ]
+
+
+def _moment(at_us: int) -> datetime:
+    from service.recorder.alarm_table import moment
+
+    return moment(at_us)
+
+
+def _shown(at_us: int) -> str:
+    return f"{_moment(at_us):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,167 @@
+"""The tables `alarms` and `alarm_events`: each alarm's row is locked, moved on and written back in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+import asyncpg
+
+from service.journal.records import AlarmResetRecord
+from service.recorder.alarms import Alarm, Block, Evidence, Raised
+from service.recorder.statements import statements
+
+__all__ = ["AlarmRow", "follow", "list_alarms", "micros", "moment", "reset"]
+
+_SQL: Final = statements("monitoring.sql")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST_US: Final = 253_370_764_800_000_000  # the year 9999
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRow:
+    """A version's alarm.
+
+    Attributes:
+        model, version: whose.
+        weights_sha256: tells apart versions of one number.
+        alarm: as last committed.
+        updated_at: when the recorder last counted.
+    """
+
+    model: str
+    version: int
+    weights_sha256: str
+    alarm: Alarm
+    updated_at: datetime
+
+
+async def follow(
+    connection: Connection, version_id: int, bound: float, blocks: Sequence[Block], run_length: int
+) -> tuple[Alarm, bool]:
+    """Count blocks of one version, in the connection's transaction.
+
+    Returns:
+        The alarm as it is now, and whether it was raised just now.
+    """
+    alarm = await _locked(connection, version_id, bound)
+    before = alarm.raised
+    for block in blocks:
+        alarm = alarm.after(block, run_length)
+    await _write(connection, version_id, alarm)
+    raised = alarm.raised if before is None else None
+    if raised is not None:
+        await connection.execute(
+            _SQL["insert_alarm_event"],
+            moment(raised.at_us),
+            version_id,
+            "raised",
+            moment(raised.onset_us),
+            raised.log10_e,
+            raised.rows,
+            raised.flagged,
+            alarm.bound,
+            run_length,
+            None,
+            None,
+        )
+    return alarm, raised is not None
+
+
+async def reset(connection: Connection, record: AlarmResetRecord) -> list[Alarm]:
+    """Reset the alarm of a version, of whatever weights, in the connection's transaction."""
+    found = []
+    for row in await connection.fetch(_SQL["find_all_numbered"], record.model, record.version):
+        alarm = (await _locked(connection, row["id"], None)).reset(record.at_us)
+        await _write(connection, row["id"], alarm)
+        await connection.execute(
+            _SQL["insert_alarm_event"],
+            moment(record.at_us),
+            row["id"],
+            "reset",
+            *(None,) * 6,
+            record.actor,
+            record.reason,
+        )
+        found.append(alarm)
+    return found
+
+
+async def list_alarms(connection: Connection) -> list[AlarmRow]:
+    """Every version's alarm, by model and number."""
+    return [
+        AlarmRow(row["model"], row["version"], row["weights_sha256"], _alarm(row), row["updated_at"])
+        for row in await connection.fetch(_SQL["list_alarms"])
+    ]
+
+
+async def _locked(connection: Connection, version_id: int, bound: float | None) -> Alarm:
+    """A version's alarm, which is this transaction's own from now on; made where there is none and a bound is given."""
+    row = await connection.fetchrow(_SQL["lock_alarm"], version_id)
+    if row is None and bound is not None:
+        fresh = Evidence()
+        since = [None for _ in fresh.since_us]
+        await connection.execute(_SQL["begin_alarm"], version_id, bound, fresh.log_sums, fresh.log_products, since)
+        row = await connection.fetchrow(_SQL["lock_alarm"], version_id)
+    if row is None:
+        raise LookupError(f"version {version_id} has no alarm")
+    return _alarm(row)
+
+
+async def _write(connection: Connection, version_id: int, alarm: Alarm) -> None:
+    evidence, raised = alarm.evidence, alarm.raised
+    await connection.execute(
+        _SQL["write_alarm"],
+        version_id,
+        "quiet" if raised is None else "raised",
+        alarm.bound,
+        evidence.rows,
+        evidence.flagged,
+        evidence.log10_e,
+        alarm.recent_rows,
+        alarm.recent_flagged,
+        evidence.log_sums,
+        evidence.log_products,
+        [None if each is None else moment(each) for each in evidence.since_us],
+        None if raised is None else moment(raised.at_us),
+        None if raised is None else moment(raised.onset_us),
+        None if raised is None else raised.log10_e,
+        None if raised is None else raised.rows,
+        None if raised is None else raised.flagged,
+        None if alarm.reset_us is None else moment(alarm.reset_us),
+    )
+
+
+def _alarm(row: asyncpg.Record) -> Alarm:
+    raised = None
+    if row["state"] == "raised":
+        raised = Raised(
+            micros(row["raised_at"]),
+            micros(row["onset_at"]),
+            row["raised_log10_e"],
+            row["raised_rows"],
+            row["raised_flagged"],
+        )
+    evidence = Evidence(
+        row["rows"],
+        row["flagged"],
+        tuple(row["log_sums"]),
+        tuple(row["log_products"]),
+        tuple(None if each is None else micros(each) for each in row["since"]),
+    )
+    reset_us = None if row["reset_at"] is None else micros(row["reset_at"])
+    return Alarm(row["bound"], evidence, row["recent_rows"], row["recent_flagged"], raised, reset_us)
+
+
+def moment(at_us: int) -> datetime:
+    """A time in microseconds since the epoch; what no calendar has is moved to its end."""
+    return _EPOCH + timedelta(microseconds=min(max(at_us, 0), _LATEST_US))
+
+
+def micros(at: datetime) -> int:
+    """A time as microseconds since the epoch."""
+    return (at - _EPOCH) // timedelta(microseconds=1)

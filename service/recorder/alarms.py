@@ -1,0 +1,213 @@
+"""The alarm of a version: whether it finds more samples strange than its calibration allows, with a promise on false alarms.
+
+A version promises that of normal samples at most a share `bound` is flagged. Counted are blocks of n samples, k of them
+flagged. For each of a few rates q above the bound, with the likelihood ratio of q against the bound
+
+    L = (q / bound)^k ((1 - q) / (1 - bound))^(n - k),
+
+a sum goes on as S := (S + n) L, and the alarm is raised once the mean E of the sums, over the rates, is at least A: the
+average run length, in samples. This is the e-detector of Shin, Ramdas and Rinaldo (2022) in the form of Shiryaev and
+Roberts. Per sample L is 1 + lambda (b - bound), with lambda = (q - bound) / (bound (1 - bound)), and S adds up, over every
+sample at which the change may have been, the evidence since then.
+
+Why the run length holds: let, as long as nothing is wrong, each sample be flagged with a probability of at most the bound
+given everything before it. Then the expectation of 1 + lambda (b - bound) is at most 1 given what came before, hence that
+of L is too, whatever the order within the block; so that of (S + n) L is at most S + n. With T samples counted so far, E - T
+is therefore a supermartingale that begins at 0, and where the alarm is raised, E[T] >= E[E] >= A. Blocks may be cut
+anywhere and in any size, so long as that does not look at the block's own flags: all that is lost is that the evidence
+within a block counts from its beginning. The sum is never less than max(M, 1) L of the CUSUM form, whose run length has the same
+bound but whose delay is up to twice as long; that form is kept beside it for what it is good at, the time of the change.
+
+Both halves of the assumption are worth naming: the bound holds for 95% of calibration sets, and samples must not depend
+on each other's flags. Hence rows that repeat a recent one are not counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+__all__ = ["BLOCK_ROWS", "ODDS", "Alarm", "Block", "Evidence", "Raised", "blocks_of"]
+
+ODDS: Final = (1.5, 2.0, 4.0, 8.0, 16.0)
+"""The odds of the rates q, as multiples of the bound's odds."""
+
+BLOCK_ROWS: Final = 128
+"""Counts that come together are counted in blocks of at least this many samples."""
+
+_RECENT_ROWS: Final = 10_000.0
+_QUIET: Final = (-math.inf,) * len(ODDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Samples that are counted together.
+
+    Attributes:
+        rows: that ran and repeat no recent one.
+        flagged: outliers among them.
+        at_us: when the first of them ran, microseconds since the epoch.
+    """
+
+    rows: int
+    flagged: int
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What has been counted since a beginning.
+
+    Attributes:
+        rows, flagged: in total.
+        log_sums: for each rate the natural logarithm of S.
+        log_products: for each rate that of the product of L since `since_us`, begun anew wherever it was below 1.
+        since_us: for each rate, when the first sample of that product ran; None before the first.
+    """
+
+    rows: int = 0
+    flagged: int = 0
+    log_sums: tuple[float, ...] = _QUIET
+    log_products: tuple[float, ...] = (0.0,) * len(ODDS)
+    since_us: tuple[int | None, ...] = (None,) * len(ODDS)
+
+    def after(self, block: Block, bound: float) -> Evidence:
+        """This and one block more."""
+        rows, flagged = block.rows, block.flagged
+        log_rows = math.log(rows)
+        ratios = [flagged * strange + (rows - flagged) * normal for strange, normal in _steps(bound)]
+        begun = zip(self.log_products, self.since_us, strict=True)
+        return Evidence(
+            self.rows + rows,
+            self.flagged + flagged,
+            tuple([_log_add(each, log_rows) + ratio for each, ratio in zip(self.log_sums, ratios, strict=True)]),
+            tuple([max(each, 0.0) + ratio for each, ratio in zip(self.log_products, ratios, strict=True)]),
+            tuple([block.at_us if product <= 0 or since is None else since for product, since in begun]),
+        )
+
+    @property
+    def log10_e(self) -> float:
+        """The decimal logarithm of E, at least 0."""
+        largest = max(self.log_sums)
+        if largest == -math.inf:
+            return 0.0
+        mean = sum(math.exp(each - largest) for each in self.log_sums) / len(ODDS)
+        return max(0.0, (largest + math.log(mean)) / math.log(10))
+
+    @property
+    def onset_us(self) -> int | None:
+        """The most likely time of the change: where the largest of the products begins."""
+        best = max(range(len(ODDS)), key=self.log_products.__getitem__)
+        return self.since_us[best]
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An alarm.
+
+    Attributes:
+        at_us: time of the block that raised it.
+        onset_us: when what raised it seems to have begun.
+        log10_e: the evidence.
+        rows, flagged: counted since the last reset.
+    """
+
+    at_us: int
+    onset_us: int
+    log10_e: float
+    rows: int
+    flagged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One version's alarm.
+
+    Attributes:
+        bound: on the share of normal samples that are flagged, between 0 and 1.
+        evidence: since the last reset.
+        recent_rows, recent_flagged: counts in which older samples weigh less, about the last ten thousand.
+        raised: the alarm, until it is reset.
+        reset_us: when that was last; samples that ran before it count no more.
+    """
+
+    bound: float
+    evidence: Evidence = Evidence()
+    recent_rows: float = 0.0
+    recent_flagged: float = 0.0
+    raised: Raised | None = None
+    reset_us: int | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """The share that was flagged lately; None before the first sample."""
+        return self.recent_flagged / self.recent_rows if self.recent_rows else None
+
+    def after(self, block: Block, run_length: int) -> Alarm:
+        """This and one block more; a raised alarm stays raised.
+
+        Args:
+            run_length: samples between two false alarms, on average, at least.
+        """
+        if self.reset_us is not None and block.at_us < self.reset_us:
+            return self
+        fading = math.exp(-block.rows / _RECENT_ROWS)
+        evidence = self.evidence.after(block, self.bound)
+        raised = self.raised
+        if raised is None and evidence.log10_e >= math.log10(run_length):
+            onset = evidence.onset_us
+            raised = Raised(
+                block.at_us,
+                block.at_us if onset is None else onset,
+                evidence.log10_e,
+                evidence.rows,
+                evidence.flagged,
+            )
+        return Alarm(
+            self.bound,
+            evidence,
+            self.recent_rows * fading + block.rows,
+            self.recent_flagged * fading + block.flagged,
+            raised,
+            self.reset_us,
+        )
+
+    def reset(self, at_us: int) -> Alarm:
+        """Quiet again, with nothing counted."""
+        return Alarm(self.bound, reset_us=at_us)
+
+
+def blocks_of(counts: Iterable[tuple[int, int, int]]) -> list[Block]:
+    """Counts that are at hand together as blocks of at least `BLOCK_ROWS` samples, but for the last one.
+
+    Args:
+        counts: rows, flagged and time of each batch, in order; where there are no rows, it counts for nothing.
+    """
+    found: list[Block] = []
+    rows = flagged = first_us = 0
+    for more, strange, at_us in counts:
+        if more <= 0:
+            continue
+        if not rows:
+            first_us = at_us
+        rows += more
+        flagged += min(strange, more)
+        if rows >= BLOCK_ROWS:
+            found.append(Block(rows, flagged, first_us))
+            rows = flagged = 0
+    return [*found, Block(rows, flagged, first_us)] if rows else found
+
+
+@lru_cache(maxsize=256)
+def _steps(bound: float) -> tuple[tuple[float, float], ...]:
+    """For each rate the natural logarithms of what a flagged sample and another one multiply L by."""
+    rates = [bound * odds / (1 + bound * (odds - 1)) for odds in ODDS]
+    return tuple((math.log(rate / bound), math.log((1 - rate) / (1 - bound))) for rate in rates)
+
+
+def _log_add(a: float, b: float) -> float:
+    high, low = max(a, b), min(a, b)
+    return high if low == -math.inf else high + math.log1p(math.exp(low - high))

@@ -1,0 +1,302 @@
+"""Drift: a version's recorded traffic in windows of so many rows, beside the baseline that it was published with.
+
+A feature has drifted in a window where both hold: the G-test says that the difference is not chance, after Benjamini and
+Hochberg over all features of the window, and the Jensen-Shannon divergence says that it is large enough to care about. A
+fixed threshold on a divergence alone, such as on the population stability index, would depend on how many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from service.journal.records import BatchRecord, Column, column_array
+from service.recorder.statistics import Matrix, benjamini_hochberg, g_test, js_divergence
+from service.types import Array, Signature
+from service.versions.baseline import Baseline
+from service.versions.binning import Bins, Place
+
+__all__ = ["FALSE_DISCOVERIES", "LEAST_JS", "Counted", "Finding", "Reference", "Window", "count"]
+
+FALSE_DISCOVERIES: Final = 0.05
+LEAST_JS: Final = 0.05
+"""Bits. A normal distribution that moves by half a standard deviation is about as much."""
+
+_PREDICTION: Final[Mapping[str, Any]] = {
+    "label": np.int32,
+    "confidence": np.float32,
+    "value": np.float32,
+    "p_value": np.float32,
+}
+"""What records say of each prediction, by the name that it has both there and in a baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One feature of one window.
+
+    Attributes:
+        feature: its name.
+        n: samples that it could be read of, by their effective number where they are weighted.
+        p_value: of the G-test.
+        q_value: that, adjusted for all features of the window.
+        js: Jensen-Shannon divergence in bits.
+        counts: weights in its bins.
+    """
+
+    feature: str
+    n: float
+    p_value: float
+    q_value: float
+    js: float
+    counts: Array
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the feature differs, and by enough."""
+        return self.q_value <= FALSE_DISCOVERIES and self.js >= LEAST_JS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """Rows that are being counted.
+
+    Attributes:
+        number: counts a version's windows from 1.
+        counts: weights in the bins of all features, float64 `(size,)`.
+        rows: recorded samples.
+        weight, weight_squared: sums over them of 1 / incl_prob and of its square.
+        first_us, last_us: times of the first and the last batch; None without.
+    """
+
+    number: int
+    counts: Matrix
+    rows: int = 0
+    weight: float = 0.0
+    weight_squared: float = 0.0
+    first_us: int | None = None
+    last_us: int | None = None
+
+    def next(self) -> Window:
+        """The empty one after this."""
+        return Window(self.number + 1, np.zeros_like(self.counts))
+
+    def same(self, other: Window) -> bool:
+        """Whether both hold the same rows."""
+        ours, theirs = ((w.number, w.rows, w.weight, w.first_us, w.last_us) for w in (self, other))
+        return ours == theirs and np.array_equal(self.counts, other.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What some batches make of a window.
+
+    Attributes:
+        before: the window that was being filled.
+        after: the one that is being filled now.
+        full: those that are full, with what each says.
+    """
+
+    before: Window
+    after: Window
+    full: tuple[tuple[Window, list[Finding]], ...]
+
+
+class Reference:
+    """A version's baseline, ready to be counted and compared with.
+
+    Args:
+        baseline: as it was published.
+        signature: of the version.
+    """
+
+    def __init__(self, baseline: Baseline, signature: Signature) -> None:
+        self.baseline = baseline
+        self._bins = Bins(baseline.features, signature.labels)
+        self._inputs = [spec.name for spec in signature.inputs]
+        self._outputs = [spec.name for spec in signature.outputs]
+        # Where a feature's bins lie in the counts of all; one place more, which is always 0, stands for no bin.
+        sizes = [feature.bins for feature in baseline.features]
+        starts = np.cumsum([0, *sizes])
+        self._layout = np.full((len(sizes), max(sizes, default=0)), baseline.size, np.intp)
+        for row, size in enumerate(sizes):
+            self._layout[row, :size] = np.arange(starts[row], starts[row] + size)
+        self._sizes = sizes
+        self._counts = self._by_feature(baseline.counts().astype(np.float64))
+
+    @property
+    def empty(self) -> Window:
+        """The first window."""
+        return Window(1, np.zeros(self._bins.size))
+
+    def add(self, window: Window, records: Sequence[BatchRecord]) -> Window:
+        """A window with the rows of some batches added; a batch that its version does not suit counts for nothing."""
+        counts = window.counts.copy()
+        rows, weight, squared = 0, 0.0, 0.0
+        times = [] if window.first_us is None or window.last_us is None else [window.first_us, window.last_us]
+        for group, weights, found in self._sound(_alike(records)):
+            counts += found
+            rows += len(weights)
+            weight += float(weights.sum())
+            squared += float((weights**2).sum())
+            times += [record.started_us for record in group]
+        return Window(
+            window.number,
+            counts,
+            window.rows + rows,
+            window.weight + weight,
+            window.weight_squared + squared,
+            min(times, default=None),
+            max(times, default=None),
+        )
+
+    def judge(self, window: Window) -> list[Finding]:
+        """What a window says of each feature."""
+        # Weighted counts are worth fewer samples than they add up to (Kish 1965).
+        worth = window.weight / window.weight_squared if window.weight_squared else 1.0
+        weights = self._by_feature(window.counts)
+        p_values = g_test(weights * worth, self._counts)
+        q_values = benjamini_hochberg(p_values)
+        divergences = js_divergence(weights, self._counts)
+        found = zip(
+            self.baseline.features,
+            (weights.sum(axis=1) * worth).tolist(),
+            p_values.tolist(),
+            q_values.tolist(),
+            divergences.tolist(),
+            weights,
+            self._sizes,
+            strict=True,
+        )
+        return [Finding(feature.name, n, p, q, js, counts[:size]) for feature, n, p, q, js, counts, size in found]
+
+    def _by_feature(self, counts: Matrix) -> Matrix:
+        """`(features, most bins)`."""
+        return np.asarray(np.append(counts, 0.0)[self._layout])
+
+    def _sound(self, groups: Iterable[Sequence[BatchRecord]]) -> Iterator[tuple[Sequence[BatchRecord], Array, Matrix]]:
+        """Groups with what they add; of one that cannot be read each record by itself, but for the offenders."""
+        for group in groups:
+            try:
+                weights, found = self._weighed(group)
+            except (IndexError, TypeError, ValueError):
+                if len(group) > 1:
+                    yield from self._sound([[record] for record in group])
+            else:
+                yield group, weights, found
+
+    def _weighed(self, group: Sequence[BatchRecord]) -> tuple[Array, Matrix]:
+        """The weights of the rows of records that are alike, and what they add to each bin."""
+        columns = dict(self._columns(group))
+        weights = _weights(group)
+        found = np.zeros(self._bins.size)
+        # There are few different weights: a policy's share, and 1 for what is always kept.
+        for weight in np.unique(weights):
+            chosen = weights == weight
+            part = columns if chosen.all() else {place: column[chosen] for place, column in columns.items()}
+            found += weight * self._bins.count(self._answered(group, chosen, part))
+        return weights, found
+
+    def _columns(self, group: Sequence[BatchRecord]) -> Iterator[tuple[Place, Array]]:
+        first = group[0]
+        if first.policy != "hashed":
+            recorded = [name for name in self._inputs if name not in first.redacted]
+            yield from self._tensors("input", recorded, [record.columns for record in group])
+        yield from self._tensors("output", self._outputs, [record.outputs for record in group])
+        for name, dtype in _PREDICTION.items():
+            field = "label_index" if name == "label" else name
+            if ("prediction", name) in self._bins.places and getattr(first, field) is not None:
+                yield ("prediction", name), np.frombuffer(b"".join([getattr(r, field) for r in group]), dtype)
+
+    def _tensors(
+        self, side: Any, names: Sequence[str], given: Sequence[Sequence[Column]]
+    ) -> Iterator[tuple[Place, Array]]:
+        if any(len(columns) != len(names) for columns in given):
+            raise ValueError(f"{side}s: not as many as its version has")
+        for place, name in enumerate(names):
+            if (side, name) in self._bins.places:
+                yield (side, name), _joined([columns[place] for columns in given])
+
+    def _answered(
+        self, group: Sequence[BatchRecord], chosen: Array, columns: Mapping[Place, Array]
+    ) -> Mapping[Place, Array]:
+        """The same without what was answered with an error: there is no output then, nor a prediction."""
+        if not any(record.failed_rows for record in group):
+            return columns
+        ok = np.ones(len(chosen), np.bool_)
+        start = 0
+        for record in group:
+            ok[start + np.array(record.failed_rows, np.intp)] = False
+            start += record.rows
+        return {place: column if place[0] == "input" else column[ok[chosen]] for place, column in columns.items()}
+
+
+def count(reference: Reference, before: Window, records: Iterable[BatchRecord], size: int) -> Counted:
+    """Count batches, in order, from a window on.
+
+    A window is full with the batch that brings it to `size` rows, so that it does not matter in which portions they come.
+    """
+    window = before
+    full: list[Window] = []
+    some: list[BatchRecord] = []
+    waiting = 0
+    for record in records:
+        if not _representative(record):
+            continue
+        some.append(record)
+        waiting += record.rows
+        if window.rows + waiting >= size:
+            window = reference.add(window, some)
+            some, waiting = [], 0
+            if window.rows >= size:
+                full.append(window)
+                window = window.next()
+    after = reference.add(window, some) if some else window
+    return Counted(before, after, tuple((each, reference.judge(each)) for each in full))
+
+
+def _representative(record: BatchRecord) -> bool:
+    """Whether its rows stand for all that ran: not where ordinary ones were shed, and only the strange were kept."""
+    return record.rows > 0 and not (record.why is not None and record.incl_prob is None)
+
+
+def _alike(records: Sequence[BatchRecord]) -> list[list[BatchRecord]]:
+    """Records whose arrays can be joined."""
+    groups: dict[Any, list[BatchRecord]] = {}
+    for record in records:
+        kind = (
+            record.policy,
+            tuple(record.redacted),
+            tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.columns]),
+            tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.outputs]),
+            record.label_index is None,
+            record.confidence is None,
+            record.value is None,
+            record.p_value is None,
+            record.incl_prob is None,
+        )
+        groups.setdefault(kind, []).append(record)
+    return list(groups.values())
+
+
+def _joined(columns: Sequence[Column]) -> Array:
+    dtype, (_, *shape), first = columns[0]
+    rows = sum(each[1][0] for each in columns)
+    if isinstance(first, list):
+        texts = [text for _, _, data in columns if isinstance(data, list) for text in data]
+        return column_array((dtype, [rows, *shape], texts))
+    return column_array((dtype, [rows, *shape], b"".join([data for _, _, data in columns if isinstance(data, bytes)])))
+
+
+def _weights(group: Sequence[BatchRecord]) -> Array:
+    """1 / incl_prob, float64 `(rows,)`."""
+    rows = sum(record.rows for record in group)
+    if group[0].incl_prob is None:
+        return np.ones(rows)
+    shares = np.frombuffer(b"".join([record.incl_prob or b"" for record in group]), np.float32)
+    if len(shares) != rows or not ((shares > 0) & (shares <= 1)).all():
+        raise ValueError("incl_prob: no shares, or not one for each row")
+    return 1 / shares.astype(np.float64)

@@ -1,0 +1,71 @@
+"""The method `alarms.reset`: somebody has looked at an alarm; the recorder, which keeps it, reads so in the journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from service.errors import InvalidParams
+from service.rpc.call import Call, Request
+from service.rpc.codecs import CodecBook
+from service.rpc.params import AlarmResetParams, refuse_nul
+from service.rpc.results import AlarmResetResult
+
+__all__ = ["AlarmReset", "Alarms", "Resetter"]
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmReset:
+    """Which alarm is to count anew.
+
+    Attributes:
+        model, version: whose.
+        reason: why; None without.
+    """
+
+    model: str
+    version: int
+    reason: str | None
+
+
+class Alarms(Protocol):
+    """Where resets of alarms are written down before they are answered."""
+
+    async def reset_alarm(self, reset: AlarmReset, request: Request) -> None:
+        """Write one reset down.
+
+        Raises:
+            Overloaded: it cannot be written now.
+        """
+
+
+class Resetter:
+    """Carries out `alarms.reset` calls."""
+
+    def __init__(self, alarms: Alarms, book: CodecBook) -> None:
+        self._alarms = alarms
+        self._book = book
+
+    async def __call__(self, call: Call, params: AlarmResetParams) -> bytes:
+        """The result as JSON text, once the reset is written down.
+
+        Raises:
+            ModelNotFound, VersionNotFound, NotReady: there is no such version.
+            InvalidParams: it has no alarm.
+            Overloaded: the reset cannot be written down now.
+        """
+        model = self._book.catalog.models.get(params.model)
+        if model is None:
+            raise self._book.missing(params.model)
+        call.model = params.model
+        version = model.version(params.version)
+        if version is None:
+            raise self._book.missing(params.model, params.version)
+        if not (version.manifest or {}).get("outliers"):
+            raise InvalidParams("/version", "a version with a calibrated detector", f"{params.version}, which has none")
+        if params.reason is not None:
+            refuse_nul("/reason", params.reason)
+        await self._alarms.reset_alarm(AlarmReset(params.model, params.version, params.reason), call.request)
+        return msgspec.json.encode(AlarmResetResult(params.model, params.version, accepted=True))

@@ -1,0 +1,43 @@
+"""What a version promises about outliers, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["promise"]
+
+
+def promise(manifest: Mapping[str, Any] | None) -> str | None:
+    """A few sentences from a manifest; None where nothing is known of the version.
+
+    Args:
+        manifest: as `models.describe` shows it.
+    """
+    if manifest is None:
+        return None
+    found = manifest.get("outliers")
+    if not found:
+        return "It was published without calibration samples: p_value and outlier are null."
+    alpha, points = found["alpha"], found["calibration_points"]
+    level = (
+        f"Of samples like those it was calibrated on, at most {alpha:.2%} are called outliers: {points:,} of them, never "
+        f"used for training or fitting, set the level, and with 95% confidence the true share is below {found['bound']:.2%}."
+    )
+    sentences = [
+        level,
+        f"Detector: {found['detector']}, looking at {_where(found)}.",
+    ]
+    auroc = (found.get("auroc") or {}).get(found["detector"])
+    if auroc is not None:
+        classes = found["classes_left_out"]
+        sentences.append(
+            f"It told {classes} classes that were left out of its fit from the rest with a mean AUROC of {auroc:.3f}."
+        )
+    return " ".join(sentences)
+
+
+def _where(found: Mapping[str, Any]) -> str:
+    if found["space"] == "features":
+        return f"the model's features (layer {found['layer']})"
+    return f"the model's {found['space']}"

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.errors import PublishError
+from service.publishing.calibration_file import read_calibration
+from service.types import Signature, TensorSpec
+
+Y = (TensorSpec("y", "float32", ()),)
+PIXELS = Signature("raw", (TensorSpec("pixels", "float32", (2,), min=0, max=16),), Y)
+TEXT = Signature("raw", (TensorSpec("text", "string", ()),), Y)
+STONES = Signature(
+    "raw",
+    (
+        TensorSpec("carat", "float32", ()),
+        TensorSpec("cut", "string", (), allowed=("Fair", "Good")),
+        TensorSpec("size", "int64", (2,)),
+    ),
+    Y,
+)
+STONE: dict[str, list[Any]] = {
+    "carat": [0.25, 1.5],
+    "cut": ["Fair", "Good"],
+    "size": [[1, 2], [3, 4]],
+    "label": ["a", "b"],
+}
+
+
+def jsonl(path: Path, columns: dict[str, list[Any]]) -> Path:
+    path = path.with_suffix(".jsonl")
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+    return path
+
+
+def as_csv(path: Path, columns: dict[str, list[Any]]) -> Path:
+    path = path.with_suffix(".csv")
+    texts = [[v if isinstance(v, str) else json.dumps(v) for v in values] for values in columns.values()]
+    quoted = [",".join('"' + text.replace('"', '""') + '"' for text in row) for row in zip(*texts, strict=True)]
+    path.write_text("\n".join([",".join(columns), *quoted]), encoding="utf-8-sig")
+    return path
+
+
+def parquet(path: Path, columns: dict[str, list[Any]]) -> Path:
+    path = path.with_suffix(".parquet")
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def npz(path: Path, columns: dict[str, list[Any]]) -> Path:
+    path = path.with_suffix(".npz")
+    arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
+    np.savez(path, **arrays)
+    return path
+
+
+WRITERS = (jsonl, as_csv, parquet, npz)
+Writer = Callable[[Path, dict[str, list[Any]]], Path]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_every_format_gives_the_same_columns_and_labels(tmp_path: Path, write: Writer) -> None:
+    found = read_calibration(write(tmp_path / "rows", STONE | {"extra": [1, 2]}), STONES)
+    carat, cut, size = found.columns
+    np.testing.assert_array_equal(carat, np.array([0.25, 1.5], np.float32))
+    assert carat.dtype == np.float32
+    assert cut.tolist() == [b"Fair", b"Good"]
+    np.testing.assert_array_equal(size, np.array([[1, 2], [3, 4]]))
+    assert found.labels == ["a", "b"]
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_model_with_one_input_takes_the_only_other_column(tmp_path: Path, write: Writer) -> None:
+    found = read_calibration(write(tmp_path / "rows", {"image": [[1, 2], [3, 4]], "label": [0, 1]}), PIXELS)
+    np.testing.assert_array_equal(found.columns[0], np.array([[1, 2], [3, 4]], np.float32))
+    assert [int(label) for label in found.labels or ()] == [0, 1]
+    texts = read_calibration(write(tmp_path / "texts", {"product": ["1.5", "nöt"], "label": ["x", "y"]}), TEXT)
+    assert texts.columns[0].tolist() == [b"1.5", "nöt".encode()]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_labels_may_be_absent_or_in_a_column_of_another_name(tmp_path: Path, write: Writer) -> None:
+    plain = {"pixels": [[1, 2], [3, 4]]}
+    assert read_calibration(write(tmp_path / "plain", plain), PIXELS).labels is None
+    named = read_calibration(write(tmp_path / "named", plain | {"kind": ["a", "true"]}), PIXELS, label="kind")
+    assert named.labels == ["a", "true"]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_row_that_the_service_would_refuse_is_named(tmp_path: Path, write: Writer) -> None:
+    values = [[1.5, 2.5]] * 1200
+    values[1100] = [1.5, 99.0]
+    path = write(tmp_path / "rows", {"pixels": values, "label": [0] * 1200})
+    where = (
+        r"rows 1000 on, pixels: expected .* at index \[100, 1\], got 99" if write is npz else r"row 1100/1: expected"
+    )
+    with pytest.raises(PublishError, match=where):
+        read_calibration(path, PIXELS)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_missing_column_is_named(tmp_path: Path, write: Writer) -> None:
+    path = write(tmp_path / "rows", {"carat": [1.0], "cut": ["Fair"], "label": ["a"]})
+    with pytest.raises(PublishError, match=r"has no column 'size' for the model's input; it has carat, cut"):
+        read_calibration(path, STONES)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.jsonl", b""), ("a.csv", b""), ("a.csv", b"pixels,label\n"), ("a.jsonl", b"\n\n")]
+)
+def test_an_empty_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PublishError, match="holds no rows"):
+        read_calibration(tmp_path / name, PIXELS)
+
+
+@pytest.mark.parametrize("write", [parquet, npz])
+def test_an_empty_table_is_refused(tmp_path: Path, write: Writer) -> None:
+    with pytest.raises(PublishError, match="holds no rows"):
+        read_calibration(write(tmp_path / "rows", {"pixels": [], "label": []}), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.txt", b"x", "the extension must be one of .npz, .parquet"),
+        ("a.npz", b"", "No data left in file"),
+        ("a.npz", b"junk", "a.npz: "),
+        ("a.parquet", b"junk", "a.parquet: "),
+        ("a.jsonl", b'{"pixels": [1, 2]}\nnonsense', "row 1: JSON is malformed"),
+        ("a.jsonl", b"[1, 2]", "row 0: expected an object with the inputs and 'label'"),
+        ("a.jsonl", b'{"pixels": [1, 2], "label": 1}\n{"pixels": [1, 2]}', "row 1: label is missing"),
+        ("a.csv", b"pixels,label\n1,2,3", "row 0: its cells are not as many as the header's"),
+        ("a.csv", b"pixels,label\n1", "row 0: its cells are not as many as the header's"),
+        ("a.csv", b"pixels,label\n\xff,1", "utf-8"),
+    ],
+)
+def test_an_unreadable_file_is_refused_with_the_place(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PublishError, match=words):
+        read_calibration(tmp_path / name, PIXELS)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PublishError, match="No such file"):
+        read_calibration(tmp_path / "a.npz", PIXELS)
+
+
+def test_archives_may_hold_wider_numbers_of_the_same_value_but_no_others(tmp_path: Path) -> None:
+    counts = Signature("raw", (TensorSpec("n", "uint8", ()),), Y)
+    np.savez(tmp_path / "good.npz", n=np.array([0, 255]))
+    assert read_calibration(tmp_path / "good.npz", counts).columns[0].dtype == np.uint8
+    np.savez(tmp_path / "bad.npz", n=np.array([0, 256]))
+    with pytest.raises(PublishError, match="expected uint8"):
+        read_calibration(tmp_path / "bad.npz", counts)
+    np.savez(tmp_path / "doubles.npz", pixels=np.array([[0.1, 0.2]]))
+    assert read_calibration(tmp_path / "doubles.npz", PIXELS).columns[0].dtype == np.float32
+
+
+def test_archives_with_columns_of_different_lengths_or_no_names_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", pixels=np.zeros((3, 2)), label=np.zeros(2))
+    with pytest.raises(PublishError, match="columns differ in length: 2, 3"):
+        read_calibration(tmp_path / "a.npz", PIXELS)
+    with (tmp_path / "b.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(PublishError, match="expected an archive of named arrays"):
+        read_calibration(tmp_path / "b.npz", PIXELS)
+    np.savez(tmp_path / "c.npz", pixels=np.zeros(()), label=np.zeros(2))
+    with pytest.raises(PublishError, match="pixels: expected an array with a row for each sample"):
+        read_calibration(tmp_path / "c.npz", PIXELS)
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", pixels=np.array([[object()]], dtype=object))
+    with pytest.raises(PublishError, match="allow_pickle"):
+        read_calibration(tmp_path / "a.npz", PIXELS)
+
+
+def test_samples_of_a_variable_dimension_must_share_one_shape(tmp_path: Path) -> None:
+    series = Signature("raw", (TensorSpec("x", "float32", (None,)),), Y)
+    assert read_calibration(jsonl(tmp_path / "a", {"x": [[1, 2], [3, 4]]}), series).columns[0].shape == (2, 2)
+    with pytest.raises(PublishError, match="expected 2 numbers"):
+        read_calibration(jsonl(tmp_path / "b", {"x": [[1, 2], [3]]}), series)
+    with pytest.raises(PublishError, match="x differ in shape"):
+        read_calibration(jsonl(tmp_path / "c", {"x": [[1, 2]] * 1000 + [[3]]}), series)
+
+
+def test_bytes_and_one_number_in_a_list_are_taken(tmp_path: Path) -> None:
+    raw = parquet(tmp_path / "a", {"text": [b"\xff\x00", b"b"]})
+    assert read_calibration(raw, TEXT).columns[0].tolist() == [b"\xff\x00", b"b"]
+    single = Signature("raw", (TensorSpec("x", "float32", (1,)),), Y)
+    assert read_calibration(npz(tmp_path / "b", {"x": [1.0, 2.0]}), single).columns[0].shape == (2, 1)
