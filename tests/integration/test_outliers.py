@@ -101,7 +101,9 @@ def test_what_is_between_all_classes_is_an_outlier_and_its_record_holds_every_sc
 
 
 def test_a_version_without_calibration_says_nothing(recorded: Recorded) -> None:
-    (found,) = predict(recorded, np.zeros((1, 6)), version=1)
+    given = {"model": "corners", "instances": [[0.0] * 6], "version": 1}
+    answer = until(lambda: recorded.call("predict", given), lambda answer: "result" in answer)  # loads on demand
+    (found,) = answer["result"]["predictions"]
     assert (found["p_value"], found["outlier"]) == (None, None)
 
 

@@ -148,4 +148,4 @@ def test_counts_that_come_together_are_joined_and_nonsense_is_left_out() -> None
     counts = [(1, 1, at) for at in range(BLOCK_ROWS + 1)] + [(0, 0, 90), (-3, 0, 91), (4, 9, 92)]
     assert blocks_of(counts) == [Block(BLOCK_ROWS, BLOCK_ROWS, 0), Block(5, 5, BLOCK_ROWS)]
     assert blocks_of([]) == []
-    assert blocks_of([(100, 2, 1), (100, 3, 2)]) == [Block(100, 2, 1), Block(100, 3, 2)]
+    assert blocks_of([(200, 2, 1), (200, 3, 2)]) == [Block(200, 2, 1), Block(200, 3, 2)]
