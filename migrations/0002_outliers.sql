@@ -170,4 +170,5 @@ comment on column drift_windows.counts is 'How many samples were in each of base
 
 grant insert on alarms, alarm_events, baselines, drift_state, drift_windows to recorder;
 grant update on alarms, drift_state to recorder;
+grant update (detector, scores) on outliers to recorder;
 grant delete on drift_windows to recorder;

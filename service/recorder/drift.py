@@ -84,23 +84,16 @@ class Window:
         """The empty one after this."""
         return Window(self.number + 1, np.zeros_like(self.counts))
 
-    def same(self, other: Window) -> bool:
-        """Whether both hold the same rows."""
-        ours, theirs = ((w.number, w.rows, w.weight, w.first_us, w.last_us) for w in (self, other))
-        return ours == theirs and np.array_equal(self.counts, other.counts)
-
 
 @dataclass(frozen=True, slots=True)
 class Counted:
     """What some batches make of a window.
 
     Attributes:
-        before: the window that was being filled.
-        after: the one that is being filled now.
+        after: the window that is being filled now.
         full: those that are full, with what each says.
     """
 
-    before: Window
     after: Window
     full: tuple[tuple[Window, list[Finding]], ...]
 
@@ -255,7 +248,7 @@ def count(reference: Reference, before: Window, records: Iterable[BatchRecord], 
                 full.append(window)
                 window = window.next()
     after = reference.add(window, some) if some else window
-    return Counted(before, after, tuple((each, reference.judge(each)) for each in full))
+    return Counted(after, tuple((each, reference.judge(each)) for each in full))
 
 
 def _representative(record: BatchRecord) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -11,8 +12,9 @@ import asyncpg
 import msgspec
 import numpy as np
 
+from service.journal.records import BatchRecord
 from service.recorder.alarm_table import micros, moment
-from service.recorder.drift import Counted, Finding, Reference, Window
+from service.recorder.drift import Finding, Reference, Window, count
 from service.recorder.statements import statements
 from service.versions.baseline import Baseline, Feature
 
@@ -53,14 +55,18 @@ async def insert_baseline(connection: Connection, version_id: int, baseline: Bas
 
 
 async def follow(
-    connection: Connection, version_id: int, reference: Reference, counting: Callable[[Window], Awaitable[Counted]]
-) -> Counted:
-    """Move a version's window on, in the connection's transaction, and write down those that are full.
+    connection: Connection, version_id: int, reference: Reference, records: Sequence[BatchRecord], size: int
+) -> list[list[Finding]]:
+    """Count batches of one version, in the connection's transaction.
 
     Args:
-        counting: counts what there is to count, from a window on.
+        size: rows of a window.
+
+    Returns:
+        What each window says that is full now.
     """
-    counted = await counting(await _locked(connection, version_id, reference))
+    before = await _locked(connection, version_id, reference)
+    counted = await asyncio.to_thread(count, reference, before, records, size)
     await _write(connection, version_id, counted.after)
     if counted.full:
         windows = [
@@ -75,7 +81,7 @@ async def follow(
         await connection.execute(
             _SQL["insert_findings"], version_id, datetime.now(UTC), *_columns(windows), *_columns(rows)
         )
-    return counted
+    return [findings for _, findings in counted.full]
 
 
 async def latest_findings(connection: Connection) -> list[asyncpg.Record]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -18,7 +17,7 @@ from service.journal.records import AlarmResetRecord, BatchRecord, GapRecord, Re
 from service.outliers import rate_bound
 from service.recorder import alarm_table, drift_table
 from service.recorder.alarms import Alarm, blocks_of
-from service.recorder.drift import Counted, Finding, Reference, Window, count
+from service.recorder.drift import Finding, Reference
 from service.recorder.refusals import refused, sentence, transient
 from service.recorder.rows import KnownVersion, VersionKey, version_key
 from service.recorder.statements import statements
@@ -26,7 +25,7 @@ from service.telemetry import metrics
 from service.versions import read_version
 from service.versions.baseline import Baseline, read_baseline
 
-__all__ = ["Ahead", "Monitoring", "Name", "Seen", "show", "tell"]
+__all__ = ["Monitoring", "Name", "Seen", "show", "tell"]
 
 _SQL: Final = statements("monitoring.sql")
 _log = structlog.get_logger(__name__)
@@ -34,8 +33,6 @@ _log = structlog.get_logger(__name__)
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-Ahead: TypeAlias = dict[int, Counted]
-"""What has been counted for drift, by version."""
 _Count: TypeAlias = tuple[int, int, int]
 """Rows, flagged ones among them, and when the first ran."""
 
@@ -116,20 +113,6 @@ class Monitoring:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._watched: dict[int, _Watched] = {}
-        self._windows: dict[int, Window] = {}
-
-    async def count(self, batches: Sequence[BatchRecord], versions: Mapping[VersionKey, KnownVersion]) -> Ahead:
-        """Count a chunk for drift, from where the last one ended, while Postgres is busy with its rows.
-
-        Nothing is settled by that: what was counted counts once `follow` finds the windows as they were taken to be.
-        """
-        ahead: Ahead = {}
-        for version_id, ran in _by_version(batches, versions).items():
-            watched, window = self._watched.get(version_id), self._windows.get(version_id)
-            if watched is not None and watched.reference is not None and window is not None:
-                with suppress(Exception):  # `follow` counts again, and says so
-                    ahead[version_id] = await self._counted(watched.reference, window, ran)
-        return ahead
 
     async def follow(
         self,
@@ -137,7 +120,6 @@ class Monitoring:
         batches: Sequence[BatchRecord],
         others: Iterable[Record],
         versions: Mapping[VersionKey, KnownVersion],
-        ahead: Ahead,
     ) -> Seen:
         """Count a chunk, in the connection's transaction; a failure of ours leaves nothing behind and stops nobody.
 
@@ -145,7 +127,6 @@ class Monitoring:
             batches: of the chunk, in order.
             others: its gaps and resets among them.
             versions: those that could be found.
-            ahead: what `count` has counted.
 
         Raises:
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the connection or the server fails.
@@ -155,7 +136,7 @@ class Monitoring:
             return Seen()
         try:
             async with connection.transaction():
-                return await self._follow(connection, _by_version(batches, versions), news, ahead)
+                return await self._follow(connection, _by_version(batches, versions), news)
         except Exception as error:
             # Ours would be data that Postgres or asyncpg refuses; recording goes on without it.
             if transient(error) and not (refused(error) or isinstance(error, ValueError)):
@@ -166,11 +147,7 @@ class Monitoring:
             return Seen()
 
     async def _follow(
-        self,
-        connection: Connection,
-        ran: Mapping[int, _Ran],
-        news: Sequence[GapRecord | AlarmResetRecord],
-        ahead: Ahead,
+        self, connection: Connection, ran: Mapping[int, _Ran], news: Sequence[GapRecord | AlarmResetRecord]
     ) -> Seen:
         seen = Seen()
         lost = await _lost(connection, news)
@@ -181,7 +158,7 @@ class Monitoring:
             counts = [*_counts(() if here is None else here.batches), *lost.get(version_id, ())]
             await self._alarm(connection, watched, counts, seen)
             if here is not None:
-                await self._drift(connection, watched, here, ahead.get(version_id), seen)
+                await self._drift(connection, watched, here.batches, seen)
         for record in news:
             if isinstance(record, AlarmResetRecord):
                 for alarm in await alarm_table.reset(connection, record):
@@ -200,24 +177,15 @@ class Monitoring:
             seen.raised.append(watched.name)
 
     async def _drift(
-        self, connection: Connection, watched: _Watched, ran: _Ran, ahead: Counted | None, seen: Seen
+        self, connection: Connection, watched: _Watched, batches: Sequence[BatchRecord], seen: Seen
     ) -> None:
-        reference = watched.reference
-        if reference is None or not any(batch.rows for batch in ran.batches):
+        if watched.reference is None or not any(batch.rows for batch in batches):
             return
-
-        async def counting(window: Window) -> Counted:
-            if ahead is not None and ahead.before.same(window):
-                return ahead
-            return await self._counted(reference, window, ran)
-
-        counted = await drift_table.follow(connection, watched.id, reference, counting)
-        self._windows[watched.id] = counted.after
-        if counted.full:
-            seen.windows[watched.name] = counted.full[-1][1]
-
-    async def _counted(self, reference: Reference, window: Window, ran: _Ran) -> Counted:
-        return await asyncio.to_thread(count, reference, window, ran.batches, self._settings.drift_window_rows)
+        full = await drift_table.follow(
+            connection, watched.id, watched.reference, batches, self._settings.drift_window_rows
+        )
+        if full:
+            seen.windows[watched.name] = full[-1]
 
     async def _watch(self, connection: Connection, version_id: int, known: KnownVersion | None) -> _Watched:
         """What there is to watch of a version; looked up once, and again where its signature was not known."""

@@ -163,15 +163,14 @@ class Session:
         if chunk.end == cursor.position and chunk.state == "waiting":
             return Moved(cursor, chunk.state)
         loader = Loader(connection, journal.uuid, journal.process, self._versions.found, self._quarantine)
-        versions = self._versions.found
-        ahead, _ = await asyncio.gather(self._monitoring.count(found.batches, versions), loader.load(found.pieces))
+        await loader.load(found.pieces)
         for unreadable in found.unreadable:
             await loader.put_aside(unreadable)
         gaps = [*map(_gap, chunk.damages), *found.expired, *loader.outcome.gaps]
         await insert_gaps(connection, journal.uuid, journal.process, gaps)
         erased = 0 if found.drained is None else await apply_tombstones(connection, found.drained)
         records = [piece.record for piece in found.pieces]
-        seen = await self._monitoring.follow(connection, found.batches, records, versions, ahead)
+        seen = await self._monitoring.follow(connection, found.batches, records, self._versions.found)
         moved = replace(
             cursor,
             process=journal.process,

@@ -657,8 +657,6 @@ ALTER TABLE ONLY hoverboard.deployments
     ADD CONSTRAINT deployments_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
 ALTER TABLE ONLY hoverboard.drift_state
     ADD CONSTRAINT drift_state_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
-ALTER TABLE ONLY hoverboard.drift_windows
-    ADD CONSTRAINT drift_windows_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
 ALTER TABLE ONLY hoverboard.model_versions
     ADD CONSTRAINT model_versions_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES hoverboard.model_versions(id);
 GRANT USAGE ON SCHEMA hoverboard TO recorder;
@@ -692,6 +690,8 @@ GRANT UPDATE(parent_id) ON TABLE hoverboard.model_versions TO recorder;
 GRANT UPDATE(first_served_at) ON TABLE hoverboard.model_versions TO recorder;
 GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.outliers TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers TO reader;
+GRANT UPDATE(detector) ON TABLE hoverboard.outliers TO recorder;
+GRANT UPDATE(scores) ON TABLE hoverboard.outliers TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers_default TO reader;
 GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.predictions TO recorder;
