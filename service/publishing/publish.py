@@ -14,7 +14,7 @@ import numpy as np
 
 import service
 from service.errors import PublishError, VersionRefused
-from service.outliers import OUTLIERS_FILE, OutlierPackage, save_package
+from service.outliers import OUTLIERS_FILE, save_package
 from service.publishing import samples as golden_samples
 from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate
@@ -192,7 +192,7 @@ def _calibrated(
             extractor, rows, classes=signature.labels, layer=extractor.layer, alpha=alpha, progress=progress
         )
         scored = graph.watched(package).executor(signature, jit=False)
-        baseline = _baseline(scored, signature, rows, package)
+        baseline = _baseline(scored, signature, rows, package.points)
     except (GraphError, OutOfMemory) as error:
         raise PublishError(f"calibration: the model fails on one of the samples: {error}") from error
     save_package(package, directory / OUTLIERS_FILE)
@@ -200,14 +200,16 @@ def _calibrated(
     return package.summary()
 
 
-def _baseline(executor: Executor, signature: Signature, rows: CalibrationRows, package: OutlierPackage) -> Baseline:
+def _baseline(executor: Executor, signature: Signature, rows: CalibrationRows, points: int) -> Baseline:
     """Bins and counts of what was calibrated on: what later traffic is compared with."""
     pieces = [
         executor.run([column[start : start + _ROWS_AT_ONCE] for column in rows.columns])
         for start in range(0, len(rows), _ROWS_AT_ONCE)
     ]
-    *outputs, scores = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
-    return make_baseline(signature, rows.columns, outputs, package.detector.p_values(scores))
+    *outputs, _ = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    # As those of normal samples are: these rows' own would not do, since the detector was fitted on some of them.
+    p_values = np.arange(1, points + 2) / (points + 1)
+    return make_baseline(signature, rows.columns, outputs, p_values)
 
 
 def _outputs(graph: Graph, signature: Signature, columns: Sequence[Array]) -> tuple[Array, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -32,7 +34,9 @@ from service.journal.records import (
 )
 from service.journal.writer import JournalWriter
 from service.outliers import rate_bound
+from service.publishing import publish
 from service.publishing.baseline import make_baseline
+from service.publishing.calibration_file import CalibrationRows
 from service.recorder.alarms import BLOCK_ROWS
 from service.recorder.connect import connect
 from service.recorder.drain import Drain
@@ -41,7 +45,10 @@ from service.telemetry import metrics
 from service.types import Array, Signature, TensorSpec
 from service.versions import Manifest
 from service.versions.baseline import BASELINE_FILE, write_baseline
+from tests.integration.recorded import Recorded, until
+from tests.integration.running import HOVERBOARD
 from tests.journaled import open_journal
+from tests.postgres import Server
 
 MODEL, WEIGHTS = "shapes", "cd" * 32
 SIGNATURE = Signature(
@@ -549,3 +556,73 @@ async def test_a_defect_in_monitoring_does_not_keep_records_from_postgres(
     write(engine, batch(64, 1))
     await drained(settings, database)
     assert (await the_alarm(sql))["rows"] == 64
+
+
+# -- all together ---------------------------------------------------------------------------------------------------------
+
+
+def rows_of(count: int, seed: int) -> Array:
+    """Samples of `dense` as it is used to them, and has been calibrated on."""
+    return np.random.default_rng(seed).normal(4, 0.7, (count, 8)).clip(0, 9).astype(np.float32)
+
+
+def test_a_service_raises_an_alarm_says_what_drifted_and_takes_its_reset(
+    keras_models: dict[str, Any], tmp_path: Path, postgres: Server, migrated_template: str
+) -> None:
+    colours = ("red", "green", "blue")
+    calibration = CalibrationRows((rows_of(1500, 1),))
+    models = tmp_path / "models"
+    publish(keras_models["dense1"], name="dense", models_dir=models, labels=colours, calibration=calibration)
+    settings = {"alarm_run_length": "2000", "drift_window_rows": "500"}
+    with Recorded.running(tmp_path, models, (), postgres, migrated_template, **settings) as recorded:
+
+        def send(rows: Array) -> None:
+            for start in range(0, len(rows), 100):
+                answer = recorded.call("predict", {"model": "dense", "instances": rows[start : start + 100].tolist()})
+                assert len(answer["result"]["predictions"]) == 100
+
+        def alarm() -> dict[str, Any]:
+            listed = command(recorded, "alarms", "--json", "--database-url", recorded.database)
+            found = json.loads(listed)["alarms"]
+            return found[0] if found else {"rows": 0}
+
+        send(rows_of(1000, 2))
+        quiet = until(alarm, lambda found: found["rows"] >= 1000)
+        assert quiet["state"] == "quiet"
+        assert quiet["rate"] < 0.03
+        drifted = "select feature from drift_windows where number = $1 and drifted"
+        until(lambda: recorded.rows("select number from drift_windows"), lambda found: found[-1]["number"] == 2)
+        assert recorded.rows(drifted, 1) == recorded.rows(drifted, 2) == []
+        send(rows_of(500, 3) * np.array([1, 1, 1, 0, 1, 1, 1, 1], np.float32))
+        raised = until(alarm, lambda found: found["state"] == "raised")
+        assert raised["rows"] <= 1500
+        until(lambda: recorded.rows(drifted, 3), lambda found: {"feature": "features[3]"} in found)
+        assert {"feature": "features[4]"} not in recorded.rows(drifted, 3)
+        assert 'hoverboard_alarm_raised{model="dense",version="1"} 1.0' in exposition(recorded)
+        command(recorded, "alarms", "reset", "dense", "1", "--reason", "a broken sensor")
+        until(alarm, lambda found: found["state"] == "quiet")
+        (event,) = recorded.rows("select reason, actor from alarm_events where kind = 'reset'")
+        assert event == {"reason": "a broken sensor", "actor": "admin"}
+
+
+def command(recorded: Recorded, *words: str) -> str:
+    """What a command prints that finds the service."""
+    done = subprocess.run(
+        [*HOVERBOARD, *words],
+        cwd=recorded.service.folder,
+        env=recorded.service.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def exposition(recorded: Recorded) -> str:
+    """The service's metrics."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{recorded.service.url}/metrics", timeout=10) as response:
+        text: str = response.read().decode()
+        return text
