@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers.features import Features, Labels, Matrix, check_shapes, chunks, never_nan
+from service.outliers.features import STRANGEST, Features, Labels, Matrix, check_shapes, chunks, never_nan
 from service.types import Array
 
 __all__ = ["TailsParameters", "fit_tails", "tails_score"]
@@ -57,7 +57,9 @@ def fit_tails(features: Features, labels: Labels | None) -> TailsParameters:  # 
     width = max(len(one) for one in knots)
     padded = [np.stack([np.pad(one, (0, width - len(one)), mode="edge") for one in many]) for many in (knots, heights)]
     return TailsParameters(
-        padded[0].astype(np.float32), padded[1].astype(np.float32), *(np.array(one, np.float32) for one in rest)
+        padded[0].astype(np.float32),
+        padded[1].astype(np.float32),
+        *(np.minimum(one, STRANGEST).astype(np.float32) for one in rest),
     )
 
 

@@ -187,7 +187,7 @@ class Reference:
         weights = _weights(group)
         found = np.zeros(self._bins.size)
         # There are few different weights: a policy's share, and 1 for what is always kept.
-        for weight in np.unique(weights):
+        for weight in [1.0] if group[0].incl_prob is None else np.unique(weights).tolist():
             chosen = weights == weight
             part = columns if chosen.all() else {place: column[chosen] for place, column in columns.items()}
             found += weight * self._bins.count(self._answered(group, chosen, part))

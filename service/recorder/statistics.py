@@ -13,7 +13,7 @@ __all__ = ["Matrix", "benjamini_hochberg", "g_test", "gamma_tail", "js_divergenc
 Matrix = NDArray[np.float64]
 
 _LEAST_EXPECTED: Final = 5.0
-_PRECISION: Final = 1e-15
+_PRECISION: Final = 1e-13
 _MOST_STEPS: Final = 10_000
 _TINY: Final = 1e-300
 

@@ -61,16 +61,18 @@ class _Numbers:
     Attributes:
         elements: which columns of the flattened tensor; None for all of them in order.
         cuts: `(most cuts, features)`, padded with NaN, which nothing is at least.
-        at: `(features,)`: where each feature's bins begin in the counts of all.
-        cut_counts: `(features,)`.
-        missing: bool `(features,)`.
+        used: bool `(most cuts + 1, features)`: the bins that there are, but for those of missing numbers.
+        bins: their places in the counts of all.
+        missing: bool `(features,)`: who counts missing numbers.
+        missing_bins: the places for those.
     """
 
     elements: NDArray[np.intp] | None
     cuts: NDArray[np.float64]
-    at: NDArray[np.intp]
-    cut_counts: NDArray[np.intp]
+    used: NDArray[np.bool_]
+    bins: NDArray[np.intp]
     missing: NDArray[np.bool_]
+    missing_bins: NDArray[np.intp]
 
     @classmethod
     def of(cls, features: Sequence[tuple[int, Feature]]) -> _Numbers:
@@ -79,12 +81,18 @@ class _Numbers:
         for place, (_, feature) in enumerate(features):
             cuts[: len(feature.cuts), place] = feature.cuts
         elements = np.array([feature.element for _, feature in features], np.intp)
+        counts = np.array([len(feature.cuts) for _, feature in features], np.intp)
+        starts = np.array([at for at, _ in features], np.intp)
+        missing = np.array([feature.missing for _, feature in features], np.bool_)
+        order = np.arange(most + 1)[:, np.newaxis]
+        used = order <= counts
         return cls(
             None if np.array_equal(elements, np.arange(len(elements))) else elements,
             cuts,
-            np.array([at for at, _ in features], np.intp),
-            np.array([len(feature.cuts) for _, feature in features], np.intp),
-            np.array([feature.missing for _, feature in features], np.bool_),
+            used,
+            (starts + order)[used],
+            missing,
+            (starts + counts + 1)[missing],
         )
 
     def add(self, counts: Counts, numbers: Array) -> None:
@@ -96,21 +104,17 @@ class _Numbers:
         wide = numbers.astype(np.float32) if numbers.dtype in (np.float16, np.bool_) else numbers
         if self.elements is not None:
             wide = wide[:, self.elements]
-        wide = wide[:, : len(self.at)]
-        if wide.shape[1] != len(self.at):
-            raise IndexError(f"{wide.shape[1]} elements for {len(self.at)} features")
+        features = len(self.missing)
+        wide = wide[:, :features]
+        if wide.shape[1] != features:
+            raise IndexError(f"{wide.shape[1]} elements for {features} features")
         # Cuts are values of the tensor's own dtype, or next to one: nothing is lost in float32.
         cuts = self.cuts.astype(np.float32) if wide.dtype == np.float32 else self.cuts
         known, reached = (_by_sorting if wide.shape[1] < _FEW else _by_comparing)(wide, cuts)
-        # Of `reached`, from row to row, the difference is what lies between two cuts.
-        steps = np.concatenate([known, reached, np.zeros((1, len(self.at)), np.int64)])
-        for place, at in enumerate(self.at):
-            last = self.cut_counts[place] + 1
-            column = steps[: last + 1, place].copy()
-            column[last] = 0
-            counts[at : at + last] += column[:-1] - column[1:]
-            if self.missing[place]:
-                counts[at + last] += len(wide) - column[0]
+        # What is at least one cut and not at least the next lies between them; behind the last one, `reached` is 0.
+        steps = np.concatenate([known, reached, np.zeros_like(known)])
+        counts[self.bins] += (steps[:-1] - steps[1:])[self.used]
+        counts[self.missing_bins] += (len(wide) - known[0])[self.missing]
 
 
 def _by_sorting(matrix: Array, cuts: Array) -> tuple[Counts, Counts]:

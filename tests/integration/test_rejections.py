@@ -130,7 +130,7 @@ def test_a_flood_of_refused_calls_is_kept_or_counted_to_the_last_one(recorded: R
         lambda counts: sum(counts) >= 5000,
     )
     assert sum(counts) == 5000
-    assert counts[0] >= 500
+    assert counts[0] >= 400  # 500 a second, of which other refusals may have had some
     assert counts[1] > 0
 
 

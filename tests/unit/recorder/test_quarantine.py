@@ -37,7 +37,7 @@ def test_what_was_erased_goes_and_so_does_what_nobody_can_read(tmp_path: Path) -
     quarantine.put(JOURNAL, 2, None, encode(batch(2, tags={"customer": "18"})))
     quarantine.put(JOURNAL, 3, None, b"\xc1")
     quarantine.put(JOURNAL, 4, None, encode(label(ids_of(record)[0])))
-    later = NOW + timedelta(minutes=1)
+    later = datetime.now(UTC) + timedelta(minutes=1)
     assert quarantine.purge([]) == []
     tag = Tombstone(1, later, "tag", tag_key="customer", tag_digest=digest_of("17"))
     assert [path.name[-14:] for path in quarantine.purge([tag])] == ["00000001.frame", "00000003.frame"]
