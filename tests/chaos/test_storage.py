@@ -122,6 +122,8 @@ async def arrived(data_dir: Path, ids: Sequence[str]) -> int:
             found = await connection.fetchval(
                 "select count(*) from hoverboard.samples where id = any ($1::uuid[])", list(ids)
             )
+        except asyncpg.PostgresError:
+            continue  # not migrated yet
         finally:
             await connection.close()
     return found
