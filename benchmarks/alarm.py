@@ -162,7 +162,9 @@ def main() -> None:
         end="",
     )
     print(f"points, bound {BOUND:.2%}; {NOVEL:.0%} novel samples from {change:,} on\n")
-    print("| | run length without change | the same at the bound | delay, mean (95%) | missed | false before ", end="")
+    print(
+        "| way | run length without change | the same at the bound | delay, mean (95%) | missed | false before ", end=""
+    )
     print("| delay where it is so from the start | missed |")
     print("|---|---|---|---|---|---|---|---|")
     for name, way in WAYS.items():

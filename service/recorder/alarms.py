@@ -15,8 +15,9 @@ given everything before it. Then the expectation of 1 + lambda (b - bound) is at
 of L is too, whatever the order within the block; so that of (S + n) L is at most S + n. With T samples counted so far, E - T
 is therefore a supermartingale that begins at 0, and where the alarm is raised, E[T] >= E[E] >= A. Blocks may be cut
 anywhere and in any size, so long as that does not look at the block's own flags: all that is lost is that the evidence
-within a block counts from its beginning. The sum is never less than max(M, 1) L of the CUSUM form, whose run length has the same
-bound but whose delay is up to twice as long; that form is kept beside it for what it is good at, the time of the change.
+within a block counts from its beginning. The sum is never less than M := max(M, 1) L, the CUSUM form, whose run length has
+the same bound, but which takes longer to notice: twice as long for 5% novel samples at A = 2,000. That form is kept beside it
+for what it is good at, the time of the change.
 
 Both halves of the assumption are worth naming: the bound holds for 95% of calibration sets, and samples must not depend
 on each other's flags. Hence rows that repeat a recent one are not counted.

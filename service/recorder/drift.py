@@ -146,24 +146,27 @@ class Reference:
             max(times, default=None),
         )
 
-    def judge(self, window: Window) -> list[Finding]:
-        """What a window says of each feature."""
+    def judge(self, windows: Sequence[Window]) -> list[list[Finding]]:
+        """What windows say of each feature."""
+        if not windows:
+            return []
+        features = len(self._sizes)
+        weights = np.concatenate([self._by_feature(window.counts) for window in windows])
+        counts = np.tile(self._counts, (len(windows), 1))
         # Weighted counts are worth fewer samples than they add up to (Kish 1965).
-        worth = window.weight / window.weight_squared if window.weight_squared else 1.0
-        weights = self._by_feature(window.counts)
-        p_values = g_test(weights * worth, self._counts)
-        q_values = benjamini_hochberg(p_values)
-        divergences = js_divergence(weights, self._counts)
-        found = zip(
-            self.baseline.features,
-            (weights.sum(axis=1) * worth).tolist(),
-            p_values.tolist(),
-            q_values.tolist(),
-            divergences.tolist(),
-            weights,
-            self._sizes,
-            strict=True,
-        )
+        worth = np.repeat([each.weight / each.weight_squared if each.rows else 1.0 for each in windows], features)
+        effective = weights * worth[:, np.newaxis]
+        p_values = g_test(effective, counts).reshape(-1, features)
+        divergences = js_divergence(weights, counts).reshape(-1, features)
+        totals = effective.sum(axis=1).reshape(-1, features)
+        return [
+            self._findings(*each)
+            for each in zip(weights.reshape(-1, *self._layout.shape), totals, p_values, divergences, strict=True)
+        ]
+
+    def _findings(self, weights: Matrix, totals: Matrix, p_values: Matrix, divergences: Matrix) -> list[Finding]:
+        numbers = (totals, p_values, benjamini_hochberg(p_values), divergences)
+        found = zip(self.baseline.features, *(each.tolist() for each in numbers), weights, self._sizes, strict=True)
         return [Finding(feature.name, n, p, q, js, counts[:size]) for feature, n, p, q, js, counts, size in found]
 
     def _by_feature(self, counts: Matrix) -> Matrix:
@@ -248,7 +251,7 @@ def count(reference: Reference, before: Window, records: Iterable[BatchRecord], 
                 full.append(window)
                 window = window.next()
     after = reference.add(window, some) if some else window
-    return Counted(after, tuple((each, reference.judge(each)) for each in full))
+    return Counted(after, tuple(zip(full, reference.judge(full), strict=True)))
 
 
 def _representative(record: BatchRecord) -> bool:

@@ -51,7 +51,7 @@ def reference() -> Reference:
 
 
 def judged(reference: Reference, records: Sequence[BatchRecord]) -> dict[str, Finding]:
-    found = reference.judge(reference.add(reference.empty, records))
+    (found,) = reference.judge([reference.add(reference.empty, records)])
     return {finding.feature: finding for finding in found}
 
 
@@ -130,7 +130,8 @@ def test_sampled_rows_weigh_what_they_stand_for(reference: Reference) -> None:
     assert window.rows == 6
     assert window.weight == pytest.approx(34)
     assert window.weight_squared == pytest.approx(306)
-    for finding in reference.judge(window):
+    (found,) = reference.judge([window])
+    for finding in found:
         assert finding.counts.sum() == pytest.approx(34)
         assert finding.n == pytest.approx(34**2 / 306)
 
@@ -191,7 +192,7 @@ def test_a_batch_that_its_version_does_not_suit_counts_for_nothing(reference: Re
     ]
     window = reference.add(reference.empty, [*wrong, batch(4, generator)])
     assert window.rows == 4
-    assert reference.judge(reference.add(reference.empty, wrong))[0].n == 0
+    assert reference.judge([reference.add(reference.empty, wrong)])[0][0].n == 0
 
 
 def test_records_of_other_shapes_are_counted_together() -> None:
@@ -204,7 +205,7 @@ def test_records_of_other_shapes_are_counted_together() -> None:
     found = Reference(made, signature)
     window = found.add(found.empty, [record(each, outputs=[state]) for each in steps])
     assert window.rows == 200
-    assert {finding.feature: finding.n for finding in found.judge(window)} == dict.fromkeys(
+    assert {finding.feature: finding.n for finding in found.judge([window])[0]} == dict.fromkeys(
         ["steps.length", "steps.mean", "steps.deviation", "steps.smallest", "steps.largest", "state[0]", "state[1]"],
         200,
     )
