@@ -12,7 +12,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,12 @@ def stall(service: Service) -> None:
     """Postgres hangs, with the recorder in the middle of whatever it does."""
     processes = postgres(service)
     for process in processes:
-        process.suspend()
+        with suppress(psutil.NoSuchProcess):  # a backend whose client has left
+            process.suspend()
     time.sleep(STALL_S)
     for process in processes:
-        process.resume()
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 def kill_supervisor(service: Service) -> None:

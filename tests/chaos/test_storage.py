@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +43,14 @@ LEAST_RATIO = 0.95 if PREDICTIONS >= 200_000 else 0.75  # a second's worth of ca
 @contextmanager
 def suspended(processes: Sequence[psutil.Process]) -> Iterator[None]:
     for process in processes:
-        process.suspend()
+        with suppress(psutil.NoSuchProcess):  # a backend whose client has left
+            process.suspend()
     try:
         yield
     finally:
         for process in processes:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def postgres_of(service: Service) -> list[psutil.Process]:
