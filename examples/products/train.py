@@ -20,37 +20,18 @@ from examples import common  # first: it chooses Keras's backend
 import keras
 from keras import ops
 from matplotlib import pyplot as plt
-from scipy.stats import binomtest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
-from examples.products.data import LABELS, SEED, STYLES, Entry, Parts, examples, load, others, split, texts, without
-from examples.products.model import SIZES, Size, fit
-from service.publishing import publish
-from service.publishing.calibration_file import CalibrationRows
+from examples.products.data import LABELS, SEED, STYLES, Entry, Parts, examples, load, split, texts
+from examples.products.model import SIZES, fit
 
-VERSION: Final = 2
 SIZE: Final = SIZES[3]
 CONTRACT: Final = {"text": {"max_length": 4096, "description": "A product's name, its description, or both; English."}}
 HANDWRITTEN: Final = HERE / "handwritten.jsonl"
 
 Predict = Callable[[Sequence[str]], NDArray[np.int64]]
-
-
-def train(part: Sequence[Entry], size: Size = SIZE, *, left_out: str | None = None) -> keras.Model:
-    """The net of a part, of all 22 labels or of all but one."""
-    doubtful = others(part)
-    if left_out is None:
-        return fit(part, doubtful, size, SEED)
-    labels = [label for label in LABELS if label != left_out]
-    return fit(without(part, left_out), doubtful, size, SEED, labels=labels)
-
-
-def calibration(part: Sequence[Entry]) -> CalibrationRows:
-    """What outlier detectors are fitted and calibrated on: name and gloss of entries that no net was trained on."""
-    given = [text.encode() for text in texts(part, STYLES[0])]
-    return CalibrationRows((np.array(given, dtype=object),), [LABELS[entry.label] for entry in part])
 
 
 def predictor(model: keras.Model) -> Predict:
@@ -93,19 +74,7 @@ def evaluate() -> None:
     for characters in (False, True):
         _report(f"TF-IDF, characters {characters}", inner, lambda part: baseline(part, characters=characters))  # noqa: B023
     for size in SIZES:
-        _report(f"{size}", inner, lambda part: predictor(train(part, size)))  # noqa: B023
-
-
-def sign_test(one: Predict, other: Predict, entries: Sequence[Entry]) -> dict[str, tuple[int, int, float]]:
-    """Style -> entries that only the one gets right, that only the other does, and the p-value of so uneven a pair."""
-    truth = np.array([entry.label for entry in entries])
-    found = {}
-    for style in STYLES:
-        first, second = (predict(texts(entries, style)) == truth for predict in (one, other))
-        ahead, behind = int((first & ~second).sum()), int((second & ~first).sum())
-        p_value = float(binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
-        found[style] = (ahead, behind, round(p_value, 4))
-    return found
+        _report(f"{size}", inner, lambda part: predictor(fit(part, size, SEED)))  # noqa: B023
 
 
 def _report(name: str, inner: Sequence[Parts], train: Callable[[Sequence[Entry]], Predict]) -> None:
@@ -137,12 +106,12 @@ def _strings(given: Sequence[str]) -> Any:
 
 
 def main() -> None:
-    options = common.arguments(str(__doc__), "products", [VERSION])
+    options = common.arguments(str(__doc__), "products", [1])
     if options.evaluate:
         evaluate()
         return
     parts = split(load())
-    model = train(parts.train)
+    model = fit(parts.train, SIZE, SEED)
     predict = predictor(model)
     predictors = {
         "model": predict,
@@ -154,8 +123,6 @@ def main() -> None:
     own = {name: int((one(given) == truth).sum()) for name, one in predictors.items()}
     for name, found in figures.items():
         print(f"{name}: test {found}, handwritten {own[name]} of {len(given)}")
-    for name in list(predictors)[1:]:
-        print(f"model against {name}, sign tests: {sign_test(predict, predictors[name], parts.test)}")
     print(
         "handwritten and wrong:",
         [(t, LABELS[p]) for t, p, y in zip(given, predict(given), truth, strict=True) if p != y],
@@ -165,7 +132,7 @@ def main() -> None:
         np.array([entry.label for entry in parts.test]),
         predict(texts(parts.test, STYLES[0])),
         LABELS,
-        f"products version {VERSION}, test part, name and gloss",
+        "products version 1, test part, name and gloss",
         HERE / "confusion.png",
     )
     common.write_request(
@@ -180,19 +147,16 @@ def main() -> None:
         "handwritten": {name: f"{right} of {len(given)}" for name, right in own.items()},
         "parameters": model.count_params(),
     }
-    path = publish(
-        model,
+    common.publish_all(
+        {1: model},
         name="products",
         models_dir=options.models,
         samples=given[::9],
         labels=LABELS,
         task="classification",
         contract=CONTRACT,
-        version=VERSION,
-        notes=notes,
-        calibration=calibration(parts.calibration),
+        notes={1: notes},
     )
-    print(f"published {path} ({sum(file.stat().st_size for file in path.iterdir()) / 1e6:.2f} MB)")
 
 
 if __name__ == "__main__":
