@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -142,11 +143,20 @@ async def remember(running: Database, numbers: range) -> None:
     await connection.close()
 
 
-async def remembered(running: Database) -> list[int]:
-    connection = await running.connect()
-    rows = await connection.fetch("select number from remembered order by number")
-    await connection.close()
-    return [row["number"] for row in rows]
+async def remembered(running: Database, *, patience_s: float = 30.0) -> list[int]:
+    """What is stored; an earlier server, which may still be shutting down, cuts its connections."""
+    end = time.monotonic() + patience_s
+    while True:
+        connection = await running.connect()
+        try:
+            rows = await connection.fetch("select number from remembered order by number")
+        except (asyncpg.PostgresConnectionError, OSError):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.1)
+        else:
+            return [row["number"] for row in rows]
+        finally:
+            await connection.close()
 
 
 async def test_it_keeps_its_data_and_leaves_no_process_and_no_socket(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ for i in range(int(sys.argv[2])):
     writer.append(BATCH, i.to_bytes(4, "big") * (1 + i % 200), count=i % 5, needs={"v": b"version"})
     if i % 100 == 99:
         writer.tick()
+    if i == 1000:
+        sys.stdin.readline()
 writer.close()
 """
 
@@ -216,18 +218,21 @@ def test_a_frame_that_was_torn_when_first_seen_is_seen_again_before_it_is_given_
 
 def test_another_process_is_followed_while_it_writes(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _WRITES_ON, str(tmp_path), "4000"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
+    assert child.stdin is not None
     directory = Path(child.stdout.readline().strip())
-    found, looks = Everything(), 0
+    found = Everything()
+    while sum(frame.kind == BATCH for frame in found.frames) <= 1000:
+        assert read_on(directory, found, max_bytes=5000).state == "waiting"
+    child.stdin.close()  # it writes on
     while read_on(directory, found, max_bytes=5000).state != "finished":
-        looks += 1
+        pass
     child.stdout.close()
     assert child.wait() == 0
     batches = [frame for frame in found.frames if frame.kind == BATCH]
     assert [int.from_bytes(frame.payload[:4], "big") for frame in batches] == list(range(4000))
     assert found.damages == [] and found.records == sum(i % 5 for i in range(4000))
-    assert looks > 0
 
 
 def test_damage_before_a_segment_that_has_just_begun_is_told_once_that_is_whole(tmp_path: Path) -> None:
