@@ -24,11 +24,13 @@ class Figures:
     """One run of wrk.
 
     Attributes:
-        per_second: answered requests a second.
+        calls: answered requests.
+        per_second: of them a second.
         p50_ms, p99_ms: latency.
         failed: requests without a good answer: socket errors, time-outs, other statuses than 2xx.
     """
 
+    calls: int
     per_second: float
     p50_ms: float
     p99_ms: float
@@ -44,4 +46,4 @@ def run(url: str, body: Path, connections: int, seconds: int, scripts: Path) -> 
     found = re.search(r"FIGURES (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", output)
     assert found, output
     requests, microseconds, p50, p99, failed, status = map(int, found.groups())
-    return Figures(requests / (microseconds / 1e6), p50 / 1e3, p99 / 1e3, failed + status)
+    return Figures(requests, requests / (microseconds / 1e6), p50 / 1e3, p99 / 1e3, failed + status)
