@@ -32,7 +32,7 @@ HoverboardError                     code    HTTP  retryable
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 __all__ = [
     "BY_KIND",
@@ -64,7 +64,30 @@ __all__ = [
     "UnknownMethod",
     "VersionNotFound",
     "VersionRefused",
+    "Violation",
 ]
+
+Violation = Literal[
+    "missing_input",
+    "unknown_input",
+    "type",
+    "shape",
+    "range",
+    "not_finite",
+    "not_allowed",
+    "too_long",
+    "encoding",
+]
+"""How a sample breaks its model's contract:
+
+- `missing_input`, `unknown_input`: an input is not there, or the model has none of that name.
+- `type`: an element, or the sample itself, is something else: a text for a number, 1.5 for an integer, another dtype.
+- `shape`: arrays are too long, too short, too deep or not deep enough, or no two inputs have as many samples.
+- `range`: a number is outside its limits, or does not fit its dtype.
+- `not_finite`, `not_allowed`: NaN or infinity; a value that is not among the allowed ones.
+- `too_long`: more bytes, or elements along a variable dimension, than `max_length`.
+- `encoding`: what stands for bytes, a tensor or text does not decode.
+"""
 
 
 class HoverboardError(Exception):
@@ -118,11 +141,25 @@ class InvalidParams(RpcError):
         pointer: JSON Pointer into params, such as `/instances/3/17`; empty for params as a whole.
         expected: what the contract asks for, in words.
         got: what came, in words, never the payload itself beyond a short excerpt.
+        violation: how a sample breaks its model's contract; None for params that are no sample.
+        input_name: the input at fault, where it is one of the model's.
     """
 
     code, kind, default = -32602, "invalid_params", "Invalid params"
+    violation: Violation | None = None
+    input_name: str | None = None
 
-    def __init__(self, pointer: str, expected: str, got: str) -> None:
+    def __init__(
+        self,
+        pointer: str,
+        expected: str,
+        got: str,
+        *,
+        violation: Violation | None = None,
+        input_name: str | None = None,
+    ) -> None:
+        self.violation = violation
+        self.input_name = input_name
         place = pointer or "params"
         super().__init__(
             f"Invalid params: {place}: expected {expected}, got {got}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from service.errors import RpcError
+from service.errors import InvalidParams, RpcError
 from service.rpc.call import OK, Call
 from service.rpc.words import excerpt
 from service.telemetry import metrics
@@ -32,7 +32,10 @@ class CallObserver:
         if error is None:
             if self._log_answered:
                 log.debug("call_answered", **_facts(call, seconds))
-        elif self._log_refused:
+            return
+        if isinstance(error, InvalidParams) and error.violation is not None:
+            metrics.count_violation(call.model, error.input_name, error.violation)
+        if self._log_refused:
             log.info("call_refused", **_facts(call, seconds), code=error.code, type=error.kind)
 
 

@@ -14,7 +14,7 @@ from service.rpc.exact import ColumnBuilder, TooLarge, column_from_tensor
 from service.rpc.fastdecode import Columns, NotPlain, column_decoder, row_decoder
 from service.rpc.predictions import DEFAULT_ALPHA, Predictions
 from service.rpc.words import kind, token
-from service.types import Array, PredictAnswer, Signature
+from service.types import Array, PredictAnswer, Signature, TensorSpec
 
 __all__ = ["Codec"]
 
@@ -101,9 +101,9 @@ class Codec:
             InvalidParams: with a JSON Pointer from `/instances` on to the element at fault.
         """
         if not isinstance(instances, list | tuple):
-            raise InvalidParams("/instances", "an array of samples", kind(instances))
+            raise InvalidParams("/instances", "an array of samples", kind(instances), violation="shape")
         if not instances:
-            raise InvalidParams("/instances", "at least one sample", "an empty array")
+            raise InvalidParams("/instances", "at least one sample", "an empty array", violation="shape")
         if len(self._names) == 1:
             return (self._only_column(instances),), len(instances)
         for row, sample in enumerate(instances):
@@ -128,22 +128,23 @@ class Codec:
             InvalidParams: with a JSON Pointer from `/inputs` on to the element at fault.
         """
         if not isinstance(inputs, Mapping):
-            raise InvalidParams("/inputs", "an object of arrays by input name", kind(inputs))
+            raise InvalidParams("/inputs", "an object of arrays by input name", kind(inputs), violation="type")
         self._check_names(inputs, "/inputs", "an array")
         columns = tuple(
-            _column(inputs[spec.name], ColumnBuilder(spec), f"/inputs/{token(spec.name)}")
+            _column(inputs[spec.name], spec, f"/inputs/{token(spec.name)}")
             if not isinstance(inputs[spec.name], Mapping)
             else column_from_tensor(inputs[spec.name], spec, f"/inputs/{token(spec.name)}")
             for spec in self.signature.inputs
         )
-        n = len(columns[0])
+        first, n = self._names[0], len(columns[0])
         for name, column in zip(self._names, columns, strict=True):
             if len(column) != n:
+                words = f"{n} samples as in /inputs/{token(first)}"
                 raise InvalidParams(
-                    f"/inputs/{token(name)}", f"{n} samples as in /inputs/{token(self._names[0])}", str(len(column))
+                    f"/inputs/{token(name)}", words, str(len(column)), violation="shape", input_name=name
                 )
         if n == 0:
-            raise InvalidParams(f"/inputs/{token(self._names[0])}", "at least one sample", "an empty array")
+            raise _no_sample(f"/inputs/{token(first)}", first)
         return columns, n
 
     def wants_outputs(self, *, top_k: int, outputs: bool) -> bool:
@@ -200,7 +201,7 @@ class Codec:
 
     def _check_sample(self, sample: Any, place: str) -> None:
         if not isinstance(sample, Mapping):
-            raise InvalidParams(place, "an object by input name", kind(sample))
+            raise InvalidParams(place, "an object by input name", kind(sample), violation="type")
         self._check_names(sample, place, "a value")
 
     def _check_names(self, given: Mapping[str, Any], place: str, what: str) -> None:
@@ -208,19 +209,29 @@ class Codec:
             return
         for name in self._names:
             if name not in given:
-                raise InvalidParams(f"{place}/{token(name)}", f"{what} for this input", "nothing")
+                words = f"{what} for this input"
+                raise InvalidParams(
+                    f"{place}/{token(name)}", words, "nothing", violation="missing_input", input_name=name
+                )
         for name in given:
             if name not in self._names:
-                raise InvalidParams(f"{place}/{token(name)}", f"one of {', '.join(self._names)}", "an unknown input")
+                words = f"one of {', '.join(self._names)}"
+                raise InvalidParams(f"{place}/{token(name)}", words, "an unknown input", violation="unknown_input")
 
 
-def _column(values: Any, builder: ColumnBuilder, place: str) -> Any:
+def _column(values: Any, spec: TensorSpec, place: str) -> Array:
     if not isinstance(values, list | tuple):
-        raise InvalidParams(place, "an array with one value per sample", kind(values))
+        words = "an array with one value per sample"
+        raise InvalidParams(place, words, kind(values), violation="shape", input_name=spec.name)
     if not values:
-        raise InvalidParams(place, "at least one sample", "an empty array")
+        raise _no_sample(place, spec.name)
+    builder = ColumnBuilder(spec)
     builder.add_all(values, _places(_literal(place) + "/{}"))
     return builder.column()
+
+
+def _no_sample(place: str, name: str) -> InvalidParams:
+    return InvalidParams(place, "at least one sample", "an empty array", violation="shape", input_name=name)
 
 
 def _places(pattern: str) -> Callable[[int], str]:
@@ -244,7 +255,8 @@ def _loads_patiently(raw: Buffer) -> Any:
     try:
         return json.loads(bytes(raw).decode(), parse_int=_integer, parse_float=TooLarge.parse)
     except RecursionError:
-        raise InvalidParams("", "values nested less deeply", "too many nested arrays or objects") from None
+        words = "values nested less deeply", "too many nested arrays or objects"
+        raise InvalidParams("", *words, violation="shape") from None
 
 
 def _integer(text: str) -> int | float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from service.errors import InvalidParams
+from service.errors import InvalidParams, Violation
 from service.rpc.bounds import bounds_of
 from service.rpc.tensors import from_b64, tensor_from
 from service.rpc.words import contract, excerpt, kind, noun, plural, pointer
@@ -25,10 +25,14 @@ _FINITE = sys.float_info.max
 class _Refused(Exception):
     """One element breaks the contract; the walker that knows its place turns this into `InvalidParams`."""
 
-    def __init__(self, expected: str, got: str) -> None:
+    def __init__(self, expected: str, got: str, violation: Violation) -> None:
         super().__init__(expected, got)
         self.expected = expected
         self.got = got
+        self.violation = violation
+
+    def at(self, place: str) -> InvalidParams:
+        return InvalidParams(place, self.expected, self.got, violation=self.violation)
 
 
 class ColumnBuilder:
@@ -52,7 +56,11 @@ class ColumnBuilder:
         Raises:
             InvalidParams: pointing at the element, below `place`, that breaks the contract.
         """
-        self._parts.append(self._sample(value, place)[np.newaxis])
+        try:
+            self._parts.append(self._sample(value, place)[np.newaxis])
+        except InvalidParams as refusal:
+            refusal.input_name = self._spec.name
+            raise
 
     def add_all(self, values: Sequence[Any], place: Callable[[int], str], first: int = 0) -> None:
         """Take many samples' values: together where they are plain, else half by half, in the end one by one.
@@ -117,7 +125,7 @@ class ColumnBuilder:
             flat.append(self._checked(value, path, place))
             return
         if not isinstance(value, list | tuple):
-            raise InvalidParams(pointer(place, path), self._array_words(axis), kind(value))
+            raise InvalidParams(pointer(place, path), self._array_words(axis), kind(value), violation="shape")
         self._match_length(len(value), axis, path, place)
         if axis + 1 == len(self._dims):
             self._walk_last(value, path, flat, place)
@@ -134,7 +142,7 @@ class ColumnBuilder:
             for index, value in enumerate(values):  # noqa: B007 (the handler below reads it)
                 flat.append(self._leaf(value))
         except _Refused as refusal:
-            raise InvalidParams(pointer(place, [*path, index]), refusal.expected, refusal.got) from None
+            raise refusal.at(pointer(place, [*path, index])) from None
         except InvalidParams:
             raise _located(values[index], pointer(place, [*path, index])) from None
 
@@ -142,7 +150,7 @@ class ColumnBuilder:
         try:
             return self._leaf(value)
         except _Refused as refusal:
-            raise InvalidParams(pointer(place, path), refusal.expected, refusal.got) from None
+            raise refusal.at(pointer(place, path)) from None
         except InvalidParams:
             raise _located(value, pointer(place, path)) from None
 
@@ -156,14 +164,15 @@ class ColumnBuilder:
         words = f"{wanted} {plural(self._spec, axis)}"
         if axis in self._settled_by:
             words += f" as in {self._settled_by[axis]}"
-        raise InvalidParams(pointer(place, path), words, str(length))
+        raise InvalidParams(pointer(place, path), words, str(length), violation="shape")
 
     def _settle(self, axis: int, length: int, place: str) -> None:
         if self._spec.shape[axis] is not None or self._dims[axis] is not None:
             return
         most = self._spec.max_length
         if most is not None and self._spec.dtype != STRING and length > most:
-            raise InvalidParams(place, f"at most {most} {plural(self._spec, axis)}", str(length))
+            words = f"at most {most} {plural(self._spec, axis)}"
+            raise InvalidParams(place, words, str(length), violation="too_long")
         self._dims[axis] = length
         self._settled_by[axis] = place
 
@@ -178,13 +187,22 @@ def column_from_tensor(value: Mapping[str, Any], spec: TensorSpec, place: str) -
     Raises:
         InvalidParams: a string input, or anything that `tensor_from` refuses.
     """
+    try:
+        return _tensor_column(value, spec, place)
+    except InvalidParams as refusal:
+        refusal.input_name = spec.name
+        raise
+
+
+def _tensor_column(value: Mapping[str, Any], spec: TensorSpec, place: str) -> Array:
     if spec.dtype == STRING:
-        raise InvalidParams(place, "an array of strings", "an object")
+        raise InvalidParams(place, "an array of strings", "an object", violation="type")
     array = tensor_from(value, spec, bounds_of(spec), place, (None, *spec.shape))
     most = spec.max_length
-    for axis, dim in enumerate(spec.shape):
-        if dim is None and most is not None and array.shape[axis + 1] > most:
-            raise InvalidParams(f"{place}/shape", f"at most {most} along axis {axis + 1}", str(array.shape[axis + 1]))
+    for axis, length in enumerate(array.shape[1:]):
+        if spec.shape[axis] is None and most is not None and length > most:
+            words = f"at most {most} along axis {axis + 1}"
+            raise InvalidParams(f"{place}/shape", words, str(length), violation="too_long")
     return array
 
 
@@ -194,7 +212,12 @@ def _located(value: Any, place: str) -> InvalidParams:
         from_b64(value, place)
     except InvalidParams as refusal:
         return refusal
-    return InvalidParams(place, "a string", kind(value))
+    return InvalidParams(place, "a string", kind(value), violation="type")
+
+
+def _misfit(value: Any) -> Violation:
+    """What is wrong with a value that is no element."""
+    return "shape" if isinstance(value, list | tuple) else "type"
 
 
 def _bulk_check(spec: TensorSpec) -> Callable[[Sequence[Any]], bool]:
@@ -230,7 +253,7 @@ def _leaf_check(spec: TensorSpec) -> Callable[[Any], Any]:
     def among(value: Any) -> Any:
         checked = check(value)
         if checked not in allowed:
-            raise _Refused(words, excerpt(value))
+            raise _Refused(words, excerpt(value), "not_allowed")
         return checked
 
     return among
@@ -244,7 +267,7 @@ def _numeric_check(spec: TensorSpec) -> Callable[[Any], Any]:
 
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise _Refused("a boolean", kind(value))
+        raise _Refused("a boolean", kind(value), _misfit(value))
     return value
 
 
@@ -255,11 +278,11 @@ def _integer_check(spec: TensorSpec) -> Callable[[Any], int]:
 
     def integer(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-            raise _Refused(article, kind(value))
+            raise _Refused(article, kind(value), _misfit(value))
         if not isinstance(value, int | np.integer) and not (math.isfinite(value) and value == int(value)):
-            raise _Refused(article, excerpt(value))
+            raise _Refused(article, excerpt(value), "range" if isinstance(value, TooLarge) else "type")
         if not low <= value <= high:
-            raise _Refused(words, excerpt(value))
+            raise _Refused(words, excerpt(value), "range")
         return int(value)
 
     return integer
@@ -272,20 +295,20 @@ def _real_check(spec: TensorSpec) -> Callable[[Any], float]:
 
     def real(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-            raise _Refused(article, kind(value))
+            raise _Refused(article, kind(value), _misfit(value))
         try:
             number = float(value)
         except OverflowError:
-            raise _Refused(fits, excerpt(value)) from None
+            raise _Refused(fits, excerpt(value), "range") from None
         if math.isfinite(number):
             if not -overflow < number < overflow:
-                raise _Refused(fits, excerpt(value))
+                raise _Refused(fits, excerpt(value), "range")
         elif isinstance(value, TooLarge):
-            raise _Refused(fits, excerpt(value))
+            raise _Refused(fits, excerpt(value), "range")
         elif spec.finite:
-            raise _Refused("a finite number", excerpt(value))
+            raise _Refused("a finite number", excerpt(value), "not_finite")
         if number < low or number > high:
-            raise _Refused(words, excerpt(value))
+            raise _Refused(words, excerpt(value), "range")
         return number
 
     return real
@@ -303,11 +326,12 @@ def _string_check(spec: TensorSpec) -> Callable[[Any], bytes]:
         elif isinstance(value, Mapping):
             data = from_b64(value, "")
         else:
-            raise _Refused("a string", kind(value))
+            raise _Refused("a string", kind(value), _misfit(value))
         if most is not None and len(data) > most:
-            raise _Refused(f"at most {most} bytes of UTF-8", f"{len(data)} bytes")
+            raise _Refused(f"at most {most} bytes of UTF-8", f"{len(data)} bytes", "too_long")
         if allowed is not None and data not in allowed:
-            raise _Refused(f"one of {list(spec.allowed or ())}", excerpt(data.decode(errors="replace")))
+            words = f"one of {list(spec.allowed or ())}"
+            raise _Refused(words, excerpt(data.decode(errors="replace")), "not_allowed")
         return data
 
     return string
@@ -317,7 +341,7 @@ def _utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise _Refused("a string of Unicode text", "a lone surrogate") from None
+        raise _Refused("a string of Unicode text", "a lone surrogate", "encoding") from None
 
 
 class TooLarge(float):

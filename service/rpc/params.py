@@ -200,7 +200,13 @@ class Binder(Generic[P]):
         name, slash, rest = str(details["pointer"]).removeprefix("/").partition("/")
         if name not in self._names:
             return error
-        return InvalidParams(f"/{self._names.index(name)}{slash}{rest}", details["expected"], details["got"])
+        return InvalidParams(
+            f"/{self._names.index(name)}{slash}{rest}",
+            details["expected"],
+            details["got"],
+            violation=error.violation,
+            input_name=error.input_name,
+        )
 
     def _decoded(self, name: str, raw: Raw) -> Any:
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from service.errors import InvalidParams
+from service.errors import InvalidParams, Violation
 from service.rpc.bounds import Bounds
 from service.rpc.words import contract, excerpt, kind, token
 from service.types import NUMERIC_DTYPES, Array, TensorSpec
@@ -28,9 +28,10 @@ def from_b64(value: Mapping[str, Any], place: str) -> bytes:
     """
     for name in value:
         if name != "b64":
-            raise InvalidParams(f"{place}/{token(name)}", "only the member b64", "another member")
+            words = "only the member b64", "another member"
+            raise InvalidParams(f"{place}/{token(name)}", *words, violation=_misfit(value))
     if "b64" not in value:
-        raise InvalidParams(place, 'a string or {"b64": ...}', "an object without b64")
+        raise InvalidParams(place, 'a string or {"b64": ...}', "an object without b64", violation="type")
     return _decoded(value["b64"], f"{place}/b64")
 
 
@@ -50,7 +51,8 @@ def tensor_from(
     data = _decoded(value["b64"], f"{place}/b64")
     expected = math.prod(dims) * dtype.itemsize
     if len(data) != expected:
-        raise InvalidParams(f"{place}/b64", f"{expected} bytes for {dtype.name} {list(dims)}", f"{len(data)} bytes")
+        words = f"{expected} bytes for {dtype.name} {list(dims)}"
+        raise InvalidParams(f"{place}/b64", words, f"{len(data)} bytes", violation="encoding")
     array = np.frombuffer(data, dtype=np.uint8 if dtype.name == "bool" else dtype).reshape(dims)
     _check_elements(array, spec, bounds, place)
     return array.astype(spec.dtype)
@@ -61,18 +63,25 @@ def _header(
 ) -> tuple[np.dtype[Any], tuple[int, ...]]:
     for name in value:
         if name not in _MEMBERS:
-            raise InvalidParams(f"{place}/{token(name)}", "one of b64, dtype, shape", "an unknown member")
+            words = "one of b64, dtype, shape", "an unknown member"
+            raise InvalidParams(f"{place}/{token(name)}", *words, violation=_misfit(value))
     for name in _MEMBERS:
         if name not in value:
-            raise InvalidParams(f"{place}/{name}", "b64, dtype and shape together", "nothing")
+            words = "b64, dtype and shape together", "nothing"
+            raise InvalidParams(f"{place}/{name}", *words, violation=_misfit(value))
     return _dtype(value["dtype"], spec, f"{place}/dtype"), _shape(value["shape"], shape, f"{place}/shape")
+
+
+def _misfit(value: Mapping[str, Any]) -> Violation:
+    """What is wrong with an object's members: without `b64` it was hardly meant for a tensor or bytes."""
+    return "encoding" if "b64" in value else "type"
 
 
 def _dtype(name: Any, spec: TensorSpec, place: str) -> np.dtype[Any]:
     known = isinstance(name, str) and name in NUMERIC_DTYPES and (name == "bool") == (spec.dtype == "bool")
     if not known or not np.can_cast(name, spec.dtype, casting="safe"):
         got = excerpt(name) if isinstance(name, str) else kind(name)
-        raise InvalidParams(place, f"{spec.dtype}, or a dtype that fits into it", got)
+        raise InvalidParams(place, f"{spec.dtype}, or a dtype that fits into it", got, violation="type")
     dtype: np.dtype[Any] = np.dtype(name)
     return dtype.newbyteorder("<")
 
@@ -80,36 +89,38 @@ def _dtype(name: Any, spec: TensorSpec, place: str) -> np.dtype[Any]:
 def _shape(dims: Any, wanted: Sequence[int | None], place: str) -> tuple[int, ...]:
     text = "[" + ", ".join("any" if dim is None else str(dim) for dim in wanted) + "]"
     if not isinstance(dims, list | tuple):
-        raise InvalidParams(place, f"the shape {text}", kind(dims))
+        raise InvalidParams(place, f"the shape {text}", kind(dims), violation="encoding")
     whole = all(type(dim) is int and dim >= 0 for dim in dims)
     fits = len(dims) == len(wanted) and all(want in (None, dim) for dim, want in zip(dims, wanted, strict=True))
     if not whole or not fits:
-        raise InvalidParams(place, f"the shape {text}", excerpt(str(list(dims))))
+        raise InvalidParams(place, f"the shape {text}", excerpt(str(list(dims))), violation="shape")
     return tuple(dims)
 
 
 def _decoded(text: Any, place: str) -> bytes:
     if not isinstance(text, str):
-        raise InvalidParams(place, "a base64 string", kind(text))
+        raise InvalidParams(place, "a base64 string", kind(text), violation="encoding")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidParams(place, "a base64 string", "a string that is not base64") from None
+        raise InvalidParams(place, "a base64 string", "a string that is not base64", violation="encoding") from None
 
 
 def _check_elements(array: Array, spec: TensorSpec, bounds: Bounds, place: str) -> None:
     """Refuse the first element that breaks the contract; its pointer goes on into the decoded tensor."""
     if spec.dtype == "bool":
-        _refuse_first(array > 1, array, place, "a boolean (0 or 1)")
+        _refuse_first(array > 1, array, place, "a boolean (0 or 1)", "range")
         return
     if array.dtype.kind == "f" and spec.finite:
-        _refuse_first(~np.isfinite(array), array, place, "a finite number")
+        _refuse_first(~np.isfinite(array), array, place, "a finite number", "not_finite")
     if spec.min is not None or spec.max is not None:
         low, high = (np.asarray(end).astype(array.dtype) if math.isfinite(end) else end for end in _ends(bounds, array))
-        _refuse_first((array < low) | (array > high), array, place, contract(spec, bounds.low, bounds.high))
+        words = contract(spec, bounds.low, bounds.high)
+        _refuse_first((array < low) | (array > high), array, place, words, "range")
     if spec.allowed is not None:
         allowed = np.asarray([v for v in spec.allowed if not isinstance(v, str)]).astype(spec.dtype)
-        _refuse_first(~np.isin(array.astype(spec.dtype), allowed), array, place, f"one of {list(spec.allowed)}")
+        words = f"one of {list(spec.allowed)}"
+        _refuse_first(~np.isin(array.astype(spec.dtype), allowed), array, place, words, "not_allowed")
 
 
 def _ends(bounds: Bounds, array: Array) -> tuple[float, float]:
@@ -122,8 +133,9 @@ def _ends(bounds: Bounds, array: Array) -> tuple[float, float]:
     return low, high
 
 
-def _refuse_first(bad: Array, array: Array, place: str, expected: str) -> None:
+def _refuse_first(bad: Array, array: Array, place: str, expected: str, violation: Violation) -> None:
     if bad.any():
         where = np.unravel_index(int(np.argmax(bad)), array.shape)
         index = [int(part) for part in where]
-        raise InvalidParams(f"{place}/b64", f"{expected} at index {index}", excerpt(array[where].item()))
+        words = f"{expected} at index {index}"
+        raise InvalidParams(f"{place}/b64", words, excerpt(array[where].item()), violation=violation)

@@ -65,6 +65,13 @@ class Families:
             "method",
             "model",
         )
+        self.violations = counter(
+            "contract_violations_total",
+            "Predict calls refused because a sample broke the model's contract: at which input, and how",
+            "model",
+            "input",
+            "kind",
+        )
         self.in_flight = gauge("in_flight_calls", "Calls that wait for an answer, over all api processes")
         self.queue_depth = gauge("queue_depth", "Samples waiting in the engine for a batch", "model")
         self.queue_seconds = gauge("queue_predicted_seconds", "Predicted seconds of work in the engine's queue")

@@ -20,10 +20,10 @@ from typing import Final
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from service.errors import BY_KIND
+from service.errors import BY_KIND, Violation
 from service.telemetry.families import SECONDS, Families
 from service.telemetry.tally import Flusher, Tally
-from service.types import Catalog
+from service.types import Catalog, ModelStatus
 
 __all__ = [
     "CONTENT_TYPE",
@@ -38,6 +38,7 @@ __all__ = [
     "count_restart",
     "count_retraces",
     "count_shed",
+    "count_violation",
     "exposition",
     "forget",
     "init",
@@ -75,6 +76,7 @@ class _State:
         self.families = Families(self.registry)
         self.methods: frozenset[str] = frozenset()
         self.versions: Mapping[str, frozenset[int]] = {}
+        self.inputs: Mapping[str, frozenset[str]] = {}
         self.calls: dict[_CallKey, Tally] = {}
         self.tallies: dict[tuple[str, ...], Tally] = {}
         self.in_flight = 0
@@ -153,11 +155,17 @@ def know_methods(names: Iterable[str]) -> None:
 
 
 def know_catalog(catalog: Catalog) -> None:
-    """Which models and versions may appear as labels of calls."""
+    """Which models, versions and inputs may appear as labels of calls."""
     _state.versions = {
         name: frozenset(status.version for status in model.versions) for name, model in catalog.models.items()
     }
+    _state.inputs = {name: _inputs(model) for name, model in catalog.models.items()}
     _state.calls.clear()
+
+
+def _inputs(model: ModelStatus) -> frozenset[str]:
+    signatures = [status.signature for status in model.versions if status.signature is not None]
+    return frozenset(spec.name for signature in signatures for spec in signature.inputs)
 
 
 def observe_call(  # noqa: PLR0917 - called for every call; positional arguments are quicker
@@ -201,6 +209,16 @@ def _resolve(key: _CallKey) -> Tally:
     if UNKNOWN not in labels:
         _state.calls[key] = tally
     return tally
+
+
+def count_violation(model: str | None, input_name: str | None, violation: Violation) -> None:
+    """One predict call whose sample broke the model's contract; no input where the sample as a whole did."""
+    inputs = _state.inputs.get(model) if model else None
+    _state.families.violations(
+        model if model and inputs is not None else UNKNOWN,
+        input_name if input_name and inputs is not None and input_name in inputs else UNKNOWN,
+        violation,
+    ).inc()
 
 
 def set_in_flight(calls: int) -> None:

@@ -40,6 +40,7 @@ def refusal(codec: Codec, text: str, *, inputs: bool = False) -> tuple[str, str,
         (codec.decode_inputs_json if inputs else codec.decode_instances_json)(text.encode())
     details = caught.value.details
     assert details is not None
+    assert caught.value.violation is not None
     return details["pointer"], details["expected"], details["got"]
 
 
@@ -330,6 +331,66 @@ def test_odd_samples_among_very_many_are_still_decoded() -> None:
     assert n == 20_001
     assert x[-1].tolist() == [3, 4]
     assert x[:-1].sum() == 60_000
+
+
+@pytest.mark.parametrize(
+    ("codec", "instances", "violation", "input_name"),
+    [
+        (Codec(DIGITS), {}, "shape", None),
+        (Codec(DIGITS), [], "shape", None),
+        (Codec(DIGITS), [{"pixels": [1] * 64, "x": 1}], "unknown_input", None),
+        (Codec(DIGITS), [None], "shape", "pixels"),
+        (Codec(DIGITS), [[[1]] + [1] * 63], "shape", "pixels"),
+        (Codec(DIGITS), [[None] + [1] * 63], "type", "pixels"),
+        (Codec(DIGITS), [[1e39] + [1] * 63], "range", "pixels"),
+        (Codec(DIGITS), [{"pixel": [1] * 64}], "type", "pixels"),
+        (Codec(DIAMONDS), [3], "type", None),
+        (Codec(DIAMONDS), [{"carat": 1, "cut": "Good"}], "missing_input", "count"),
+        (Codec(DIAMONDS), [{"carat": 1, "cut": "Good", "count": 1.5}], "type", "count"),
+        (Codec(DIAMONDS), [{"carat": 1, "cut": "Good", "count": 300}], "range", "count"),
+        (Codec(SERIES), [[[1, 2]] * 9], "too_long", "steps"),
+        (Codec(SERIES), [[[1, 2]], [[1, 2]] * 2], "shape", "steps"),
+        (Codec(PRODUCTS), ["\ud800"], "encoding", "text"),
+        (Codec(PRODUCTS), [{"text": 1}], "type", "text"),
+        (Codec(PRODUCTS), [["Hoverboard"]], "shape", "text"),
+        (Codec(PRODUCTS), [{"b64": "", "more": 1}], "encoding", "text"),
+        (one("int8", allowed=(1, 2)), [3], "not_allowed", "x"),
+        (one("bool"), [1], "type", "x"),
+        (one("bool", (2,)), [b64(np.array([True, False]), b64="AAI=")], "range", "x"),
+        (one("float32", (2,)), [b64(np.zeros(3, np.float32))], "shape", "x"),
+        (one("float32", (2,)), [b64(np.zeros(2, np.float64))], "type", "x"),
+        (one("float32", (2,)), [b64(np.zeros(2, np.float32), b64="AAAA")], "encoding", "x"),
+        (one("float32", (2,)), [b64(np.full(2, np.inf, np.float32))], "not_finite", "x"),
+        (one("float32", (2,), min=0), [b64(np.full(2, -1, np.float32))], "range", "x"),
+        (one("int8", (1,), allowed=(1, 2)), [b64(np.array([3], np.int8))], "not_allowed", "x"),
+    ],
+)
+def test_a_refusal_says_how_the_contract_is_broken_and_at_which_input(
+    codec: Codec, instances: Any, violation: str, input_name: str | None
+) -> None:
+    for decode in (codec.decode_instances, lambda values: codec.decode_instances_json(json.dumps(values).encode())):
+        with pytest.raises(InvalidParams) as caught:
+            decode(instances)
+        assert (caught.value.violation, caught.value.input_name) == (violation, input_name)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "violation", "input_name"),
+    [
+        ([1], "type", None),
+        ({"carat": [1], "cut": ["Good"]}, "missing_input", "count"),
+        ({"carat": [1], "cut": ["Good"], "count": [1], "x": [1]}, "unknown_input", None),
+        ({"carat": 1, "cut": ["Good"], "count": [1]}, "shape", "carat"),
+        ({"carat": [], "cut": [], "count": []}, "shape", "carat"),
+        ({"carat": [1, 2], "cut": ["Good"], "count": [1, 2]}, "shape", "cut"),
+        ({"carat": [1], "cut": {"b64": ""}, "count": [1]}, "type", "cut"),
+        ({"carat": b64(np.array([[99]], np.float32)), "cut": ["Good"], "count": [1]}, "range", "carat"),
+    ],
+)
+def test_so_does_one_of_columns(inputs: Any, violation: str, input_name: str | None) -> None:
+    with pytest.raises(InvalidParams) as caught:
+        Codec(DIAMONDS).decode_inputs_json(json.dumps(inputs).encode())
+    assert (caught.value.violation, caught.value.input_name) == (violation, input_name)
 
 
 def test_nesting_deeper_than_python_can_follow_is_an_error_and_no_crash() -> None:
