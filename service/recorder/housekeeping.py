@@ -90,7 +90,10 @@ class Housekeeping:
     async def _retain(self, session: Session) -> None:
         await session.prepare()
         now = datetime.now(UTC)
-        await expire_windows(session.connection, now - timedelta(days=self._settings.retention_days))
+        oldest = now - timedelta(days=self._settings.retention_days)
+        await expire_windows(session.connection, oldest)
+        for path in await asyncio.to_thread(self._quarantine.expire, oldest):
+            _log.info("expired", file=path.name)
         try:
             dropped = await apply_retention(session.connection, now=now, retention_days=self._settings.retention_days)
         except asyncpg.LockNotAvailableError:

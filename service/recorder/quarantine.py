@@ -6,8 +6,10 @@ journaled; only the service's own user can read it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -76,6 +78,24 @@ class Quarantine:
         for path in gone:
             path.unlink(missing_ok=True)
         return gone
+
+    def expire(self, before: datetime) -> list[Path]:
+        """Remove what was put aside before a time: a record in a file is not kept for longer than one in a table.
+
+        Returns:
+            The files that are gone.
+        """
+        gone = [path for path in self.files() if _put_aside_at(path) < before.timestamp()]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return gone
+
+
+def _put_aside_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # an erasure was quicker
+        return math.inf
 
 
 def _meant(path: Path, tombstones: Sequence[Tombstone]) -> bool:

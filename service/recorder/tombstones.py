@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from service.journal.records import BatchRecord, LabelRecord, Record, RejectionRecord
+from service.journal.records import BatchRecord, LabelRecord, Record, RejectionRecord, SupplementRecord
 from service.recorder.partitions import times_ms
 from service.types import Array
 
@@ -62,6 +62,8 @@ def means(tombstone: Tombstone, record: Record) -> bool:
     """Whether anything in a journaled record was erased by this."""
     if isinstance(record, BatchRecord):
         ids, tags = record.sample_ids, [call.tags for call in record.calls]
+    elif isinstance(record, SupplementRecord):
+        ids, tags = record.sample_ids, []
     elif isinstance(record, LabelRecord):
         ids, tags = record.sample_id, []
     elif isinstance(record, RejectionRecord):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.journal.records import Record
+from service.journal.records import Record, SupplementRecord
 from service.recorder.tombstones import Tombstone, digest_of, means
 from tests.journaled import MODEL, batch, deployment, ids_of, label, rejection, version
 
@@ -14,6 +14,7 @@ AGO = timedelta(days=2)
 TAGS = {"customer": "17", "order": "9"}
 TAGGED = batch(3, at=NOW - AGO, tags=TAGS)
 ID = ids_of(TAGGED)[1]
+SUPPLEMENT = SupplementRecord(MODEL, 1, "knn", TAGGED.sample_ids, {"knn": bytes(12)})
 
 
 def tag(value: str = "17", *, key: str = "customer", at: datetime = NOW, model: str | None = None) -> Tombstone:
@@ -35,6 +36,10 @@ def age(before: datetime, *, model: str | None = None) -> Tombstone:
         (sample(uuid.uuid4()), TAGGED, False),
         (sample(), label(ID), True),
         (sample(), rejection(), False),
+        (sample(), SUPPLEMENT, True),
+        (sample(uuid.uuid4()), SUPPLEMENT, False),
+        (age(NOW - AGO / 2), SUPPLEMENT, True),
+        (age(NOW - AGO / 2, model="another"), SUPPLEMENT, False),
         (tag(), TAGGED, True),
         (tag("9", key="order"), TAGGED, True),
         (tag("18"), TAGGED, False),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -46,5 +47,14 @@ def test_what_was_erased_goes_and_so_does_what_nobody_can_read(tmp_path: Path) -
     assert len(quarantine.files()) == 1
 
 
+def test_what_was_put_aside_too_long_ago_goes(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    old, new = (tmp_path / quarantine.put(JOURNAL, seq, None, b"frame") for seq in (1, 2))
+    os.utime(old, times=(NOW.timestamp() - 31 * 86_400,) * 2)
+    assert quarantine.expire(NOW - timedelta(days=30)) == [old]
+    assert quarantine.files() == [new]
+
+
 def test_without_a_quarantine_there_is_nothing_to_purge(tmp_path: Path) -> None:
     assert Quarantine(tmp_path).purge([Tombstone(1, NOW, "age", before=NOW)]) == []
+    assert Quarantine(tmp_path).expire(NOW) == []
