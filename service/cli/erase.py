@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ __all__ = ["command"]
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGE: Final = re.compile(r"(\d{1,6})([mhdw])")
+_OLDEST: Final = timedelta(days=36_500)
 
 
 class _Age(click.ParamType[timedelta]):
@@ -37,7 +39,10 @@ class _Age(click.ParamType[timedelta]):
         found = _AGE.fullmatch(str(value))
         if found is None:
             self.fail(f"{value!r}: expected a number and a unit, such as 90m, 12h, 30d or 8w", param, ctx)
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        age = timedelta(**{_UNITS[found[2]]: int(found[1])})
+        if age > _OLDEST:
+            self.fail(f"{value!r}: expected at most {_OLDEST.days}d; nothing that was recorded is older", param, ctx)
+        return age
 
 
 class _Tag(click.ParamType[tuple[str, str]]):
@@ -49,7 +54,24 @@ class _Tag(click.ParamType[tuple[str, str]]):
         key, equals, wanted = str(value).partition("=")
         if not key or not equals:
             self.fail(f"{value!r}: expected NAME=VALUE, such as customer=17", param, ctx)
+        if not _is_text(f"{key}{wanted}"):
+            self.fail(f"{value!r}: expected UTF-8 without NUL, as every recorded tag is", param, ctx)
         return key, wanted
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:  # bytes of the command line that are no UTF-8
+        return False
+
+
+def _whoever_asks() -> str:
+    """The user's name; the number of one without a name, as containers have them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user id {os.getuid()}"
 
 
 @click.command(
@@ -103,7 +125,7 @@ def command(
 
     now = datetime.now(UTC)
     before = None if older_than is None else now - older_than
-    request = Request(sample_id=sample, tag=tag, before=before, model=model, actor=getpass.getuser(), reason=reason)
+    request = Request(sample_id=sample, tag=tag, before=before, model=model, actor=_whoever_asks(), reason=reason)
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
     report = asyncio.run(_erase(settings, request))
     if as_json(json_):

@@ -62,12 +62,16 @@ class Client:
     """
 
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 630.0) -> None:
-        parts = urlsplit(url)
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-        if parts.scheme not in kinds or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            kind, host, port = kinds.get(parts.scheme), parts.hostname, parts.port
+        except ValueError:  # a port that is none, a bracket that nothing closes
+            kind = host = port = None
+        if kind is None or not host:
             raise ConfigError(f"--url {url}: expected something like http://127.0.0.1:8080")
         self.url = url
-        self._connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=timeout_s)
+        self._connection = kind(host, port, timeout=timeout_s)
         self._path = parts.path or "/"
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if token:

@@ -104,7 +104,9 @@ def test_nobody_at_the_address_is_one_sentence() -> None:
         client.call("predict", {})
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "ftp://x", "http://", "http://x:many", "http://x:99999", "http://[::1"]
+)
 def test_an_impossible_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="expected something like http"):
         Client(url)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli import main
-from service.cli.erase import command
+from service.cli.erase import _whoever_asks, command
 
 SAMPLE = "0198f2f0-7c1b-7a52-9d0e-3f6f3c1f9a11"
 
@@ -26,6 +26,9 @@ SAMPLE = "0198f2f0-7c1b-7a52-9d0e-3f6f3c1f9a11"
         (("--older-than", "30"), "expected a number and a unit"),
         (("--older-than", "-1d"), "expected a number and a unit"),
         (("--older-than", "30y"), "expected a number and a unit"),
+        (("--older-than", "999999w"), "expected at most 36500d"),
+        (("--tag", "customer=\udcff"), "expected UTF-8 without NUL"),
+        (("--tag", "customer=\0"), "expected UTF-8 without NUL"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(words: tuple[str, ...], complaint: str) -> None:
@@ -50,3 +53,12 @@ def test_ages_and_tags_are_read_as_they_are_meant() -> None:
     assert given("--older-than", "8w")["older_than"] == timedelta(weeks=8)
     assert given("--tag", "customer=a=b")["tag"] == ("customer", "a=b")
     assert given("--tag", "customer=")["tag"] == ("customer", "")
+
+
+def test_a_user_without_a_name_is_called_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    monkeypatch.setattr("os.getuid", lambda: 4711)
+    assert _whoever_asks() == "user id 4711"
