@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -72,6 +73,13 @@ async def wait_ready(settings: Settings, patience_s: float) -> Readiness:
 
 
 def _probe(address: str) -> Readiness:
+    try:
+        return _asked(address)
+    except (OSError, http.client.HTTPException):  # the latter where an api process dies while it answers
+        return Readiness(0, {})
+
+
+def _asked(address: str) -> Readiness:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(address, timeout=_PROBE_TIMEOUT_S) as response:
@@ -79,8 +87,6 @@ def _probe(address: str) -> Readiness:
     except urllib.error.HTTPError as error:
         with error:
             return Readiness(error.code, _object(error.read()))
-    except OSError:
-        return Readiness(0, {})
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

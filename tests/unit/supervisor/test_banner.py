@@ -1,0 +1,55 @@
+"""Asking `/readyz`: whatever answers, and however badly, is an answer."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from service.supervisor.banner import Readiness, _probe
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(answer)
+            self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it overrides
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/readyz"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 99\r\n\r\n{",
+        b"rubbish\r\n\r\n",
+    ],
+    ids=["nothing", "half of a 200", "half of a 503", "no HTTP"],
+)
+def test_an_api_process_that_dies_while_it_answers_is_asked_again(answer: bytes) -> None:
+    with answering(answer) as url:
+        assert _probe(url) == Readiness(0, {})
+
+
+def test_a_refusal_says_what_is_missing() -> None:
+    body = b'{"missing":[{"what":"model","name":"m"}]}'
+    with answering(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)) as url:
+        readiness = _probe(url)
+    assert not readiness.ready
+    assert readiness.missing == [{"what": "model", "name": "m"}]
