@@ -39,6 +39,10 @@ A frame checks in its own segment only. So what is copied to another place, or a
 never taken for one; and as the head has a checksum of its own, a frame whose payload is lost still says how much that was.
 A seal ends a segment that its writer has left in order.
 
+What is cut off a segment, even exactly between two frames, is missed and counted by the seq and rows in the header of the
+next one, behind the last one by the totals. Only the end of a journal that was not closed has neither: where its last
+segment was cut between two frames, or is gone as a whole, nothing tells what is left from what a kill -9 leaves.
+
 Slot of the reserve file, 65536 bytes each
 
          0     8  serial: of two slots that check the higher one counts

@@ -262,6 +262,7 @@ class _Walk:
     damages: list[Damage] = field(default_factory=list)
     taken: int = 0
     stretch: _Stretch | None = None
+    left: Position | None = None
     journal: UUID = field(init=False)
     segment: int = field(init=False)
     offset: int = field(init=False)
@@ -304,6 +305,7 @@ class _Walk:
         """Go to a segment that is not the one of the position."""
         if number > self.segment + 1 or self.offset == 0:
             self._pass("missing", 0)
+        self.left = self._here()
         self.segment, self.offset = number, 0
 
     def _segment(self, file: SegmentFile, *, live: bool) -> State:
@@ -339,7 +341,8 @@ class _Walk:
             return
         self.gap_generation = max(self.gap_generation, header.gap_generation)
         if header.seq >= self.seq:
-            self._known(header.seq, header.rows)
+            # What is missing here was cut off the segment before.
+            self._known(header.seq, header.rows, self.left)
         self.offset = HEADER_BYTES
 
     def _skip(self, file: SegmentFile, *, live: bool) -> bool:
@@ -370,12 +373,12 @@ class _Walk:
         elif reason == "damaged":
             stretch.open_end = True
 
-    def _known(self, seq: int, rows: int) -> None:
-        """It is certain again which frame comes next: account for what was passed over."""
+    def _known(self, seq: int, rows: int, begun: Position | None = None) -> None:
+        """It is certain again which frame comes next: account for what was passed over, or is missing since `begun`."""
         stretch = self.stretch
         frames, records = seq - self.seq, max(rows - self.rows, 0)
         if frames or (stretch is not None and stretch.bytes):
-            self._damage(stretch or _Stretch("missing", self._here()), frames, records)
+            self._damage(stretch or _Stretch("missing", begun or self._here()), frames, records)
         self.stretch = None
         self.seq, self.rows = seq, rows
 

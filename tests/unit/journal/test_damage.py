@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from service.journal import Frame, Position
 from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MARKER, segment_name
-from service.journal.segment import Found, out_of_place
+from service.journal.segment import Found, SegmentFile, out_of_place
 from tests.unit.journal.written import (
     BATCH,
     GAP,
@@ -304,6 +305,44 @@ def change(segment: Path, place: int, new: bytes) -> None:
     data = bytearray(segment.read_bytes())
     data[place : place + len(new)] = new
     segment.write_bytes(data)
+
+
+@pytest.mark.parametrize("size", [1, MIB])
+@pytest.mark.parametrize("followed", [False, True])
+def test_a_segment_cut_between_two_frames_is_missed_by_the_next_one_or_by_the_totals(
+    written: Written, tmp_path: Path, followed: bool, size: int
+) -> None:
+    for number, data in enumerate(written.segments):
+        with SegmentFile(written.directory, UUID(written.directory.name), number) as file:
+            whole = list(file.frames(HEADER_BYTES))
+        assert whole[-1].end == len(data)
+        for first, cut_at in enumerate(whole):
+            directory = copied(written.directory, tmp_path / f"{number}-{first}")
+            (directory / segment_name(number)).write_bytes(data[: cut_at.offset])
+            found = observe(directory, size, followed=followed)
+            lost = whole[first:]
+            missing = ("missing", lost[0].head.seq, len(lost), sum(one.head.records for one in lost))
+            # Nobody can tell the cut end of an orphan from one that was killed before it wrote more.
+            expected = [] if number == SEGMENTS - 1 and not written.closed else [missing]
+            assert [(one.reason, one.seq, one.frames, one.records) for one in found.damages] == expected
+            assert [(one.segment, one.offset) for one in found.damages] == [(number, cut_at.offset)] * len(expected)
+            assert [one.seq for one in found.frames if one.offset >= 0] == [
+                frame.seq for frame, _ in written.frames if frame.segment != number or frame.offset < cut_at.offset
+            ]
+
+
+def test_a_gap_that_was_cut_off_the_end_of_an_orphan_is_found_in_the_reserve(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "journal")
+    writer.append(BATCH, b"first", count=10)
+    end = (writer.directory / segment_name(0)).stat().st_size
+    writer.shed([entry(7)])
+    writer.append(BATCH, b"second", count=10)
+    directory = copied(writer.directory, tmp_path / "orphan")
+    segment = directory / segment_name(0)
+    segment.write_bytes(segment.read_bytes()[:end])
+    found = read_all(directory)
+    assert found.payloads[:1] == [b"first"] and found.records == 10
+    assert [one.records for gap in found.gaps for one in gap.entries] == [7]
 
 
 def test_the_last_frame_of_an_orphan_still_says_how_much_was_in_it(tmp_path: Path) -> None:
