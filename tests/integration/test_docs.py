@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
+import tomlkit
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
@@ -14,6 +16,7 @@ from service.config import ENV_PREFIX, Settings
 from service.errors import RpcError
 from service.rpc.methods import admin_methods, discover_method, public_methods
 from service.telemetry.families import Families
+from service.versions.serving import Recording, Serving
 from tests.integration.documents import NOT_RUN, commands, difference, json_difference, session
 from tests.integration.running import ROOT
 from tests.unit.rpc.conftest import Records
@@ -82,6 +85,19 @@ def test_the_settings_table_is_the_settings() -> None:
     ]
     assert table("docs/serve.md", "setting") == expected
     assert ENV_PREFIX in (ROOT / "docs/serve.md").read_text()
+
+
+def test_the_page_shows_every_key_of_serving_toml() -> None:
+    page = (ROOT / "docs/publish.md").read_text().partition("## serving.toml")[2]
+    shown = page.partition("```toml\n")[2].partition("```")[0]
+    serving = Serving.parse(shown.encode())
+    keys = tomlkit.parse(shown).unwrap()
+    assert keys.keys() == set(Serving.__struct_fields__)
+    for table_of in (serving.batching, serving.limits, serving.recording):
+        assert keys[type(table_of).__name__.lower()].keys() == set(table_of.__struct_fields__)
+    assert {row[0].strip("`") for row in table("docs/publish.md", "policy")} == set(
+        get_args(get_type_hints(Recording)["policy"])
+    )
 
 
 def _default(value: object) -> str:
