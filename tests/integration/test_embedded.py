@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -238,6 +239,64 @@ async def test_everything_it_acknowledged_outlives_its_own_death(made: Path) -> 
         assert len(numbers) in (acknowledged + 1, acknowledged + 2)  # the last one may not have been heard of
         assert "database system was not properly shut down" in running.log.read_text()
         assert "postgres_died" in running.log.read_text()
+
+
+def listens(data_dir: Path) -> bool:
+    with contextlib.suppress(ConfigError):
+        return bool(embedded_url(data_dir))
+    return False
+
+
+def recovering(running: Database) -> psutil.Process:
+    """The process that replays the write-ahead log, held up as soon as there is one."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with contextlib.suppress(psutil.Error, ValueError, IndexError):  # between two watchers, or two servers
+            for process in running.watcher.children(recursive=True):
+                if re.match("postgres: .*startup", process.cmdline()[0]):
+                    process.suspend()
+                    return process
+        time.sleep(0.002)
+    raise AssertionError(running.log.read_text())
+
+
+async def test_a_recovery_that_takes_long_is_waited_for_and_not_begun_again(made: Path) -> None:
+    with database(made) as running:
+        connection = await running.connect()
+        await connection.execute("create table remembered (number int)")
+        await connection.execute("insert into remembered select generate_series(1, 600000)")
+        connection.terminate()
+        running.server().kill()
+        startup = await asyncio.to_thread(recovering, running)
+        watcher, server = running.watcher, running.server()
+        try:
+            until(lambda: listens(running.data_dir))
+            end = time.monotonic() + 12  # pg_ctl of the package gives up after ten seconds
+            while time.monotonic() < end:
+                with pytest.raises(asyncpg.CannotConnectNowError):
+                    await asyncpg.connect(embedded_url(running.data_dir))
+                await asyncio.sleep(0.5)
+        finally:
+            startup.resume()
+        assert len(await remembered(running)) == 600_000
+        assert (running.watcher.pid, running.server().pid) == (watcher.pid, server.pid)
+
+
+async def test_told_to_stop_while_it_recovers_it_ends_and_recovers_the_next_time(made: Path) -> None:
+    with database(made) as running:
+        connection = await running.connect()
+        await connection.execute("create table remembered (number int)")
+        await connection.execute("insert into remembered select generate_series(1, 600000)")
+        connection.terminate()
+        running.server().kill()
+        startup = await asyncio.to_thread(recovering, running)
+        running.supervisor.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        startup.resume()
+        assert running.supervisor.wait(30) == 0
+        assert running.servers() == []
+    with database(made) as again:
+        assert len(await remembered(again)) == 600_000
 
 
 async def test_it_stops_cleanly_while_clients_are_at_work(made: Path) -> None:
