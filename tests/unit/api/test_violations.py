@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.errors import Violation
 from service.telemetry import metrics
-from tests.unit.api.conftest import PREDICT, Service, Start
+from tests.unit.api.conftest import PIXELS, PREDICT, Service, Start
 
 DIAMOND = {"carat": 1, "cut": "Good", "count": 1}
 NAN = {"b64": base64.b64encode(np.full(64, np.nan, "<f4").tobytes()).decode(), "dtype": "float32", "shape": [64]}
@@ -104,7 +104,7 @@ async def test_a_call_counts_once_however_many_of_its_samples_are_bad(service: S
 
 
 async def test_other_refusals_and_answers_are_no_violations(service: Service) -> None:
-    good = PREDICT["params"]
+    good: dict[str, Any] = {"model": "digits", "instances": [PIXELS]}
     for params in (good, {**good, "top_k": 0}, {**good, "inputs": {}}, {**good, "model": "nope"}, {**good, "a": 1}):
         await service.post({**PREDICT, "params": params})
     assert await counted(service) == {}
