@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
 from service.journal.records import GapEntry
-from service.journal.writer import JournalFull, JournalWriter
+from service.journal.writer import JournalFull, JournalWriter, NotOnDisk
 
 __all__ = ["Committer"]
 
@@ -36,10 +36,16 @@ class Committer:
         self._gaps = _Groups(self._thread, self._shed)
 
     async def append(self, kind: int, payloads: Sequence[bytes]) -> int:
-        """Write frames of one record each; answers how many of them, from the first on, are in the journal."""
+        """Write frames of one record each; answers how many of them, from the first on, are in the journal.
+
+        Raises:
+            NotOnDisk: some or all are, and perhaps not for long.
+        """
         if not self._fsync and len(payloads) <= _INLINE:
-            return self._append(kind, payloads)
-        first, written = await self._frames[kind].add(payloads)
+            return self._append(kind, payloads)[0]
+        first, (written, unsure) = await self._frames[kind].add(payloads)
+        if unsure > first:
+            raise NotOnDisk("the disk could not be waited for", min(unsure - first, len(payloads)))
         return min(max(written - first, 0), len(payloads))
 
     async def shed(self, entry: GapEntry) -> bool:
@@ -61,14 +67,17 @@ class Committer:
         self._thread.shutdown()
         self._writer.close()
 
-    def _appender(self, kind: int) -> Callable[[Sequence[bytes]], int]:
+    def _appender(self, kind: int) -> Callable[[Sequence[bytes]], tuple[int, int]]:
         return lambda payloads: self._append(kind, payloads)
 
-    def _append(self, kind: int, payloads: Sequence[bytes]) -> int:
+    def _append(self, kind: int, payloads: Sequence[bytes]) -> tuple[int, int]:
+        """How many are written; or else how many are, and may not be on the disk."""
         try:
-            return self._writer.append_all(kind, payloads)
+            return self._writer.append_all(kind, payloads), 0
+        except NotOnDisk as unsure:
+            return 0, unsure.frames
         except JournalFull:
-            return 0
+            return 0, 0
 
     def _shed(self, entries: Sequence[GapEntry]) -> bool:
         try:

@@ -16,7 +16,7 @@ from service.config import Settings
 from service.errors import InvalidParams, Overloaded
 from service.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode
 from service.journal.sink import open_writer
-from service.journal.writer import JournalWriter
+from service.journal.writer import JournalWriter, NotOnDisk
 from service.rpc.alarms import AlarmReset
 from service.rpc.call import Request
 from service.rpc.params import PredictParams
@@ -70,14 +70,14 @@ class JournalRecording:
             encode(LabelRecord(at, one.sample_id, one.label, one.value, one.source, one.author, request.request_id))
             for at, one in enumerate(labels, now)
         ]
-        if await self._committer.append(_LABEL, payloads) < len(payloads):
+        if not await self._kept(_LABEL, payloads):
             raise Overloaded("Labels cannot be recorded now", retry_after_ms=_RETRY_MS)
 
     async def reset_alarm(self, reset: AlarmReset, request: Request) -> None:
         """See `Alarms.reset_alarm`."""
         now = time.time_ns() // 1000
         record = AlarmResetRecord(now, reset.model, reset.version, reset.reason, _ADMIN, request.request_id)
-        if not await self._committer.append(_ALARM_RESET, [encode(record)]):
+        if not await self._kept(_ALARM_RESET, [encode(record)]):
             raise Overloaded("The reset cannot be recorded now", retry_after_ms=_RETRY_MS)
 
     async def reject(self, rejection: Rejection) -> None:
@@ -109,7 +109,17 @@ class JournalRecording:
         if self._writer.over_budget:
             return _OVER_BUDGET
         payload = encode(_record(rejection, status, now))
-        return None if await self._committer.append(_REJECTION, [payload]) else _CANNOT_WRITE
+        try:
+            return None if await self._committer.append(_REJECTION, [payload]) else _CANNOT_WRITE
+        except NotOnDisk:
+            return None  # whoever reads the journal finds it, or counts it as missing
+
+    async def _kept(self, kind: int, payloads: Sequence[bytes]) -> bool:
+        """Write all of some records, to stay."""
+        try:
+            return await self._committer.append(kind, payloads) == len(payloads)
+        except NotOnDisk:
+            return False
 
     async def _count(self, entry: GapEntry) -> None:
         metrics.count_shed(entry.model or "", entry.reason, entry.records)

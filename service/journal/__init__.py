@@ -15,7 +15,7 @@ from service.journal.reader import (
     journals,
     read,
 )
-from service.journal.writer import JournalFull, JournalWriter
+from service.journal.writer import JournalFull, JournalWriter, NotOnDisk
 
 __all__ = [
     "Chunk",
@@ -25,6 +25,7 @@ __all__ = [
     "JournalInfo",
     "JournalWriter",
     "NewerFormat",
+    "NotOnDisk",
     "Position",
     "SegmentInfo",
     "beginning",

@@ -37,6 +37,7 @@ Frame, 37 bytes and its payload
 
 A frame checks in its own segment only. So what is copied to another place, or a payload that looks like frames, is
 never taken for one; and as the head has a checksum of its own, a frame whose payload is lost still says how much that was.
+A gap that the disk may have lost is written again, with the same generation: each generation counts once.
 A seal ends a segment that its writer has left in order.
 
 What is cut off a segment, even exactly between two frames, is missed and counted by the seq and rows in the header of the

@@ -116,7 +116,7 @@ class Chunk:
     """What was read at once.
 
     Attributes:
-        frames: whole, in order, each once; seals left out.
+        frames: whole, in order, each once; seals left out, and gaps that were read before.
         damages: between them, in order.
         end: where to read on.
         state: `more` (read on at once), `waiting` (the writer is alive, and nothing complete follows yet) or
@@ -395,13 +395,19 @@ class _Walk:
             self.offset = found.offset
             return False
         head = found.head
-        if head.kind != SEAL:
+        if head.kind != SEAL and not (head.kind == _GAP and self._repeated(payload)):
             self.frames.append(Frame(head.kind, payload, head.seq, head.rows, head.records, self.segment, found.offset))
-        if head.kind == _GAP:
-            self.gap_generation = max(self.gap_generation, _generation(payload))
         self.taken += size
         self.seq, self.rows, self.offset = head.seq + 1, head.rows + head.records, found.end
         return True
+
+    def _repeated(self, payload: bytes) -> bool:
+        """Whether a gap was read before; takes note of it."""
+        generation = _generation(payload)
+        if 0 < generation <= self.gap_generation:
+            return True
+        self.gap_generation = max(self.gap_generation, generation)
+        return False
 
     def _end(self, numbers: list[int]) -> None:
         """Nothing comes any more: account for the end, and for the gap that never became a frame."""

@@ -28,7 +28,7 @@ from service.journal.records import (
     pack_column,
 )
 from service.journal.seen import Seen
-from service.journal.writer import JournalFull, JournalWriter
+from service.journal.writer import JournalFull, JournalWriter, NotOnDisk
 from service.telemetry import metrics
 from service.types import Array, Catalog, ExecutedBatch, ModelStatus, PredictCall, Source
 from service.versions import Recording
@@ -149,7 +149,7 @@ class JournalSink:
         )
         try:
             self._writer.append(_DEPLOYMENT, encode(record), count=1, needs=_deployed(record, manifest))
-        except JournalFull:
+        except (JournalFull, NotOnDisk):
             _log.error("deployment_not_journaled", model=record.model, role=record.role, version=number)
 
     # -- on the execution thread -------------------------------------------------------------------------------------
@@ -169,6 +169,10 @@ class JournalSink:
         record = _record(batch, policy, kept, counts)
         try:
             self._writer.append(_BATCH, encode(record), count=record.rows, needs=self._version(source))
+        except NotOnDisk as unsure:
+            # Whoever reads the journal finds the batch, or counts it as missing: to count it here would be twice.
+            _log.error("batch_not_on_disk", model=source.model, version=source.version, reason=str(unsure))
+            raise _refusal() from unsure
         except JournalFull:
             self._shed(_gap(batch, _CANNOT_WRITE, record.rows, executed, record.flagged))
 
@@ -176,7 +180,7 @@ class JournalSink:
         """See `RecordSink.supplement`."""
         packed = {name: values.astype(np.float32).tobytes() for name, values in scores.items()}
         record = SupplementRecord(source.model, source.version, detector, sample_ids, packed)
-        with suppress(JournalFull):  # the outliers themselves are recorded, or counted as missing
+        with suppress(JournalFull, NotOnDisk):  # the outliers themselves are recorded, or counted as missing
             self._writer.append(_SUPPLEMENT, encode(record), count=0, needs=self._version(source))
 
     def _count(self, batch: ExecutedBatch) -> _Counts:
@@ -204,7 +208,7 @@ class JournalSink:
             self._writer.shed([entry])
         except JournalFull as full:
             _log.error("not_even_a_gap", reason=str(full))
-            raise Overloaded("Answers cannot be recorded now", retry_after_ms=1000) from full
+            raise _refusal() from full
         metrics.count_shed(entry.model or "", entry.reason, entry.records)
 
     def _policy(self, source: Source) -> RowPolicy:
@@ -222,6 +226,10 @@ class JournalSink:
             record = VersionRecord(source.model, source.version, source.weights_sha256, _json(source.manifest))
             known = self._needs[place] = (source, {_key(record): encode(record)})
         return known[1]
+
+
+def _refusal() -> Overloaded:
+    return Overloaded("Answers cannot be recorded now", retry_after_ms=1000)
 
 
 def _reason(number: int | None, *, asked: bool) -> str:

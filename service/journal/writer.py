@@ -34,7 +34,7 @@ from service.journal.format import (
 from service.journal.records import GapEntry, GapRecord, VersionRecord
 from service.journal.reserve import GapKey, Reserve, merged, synchronise
 
-__all__ = ["JournalFull", "JournalWriter"]
+__all__ = ["JournalFull", "JournalWriter", "NotOnDisk"]
 
 _GAP: Final = int(GapRecord.__struct_config__.tag or 0)
 _VERSION: Final = int(VersionRecord.__struct_config__.tag or 0)
@@ -45,6 +45,30 @@ _MOST_BUFFERS: Final = 64
 
 class JournalFull(Exception):
     """What was to be written is not in the journal: the disk is full or broken, or the journal is closed."""
+
+
+class NotOnDisk(Exception):
+    """What was to be written is in the journal, and the disk could not be waited for: do not answer, and do not count it.
+
+    A reader may have it already, so that it cannot be taken back. It keeps its seq: whoever reads the journal finds it,
+    or finds it missing and counts it.
+
+    Args:
+        reason: one sentence.
+        frames: how many of the frames, from the first on, this is said of; the others are not in the journal.
+    """
+
+    def __init__(self, reason: str, frames: int) -> None:
+        super().__init__(reason)
+        self.frames = frames
+
+
+class _Written(NamedTuple):
+    """How many frames are in the journal, from the first on; whether they are on the disk, if asked for; what went wrong."""
+
+    whole: int
+    on_disk: bool
+    problem: str
 
 
 class _Frame(NamedTuple):
@@ -112,6 +136,7 @@ class JournalWriter:
         self._rows = 0
         self._gap: dict[GapKey, GapEntry] = {}
         self._gap_payload = b""
+        self._gap_unsure = False
         self._generation = 0
         self._written = 0
         self._usage = 0
@@ -192,6 +217,7 @@ class JournalWriter:
 
         Raises:
             JournalFull: it is not in the journal.
+            NotOnDisk: it is, and perhaps not for long.
         """
         if len(payload) > MAX_PAYLOAD:
             raise JournalFull(f"a frame of {len(payload)} bytes; at most {MAX_PAYLOAD} are taken")
@@ -201,9 +227,11 @@ class JournalWriter:
             if not needs.keys() <= segment.versions:
                 new = [_Frame(_VERSION, needs[key], 0, key) for key in needs if key not in segment.versions]
                 frames = new + frames
-            whole, problem = self._write(segment, frames + self._gap_frames())
+            whole, on_disk, problem = self._write(segment, frames + self._gap_frames())
             if whole < len(frames):
                 raise JournalFull(problem)
+            if not on_disk:
+                raise NotOnDisk(problem, len(frames))
 
     def append_all(self, kind: int, payloads: Sequence[bytes]) -> int:
         """Write some frames of one record each, with one write and one wait for the disk.
@@ -212,16 +240,19 @@ class JournalWriter:
             How many of them, from the first on, are in the journal: all, or fewer where the disk has become full.
 
         Raises:
-            JournalFull: none of them is in the journal, or some are and the disk could not be waited for.
+            JournalFull: none of them is in the journal.
+            NotOnDisk: some or all are, and perhaps not for long.
         """
         if not payloads:
             return 0
         with self._lock:
             segment = self._open_segment(sum(FRAME_HEAD_BYTES + len(payload) for payload in payloads))
             frames = [_Frame(kind, payload, 1) for payload in payloads]
-            whole, problem = self._write(segment, frames + self._gap_frames())
+            whole, on_disk, problem = self._write(segment, frames + self._gap_frames())
             if not whole:
                 raise JournalFull(problem)
+            if not on_disk:
+                raise NotOnDisk(problem, min(whole, len(frames)))
             return min(whole, len(frames))
 
     def shed(self, entries: Sequence[GapEntry]) -> None:
@@ -234,6 +265,11 @@ class JournalWriter:
         with self._lock:
             if self._closed:
                 raise JournalFull(f"{self.directory} is closed")
+            if self._gap_unsure:
+                # A reader may have it, and takes it once however often it is written: so nothing can be added to it.
+                self._write_gap()
+            if self._gap_unsure:
+                raise JournalFull(f"{self.directory}: not even a gap could be counted: the last one is not on the disk")
             gap, payload = merged(self._gap, entries, self._generation + 1)
             try:
                 self._reserve.put(payload)
@@ -333,15 +369,8 @@ class JournalWriter:
             segment = self._open_segment(FRAME_HEAD_BYTES + len(self._gap_payload))
             self._write(segment, self._gap_frames())
 
-    def _write(self, segment: _Segment, frames: Sequence[_Frame]) -> tuple[int, str]:
-        """Write frames together, with one call of the system.
-
-        Returns:
-            How many of them, from the first on, are in the journal, and why it is not more.
-
-        Raises:
-            JournalFull: they are not on the disk, with `fsync`.
-        """
+    def _write(self, segment: _Segment, frames: Sequence[_Frame]) -> _Written:
+        """Write frames together, with one call of the system."""
         seq, rows = self._seq, self._rows
         buffers: list[bytes] = []
         size = 0
@@ -364,20 +393,29 @@ class JournalWriter:
         except OSError as error:
             written, problem = 0, f"{self.directory / segment.name}: {error}"
         whole = self._account(segment, frames, written)
-        if whole and self._fsync:
-            self._synchronise(segment)
-        if problem:
-            self._take_torn_back(segment)
-        return whole, problem
+        unsynchronised = self._synchronise(segment) if whole and self._fsync else ""
+        if any(frame.kind == _GAP for frame in frames[:whole]):
+            self._gap_written(on_disk=not unsynchronised)
+        taken_back = not problem or self._take_torn_back(segment)
+        if unsynchronised or not taken_back:
+            # A system that has failed to write a file's bytes says so once, and may have dropped them.
+            self._leave(segment)
+        return _Written(whole, not unsynchronised, problem or unsynchronised)
 
-    def _synchronise(self, segment: _Segment) -> None:
+    def _synchronise(self, segment: _Segment) -> str:
+        """Wait for the disk; answers what went wrong."""
         try:
             synchronise(segment.descriptor)
         except OSError as error:
-            # Its frames are there for a reader until the power fails, so they keep their seq. What the system holds of
-            # this file is not to be trusted any more.
-            self._leave(segment)
-            raise JournalFull(f"{self.directory / segment.name} is not on the disk: {error}") from error
+            return f"{self.directory / segment.name} is not on the disk: {error}"
+        return ""
+
+    def _gap_written(self, *, on_disk: bool) -> None:
+        """The gap that waited is a frame; one that may not last is written again, as it is."""
+        self._gap_unsure = not on_disk
+        if on_disk:
+            self._generation += 1
+            self._gap, self._gap_payload = {}, b""
 
     def _account(self, segment: _Segment, frames: Sequence[_Frame], written: int) -> int:
         """Account for the frames that so many bytes hold; returns how many they are."""
@@ -394,17 +432,15 @@ class JournalWriter:
             self._count(size)
             if frame.key is not None:
                 segment.versions.add(frame.key)
-            elif frame.kind == _GAP:
-                self._generation += 1
-                self._gap, self._gap_payload = {}, b""
         return len(frames)
 
-    def _take_torn_back(self, segment: _Segment) -> None:
-        """Cut off what is not a whole frame; where that fails, the next segment is begun."""
+    def _take_torn_back(self, segment: _Segment) -> bool:
+        """Cut off what is not a whole frame; answers whether that worked."""
         try:
             os.ftruncate(segment.descriptor, segment.size)
         except OSError:
-            self._leave(segment)
+            return False
+        return True
 
     def _leave(self, segment: _Segment) -> None:
         """Write no more to a segment."""

@@ -10,7 +10,7 @@ import pytest
 
 from service.api.commit import Committer
 from service.journal.records import GapEntry, GapRecord, LabelRecord, RejectionRecord, encode
-from service.journal.writer import JournalWriter
+from service.journal.writer import JournalWriter, NotOnDisk
 from tests.journals import records_of
 
 LABEL, REJECTION = 4, 3
@@ -149,6 +149,30 @@ async def test_of_a_disk_that_becomes_full_everybody_learns_what_is_written(
     assert (sum(written) > 0) == (size >= 90)
     assert await committer.append(LABEL, [label("after")]) == 1
     assert labels(root) == [*names[: sum(written)], "after"]
+    await committer.close()
+
+
+async def test_of_a_disk_that_cannot_be_waited_for_everybody_learns_that_it_may_be_lost(
+    committer: Committer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    def short(descriptor: int, buffers: Sequence[bytes]) -> int:
+        return os.write(descriptor, b"".join(buffers)[:350])
+
+    with monkeypatch.context() as broken:
+        broken.setattr("service.journal.writer.synchronise", failing)
+        broken.setattr(os, "writev", short)
+        pairs = ([label(f"{n}a"), label(f"{n}b")] for n in range(6))
+        done = await asyncio.gather(*(committer.append(LABEL, pair) for pair in pairs), return_exceptions=True)
+    unsure = [one.frames if isinstance(one, NotOnDisk) else one for one in done]
+    there = labels(root)
+    assert 0 < len(there) < 12
+    assert unsure == [max(min(len(there) - 2 * n, 2), 0) for n in range(6)]
+    assert [isinstance(one, NotOnDisk) for one in done] == [2 * n < len(there) for n in range(6)]
+    assert await committer.append(LABEL, [label("after")]) == 1
+    assert labels(root) == [*there, "after"]
     await committer.close()
 
 

@@ -1,6 +1,7 @@
 """The api's journal: real files, read back with the recorder's reader."""
 
 import asyncio
+import errno
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -260,6 +261,27 @@ async def test_a_rejection_that_cannot_be_written_is_counted(opened: Open, root:
     (entry,) = gaps(root)
     assert (entry.reason, entry.records) == ("rejections: journal cannot be written", 1)
     assert lines == []
+
+
+async def test_what_is_written_and_may_be_lost_is_not_counted_too(
+    opened: Open, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(fsync=True)
+
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("service.journal.writer.synchronise", failing)
+        await journal.reject(invalid("digits"))
+    await journal.reject(invalid("digits"))
+    with monkeypatch.context() as broken:
+        broken.setattr("service.journal.writer.synchronise", failing)
+        with pytest.raises(Overloaded, match="Labels cannot be recorded now"):
+            await journal.label([LABEL], request())
+    await journal.tick()
+    assert gaps(root) == []
+    assert len(rejections(root)) == 2
 
 
 async def test_what_cannot_even_be_counted_never_fails_a_call_and_is_logged_once_a_tick(

@@ -437,29 +437,6 @@ def test_with_fsync_a_new_file_is_in_its_directory_before_it_is_used(
     assert directories.count(True) == 1
 
 
-def test_what_could_not_be_brought_to_the_disk_is_refused_and_its_seq_is_not_used_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = open_writer(tmp_path, fsync=True)
-    writer.append(BATCH, b"first", count=1)
-    broken = True
-
-    def failing(descriptor: int) -> None:
-        if broken:
-            raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(module, "synchronise", failing)
-    with pytest.raises(JournalFull, match="not on the disk"):
-        writer.append(BATCH, b"second", count=1)
-    broken = False
-    writer.append(BATCH, b"third", count=1)
-    writer.close()
-    found = read_all(writer.directory)
-    assert segments(writer) == ["00000000.seg", "00000001.seg"]
-    # The second one is there unless the power fails: it was refused, and yet may be seen.
-    assert found.payloads == [b"first", b"second", b"third"] and found.damages == []
-
-
 def test_threads_may_append_shed_and_tick_at_once(tmp_path: Path) -> None:
     writer = open_writer(tmp_path, segment_bytes=20_000, roll_after_s=0.0)
     stop = threading.Event()
