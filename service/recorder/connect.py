@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ __all__ = ["OLDEST_SERVER", "RECORDER", "connect", "connected", "place"]
 OLDEST_SERVER: Final = 15
 RECORDER: Final = "recorder"
 _CLOSE_TIMEOUT_S: Final = 5.0
+_TLS_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _SQL: Final = statements("schema.sql")
 
 
@@ -62,7 +64,7 @@ async def connect(
     except ssl.SSLError as error:
         raise DatabaseUnavailable(_scrubbed(f"no TLS with {place(url)}: {error}", url)) from error
     except OSError as error:
-        raise DatabaseUnavailable(_scrubbed(f"no connection to {place(url)}: {_said(error)}", url)) from error
+        raise DatabaseUnavailable(_scrubbed(f"no connection to {place(url)}: {_said(error, url)}", url)) from error
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         raise ConfigError(_scrubbed(f"database_url: {error}", url)) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
@@ -120,8 +122,14 @@ async def _step_down(connection: asyncpg.Connection[asyncpg.Record], role: str, 
         ) from error
 
 
-def _said(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def _said(error: OSError, url: str) -> str:
+    """In words; with the file of a TLS setting that cannot be read, which the error itself does not name."""
+    said = error.strerror or str(error) or type(error).__name__
+    query = parse_qs(urlsplit(url).query)
+    files = [(name, path) for name in _TLS_FILES for path in query.get(name, []) if not os.access(path, os.R_OK)]
+    if files and isinstance(error, (FileNotFoundError, PermissionError)):
+        return f"{files[0][0]} {files[0][1]}: {said}"
+    return said
 
 
 def _scrubbed(sentence: str, url: str) -> str:
