@@ -131,14 +131,15 @@ class Tap:
     """Where a Keras model's features are taken.
 
     Attributes:
-        layer: whose output they are; the one before the last dense layer, unless another was asked for.
+        layer: whose output they are; the one before the last dense layer, unless another was asked for. None where
+            there is nothing before it but an input.
         width: d, of the features `(n, d)`.
         classes: C, of the logits `(n, C)`: what the last dense layer gives before its activation; None where the model
             does not end in one.
         call: flat tensors in; the outputs, the features and the logits out, the latter two float32.
     """
 
-    layer: str
+    layer: str | None
     width: int
     classes: int | None
     call: Callable[..., tuple[list[Any], Any, Any]]
@@ -229,16 +230,17 @@ class Graph:
             raise VersionRefused(f"the graph holds unsafe operations: {', '.join(unsafe)}", check="safety")
         return _TensorFlowExecutor("tf-xla" if jit else "tf", function, concrete, [s.dtype for s in specs])
 
-    def tap(self, layer: str | None = None) -> Tap | None:
+    def tap(self, layer: str | None = None, output: int = 0) -> Tap | None:
         """Find where the features are; None for a SavedModel, and for a model without a layer that suits.
 
         Args:
             layer: take the output of this one.
+            output: place of the output whose last dense layer counts.
 
         Raises:
             PublishError: there is no such layer, or its output is no vector of numbers.
         """
-        return None if self.model is None else _tap(self.model, layer)
+        return None if self.model is None else _tap(self.model, layer, output)
 
     def view(self, signature: Signature, layer: str | None = None, space: Space | None = None) -> View:
         """Choose what detectors look at: inner features, else outputs that are a vector, else the numeric inputs.
@@ -251,11 +253,13 @@ class Graph:
         Raises:
             PublishError: there is nothing that a sample could be scored by.
         """
-        tap = self.tap(layer) if space in (None, "features") else None
         places = [i for i, spec in enumerate(self.inputs) if spec.dtype != STRING and not spec.variable]
         first = next(i for i, spec in enumerate(self.outputs) if spec.name == signature.outputs[0].name)
         vector = signature.task in ("classification", "embedding") and not self.outputs[first].variable
-        found: Space = "features" if tap else space or ("outputs" if vector else "inputs")
+        # Also where z is the inputs: the logits of a linear model are those of its one layer.
+        tap = self.tap(layer, first) if space != "outputs" else None
+        best: Space = "outputs" if vector and tap is None else "inputs"
+        found: Space = space or ("features" if tap and tap.layer else best)
         if found == "inputs" and not places:
             raise PublishError(
                 "outliers: the model has no inner features, and no inputs that are numbers of fixed shape"
@@ -373,9 +377,14 @@ def _reordered(tensors: Sequence[Any], places: Sequence[int]) -> list[Any]:
     return ordered
 
 
-def _tap(model: Any, layer: str | None) -> Tap | None:
-    head = _head(model.outputs[0])
-    if layer is not None:
+def _tap(model: Any, layer: str | None, output: int) -> Tap | None:
+    head = _head(model.outputs[output])
+    below = None if head is None else head.input._keras_history.operation  # noqa: SLF001 - Keras keeps it nowhere else
+    if below is not None and _width(head.input) is not None and layer in (None, below.name):
+        # Not looked up by its name: a Sequential model hides its input, and a layer may be called more than once.
+        features = head.input
+        layer = None if layer is None and isinstance(below, keras.layers.InputLayer) else str(below.name)
+    elif layer is not None:
         source = next((known for known in model.layers if known.name == layer), None)
         if source is None:
             names = ", ".join(known.name for known in model.layers)
@@ -383,14 +392,10 @@ def _tap(model: Any, layer: str | None) -> Tap | None:
         features = source.output
         if _width(features) is None:
             raise PublishError(f"feature layer {layer!r}: its output is no vector of numbers a sample")
-    elif head is None or _width(head.input) is None:
-        return None
     else:
-        features = head.input
-        layer = str(features._keras_history.operation.name)  # noqa: SLF001 - Keras keeps it nowhere else
+        return None
     width = _width(features)
-    below = features if head is None else head.input
-    tapped = keras.Model(model.inputs, [*model.outputs, features, below])
+    tapped = keras.Model(model.inputs, [*model.outputs, features, features if head is None else head.input])
 
     def call(*tensors: Any) -> tuple[list[Any], Any, Any]:
         *outputs, z, under = tapped(list(tensors), training=False)

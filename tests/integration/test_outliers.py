@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.config import Settings
+from service.engine.client import EngineClient
+from service.engine.core import Engine
+from service.engine.server import EngineServer
 from service.errors import PublishError
 from service.publishing import publish
 from service.publishing.calibration_file import CalibrationRows
+from service.types import PredictCall
 from service.versions import read_version
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD, ROOT, environment
@@ -210,3 +217,47 @@ def test_a_changed_outliers_file_is_refused(models: Path, tmp_path: Path) -> Non
     shutil.copyfile(place.path / "golden.json", place.path / "outliers.npz")
     with pytest.raises(VersionRefused, match=r"outliers\.npz"):
         Loader(lambda job: job(), 8, xla=False).load(place)
+
+
+def linear() -> Any:
+    import keras
+
+    return keras.Sequential(
+        [keras.Input((6,), name="point"), keras.layers.Dense(4, activation="softmax", name="corner")]
+    )
+
+
+@pytest.mark.parametrize(("build", "space"), [(linear, "inputs")])
+async def test_other_kinds_of_classifiers_say_how_usual_a_sample_is(
+    build: Callable[[], Any], space: str, tmp_path: Path, make_settings: Callable[..., Settings]
+) -> None:
+    import keras
+
+    keras.utils.set_random_seed(6)
+    net = build()
+    net.compile(keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy())
+    points, labels = samples(1000, 1)
+    net.fit(points, np.array([CLASSES.index(label) for label in labels]), epochs=5, batch_size=64, verbose=0)
+    points, labels = samples(600, 2)
+    given = CalibrationRows((points,), labels)
+    place = publish(net, name="corners", models_dir=tmp_path / "models", labels=CLASSES, calibration=given)
+    assert read_version(place).public()["outliers"]["space"] == space
+    asked = np.concatenate([samples(300, 3)[0], samples(30, 4)[0] * 1000])
+    async with (
+        Engine(make_settings(models=tmp_path / "models")) as engine,
+        EngineServer(engine, tmp_path / "e.sock"),
+        EngineClient(tmp_path / "e.sock") as client,
+    ):
+        await engine.settled()
+        while not client.connected:
+            await asyncio.sleep(0.02)
+        status = client.catalog.models["corners"].version(1)
+        assert status is not None
+        assert status.signature is not None
+        deadline = time.monotonic() + 30
+        call = PredictCall("corners", "stable", status.signature.fingerprint, (asked,), len(asked), deadline)
+        answer = await client.predict(call)
+    assert answer.p_value is not None
+    assert np.isfinite(answer.p_value).all()
+    assert 0.4 < answer.p_value[:300].mean() < 0.6
+    assert len(np.unique(answer.p_value)) > 100

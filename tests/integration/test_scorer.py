@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from service.engine import runtime
+from service.errors import PublishError
 from service.outliers.detectors import CANDIDATES
 from service.outliers.features import Features
 from service.outliers.package import Calibrated, OutlierPackage
@@ -117,3 +118,56 @@ def test_a_model_without_a_dense_layer_at_its_end_is_seen_by_its_inputs(keras_mo
     found = graph.extractor(Signature("raw", graph.inputs, graph.outputs))([np.ones((3, 1), np.float32)])
     assert found.z is not None
     assert found.z.tolist() == [[1.0], [1.0], [1.0]]
+
+
+def linear(name: str) -> Any:
+    import keras
+
+    keras.utils.set_random_seed(3)
+    given = keras.Input((6,), name="point")
+    dense = keras.layers.Dense(4, activation="softmax", name="p")
+    if name == "sequential":
+        return keras.Sequential([given, dense])
+    return keras.Model(given, dense(given))
+
+
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_a_linear_classifier_is_seen_by_its_inputs_and_by_the_logits_of_its_one_layer(kind: str) -> None:
+    model = linear(kind)
+    graph = runtime.wrap_keras(model)
+    signature = Signature("classification", graph.inputs, graph.outputs, ("a", "b", "c", "d"))
+    view = graph.view(signature)
+    assert (view.space, view.layer) == ("inputs", None)
+    points = np.random.default_rng(0).normal(size=(ROWS, 6)).astype(np.float32)
+    normal = graph.extractor(signature)([points])
+    assert normal.z is not None
+    assert normal.logits is not None
+    np.testing.assert_array_equal(normal.z, points)
+    kernel, bias = model.layers[-1].get_weights()
+    np.testing.assert_allclose(normal.logits, points @ kernel + bias, rtol=1e-5, atol=1e-5)
+    for name in ("mahalanobis", "energy"):
+        outliers = package(normal, normal.logits.argmax(axis=1), name, view.layer)
+        scores = graph.watched(outliers).executor(signature, jit=False).run([points])[-1]
+        np.testing.assert_allclose(scores, outliers.detector.score(normal), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_a_layer_asked_for_may_be_the_input_itself(kind: str) -> None:
+    graph = runtime.wrap_keras(linear(kind))
+    signature = Signature("classification", graph.inputs, graph.outputs, ("a", "b", "c", "d"))
+    view = graph.view(signature, "point")
+    assert (view.space, view.layer) == ("features", "point")
+    with pytest.raises(PublishError, match="the model has no such layer"):
+        graph.view(signature, "pint")
+
+
+def test_features_may_come_from_an_operation_that_is_no_layer() -> None:
+    import keras
+
+    given = keras.Input((6,), name="point")
+    raised = keras.ops.relu(keras.layers.Dense(5, name="hidden")(given))
+    graph = runtime.wrap_keras(keras.Model(given, keras.layers.Dense(4, activation="softmax")(raised)))
+    signature = Signature("classification", graph.inputs, graph.outputs, ("a", "b", "c", "d"))
+    view = graph.view(signature)
+    assert view.space == "features"
+    assert graph.view(signature, view.layer, view.space).layer == view.layer
