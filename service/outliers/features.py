@@ -87,10 +87,12 @@ class Features:
         return dict(self.parts())[name]
 
     def without_class(self, index: int) -> Features:
-        """As if the model had never heard of a class: its logit is left out."""
-        if self.logits is None or self.logits.shape[1] <= max(index, 1):
+        """As if the model had never heard of a class: its logit is left out; a single one left is no logit to score by."""
+        if self.logits is None or self.logits.shape[1] <= index:
             return self
-        return Features(self.z, np.delete(self.logits, index, axis=1), self.inputs, self.space)
+        left = np.delete(self.logits, index, axis=1)
+        # One alone has nothing to weigh against, and tells the class that was left out by construction.
+        return Features(self.z, left if left.shape[1] > 1 else left[:, :0], self.inputs, self.space)
 
     @staticmethod
     def concatenate(pieces: Sequence[Features]) -> Features:

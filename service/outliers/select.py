@@ -86,7 +86,8 @@ def leave_one_class_out(
 ) -> dict[str, dict[int, float]]:
     """AUROC of each left-out class against the held-out rows of the others.
 
-    A class is left out of the fit, of the means and of the logits; all rows of it that are at hand are scored. Up to 20
+    A class is left out of the fit, of the means and of the logits; all rows of it that are at hand are scored. What looks
+    at logits takes no part where fewer than two of them would be left: between two classes there is none. Up to 20
     classes take part, drawn at random where there are more; fewer where the features are so wide that it would take long.
 
     Returns:

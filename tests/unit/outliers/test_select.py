@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.outliers import CANDIDATES, Features
+from service.outliers.features import two_sided
 from service.outliers.select import (
     MOST_CLASSES,
     MOST_ROWS,
@@ -116,6 +117,42 @@ def test_a_left_out_class_is_scored_against_rows_that_were_not_fitted_on() -> No
     found = leave_one_class_out([fold], candidates=spies, progress=silent)
     assert spied == [[5, 6], [0, 1]]
     assert found == {"knn": {0: 0.0, 1: 1.0}}
+
+
+def untrained(classes: int, columns: int) -> tuple[Features, Any]:
+    """Features and logits of a model that knows nothing, and what it predicts: its logits are told apart by themselves."""
+    generator = np.random.default_rng(8)
+    logits = two_sided(generator.normal(size=(300, columns)))
+    labels = generator.integers(0, classes, 300) if classes > 2 else logits.argmax(axis=1)
+    return Features(generator.normal(size=(300, 4)), logits), labels
+
+
+@pytest.mark.parametrize("columns", [1, 2], ids=["sigmoid", "softmax"])
+def test_of_two_classes_none_is_left_out_of_the_logits_so_they_take_no_part(columns: int) -> None:
+    features, labels = untrained(2, columns)
+    found = leave_one_class_out(folds_of(features, labels, 0), progress=silent)
+    assert set(found) == {"mahalanobis", "knn"}
+    choice = choose(found, [candidate.name for candidate in CANDIDATES if candidate.name != "tails"], "")
+    assert choice.name in found
+    assert 0.4 < choice.auroc[choice.name] < 0.6
+
+
+def test_of_three_classes_the_logits_of_two_take_part() -> None:
+    features, labels = untrained(3, 3)
+    found = leave_one_class_out(folds_of(features, labels, 0), progress=silent)
+    assert {"msp", "energy", "gen"} <= found.keys()
+    assert all(0.4 < value < 0.6 for value in found["energy"].values())
+
+
+def test_two_classes_with_nothing_but_logits_leave_none_to_compare() -> None:
+    features, labels = untrained(2, 2)
+    assert leave_one_class_out(folds_of(Features(logits=features.logits), labels, 0), progress=silent) == {}
+
+
+def test_a_detector_that_could_not_be_compared_does_not_win() -> None:
+    choice = choose({"knn": {0: 0.1, 1: 0.1}}, ["gen", "energy", "msp", "knn"], "")
+    assert choice.name == "knn"
+    assert choice.auroc == {"knn": pytest.approx(0.1)}
 
 
 def test_one_class_has_none_to_leave_out() -> None:
