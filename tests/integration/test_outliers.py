@@ -227,7 +227,15 @@ def linear() -> Any:
     )
 
 
-@pytest.mark.parametrize(("build", "space"), [(linear, "inputs")])
+def half_precision() -> Any:
+    import keras
+
+    point = keras.Input((6,), name="point")
+    z = keras.layers.Dense(16, activation="tanh", name="features", dtype="mixed_float16")(point)
+    return keras.Model(point, keras.layers.Dense(4, activation="softmax", name="corner", dtype="mixed_float16")(z))
+
+
+@pytest.mark.parametrize(("build", "space"), [(linear, "inputs"), (half_precision, "features")])
 async def test_other_kinds_of_classifiers_say_how_usual_a_sample_is(
     build: Callable[[], Any], space: str, tmp_path: Path, make_settings: Callable[..., Settings]
 ) -> None:
