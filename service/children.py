@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -10,13 +11,26 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-__all__ = ["ORPHANED", "STOP_SIGNALS", "loop_factory", "run", "stop_event", "watch_parent"]
+__all__ = ["ORPHANED", "STOP_SIGNALS", "calm_gc", "loop_factory", "run", "stop_event", "watch_parent"]
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a process to drain and leave; a second one asks it to hurry."""
 
 ORPHANED: Final = 70
 """Exit status of a child whose supervisor died."""
+
+_GC_THRESHOLDS: Final = (10_000, 20, 20)
+
+
+def calm_gc() -> None:
+    """Collect garbage less often, and never walk what start-up made: calls leave no cycles behind.
+
+    With Python's own thresholds the calls in flight at 64 connections are walked several times a tick, and a full
+    collection stops every call for as long as walking all modules takes.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def watch_parent(fd: int = 0) -> threading.Thread:

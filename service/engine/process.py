@@ -57,6 +57,7 @@ async def _serve(settings: Settings, name: str, path: Path) -> int:
         await asyncio.wait((stopped, settled), return_when=asyncio.FIRST_COMPLETED)
         if settled.done():
             settled.result()  # without its runtime an engine is of no use: end loudly
+            children.calm_gc()
             _log.info("engine_ready", models=len(engine.catalog.models))
         await stopped
         settled.cancel()

@@ -171,9 +171,10 @@ class Dispatcher:
             if len(result) > self._limits.max_response_bytes:
                 raise self._too_large()
         except RpcError as raised:
-            error = raised
-            await self._reject(call, raised)
-            return raised
+            # Its traceback holds this frame, which holds it: the call's body would wait for garbage collection.
+            error = raised.with_traceback(None)
+            await self._reject(call, error)
+            return error
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
             error = _unforeseen(call, bug)
             await self._reject(call, error)

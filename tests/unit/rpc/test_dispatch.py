@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -7,7 +8,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import InvalidParams, Overloaded
+from service.errors import InvalidParams, Overloaded, RpcError
 from service.rpc.call import Call, Limits
 from service.rpc.dispatch import Dispatcher
 from service.rpc.methods import Method, table
@@ -251,6 +252,29 @@ async def test_cancelling_a_message_cancels_what_waits_in_the_engine(
         await task
     assert engine.cancelled == 3
     assert dispatcher.in_flight == 0
+
+
+class Deaf(Ledger):
+    def finished(self, call: Call, error: RpcError | None, seconds: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize("lane", [True, False])
+async def test_no_call_waits_for_garbage_collection(engine: LinearEngine, lane: bool) -> None:
+    dispatcher = public_dispatcher(engine, lane=lane, ledger=Deaf())
+    bodies = [asked("predict", {**PREDICT, **change}) for change in ({}, {"model": "x"}, {"top_k": 0}, {"inputs": 1})]
+    bodies += [asked("predict", {**PREDICT, "instances": [["x"] * 64]}), asked("none.such"), b"{", b"[1]"]
+    gc.collect()
+    gc.disable()
+    before = set(map(id, gc.get_objects()))
+    try:
+        for body in bodies:
+            await dispatcher.handle(body, arrived())
+        await asyncio.sleep(0)
+        left = [found for found in gc.get_objects() if isinstance(found, Call | RpcError) and id(found) not in before]
+    finally:
+        gc.enable()
+    assert not left
 
 
 async def test_the_observer_hears_of_every_call_with_what_answered_it(engine: LinearEngine, ledger: Ledger) -> None:
