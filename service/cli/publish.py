@@ -36,6 +36,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
         "With a promise on outliers, from samples that it was not trained on": (
             "hoverboard publish model.keras --name digits --labels labels.txt --calibration rows.jsonl"
         ),
+        "A model of several outputs, one of which is the answer": (
+            "hoverboard publish model.keras --name fraud --labels labels.txt --output verdict"
+        ),
         "A TensorFlow SavedModel, with limits its callers must keep": (
             "hoverboard publish export/ --name diamonds --task regression --contract contract.toml"
         ),
@@ -46,6 +49,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--samples", type=_FILE, help="Rows to draw golden samples from: .jsonl, .json, .npz, .csv or .parquet.")
 @click.option("--labels", type=_FILE, help="Class names by index: one a line, or a JSON list.")
 @click.option("--task", type=click.Choice(get_args(Task)), help="What it answers.  [default: told from the model]")
+@click.option(
+    "--output",
+    metavar="NAME",
+    help="The output that is the answer.  [default: the only one with a column for each label, else the first]",
+)
 @click.option(
     "--contract", type=_FILE, help="Limits by input name (.toml or .json): min, max, max_length, allowed, ..."
 )

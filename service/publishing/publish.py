@@ -19,7 +19,7 @@ from service.publishing import samples as golden_samples
 from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate
 from service.publishing.calibration_file import CalibrationRows, read_calibration
-from service.publishing.signature import apply_contract, default_labels, head_of, infer_task
+from service.publishing.signature import apply_contract, default_labels, head_of, infer_task, main_first
 from service.rpc.predictions import DEFAULT_ALPHA
 from service.types import Array, Signature
 from service.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
@@ -45,6 +45,7 @@ def publish(
     samples: Sequence[Any] | None = None,
     labels: Sequence[str] | None = None,
     task: str | None = None,
+    output: str | None = None,
     contract: Mapping[str, Any] | None = None,
     version: int | None = None,
     parent: int | None = None,
@@ -65,6 +66,8 @@ def publish(
             they are drawn from the signature.
         labels: class names by index; they make the model a classification.
         task: `classification`, `regression`, `embedding` or `raw`; inferred when left out.
+        output: name of the main output, the one that answers are read from. Left out, it is the only one with a column
+            for each label, else the first; the names of a dict are sorted.
         contract: input name -> declared limits: `min`, `max`, `max_length`, `allowed`, `finite`, `description`.
         version: its number; the next free one when left out.
         parent: the version it was made from.
@@ -90,7 +93,7 @@ def publish(
         raise PublishError(f"version {version}: use a number from 1")
     with VersionWriter(Path(models_dir) / name) as writer:
         artifact, graph = _write_artifact(model, writer.path)
-        signature, golden = _contract_of(graph, samples, labels, task, contract)
+        signature, golden = _contract_of(graph, samples, labels, task, contract, output=output)
         _same_in_memory(model, signature, golden)
         (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(signature))
         outliers = None
@@ -153,9 +156,12 @@ def _contract_of(
     labels: Sequence[str] | None,
     task: str | None,
     contract: Mapping[str, Any] | None,
+    *,
+    output: str | None,
 ) -> tuple[Signature, GoldenSet]:
     """The signature, and golden samples that suit it with the outputs they give."""
-    first = graph.outputs[0]
+    outputs = main_first(graph.outputs, output, labels, task)
+    first = outputs[0]
     found = infer_task(task, labels, first)
     names = tuple(str(label) for label in labels) if labels else None
     if found == "classification" and names is None:
@@ -163,12 +169,12 @@ def _contract_of(
     if names and len(set(names)) != len(names):
         raise PublishError("labels: two of them are the same")
     inputs = apply_contract(graph.inputs, contract)
-    signature = Signature(found, inputs, graph.outputs, names if found == "classification" else None)
+    signature = Signature(found, inputs, outputs, names if found == "classification" else None)
     columns = golden_samples.chosen(signature, instances) if instances is not None else golden_samples.drawn(inputs)
     golden = GoldenSet(tuple(GoldenSample(column, _outputs(graph, signature, column)) for column in columns))
     if found == "classification" and len(first.shape) == 1:
         rows = np.concatenate([sample.outputs[0] for sample in golden.samples])
-        signature = replace(signature, head=head_of(rows))
+        signature = replace(signature, head=head_of(first.name, rows))
     return signature, golden
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from service.errors import PublishError
 from service.types import STRING, Array, Task, TensorSpec
 
-__all__ = ["apply_contract", "default_labels", "head_of", "infer_task"]
+__all__ = ["apply_contract", "default_labels", "head_of", "infer_task", "main_first"]
 
 
 class _Contract(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,6 +61,35 @@ def _declare(spec: TensorSpec, values: Any) -> TensorSpec:
     return replace(spec, **{name: getattr(declared, name) for name in declared.__struct_fields__})
 
 
+def main_first(
+    outputs: Sequence[TensorSpec], output: str | None, labels: Sequence[str] | None, task: str | None
+) -> tuple[TensorSpec, ...]:
+    """Outputs with the main one, whose values become answers, in front; the others stay in the graph's order.
+
+    Args:
+        outputs: as the graph has them.
+        output: name of the main one. Where it is left out and labels make a classification, the only output of one column
+            a label is taken; else the first.
+        labels, task: as given to `publish`.
+
+    Raises:
+        PublishError: no output has that name, or several could be meant.
+    """
+    main = outputs[0]
+    if output is not None:
+        named = {spec.name: spec for spec in outputs}
+        if output not in named:
+            raise PublishError(f"output {output!r}: the model has none of that name; outputs: {', '.join(named)}")
+        main = named[output]
+    elif labels and task in (None, "classification"):
+        fitting = [spec for spec in outputs if spec.shape == (len(labels),)]
+        if len(fitting) > 1 and main not in fitting:
+            names = ", ".join(spec.name for spec in fitting)
+            raise PublishError(f"outputs {names} have a column for each label: say with --output which is the answer")
+        main = fitting[0] if len(fitting) == 1 else main
+    return (main, *(spec for spec in outputs if spec is not main))
+
+
 def infer_task(task: str | None, labels: Sequence[str] | None, first: TensorSpec) -> Task:
     """The task given, or else: labels make a classification, one number a sample a regression, all else is raw.
 
@@ -85,13 +114,13 @@ def default_labels(first: TensorSpec) -> tuple[str, ...]:
     return tuple(str(index) for index in range(max(2, first.shape[0])))
 
 
-def head_of(first: Array) -> Literal["softmax", "logits", "sigmoid"]:
+def head_of(name: str, first: Array) -> Literal["softmax", "logits", "sigmoid"]:
     """What a classifier's first output `(rows, classes)` holds, judged by its values on the golden samples."""
     values = first.astype(np.float64)
     probabilities = bool((values >= 0).all() and (values <= 1 + _SUM_TOLERANCE).all())
     if first.shape[1] == 1:
         if not probabilities:
-            raise PublishError("a classification with one output column needs a sigmoid at its end")
+            raise PublishError(f"output {name}: a classification with one output column needs a sigmoid at its end")
         return "sigmoid"
     sums_to_one = bool((np.abs(values.sum(axis=1) - 1) < _SUM_TOLERANCE).all())
     return "softmax" if probabilities and sums_to_one else "logits"

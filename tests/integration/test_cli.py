@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,6 +230,25 @@ def test_publish_writes_the_next_version_and_tells_what_it_takes(offline: Shell)
     assert "3 labels: red, green, blue" in shown
     golden = json.loads((offline.folder / "own/fresh/1/golden.json").read_text())
     assert golden["samples"][0]["inputs"]["features"] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_publish_takes_the_output_that_is_named(offline: Shell) -> None:
+    import keras
+
+    x = keras.Input((2,), name="x")
+    outputs = {"amount": keras.layers.Dense(1)(x), "verdict": keras.layers.Dense(1, activation="sigmoid")(x)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keras.Model(x, outputs).save(offline.folder / "several.keras")
+    (offline.folder / "both.txt").write_text("no\nyes\n")
+    words = ["publish", "several.keras", "--name", "several", "--models", "own", "--labels", "both.txt"]
+    done = offline.json(*words, "--output", "verdict", "--json")
+    assert [spec["name"] for spec in done["outputs"]] == ["verdict", "amount"]
+    (offline.folder / "x.jsonl").write_text("[1, 2]\n")
+    answered = offline.run("predict", "several", "--input", "x.jsonl", "--output", "y.jsonl", "--models", "own")
+    assert answered.returncode == 0, answered.stderr
+    assert json.loads((offline.folder / "y.jsonl").read_text())["label"] in {"no", "yes"}
+    assert offline.run(*words, "--output", "verdit").stderr.count("outputs: amount, verdict") == 1
 
 
 def test_publish_says_in_a_sentence_what_it_cannot_do(offline: Shell) -> None:

@@ -16,6 +16,7 @@ from service.engine.attempts import LoadAttempts
 from service.engine.loading import Loader
 from service.errors import PublishError, VersionRefused
 from service.publishing import publish
+from service.publishing.calibration_file import CalibrationRows
 from service.versions import VersionOnDisk, read_version
 from service.versions.store import VersionWriter, read_golden
 
@@ -190,6 +191,65 @@ def test_tasks_and_heads_are_inferred(models: Path) -> None:
     assert found["poisoned"].task == "raw"
     assert found["lengths"].task == "raw"
     assert found["dense"].inputs[0].max == 9
+
+
+def several() -> Any:
+    """Outputs by name, sorted: an amount, an embedding, and the verdict, which is what the labels are about."""
+    import keras
+
+    keras.utils.set_random_seed(4)
+    x = keras.Input((3,), name="x")
+    z = keras.layers.Dense(8, activation="tanh", name="hidden")(x)
+    verdict = keras.layers.Dense(3, activation="softmax", name="a_verdict_layer")(z)
+    amount = keras.layers.Dense(1, name="an_amount_layer")(keras.layers.Dense(5, name="other")(x))
+    return keras.Model(x, {"verdict": verdict, "amount": amount, "direction": keras.layers.Dense(2)(z)})
+
+
+def test_of_several_outputs_the_one_with_a_column_for_each_label_is_the_answer(tmp_path: Path) -> None:
+    model = several()
+    x = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+    expected = {name: np.asarray(value) for name, value in model(x).items()}
+    labels = np.array(["no", "yes", "maybe"])[expected["verdict"].argmax(axis=1)]
+    place = publish(
+        model,
+        name="m",
+        models_dir=tmp_path,
+        labels=["no", "yes", "maybe"],
+        calibration=CalibrationRows((x,), labels.tolist()),
+    )
+    manifest = read_version(place)
+    assert [spec.name for spec in manifest.outputs] == ["verdict", "amount", "direction"]
+    assert (manifest.task, manifest.head) == ("classification", "softmax")
+    assert manifest.public()["outliers"]["layer"] == "hidden"  # what the verdict is made of, not the amount
+    done = load(place).execute([x[:8]], 8, 8)
+    for spec, found in zip(manifest.outputs, done.outputs, strict=True):
+        np.testing.assert_allclose(found, expected[spec.name][:8], rtol=1e-4, atol=1e-5)
+    assert done.p_value is not None
+    assert np.isfinite(done.p_value).all()
+
+
+def test_the_output_that_is_named_is_the_answer(tmp_path: Path) -> None:
+    model = several()
+    regression = read_version(publish(model, name="m", models_dir=tmp_path))
+    assert (regression.task, regression.outputs[0].name) == ("regression", "amount")
+    named = read_version(publish(model, name="m", models_dir=tmp_path, output="direction", labels=["left", "right"]))
+    assert [spec.name for spec in named.outputs] == ["direction", "amount", "verdict"]
+    assert (named.task, named.head) == ("classification", "logits")
+    with pytest.raises(
+        PublishError, match=r"output 'verdct': the model has none.*; outputs: amount, direction, verdict"
+    ):
+        publish(model, name="m", models_dir=tmp_path, output="verdct")
+    with pytest.raises(PublishError, match="output amount: a classification with one output column needs a sigmoid"):
+        publish(model, name="m", models_dir=tmp_path, output="amount", labels=["left", "right"], samples=[[9, 9, 9]])
+
+
+def test_where_several_outputs_could_be_the_answer_one_must_be_named(tmp_path: Path) -> None:
+    import keras
+
+    x = keras.Input((3,), name="x")
+    outputs = {name: keras.layers.Dense(width)(x) for name, width in (("amount", 1), ("left", 3), ("right", 3))}
+    with pytest.raises(PublishError, match="outputs left, right have a column for each label: say with --output which"):
+        publish(keras.Model(x, outputs), name="m", models_dir=tmp_path, labels=["a", "b", "c"])
 
 
 @pytest.mark.parametrize(
