@@ -5,6 +5,7 @@ Only execution time goes in, never queueing, which would feed back (Clipper issu
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final
 
@@ -75,14 +76,18 @@ class CostModel:
 
     def bucket_for(self, rows: int) -> int:
         """The smallest bucket that holds `rows`, or the largest there is."""
-        return next((size for size in self._sizes if size >= rows), self._sizes[-1])
+        sizes = self._sizes  # replaced by the execution thread when memory runs out
+        return sizes[min(bisect_left(sizes, rows), len(sizes) - 1)]
 
     def predict(self, rows: int) -> float:
         """Seconds to execute `rows` with nothing ahead of them."""
         if rows <= 0:
             return 0.0
-        full, rest = divmod(rows, self.largest)
-        return full * self._seconds[self.largest] + (self._seconds[self.bucket_for(rest)] if rest else 0.0)
+        largest = self._sizes[-1]
+        if rows <= largest:
+            return self._seconds[self.bucket_for(rows)]
+        full, rest = divmod(rows, largest)
+        return full * self._seconds[largest] + (self._seconds[self.bucket_for(rest)] if rest else 0.0)
 
     def choose(self, waiting: int) -> tuple[int, int]:
         """How many of `waiting` rows to take now, and the bucket for them.

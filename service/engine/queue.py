@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from service.engine.live import LiveVersion
@@ -25,9 +26,8 @@ Done = Callable[[PredictAnswer | HoverboardError], None]
 _LaneKey = tuple[str, int | str, str, tuple[tuple[int, ...], ...]]
 
 
-@dataclass(slots=True, eq=False)
-class Work:
-    """One call on its way through the engine.
+class Work(msgspec.Struct, eq=False):
+    """One call on its way through the engine. A struct, like `Slice`, since one is made for every call.
 
     Attributes:
         call: what was asked.
@@ -45,7 +45,7 @@ class Work:
     arrived: float
     taken: int = 0
     answered: int = 0
-    parts: list[tuple[int, PredictAnswer]] = field(default_factory=list)
+    parts: list[tuple[int, PredictAnswer]] = msgspec.field(default_factory=list)
     closed: bool = False
     version: LiveVersion | None = None
 
@@ -70,8 +70,7 @@ class Work:
             self.done(error)
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(msgspec.Struct, frozen=True, eq=False):
     """Rows `start:start + rows` of one call."""
 
     work: Work
@@ -256,11 +255,10 @@ class Queue:
         slices = []
         missing = take
         while missing:
-            ready = [lane for lane in lanes if lane.head() is not None]
-            if not ready:
+            lane = lanes[0] if len(lanes) == 1 else _first(lanes)
+            work = lane.head()
+            if work is None:
                 break
-            lane = ready[0] if len(ready) == 1 else min(ready, key=lambda other: other.heap[0][:2])
-            work = lane.heap[0][2]
             lane.rows += work.begin_on(version)
             rows = min(missing, work.remaining)
             slices.append(Slice(work, work.taken, rows))
@@ -275,5 +273,11 @@ class Queue:
             lane.rows -= work.remaining
 
 
+def _first(lanes: Sequence[_Lane]) -> _Lane:
+    """The lane whose head is the most urgent; any where none has one."""
+    ready = [lane for lane in lanes if lane.head() is not None]
+    return min(ready, key=lambda lane: lane.heap[0][:2], default=lanes[0])
+
+
 def _lane_key(call: PredictCall) -> _LaneKey:
-    return call.model, call.version, call.fingerprint, tuple(column.shape[1:] for column in call.columns)
+    return call.model, call.version, call.fingerprint, tuple([column.shape[1:] for column in call.columns])
