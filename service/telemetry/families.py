@@ -60,10 +60,13 @@ class Families:
         )
         self.call_seconds = histogram(
             "call_seconds",
-            "Seconds from a call's arrival to its answer, in the api process",
+            "Seconds from a call's arrival to its answer, in the api process; by what hoverboard_calls_total is counted by",
             SECONDS,
             "method",
             "model",
+            "version",
+            "role",
+            "code",
         )
         self.violations = counter(
             "contract_violations_total",

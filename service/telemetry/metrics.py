@@ -204,7 +204,7 @@ def _resolve(key: _CallKey) -> Tally:
     tally = _state.tallies.get(labels)
     if tally is None:
         families = _state.families
-        tally = Tally(SECONDS, families.calls(*labels), families.call_seconds(labels[0], labels[1]))
+        tally = Tally(SECONDS, families.calls(*labels), families.call_seconds(*labels))
         _state.tallies[labels] = tally
     if UNKNOWN not in labels:
         _state.calls[key] = tally

@@ -52,22 +52,37 @@ class TestCalls:
     def test_fall_into_the_bucket_of_their_duration(self) -> None:
         for seconds in (0.0005, 0.0006, 0.3, 60.0):
             metrics.observe_call("predict", "digits", 2, "stable", 0, seconds)
-        buckets = {le: value for (le, *_), value in samples("call_seconds_bucket").items()}
+        buckets = {le: value for (_, le, *_), value in samples("call_seconds_bucket").items()}
         assert buckets["0.0005"] == 1
         assert buckets["0.001"] == 2
         assert buckets["0.2"] == 2
         assert buckets["0.5"] == 3
         assert buckets["10.0"] == 3
         assert buckets["+Inf"] == 4
-        assert samples("call_seconds_sum") == {("predict", "digits"): pytest.approx(60.3011)}
-        assert samples("call_seconds_count") == {("predict", "digits"): 4}
+        assert samples("call_seconds_sum") == {("0", "predict", "digits", "stable", "2"): pytest.approx(60.3011)}
+        assert samples("call_seconds_count") == {("0", "predict", "digits", "stable", "2"): 4}
+
+    def test_durations_are_told_apart_by_all_that_calls_are_counted_by(self) -> None:
+        metrics.observe_call("predict", "digits", 2, "stable", 0, 0.003)
+        metrics.observe_call("predict", "digits", 1, None, 0, 0.3)
+        metrics.observe_call("predict", "digits", None, None, -32602, 0.001)
+        metrics.observe_call("predict", "made up", 9, "boss", -1, 0.5)
+        assert samples("call_seconds_count") == samples("calls_total")
+        assert samples("call_seconds_sum") == pytest.approx(
+            {
+                ("0", "predict", "digits", "stable", "2"): 0.003,
+                ("0", "predict", "digits", "", "1"): 0.3,
+                ("-32602", "predict", "digits", "", ""): 0.001,
+                ("unknown", "predict", "unknown", "unknown", "unknown"): 0.5,
+            }
+        )
 
     def test_are_counted_once_however_often_they_are_scraped(self) -> None:
         metrics.observe_call("predict", "digits", 2, "stable", 0, 0.003)
         metrics.exposition()
         metrics.observe_call("predict", "digits", 2, "stable", 0, 0.003)
         metrics.exposition()
-        assert samples("call_seconds_count") == {("predict", "digits"): 2}
+        assert samples("call_seconds_count") == {("0", "predict", "digits", "stable", "2"): 2}
 
     def test_with_labels_a_stranger_made_up_are_unknown(self) -> None:
         for number in range(1000):
