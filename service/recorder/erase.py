@@ -129,14 +129,25 @@ async def _delete(
             _SQL["erase_tagged"], number, key, value, request.model, at, request.actor, timeout=_PATIENCE_S
         )
     else:
-        row = await connection.fetchrow(_SQL["erase_older"], request.before, request.model, *_EVER, timeout=_PATIENCE_S)
+        row = await connection.fetchrow(
+            _SQL["erase_older"],
+            request.before,
+            request.model,
+            *_EVER,
+            number,
+            at,
+            request.actor,
+            timeout=_PATIENCE_S,
+        )
     assert row is not None  # noqa: S101 - a select of counts has a row
     return row
 
 
-async def tombstones_since(connection: asyncpg.Connection[asyncpg.Record], number: int) -> list[Tombstone]:
-    """The tombstones after that one, in order."""
-    return [Tombstone.of(row) for row in await connection.fetch(_SQL["erasures_since"], number)]
+async def tombstones_since(
+    connection: asyncpg.Connection[asyncpg.Record], number: int, samples: Sequence[UUID]
+) -> list[Tombstone]:
+    """The tombstones after that one, in order; of single samples only those of these, since there may be millions."""
+    return [Tombstone.of(row) for row in await connection.fetch(_SQL["erasures_since"], number, samples)]
 
 
 async def apply_tombstones(connection: asyncpg.Connection[asyncpg.Record], drained: Drained) -> int:
@@ -160,7 +171,7 @@ async def apply_tombstones(connection: asyncpg.Connection[asyncpg.Record], drain
 
 
 async def _erase_samples(connection: asyncpg.Connection[asyncpg.Record], ids: Sequence[UUID]) -> int:
-    """What comes of a sample that was erased by itself, or because of its tag; its labels however late."""
+    """What comes of a sample that was erased by itself, by its tag or by its model's age; its labels however late."""
     if not ids:
         return 0
     by_erasure: dict[int, list[UUID]] = {}
@@ -180,7 +191,15 @@ async def _apply_wide(connection: asyncpg.Connection[asyncpg.Record], tombstone:
     last = min(drained.last, tombstone.at)
     if tombstone.kind == "age":
         row = await connection.fetchrow(
-            _SQL["erase_older"], tombstone.before, tombstone.model, drained.first, last, timeout=_PATIENCE_S
+            _SQL["erase_older"],
+            tombstone.before,
+            tombstone.model,
+            drained.first,
+            last,
+            tombstone.id,
+            tombstone.at,
+            tombstone.actor,
+            timeout=_PATIENCE_S,
         )
     else:
         row = await connection.fetchrow(

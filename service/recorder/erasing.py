@@ -46,16 +46,17 @@ async def erase_everywhere(url: str, data_dir: Path, request: Request) -> Report
     Raises:
         HoverboardError: nothing was erased.
     """
+    quarantine = Quarantine(data_dir)
     try:
         async with connected(url, application="hoverboard erase") as connection:
             await require_current(connection)
             erased = await erase(connection, request, now=datetime.now(UTC))
-            tombstones = await tombstones_since(connection, erased.id - 1)
+            tombstones = await tombstones_since(connection, erased.id - 1, quarantine.sample_ids())
     except Exception as error:
         if isinstance(error, HoverboardError) or not transient(error):
             raise
         raise DatabaseUnavailable(f"{place(url)}: {sentence(error)}") from error
-    quarantined = Quarantine(data_dir).purge(tombstones)
+    quarantined = quarantine.purge(tombstones)
     here = journals(data_dir / JOURNALS)
     return Report(
         place(url), erased, len(quarantined), sum(segment.bytes for each in here for segment in each.segments)

@@ -82,7 +82,9 @@ class Housekeeping:
         if await asyncio.to_thread(self._quarantine.files):
             # What has been put aside since may be of a subject that was erased long before.
             since = self._purged[0] if seen[1] == self._purged[1] else 0
-            gone = await asyncio.to_thread(self._quarantine.purge, await tombstones_since(connection, since))
+            samples = await asyncio.to_thread(self._quarantine.sample_ids)
+            tombstones = await tombstones_since(connection, since, samples)
+            gone = await asyncio.to_thread(self._quarantine.purge, tombstones)
             _log.info("quarantine_purged", files=len(gone))
         self._purged = seen
         return True

@@ -16,8 +16,8 @@ from uuid import UUID
 
 import msgspec
 
-from service.journal.records import decode
-from service.recorder.tombstones import Tombstone, means
+from service.journal.records import Record, decode
+from service.recorder.tombstones import Tombstone, means, samples_of
 
 __all__ = ["QUARANTINE", "Quarantine"]
 
@@ -68,6 +68,10 @@ class Quarantine:
         """All of them."""
         return sorted(self._directory.glob(f"[!.]*{_SUFFIX}"))
 
+    def sample_ids(self) -> list[UUID]:
+        """Of the samples, supplements and labels in them, as far as they can be read."""
+        return [UUID(bytes=each) for path in self.files() for each in samples_of(_record(path))]
+
     def purge(self, tombstones: Sequence[Tombstone]) -> list[Path]:
         """Remove what was erased; a file that nobody can read goes too, since nobody can say whom it holds.
 
@@ -99,13 +103,18 @@ def _put_aside_at(path: Path) -> float:
 
 
 def _meant(path: Path, tombstones: Sequence[Tombstone]) -> bool:
-    try:
-        record = decode(path.read_bytes())
-    except FileNotFoundError:
-        return False
-    except (msgspec.DecodeError, OSError):
-        return True
+    record = _record(path)
+    if record is None:
+        return path.exists()
     return any(means(tombstone, record) for tombstone in tombstones)
+
+
+def _record(path: Path) -> Record | None:
+    """What is in a file; None where nobody can say."""
+    try:
+        return decode(path.read_bytes())
+    except (msgspec.DecodeError, OSError):
+        return None
 
 
 def _sync_directory(path: Path) -> None:

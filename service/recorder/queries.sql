@@ -100,7 +100,8 @@ returning id;
 update erasures set rows_erased = rows_erased + $2 where id = $1;
 
 -- name: erasures_since
-select * from erasures where id > $1 order by id;
+-- After number $1: those of more than one sample, and those of the samples $2.
+select * from erasures where id > $1 and (kind <> 'sample' or sample_id = any ($2::uuid[])) order by id;
 
 -- name: wide_erasures_since
 -- Erasures of more than one sample that may mean rows from $1 on.
@@ -177,7 +178,7 @@ select (select count(*) from gone) as samples, (select count(*) from predicted) 
 
 -- name: erase_older
 -- Before $1, of model $2 or of all; $3 and $4 bound what is searched. Labels are found by the time in their sample's id,
--- or where only one model is meant, by the samples that go.
+-- or where only one model is meant, by the samples that go: these leave a tombstone each, for labels still in a journal.
 with gone as (
     delete from samples s
     where s.at < $1 and s.at between $3 and $4 and ($2::text is null or s.model = $2)
@@ -203,6 +204,9 @@ with gone as (
     delete from rejections r
     where r.at < $1 and r.at between $3 and $4 and ($2::text is null or r.model = $2)
     returning 1
+), tombstones as (
+    insert into erasures (at, kind, sample_id, actor, reason, rows_erased)
+    select $6, 'sample', gone.id, $7, 'part of erasure ' || $5::bigint, 0 from gone where $2::text is not null
 )
 select (select count(*) from gone) as samples, (select count(*) from predicted) as predictions,
     (select count(*) from flagged) as outliers, (select count(*) from labelled) as labels,

@@ -17,7 +17,7 @@ from service.journal.records import BatchRecord, LabelRecord, Record, RejectionR
 from service.recorder.partitions import times_ms
 from service.types import Array
 
-__all__ = ["Kind", "Tombstone", "digest_of", "means"]
+__all__ = ["Kind", "Tombstone", "digest_of", "means", "samples_of"]
 
 Kind = Literal["sample", "tag", "age"]
 
@@ -58,25 +58,34 @@ def digest_of(value: str) -> str:
     return hashlib.sha256(value.encode()).hexdigest()
 
 
+def samples_of(record: Record | None) -> list[bytes]:
+    """Sample ids that a journaled record names, 16 bytes each."""
+    if isinstance(record, (BatchRecord, SupplementRecord)):
+        ids = record.sample_ids
+    elif isinstance(record, LabelRecord):
+        ids = record.sample_id
+    else:
+        return []
+    return [ids[start : start + 16] for start in range(0, len(ids) - len(ids) % 16, 16)]
+
+
 def means(tombstone: Tombstone, record: Record) -> bool:
     """Whether anything in a journaled record was erased by this."""
+    ids = samples_of(record)
     if isinstance(record, BatchRecord):
-        ids, tags = record.sample_ids, [call.tags for call in record.calls]
-    elif isinstance(record, SupplementRecord):
-        ids, tags = record.sample_ids, []
-    elif isinstance(record, LabelRecord):
-        ids, tags = record.sample_id, []
+        tags = [call.tags for call in record.calls]
+    elif isinstance(record, (SupplementRecord, LabelRecord)):
+        tags = []
     elif isinstance(record, RejectionRecord):
-        ids, tags = b"", [record.tags]
+        tags = [record.tags]
     else:
         return False
     model = None if isinstance(record, LabelRecord) else record.model
     if tombstone.model is not None and model != tombstone.model:
         return False
     if tombstone.kind == "sample":
-        wanted = b"" if tombstone.sample_id is None else tombstone.sample_id.bytes
-        return any(ids[start : start + 16] == wanted for start in range(0, len(ids), 16))
-    times = _times_ms(record, ids)
+        return tombstone.sample_id is not None and tombstone.sample_id.bytes in ids
+    times = _times_ms(record, b"".join(ids))
     if tombstone.kind == "tag":
         return bool((times <= _ms(tombstone.at)).any()) and _tagged(tombstone, tags)
     return tombstone.before is not None and bool((times < _ms(tombstone.before)).any())
