@@ -14,6 +14,7 @@ import uuid
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,9 +48,12 @@ from tests.journaled import (
 )
 from tests.postgres import server
 from tests.proxy import Proxy
+from tests.unit.journal.blows import Blow, strike
+from tests.unit.journal.written import copied
 
 Connection = "asyncpg.Connection[asyncpg.Record]"
 DrainTo = Callable[..., Drain]
+BLOW_KINDS = ("flip", "zero", "truncate", "cut", "repeat", "frame again", "delete", "copy at end", "copy over")
 WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
@@ -397,6 +401,96 @@ async def test_what_is_damaged_is_missing_and_nothing_else_and_the_gaps_say_how_
         ("damaged", 1, 7, 0, places[3], "engine-0"),
     ]
     assert await sql.fetchval("select finished_at is not null from recorder_cursor")
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """A damaged journal, and the records that were written to it.
+
+    Attributes:
+        closed: whether its writer sealed it; else it was killed, and nobody can know what followed the last frame.
+        blows: what happened to it.
+    """
+
+    journal: uuid.UUID
+    closed: bool
+    blows: Sequence[Blow]
+    samples: Sequence[uuid.UUID]
+    labelled: Sequence[uuid.UUID]
+    refused: Sequence[str]
+
+    @property
+    def records(self) -> int:
+        return len(self.samples) + len(self.labelled) + len(self.refused)
+
+
+def written_and_struck(seed: int, data_dir: Path, folder: Path) -> Struck:
+    """A journal of several segments, damaged at places that the seed chooses."""
+    draw = random.Random(seed)
+    journal = open_journal(folder / str(seed), process=f"engine-{seed}", segment_bytes=4096)
+    samples: list[uuid.UUID] = []
+    labelled: list[uuid.UUID] = []
+    refused: list[str] = []
+    for turn in range(40):
+        if turn % 4 == 2 and set(samples) - set(labelled):
+            labelled.append(draw.choice(sorted(set(samples) - set(labelled))))
+            write(journal, label(labelled[-1]))
+        elif turn % 4 == 3:
+            refused.append(f"{seed}-{turn}")
+            write(journal, rejection(tags={"call": refused[-1]}))
+        else:
+            write(journal, record := batch(draw.randrange(9), number=1 + turn // 20))
+            samples += ids_of(record)
+    closed = seed % 3 > 0
+    if closed:
+        journal.close()
+    directory = copied(journal.directory, data_dir / "journal")
+    journal.close()
+    paths = sorted(directory.glob("*.seg"))
+    segments = dict(enumerate(path.read_bytes() for path in paths))
+    blows = [
+        (draw.choice(BLOW_KINDS), draw.randrange(len(paths)), draw.random(), draw.random(), draw.random())
+        for _ in range(draw.randint(1, 4))
+    ]
+    for blow in blows:
+        strike(segments, blow, len(paths))
+    for path in paths:
+        path.unlink()
+    for number, data in segments.items():
+        (directory / f"{number:08d}.seg").write_bytes(data)
+    return Struck(journal.uuid, closed, blows, samples, labelled, refused)
+
+
+async def test_whatever_happens_to_journals_rows_and_gaps_add_up_to_what_was_written_and_no_row_is_there_twice(
+    database: str, settings: Settings, drain_to: DrainTo, sql: asyncpg.Connection[asyncpg.Record], tmp_path: Path
+) -> None:
+    cases = [written_and_struck(seed, settings.data_dir, tmp_path / "written") for seed in range(30)]
+    for _ in range(2):
+        await drain_to(database).empty()
+        ids = await recorded_ids(sql)
+        assert sorted(ids) == sorted(await recorded_ids(sql, "predictions"))
+        labelled = await recorded_ids(sql, "labels")
+        refused = [row[0] for row in await sql.fetch("select tags ->> 'call' from rejections")]
+        for rows in (ids, labelled, refused):
+            assert len(set(rows)) == len(rows)
+        gaps: dict[uuid.UUID, list[int | None]] = {}
+        for row in await sql.fetch("select journal, records from gaps"):
+            gaps.setdefault(row["journal"], []).append(row["records"])
+        for case in cases:
+            there = (
+                len({*ids} & {*case.samples}) + len({*labelled} & {*case.labelled}) + len({*refused} & {*case.refused})
+            )
+            counts = gaps.get(case.journal, [])
+            missing = sum(count for count in counts if count is not None)
+            if case.closed:
+                assert None not in counts, case
+                assert there + missing == case.records, case
+            else:
+                assert there + missing <= case.records, case
+                assert counts.count(None) <= 1, case
+    assert sum(map(len, gaps.values())) > len(cases) / 2
+    assert len(ids) > sum(len(case.samples) for case in cases) / 2
+    assert await sql.fetchval("select count(*) from recorder_cursor where finished_at is not null") == len(cases)
 
 
 # -- connections that break -----------------------------------------------------------------------------------------------

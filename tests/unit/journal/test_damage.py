@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from service.journal import Frame, Position
 from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MARKER, segment_name
 from service.journal.segment import Found, SegmentFile, out_of_place
+from tests.unit.journal.blows import Blow, strike
 from tests.unit.journal.written import (
     BATCH,
     GAP,
@@ -88,9 +89,6 @@ def written(request: pytest.FixtureRequest) -> Iterator[Written]:
 
 # -- blows ---------------------------------------------------------------------------------------------------------------
 
-Blow = tuple[str, int, float, float, float]
-"""What, in which segment, and three shares: of a place, of a length, of another place."""
-
 
 def blows(*kinds: str) -> st.SearchStrategy[list[Blow]]:
     share = st.floats(0, 1, exclude_max=True)
@@ -99,67 +97,11 @@ def blows(*kinds: str) -> st.SearchStrategy[list[Blow]]:
     )
 
 
-def flip(data: bytearray, place: int, length: int, other: int) -> None:
-    if data:
-        data[place] ^= 1 << length % 8
-
-
-def zero(data: bytearray, place: int, length: int, other: int) -> None:
-    data[place : place + length] = bytes(len(data[place : place + length]))
-
-
-def truncate(data: bytearray, place: int, length: int, other: int) -> None:
-    del data[place:]
-
-
-def cut(data: bytearray, place: int, length: int, other: int) -> None:
-    del data[place : place + length]
-
-
-def repeat(data: bytearray, place: int, length: int, other: int) -> None:
-    data[other:other] = data[place : place + length]
-
-
-def frame_again(data: bytearray, place: int, length: int, other: int) -> None:
-    """As `repeat`, from one marker to the next, and to before one."""
-    before, after = data.rfind(MARKER, 0, place), data.find(MARKER, place)
-    at = data.find(MARKER, other)
-    if min(before, after, at) >= 0:
-        data[at:at] = data[before:after]
-
-
-BLOWS = {
-    "flip": flip,
-    "zero": zero,
-    "truncate": truncate,
-    "cut": cut,
-    "repeat": repeat,
-    "frame again": frame_again,
-}
-
-
-def strike(segments: dict[int, bytes], blow: Blow) -> None:
-    kind, number, a, b, c = blow
-    if number not in segments:
-        return
-    if kind == "delete":
-        del segments[number]
-    elif kind == "copy at end":
-        segments[max(segments) + 1] = segments[number]
-    elif kind == "copy over":
-        segments[int(a * SEGMENTS)] = segments[number]
-    else:
-        data = bytearray(segments[number])
-        place = int(a * len(data))
-        BLOWS[kind](data, place, int(b * b * (len(data) - place)) + 1, int(c * len(data)))
-        segments[number] = bytes(data)
-
-
 def struck(written: Written, below: Path, hits: list[Blow]) -> tuple[Path, dict[int, bytes]]:
     directory = copied(written.directory, below)
     segments = dict(enumerate(written.segments))
     for hit in hits:
-        strike(segments, hit)
+        strike(segments, hit, SEGMENTS)
     for path in directory.glob("*.seg"):
         path.unlink()
     for number, data in segments.items():
