@@ -33,9 +33,9 @@ __all__ = [
     "frame",
 ]
 
-FLUSH_AT: Final = 16
-"""Messages after which a frame may leave before its tick ends, so that the other side works meanwhile: measured at 64
-connections, 5% more throughput and half the p99 of whole ticks."""
+FLUSH_AT: Final = 32
+"""Messages after which a frame may leave before its tick ends, so that the other side works meanwhile. Half of what 64
+connections send in a tick: a frame of 16 makes a batch of its own, and its fixed costs are 2 to 5% of a call's CPU time."""
 _LENGTH: Final = struct.Struct("<I")
 _STALE: Final = "stale_signature"
 Column = tuple[str, list[int], bytes | list[bytes]]
