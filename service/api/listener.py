@@ -53,6 +53,11 @@ class Connection(web.RequestHandler):
                 self.waiting_since = self._loop.time()
         super().data_received(data)
 
+    def resume_reading(self, *options: Any, **named: Any) -> None:
+        # aiohttp asks for this after every read of a body, paused or not, and then parses nothing once more.
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(*options, **named)
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:

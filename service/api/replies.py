@@ -31,11 +31,7 @@ class PlainAnswer(web.StreamResponse):
 
     def __init__(self, body: bytes, request_id: str) -> None:
         super().__init__()
-        head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
-            f"X-Request-ID: {request_id}\r\nDate: {_date()}\r\n\r\n"
-        )
-        self._message = head.encode("ascii") + body
+        self._message = f"{_head()}{len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n".encode("ascii") + body
 
     @property
     def keep_alive(self) -> bool:
@@ -54,12 +50,13 @@ class PlainAnswer(web.StreamResponse):
 _dated: tuple[int, str] = (0, "")
 
 
-def _date() -> str:
-    """The time as HTTP writes it; formatted once a second."""
+def _head() -> str:
+    """Up to the body's length; made once a second."""
     global _dated  # noqa: PLW0603 - a cache of one entry
     now = int(time.time())
     if _dated[0] != now:
-        _dated = (now, formatdate(now, usegmt=True))
+        date = formatdate(now, usegmt=True)
+        _dated = (now, f"HTTP/1.1 200 OK\r\nContent-Type: {JSON}\r\nDate: {date}\r\nContent-Length: ")
     return _dated[1]
 
 

@@ -49,8 +49,7 @@ class Call(msgspec.Struct, eq=False):
     role: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, eq=False):
     """What goes back for one message.
 
     Attributes:
