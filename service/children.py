@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -11,13 +12,26 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-__all__ = ["ORPHANED", "STOP_SIGNALS", "calm_gc", "loop_factory", "run", "stop_event", "watch_parent"]
+__all__ = [
+    "ORPHANED",
+    "READY_FD",
+    "STOP_SIGNALS",
+    "calm_gc",
+    "loop_factory",
+    "run",
+    "say_ready",
+    "stop_event",
+    "watch_parent",
+]
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a process to drain and leave; a second one asks it to hurry."""
 
 ORPHANED: Final = 70
 """Exit status of a child whose supervisor died."""
+
+READY_FD: Final = "READY_FD"
+"""The variable with the number of the pipe in which a child says that it is at work."""
 
 _GC_THRESHOLDS: Final = (10_000, 20, 20)
 
@@ -31,6 +45,16 @@ def calm_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def say_ready() -> None:
+    """Tell the supervisor that this process is at work now, once: its death is no failure to start any more."""
+    number = os.environ.pop(READY_FD, None)
+    if number is None:
+        return  # nobody asked
+    with contextlib.suppress(OSError):
+        os.write(int(number), b"!")
+        os.close(int(number))
 
 
 def watch_parent(fd: int = 0) -> threading.Thread:

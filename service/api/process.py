@@ -52,6 +52,7 @@ async def _serve(settings: Settings, name: str, engine_socket: Path, index: int)
         running(settings, engine, public=public, admin=admin, recording=journal, alarms=journal) as application,
     ):
         children.calm_gc()
+        children.say_ready()
         log.info("api_started", pid=os.getpid(), port=public.getsockname()[1])
         await stop.wait()
         log.info("api_draining")

@@ -58,6 +58,7 @@ async def _serve(settings: Settings, name: str, path: Path) -> int:
         if settled.done():
             settled.result()  # without its runtime an engine is of no use: end loudly
             children.calm_gc()
+            children.say_ready()
             _log.info("engine_ready", models=len(engine.catalog.models))
         await stopped
         settled.cancel()

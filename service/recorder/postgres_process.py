@@ -29,6 +29,7 @@ FAST_SHUTDOWN_S: Final = 45.0
 """Seconds for a fast shutdown, whose checkpoint writes all that is only in memory; then it is cut short."""
 
 _IMMEDIATE_SHUTDOWN_S: Final = 5.0
+_READY: Final = b"database system is ready to accept connections"
 _CHUNK: Final = 1 << 16
 _LAST_WORDS_S: Final = 1.0
 
@@ -115,4 +116,6 @@ async def _forward(server: asyncio.subprocess.Process) -> None:
     if server.stdout is not None:
         while chunk := await server.stdout.read(_CHUNK):
             log.feed(chunk)
+            if _READY in chunk:
+                children.say_ready()
     log.close()

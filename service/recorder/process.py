@@ -47,6 +47,7 @@ def main(runtime_dir: Path, index: int) -> None:
 async def _record(settings: Settings) -> int:
     stop = children.stop_event()
     gc.freeze()  # what was imported lives for ever, and records are made by the thousand
+    children.say_ready()
     _log.info("recorder_started", pid=os.getpid())
     await Drain(settings, lambda: open_database(settings, os.environ.get(DATABASE_URL, ""))).run(stop)
     _log.info("recorder_stopped")

@@ -10,11 +10,13 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+from service.children import READY_FD
 from service.config import ENV_PREFIX
 from service.telemetry import logs, metrics
 
@@ -105,11 +107,13 @@ class Child:
         metrics.count_restart(self.spec.name, 0)
         while not self._stopping.is_set():
             started = time.monotonic()
-            ended = await self._run_once()
+            with _ready_pipe() as pipe:
+                ended = await self._run_once(pipe)
+                ready = pipe.said()
             metrics.forget(self.spec.name, self._metrics_dir)
             if self._stopping.is_set():
                 return
-            await self._pause(ended, time.monotonic() - started)
+            await self._pause(ended, time.monotonic() - started, ready=ready)
 
     async def stop(self, patience_s: float, hasten: asyncio.Event) -> None:
         """Ask it to finish, and kill it when it does not.
@@ -131,7 +135,7 @@ class Child:
             process.kill()
         await _ended(process, _KILL_PATIENCE_S, asyncio.Event())
 
-    async def _run_once(self) -> str:
+    async def _run_once(self, pipe: _ReadyPipe) -> str:
         """One life of the process; returns how it ended, in words."""
         try:
             self._process = process = await asyncio.create_subprocess_exec(
@@ -139,7 +143,8 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env=_inherited() | dict(self.spec.environment),
+                env=_inherited() | dict(self.spec.environment) | {READY_FD: str(pipe.writing)},
+                pass_fds=(pipe.writing,),
                 start_new_session=True,
             )
         except OSError as error:
@@ -178,17 +183,47 @@ class Child:
             output.write(lines)
             output.flush()
 
-    async def _pause(self, ended: str, lived_s: float) -> None:
-        self.deaths = 1 if lived_s >= self._backoff.healthy_s else self.deaths + 1
+    async def _pause(self, ended: str, lived_s: float, *, ready: bool) -> None:
+        healthy = lived_s >= self._backoff.healthy_s
+        self.deaths = 1 if healthy else self.deaths + 1
         delay = self._backoff.delay(self.deaths)
-        facts = {"child": self.spec.name, "how": ended, "lived_s": round(lived_s, 1), "restart_in_s": round(delay, 1)}
-        if lived_s >= self._backoff.healthy_s:
-            _log.error("child_died", **facts)
-        else:
-            _log.error("child_cannot_start", **facts, deaths=self.deaths, last_words="\n".join(self._last_lines))
+        facts: dict[str, Any] = {"child": self.spec.name, "how": ended}
+        facts |= {"lived_s": round(lived_s, 1), "restart_in_s": round(delay, 1)}
+        if not healthy:
+            facts |= {"deaths": self.deaths, "last_words": "\n".join(self._last_lines)}
+        _log.error("child_died" if healthy or ready else "child_cannot_start", **facts)
         metrics.count_restart(self.spec.name)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), delay)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadyPipe:
+    """Where one life of a child says that it is at work; see `children.say_ready`.
+
+    Attributes:
+        reading, writing: file descriptors; the child inherits the latter.
+    """
+
+    reading: int
+    writing: int
+
+    def said(self) -> bool:
+        """Whether it has said so by now."""
+        with contextlib.suppress(BlockingIOError):  # a process of its own may still hold the pipe
+            return bool(os.read(self.reading, 1))
+        return False
+
+
+@contextmanager
+def _ready_pipe() -> Iterator[_ReadyPipe]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    try:
+        yield _ReadyPipe(reading, writing)
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def _inherited() -> dict[str, str]:

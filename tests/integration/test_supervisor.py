@@ -171,7 +171,7 @@ def test_a_killed_engine_comes_back_while_the_api_answers_not_ready(models: Path
         assert service.child("_api").pid == api
         assert 'hoverboard_child_restarts_total{child="engine-0"} 1.0' in service.get("/metrics")[1]
         (died,) = [json.loads(line) for line in service.log if '"child":"engine-0"' in line]
-        assert died["how"] == "killed by SIGKILL"
+        assert (died["event"], died["how"]) == ("child_died", "killed by SIGKILL")
 
 
 def test_a_killed_api_comes_back(models: Path, tmp_path: Path) -> None:

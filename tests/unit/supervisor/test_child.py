@@ -128,6 +128,36 @@ async def test_one_that_was_healthy_is_logged_by_its_signal(tmp_path: Path) -> N
     assert death["how"] == "killed by SIGKILL"
 
 
+async def test_one_that_dies_soon_after_it_was_ready_has_died_and_did_start(tmp_path: Path) -> None:
+    code = "from service.children import say_ready; say_ready(); say_ready(); raise SystemExit(3)"
+    with structlog.testing.capture_logs() as logged:
+        async with kept(python(code), tmp_path) as (child, _):
+            await until(lambda: child.deaths >= 2)
+    assert {line["event"] for line in logged if line["log_level"] == "error"} == {"child_died"}
+    assert [(line["how"], line["deaths"]) for line in logged[:1]] == [("exit status 3", 1)]
+
+
+async def test_each_life_says_anew_that_it_is_ready(tmp_path: Path) -> None:
+    marker = tmp_path / "lived"
+    code = (
+        f"import pathlib; from service.children import say_ready; marker = pathlib.Path({str(marker)!r})\n"
+        "if marker.exists(): raise SystemExit(1)\n"
+        "marker.touch(); say_ready(); raise SystemExit(1)"
+    )
+    with structlog.testing.capture_logs() as logged:
+        async with kept(python(code), tmp_path) as (child, _):
+            await until(lambda: child.deaths >= 2)
+    assert [line["event"] for line in logged[:2]] == ["child_died", "child_cannot_start"]
+
+
+async def test_no_descriptor_is_left_of_a_life(tmp_path: Path) -> None:
+    async with kept(python("raise SystemExit(1)"), tmp_path) as (child, _):
+        await until(lambda: child.deaths >= 2)
+        before = len(list(Path("/dev/fd").iterdir()))
+        await until(lambda: child.deaths >= 12)
+        assert len(list(Path("/dev/fd").iterdir())) <= before + 5
+
+
 def test_backoff_doubles_to_its_limit_with_jitter() -> None:
     backoff = Backoff(first_s=0.2, most_s=15.0)
     for deaths in range(1, 2000):
