@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,13 @@ ENV_PREFIX: Final = "HOVERBOARD_"
 CONFIG_FILE: Final = "hoverboard.toml"
 RUNTIME_FILE: Final = "settings.json"
 TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
+
+_DEBUG: Final = f"{ENV_PREFIX}DEBUG"
+"""No setting, but read by commands: at `1` they show where an error that nobody expected comes from."""
+_KUBERNETES: Final = re.compile(
+    rf"{ENV_PREFIX}(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""What Kubernetes sets in every container beside a Service named `hoverboard`."""
 
 
 class Settings(BaseSettings):
@@ -201,12 +209,17 @@ class Settings(BaseSettings):
             ConfigError: one line a problem, each naming the setting and where its value came from.
         """
         given = {name: value for name, value in flags.items() if value is not None}
+        unknown = [_unknown(variable) for variable in sorted(os.environ) if _is_stray(variable)]
         try:
-            return cls(**given)
+            settings = cls(**given)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{CONFIG_FILE} is no valid TOML: {error}") from error
         except ValidationError as error:
-            raise ConfigError("\n".join(_explain(dict(item), given) for item in error.errors())) from error
+            explained = [_explain(dict(item), given) for item in error.errors()]
+            raise ConfigError("\n".join(explained + unknown)) from error
+        if unknown:
+            raise ConfigError("\n".join(unknown))
+        return settings
 
     @classmethod
     def from_runtime(cls, directory: Path) -> Settings:
@@ -239,6 +252,21 @@ class _Resolved(Settings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
+
+
+def _is_stray(variable: str) -> bool:
+    """Whether an environment variable looks like a setting and is none; as pydantic does, whatever its case."""
+    name = variable.upper()
+    if not name.startswith(ENV_PREFIX) or name == _DEBUG or _KUBERNETES.fullmatch(name):
+        return False
+    return name.removeprefix(ENV_PREFIX).lower() not in Settings.model_fields
+
+
+def _unknown(variable: str) -> str:
+    known = [_DEBUG.removeprefix(ENV_PREFIX).lower(), *Settings.model_fields]
+    near = difflib.get_close_matches(variable.upper().removeprefix(ENV_PREFIX).lower(), known, n=1)
+    hint = f"; did you mean {ENV_PREFIX}{near[0].upper()}?" if near else ""
+    return f"environment {variable} is no setting{hint}"
 
 
 def _explain(problem: Mapping[str, Any], flags: Mapping[str, Any]) -> str:

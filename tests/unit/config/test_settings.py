@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -16,8 +17,8 @@ ROOT = Path(__file__).parents[3]
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory without a hoverboard.toml, and an environment without settings."""
     monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"{ENV_PREFIX}{name.upper()}", raising=False)
+    for name in [name for name in os.environ if name.upper().startswith(ENV_PREFIX)]:
+        monkeypatch.delenv(name)
     return tmp_path
 
 
@@ -135,6 +136,57 @@ def test_a_bad_value_in_the_environment_names_the_variable(monkeypatch: pytest.M
     monkeypatch.setenv("HOVERBOARD_API_WORKERS", "many")
     with pytest.raises(ConfigError, match=r"^api_workers \(environment HOVERBOARD_API_WORKERS\): .*got 'many'$"):
         Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        (
+            "HOVERBOARD_API_WORKER",
+            "environment HOVERBOARD_API_WORKER is no setting; did you mean HOVERBOARD_API_WORKERS?",
+        ),
+        ("hoverboard_prot", "environment hoverboard_prot is no setting; did you mean HOVERBOARD_PORT?"),
+        ("HOVERBOARD_DEBUGG", "environment HOVERBOARD_DEBUGG is no setting; did you mean HOVERBOARD_DEBUG?"),
+        ("HOVERBOARD_COLOUR", "environment HOVERBOARD_COLOUR is no setting"),
+        ("HOVERBOARD_", "environment HOVERBOARD_ is no setting"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_a_suggestion(
+    variable: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "2")
+    with pytest.raises(ConfigError) as refused:
+        Settings.load()
+    assert str(refused.value) == sentence
+
+
+def test_a_misspelt_variable_is_named_beside_what_else_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOVERBOARD_PROT", "2")
+    monkeypatch.setenv("HOVERBOARD_API_WORKERS", "many")
+    with pytest.raises(ConfigError) as refused:
+        Settings.load()
+    first, second = str(refused.value).splitlines()
+    assert first.startswith("api_workers (environment HOVERBOARD_API_WORKERS)")
+    assert second.startswith("environment HOVERBOARD_PROT is no setting")
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "hoverboard_port",
+        "HOVERBOARD_DEBUG",
+        "HOVERBOARD_SERVICE_HOST",
+        "HOVERBOARD_SERVICE_PORT_ADMIN",
+        "HOVERBOARD_PORT_8080_TCP",
+        "HOVERBOARD_PORT_8080_TCP_ADDR",
+        "HOVERBOARDING",
+    ],
+)
+def test_variables_that_are_ours_or_another_programs_are_no_mistake(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    Settings.load()
 
 
 def test_a_bad_value_in_the_file_names_the_file(elsewhere: Path) -> None:
