@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_data_dir = click.argument("data_dir", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+def _data_dir(function: Callable[..., None]) -> Callable[..., None]:
+    """The data directory, as an argument or, as elsewhere, as an option."""
+    argument = click.argument("data_dir", required=False, type=_DIRECTORY)
+    option = click.option(
+        "--data-dir",
+        "option",
+        type=_DIRECTORY,
+        help="Data directory of the service, instead of DATA_DIR.  [default: data_dir of the settings]",
+    )
+    return argument(option(function))
 
 
 @click.group(
@@ -42,9 +55,9 @@ def command() -> None:
 @command.command("inspect", examples={"The journals below ./data": "hoverboard journal inspect data"})
 @_data_dir
 @json_option
-def inspect(data_dir: Path | None, json_: bool | None) -> None:
+def inspect(data_dir: Path | None, option: Path | None, json_: bool | None) -> None:
     """List the journals of DATA_DIR (or of the settings' data directory) and count what they hold."""
-    root, found = _surveys(data_dir)
+    root, found = _surveys(data_dir, option)
     if as_json(json_):
         emit({"journals": [_described(survey) | {"damages": len(survey.damages)} for survey in found]})
     elif found:
@@ -56,13 +69,13 @@ def inspect(data_dir: Path | None, json_: bool | None) -> None:
 @command.command("verify", examples={"The journals below ./data": "hoverboard journal verify data"})
 @_data_dir
 @json_option
-def verify(data_dir: Path | None, json_: bool | None) -> None:
+def verify(data_dir: Path | None, option: Path | None, json_: bool | None) -> None:
     """Read every frame of DATA_DIR's journals (or of the settings' data directory); exit code 1 where one is damaged.
 
     Checksums are checked, and that no frame is missing between two others. That the end of a journal is missing whose
     writer was killed cannot be seen; an incomplete last frame can.
     """
-    root, found = _surveys(data_dir)
+    root, found = _surveys(data_dir, option)
     damages = [(survey, damage) for survey in found for damage in survey.damages]
     if as_json(json_):
         listed = [
@@ -83,11 +96,13 @@ def verify(data_dir: Path | None, json_: bool | None) -> None:
         sys.exit(1)
 
 
-def _surveys(data_dir: Path | None) -> tuple[Path, list[Survey]]:
+def _surveys(data_dir: Path | None, option: Path | None) -> tuple[Path, list[Survey]]:
+    if data_dir is not None and option is not None:
+        raise click.UsageError("give the data directory once, as DATA_DIR or with --data-dir")
     from service.journal.inspect import surveys
     from service.journal.sink import JOURNALS
 
-    root = (data_dir or default_data_dir()) / JOURNALS
+    root = (data_dir or option or default_data_dir()) / JOURNALS
     return root, list(surveys(root))
 
 

@@ -56,6 +56,15 @@ def test_inspect_counts_what_each_journal_holds(data: Path) -> None:
     assert (api["process"], api["writer"], api["pending_gap"]) == ("api-0", "closed", [])
 
 
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_the_data_directory_may_be_an_option_as_it_is_of_other_commands(command: str, data: Path) -> None:
+    assert run(command, "--data-dir", data).stdout == run(command, data).stdout
+    twice = run(command, data, "--data-dir", data)
+    assert twice.exit_code == 2
+    assert "give the data directory once" in twice.stderr
+    assert run(command, "--data-dir", data / "missing").exit_code == 2
+
+
 def test_inspect_draws_a_table_for_a_person(data: Path) -> None:
     lines = run("inspect", data, "--pretty", COLUMNS="160").stdout.splitlines()
     assert lines[0].split() == [
