@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from service.publishing import publish
+from service.publishing.calibration_file import CalibrationRows
 
 __all__ = ["arguments", "confusion_picture", "publish_all", "save_picture", "start", "write_request"]
 
@@ -56,8 +57,15 @@ def publish_all(
     notes: Mapping[int, Mapping[str, Any]],
     task: str,
     labels: Sequence[str] | None = None,
+    calibration: Mapping[int, CalibrationRows],
+    feature_layer: str | None = None,
 ) -> None:
-    """Publish version -> model, each the child of the one before it, and say where they went."""
+    """Publish version -> model, each the child of the one before it, and say where they went.
+
+    Args:
+        calibration: version -> samples that it was not trained on, for those versions that are to tell outliers.
+        feature_layer: what detectors look at in those; None for the layer before the last dense one.
+    """
     parent = None
     for version, model in models.items():
         path = publish(
@@ -71,6 +79,8 @@ def publish_all(
             version=version,
             parent=parent,
             notes=dict(notes[version]),
+            calibration=calibration.get(version),
+            feature_layer=feature_layer if version in calibration else None,
         )
         size = sum(file.stat().st_size for file in path.iterdir())
         print(f"published {path} ({size / 1e6:.2f} MB)")

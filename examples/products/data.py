@@ -2,11 +2,12 @@
 
 An entry is one synset: its names and its gloss. Each entry belongs to the first category in `CATEGORIES` whose
 hypernyms are above it, so the order settles the few that have two (WordNet calls a car a wheeled vehicle, and a
-wheeled vehicle a container).
+wheeled vehicle a container). Nouns near them that are under no category are what the model learns to be unsure about.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,28 @@ from typing import Final
 
 import numpy as np
 
-__all__ = ["CATEGORIES", "LABELS", "SEED", "STYLES", "WORDNET", "Entry", "Parts", "examples", "load", "split", "texts"]
+__all__ = [
+    "CATEGORIES",
+    "LABELS",
+    "SEED",
+    "SHOP",
+    "STYLES",
+    "WORDNET",
+    "Entry",
+    "Parts",
+    "examples",
+    "load",
+    "others",
+    "split",
+    "texts",
+    "without",
+]
 
 WORDNET: Final = Path("/usr/share/wordnet/data.noun")
-SEED: Final = 20061206
+SEED: Final = 20151021
 STYLES: Final = ("name and gloss", "name", "gloss")
+SHOP: Final = "name and end of gloss"
+"""A further style to train on, nearer to a shop's: the gloss without the kind of thing that it begins with."""
 
 CATEGORIES: Final[Mapping[str, tuple[str, ...]]] = {
     "weapon": ("04565375",),
@@ -49,6 +67,13 @@ CATEGORIES: Final[Mapping[str, tuple[str, ...]]] = {
 
 LABELS: Final = tuple(sorted(CATEGORIES))
 
+NONE: Final = -1
+_LINK: Final = re.compile(
+    r"\b(that|which|whose|where|with|for|of|used|having|made|consisting|containing|worn|usually|in|to|by|on|from)\b"
+)
+_NEAR: Final = frozenset({6, 10, 13, 27})
+"""Lexicographer files that products come from, by number: artifacts, communication, food and substances."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -57,7 +82,7 @@ class Entry:
     Attributes:
         names: its lemmas, most frequent first, with spaces for underscores.
         gloss: its definition, without the quoted sentences that show a use.
-        label: index into `LABELS`.
+        label: index into `LABELS`; -1 for what is under no category.
     """
 
     names: tuple[str, ...]
@@ -76,6 +101,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Synset:
+    file: int
     names: tuple[str, ...]
     gloss: str
     hypernyms: tuple[str, ...]
@@ -88,14 +114,7 @@ def load(path: Path = WORDNET) -> tuple[Entry, ...]:
         FileNotFoundError: `path` is not there (`apt-get install wordnet-base`).
     """
     synsets = dict(_synsets(path))
-    hyponyms: dict[str, list[str]] = defaultdict(list)
-    for offset, synset in synsets.items():
-        for above in synset.hypernyms:
-            hyponyms[above].append(offset)
-    category: dict[str, str] = {}
-    for name, roots in CATEGORIES.items():
-        for offset in _below(roots, hyponyms):
-            category.setdefault(offset, name)
+    category = _category_of(synsets)
     return tuple(
         Entry(synset.names, synset.gloss, LABELS.index(category[offset]))
         for offset, synset in synsets.items()
@@ -103,12 +122,33 @@ def load(path: Path = WORDNET) -> tuple[Entry, ...]:
     )
 
 
+def others(known: Sequence[Entry], path: Path = WORDNET) -> tuple[Entry, ...]:
+    """Nouns of the files that products come from which are under no category and share no lemma with `known`.
+
+    Raises:
+        FileNotFoundError: `path` is not there (`apt-get install wordnet-base`).
+    """
+    synsets = dict(_synsets(path))
+    category = _category_of(synsets)
+    taken = {name.lower() for entry in known for name in entry.names}
+    return tuple(
+        Entry(synset.names, synset.gloss, NONE)
+        for offset, synset in synsets.items()
+        if synset.file in _NEAR and offset not in category and taken.isdisjoint(map(str.lower, synset.names))
+    )
+
+
+def without(entries: Sequence[Entry], label: str) -> tuple[Entry, ...]:
+    """The entries of every other category."""
+    return tuple(entry for entry in entries if entry.label != LABELS.index(label))
+
+
 def split(entries: Sequence[Entry], seed: int = SEED) -> Parts:
-    """Part entries 60/20/20 so that no lemma (letter case aside) and no gloss is in two parts."""
+    """Part entries 80/10/10 so that no lemma (letter case aside) and no gloss is in two parts."""
     groups = _groups(entries)
     order = np.random.default_rng(seed).permutation(len(groups))
     parts: tuple[list[Entry], ...] = ([], [], [])
-    bounds = np.cumsum([0.6 * len(entries), 0.2 * len(entries)])
+    bounds = np.cumsum([0.8 * len(entries), 0.1 * len(entries)])
     placed = 0
     for group in order:
         part = parts[int(np.searchsorted(bounds, placed, side="right"))]
@@ -118,18 +158,28 @@ def split(entries: Sequence[Entry], seed: int = SEED) -> Parts:
 
 
 def examples(entries: Sequence[Entry]) -> tuple[list[str], list[int]]:
-    """The texts to train on and their labels: every name with the gloss, every name alone, and the gloss alone."""
+    """The texts to train on and their labels: every name with and without the gloss and its end, and the gloss alone."""
     pairs = [
-        (text, entry.label) for entry in entries for name in entry.names for text in (f"{name}: {entry.gloss}", name)
+        (_text(style, name, entry.gloss), entry.label)
+        for entry in entries
+        for name in entry.names
+        for style in (*STYLES[:2], SHOP)
     ]
     pairs += [(entry.gloss, entry.label) for entry in entries]
     return [text for text, _ in pairs], [label for _, label in pairs]
 
 
 def texts(entries: Sequence[Entry], style: str) -> list[str]:
-    """One text an entry, in one of `STYLES`, with its most frequent name."""
-    form = {"name and gloss": "{name}: {gloss}", "name": "{name}", "gloss": "{gloss}"}[style]
-    return [form.format(name=entry.names[0], gloss=entry.gloss) for entry in entries]
+    """One text an entry, in one of `STYLES` or `SHOP`, with its most frequent name."""
+    return [_text(style, entry.names[0], entry.gloss) for entry in entries]
+
+
+def _text(style: str, name: str, gloss: str) -> str:
+    if style == SHOP:
+        # A gloss names the kind of thing first ("a chair with ..."); what a shop says of it mostly does not.
+        link = _LINK.search(gloss)
+        return f"{name}. {gloss[link.start() :]}" if link else name
+    return {"name and gloss": f"{name}: {gloss}", "name": name, "gloss": gloss}[style]
 
 
 def _synsets(path: Path) -> Iterator[tuple[str, _Synset]]:
@@ -143,7 +193,20 @@ def _synsets(path: Path) -> Iterator[tuple[str, _Synset]]:
         pointers = fields[5 + 2 * words :]
         hypernyms = tuple(pointers[i + 1] for i in range(0, len(pointers), 4) if pointers[i] == "@")
         names = tuple(word.replace("_", " ") for word in fields[4 : 4 + 2 * words : 2])
-        yield fields[0], _Synset(names, gloss.split('; "')[0].strip(), hypernyms)
+        yield fields[0], _Synset(int(fields[1]), names, gloss.split('; "')[0].strip(), hypernyms)
+
+
+def _category_of(synsets: Mapping[str, _Synset]) -> dict[str, str]:
+    """Offset -> the first category that it is under."""
+    hyponyms: dict[str, list[str]] = defaultdict(list)
+    for offset, synset in synsets.items():
+        for above in synset.hypernyms:
+            hyponyms[above].append(offset)
+    category: dict[str, str] = {}
+    for name, roots in CATEGORIES.items():
+        for offset in _below(roots, hyponyms):
+            category.setdefault(offset, name)
+    return category
 
 
 def _below(roots: Sequence[str], hyponyms: Mapping[str, Sequence[str]]) -> set[str]:
