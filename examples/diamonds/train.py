@@ -1,4 +1,4 @@
-"""Train and publish `diamonds`: the price of a diamond from six measures and three grades."""
+"""Train and publish `diamonds`: the price of a diamond from six measures and three grades; once more with calibration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 from examples.diamonds.data import CATEGORIES, NUMBERS, SEED, Part, load, split
+from service.publishing.calibration_file import CalibrationRows
 
+VERSIONS: Final = (1, 2)
+"""The same net; the second is published with the calibration part, so that it tells outliers."""
 EPOCHS: Final = 60
 BATCH: Final = 256
 CONTRACT: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -95,6 +98,14 @@ def tensors(part: Part) -> dict[str, Any]:
     return {name: ops.convert_to_tensor(column) for name, column in part.columns.items()}
 
 
+def calibration(part: Part) -> CalibrationRows:
+    """What outlier detectors are fitted and calibrated on: columns in the order of the model's inputs."""
+    columns = [part.columns[name] for name in sorted(part.columns)]
+    return CalibrationRows(
+        tuple(np.array([v.encode() for v in c], object) if c.dtype == object else c for c in columns)
+    )
+
+
 def baselines(train: Part, test: Part) -> dict[str, NDArray[np.float64]]:
     """Test prices in dollars as other models see them, all trained on the same part."""
     plain, logged = LinearRegression(), LinearRegression()
@@ -152,7 +163,7 @@ def draw_residuals(test: Part, predicted: NDArray[Any], line: NDArray[Any]) -> N
 
 
 def main() -> None:
-    options = common.arguments(str(__doc__), "diamonds", [1])
+    options = common.arguments(str(__doc__), "diamonds", VERSIONS)
     parts = split(load())
     others = baselines(parts.train, parts.test)
     model = fit(parts.train)
@@ -173,13 +184,14 @@ def main() -> None:
         "parameters": model.count_params(),
     }
     common.publish_all(
-        {1: model},
+        dict.fromkeys(VERSIONS, model),
         name="diamonds",
         models_dir=options.models,
         samples=samples,
         task="regression",
         contract=CONTRACT,
-        notes={1: notes},
+        notes=dict.fromkeys(VERSIONS, notes),
+        calibration={VERSIONS[-1]: calibration(parts.calibration)},
     )
 
 

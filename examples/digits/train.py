@@ -1,4 +1,4 @@
-"""Train and publish the two versions of `digits`: a plain MLP, and a small convolutional net."""
+"""Train and publish `digits`: a plain MLP, a small convolutional net, and the latter once more with calibration."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from keras import layers
 from matplotlib import pyplot as plt
 
 from examples.digits.data import LABELS, SEED, Part, load, split
+from service.publishing.calibration_file import CalibrationRows
 
 EPOCHS: Final = 40
 BATCH: Final = 64
 CONTRACT: Final = {"pixels": {"min": 0, "max": 16, "description": "An 8x8 image row by row, 0 (paper) to 16 (ink)."}}
 
 
-def mlp() -> keras.Model:
+def mlp(classes: int = len(LABELS)) -> keras.Model:
     """Version 1: two hidden layers over the bare pixels."""
     pixels = keras.Input((64,), name="pixels")
     x = layers.Rescaling(1 / 16, name="scale")(pixels)
     x = layers.Dense(64, activation="relu", name="hidden")(x)
     x = layers.Dense(32, activation="relu", name="features")(x)
-    return keras.Model(pixels, layers.Dense(10, activation="softmax", name="probabilities")(x), name="digits_mlp")
+    return keras.Model(pixels, layers.Dense(classes, activation="softmax", name="probabilities")(x), name="digits_mlp")
 
 
-def conv() -> keras.Model:
-    """Version 2: three convolutions that know which pixels are neighbours."""
+def conv(classes: int = len(LABELS)) -> keras.Model:
+    """Versions 2 and 3: three convolutions that know which pixels are neighbours."""
     pixels = keras.Input((64,), name="pixels")
     x = layers.Rescaling(1 / 16, name="scale")(pixels)
     x = layers.Reshape((8, 8, 1), name="image")(x)
@@ -50,10 +51,14 @@ def conv() -> keras.Model:
     x = layers.Dropout(0.4, name="drop_shapes")(x)
     x = layers.Dense(64, activation="relu", name="features")(x)
     x = layers.Dropout(0.4, name="drop_features")(x)
-    return keras.Model(pixels, layers.Dense(10, activation="softmax", name="probabilities")(x), name="digits_conv")
+    return keras.Model(pixels, layers.Dense(classes, activation="softmax", name="probabilities")(x), name="digits_conv")
 
 
 VERSIONS: Final[dict[int, Callable[[], keras.Model]]] = {1: mlp, 2: conv}
+CALIBRATED: Final = 3
+"""Version 2's net again, published with the calibration part, so that it tells outliers."""
+FEATURES: Final = "flat"
+"""What detectors look at: the convolutions' output. The dense layer behind it keeps only what tells the ten digits apart."""
 
 
 def fit(build: Callable[[], keras.Model], part: Part, seed: int = SEED) -> keras.Model:
@@ -76,6 +81,11 @@ def fit(build: Callable[[], keras.Model], part: Part, seed: int = SEED) -> keras
     )
     trained.fit(part.pixels, part.labels, batch_size=BATCH, epochs=EPOCHS, verbose=0)
     return model
+
+
+def calibration(part: Part) -> CalibrationRows:
+    """What outlier detectors are fitted and calibrated on."""
+    return CalibrationRows((part.pixels,), [LABELS[label] for label in part.labels])
 
 
 def predict(model: keras.Model, part: Part) -> NDArray[np.int64]:
@@ -123,7 +133,7 @@ def draw_samples(part: Part, predicted: NDArray[np.int64]) -> None:
 
 
 def main() -> None:
-    options = common.arguments(str(__doc__), "digits", list(VERSIONS))
+    options = common.arguments(str(__doc__), "digits", [*VERSIONS, CALIBRATED])
     if options.evaluate:
         evaluate()
         return
@@ -141,6 +151,7 @@ def main() -> None:
             "parameters": model.count_params(),
         }
         print(f"version {version}: {errors} errors in {len(parts.test)} test images, {model.count_params()} parameters")
+    models[CALIBRATED], notes[CALIBRATED] = models[2], notes[2]
     draw_samples(parts.test, predicted)
     common.confusion_picture(
         parts.test.labels, predicted, LABELS, "digits version 2, test part", HERE / "confusion.png"
@@ -156,6 +167,8 @@ def main() -> None:
         task="classification",
         contract=CONTRACT,
         notes=notes,
+        calibration={CALIBRATED: calibration(parts.calibration)},
+        feature_layer=FEATURES,
     )
 
 
