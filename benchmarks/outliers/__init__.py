@@ -1,0 +1,1 @@
+"""Outliers: does the promise hold (validity), and what does it catch (power)?"""
