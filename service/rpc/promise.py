@@ -32,7 +32,8 @@ def promise(manifest: Mapping[str, Any] | None) -> str | None:
     if auroc is not None:
         classes = found["classes_left_out"]
         sentences.append(
-            f"It told {classes} classes that were left out of its fit from the rest with a mean AUROC of {auroc:.3f}."
+            f"It told {classes} classes that were left out of its fit, though the model had learned them, from the rest with a "
+            f"mean AUROC of {auroc:.3f}."
         )
     return " ".join(sentences)
 
