@@ -24,8 +24,12 @@ _FOLDS: Final = 5
 _FEW_ROWS: Final = 2000
 _FEW_CLASSES: Final = 5
 _WIDE: Final = 1024
-TOLERANCE: Final = 0.005
-"""Mean AUROC within which two detectors count as equal, and the one listed first in `CANDIDATES` is taken."""
+TOLERANCE: Final = 0.01
+"""Mean AUROC within which two detectors count as equal, and the one listed first in `CANDIDATES` is taken.
+
+The net has learned the class that is left out, which favours some scores by more than a few thousandths: where digits were left
+out of training, energy led by up to 0.009 here and was 0.04 behind on the digit that the net had really never seen.
+"""
 
 
 @dataclass(frozen=True, slots=True)
