@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from service.outliers import BY_NAME
+
 __all__ = ["promise"]
 
 
@@ -21,13 +23,10 @@ def promise(manifest: Mapping[str, Any] | None) -> str | None:
         return "It was published without calibration samples: p_value and outlier are null."
     alpha, points = found["alpha"], found["calibration_points"]
     level = (
-        f"Of samples like those it was calibrated on, at most {alpha:.2%} are called outliers: {points:,} of them, never "
-        f"used for training or fitting, set the level, and with 95% confidence the true share is below {found['bound']:.2%}."
+        f"Of samples like those it was calibrated on, about {alpha:.2%} are called outliers: {points:,} of them, never used "
+        f"for training or fitting, set the level, and with 95% confidence the true share is below {found['bound']:.2%}."
     )
-    sentences = [
-        level,
-        f"Detector: {found['detector']}, looking at {_where(found)}.",
-    ]
+    sentences = [level, f"Detector: {found['detector']}, looking at {_where(found)}."]
     auroc = (found.get("auroc") or {}).get(found["detector"])
     if auroc is not None:
         classes = found["classes_left_out"]
@@ -39,6 +38,9 @@ def promise(manifest: Mapping[str, Any] | None) -> str | None:
 
 
 def _where(found: Mapping[str, Any]) -> str:
+    detector = BY_NAME.get(found["detector"])
+    if detector is not None and detector.needs != "z":
+        return {"logits": "the model's logits", "inputs": "the model's numeric inputs"}[detector.needs]
     if found["space"] == "features":
         return f"the model's features (layer {found['layer']})"
     return f"the model's {found['space']}"
