@@ -23,8 +23,8 @@ def promise(manifest: Mapping[str, Any] | None) -> str | None:
         return "It was published without calibration samples: p_value and outlier are null."
     alpha, points = found["alpha"], found["calibration_points"]
     level = (
-        f"Of samples like those it was calibrated on, about {alpha:.2%} are called outliers: {points:,} of them, never used "
-        f"for training or fitting, set the level, and with 95% confidence the true share is below {found['bound']:.2%}."
+        f"Of samples like those it was calibrated on, about {alpha:.2%} are called outliers. The level was set by {points:,} "
+        f"samples, never used for training or fitting; with 95% confidence the true share is below {found['bound']:.2%}."
     )
     sentences = [level, f"Detector: {found['detector']}, looking at {_where(found)}."]
     auroc = (found.get("auroc") or {}).get(found["detector"])

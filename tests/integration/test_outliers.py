@@ -133,7 +133,7 @@ def test_describe_says_in_words_what_a_version_promises(recorded: Recorded) -> N
     described = recorded.call("models.describe", {"model": "corners"})["result"]
     first, second = (version["outliers"] for version in described["versions"])
     assert first == "It was published without calibration samples: p_value and outlier are null."
-    assert "about 1.00% are called outliers: 600 of them" in second
+    assert "about 1.00% are called outliers. The level was set by 600 samples" in second
     assert "with 95% confidence the true share is below" in second
     assert "Detector: " in second
     assert "4 classes that were left out" in second

@@ -36,7 +36,7 @@ def test_it_says_what_the_detector_looks_at(detector: str, changes: dict[str, An
 
 def test_it_says_how_many_points_set_the_level_and_how_far_the_true_share_may_be_off() -> None:
     said = str(promise(manifest("energy")))
-    assert "about 1.00% are called outliers: 2,840 of them" in said
+    assert "about 1.00% are called outliers. The level was set by 2,840 samples" in said
     assert "with 95% confidence the true share is below 1.66%" in said
     assert said.endswith(
         "It told 18 classes that were left out of its fit, though the model had learned them, from the rest "
