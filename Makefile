@@ -27,7 +27,7 @@ help:
 	@echo "make test            everything"
 	@echo "make chaos           the long form of the chaos tests, about half an hour"
 	@echo "make lint            ruff, mypy --strict, import-linter"
-	@echo "make bench           throughput beside a bare aiohttp echo (needs wrk)"
+	@echo "make bench           throughput beside a bare aiohttp echo, cost and speed of recording (needs wrk; 12 minutes)"
 	@echo "make train-digits    retrain an example; likewise train-products, train-diamonds"
 
 setup: $(STAMPS)/dev
@@ -54,6 +54,8 @@ chaos: $(STAMPS)/dev
 bench: $(STAMPS)/dev
 	@command -v wrk >/dev/null || { echo "make bench needs wrk: apt-get install wrk, or brew install wrk" >&2; exit 1; }
 	@$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks.recording
+	@$(BIN)/python -m benchmarks.recorder
 
 train-digits train-products train-diamonds: train-%: $(STAMPS)/examples
 	@$(BIN)/python examples/$*/train.py $(ARGS)
