@@ -346,14 +346,14 @@ def test_the_service_becomes_healthy_records_is_scraped_and_drains(database: Dat
             query = 'hoverboard_calls_total{method="predict"}'
             ((labels, value),) = until(lambda: asked(url, query), lambda series: len(series) > 0)
         assert value == 3
-        expected = {"job": "hoverboard", "model": "diamonds", "version": "1", "role": "stable", "code": "0"}
+        expected = {"job": "hoverboard", "model": "diamonds", "version": "2", "role": "stable", "code": "0"}
         assert expected.items() <= labels.items()
 
         samples.append(service.predict())
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(30) == 0, service.log.read_text()
     assert sorted(path.name for path in (tmp_path / "models").rglob("*")) == sorted(
-        ["diamonds", "1", *(path.name for path in (ROOT / "models/diamonds/1").iterdir())]
+        ["diamonds", *(path.name for path in (ROOT / "models/diamonds").rglob("*"))]
     )
     found = database.sql("migrate", "select sample_id from predictions order by sample_id").stdout.split()
     assert found == sorted(samples)

@@ -78,6 +78,14 @@ class Database:
         (found,) = [process for process in self.servers() if "-D" in process.cmdline()]
         return found
 
+    def has_its_own(self) -> bool:
+        """Whether its supervisor has started a server: until then an earlier one, on its way out, may still answer."""
+        watchers = psutil.Process(self.supervisor.pid).children()
+        try:
+            return any(process.parent() in watchers for process in self.servers())
+        except psutil.NoSuchProcess:
+            return False
+
     async def connect(self) -> Any:
         """A connection, as soon as there is one to be had."""
         end = time.monotonic() + 60
@@ -182,6 +190,7 @@ async def test_it_ends_with_a_killed_supervisor_and_the_next_one_serves_its_data
         await remember(first, range(3))
         first.supervisor.kill()
         with database(made) as second:  # at once, while the first server may still be shutting down
+            until(second.has_its_own)
             assert await remembered(second) == [0, 1, 2]
             assert second.server().parent() == second.watcher
     until(lambda: second.servers() == [])
