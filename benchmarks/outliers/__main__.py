@@ -63,8 +63,8 @@ def _page(name: str, study: Study, splits: int, pages: Path) -> list[str]:
         lines += [f"![AUROC by class and detector]({name}-power.png)"]
     for one in _measured(study.unheard_of()):
         draw_novelty(one, f"{name}: {one.name}", pages / f"{name}-novelty.png")
-        counts = {len(power.normal): len(power.strange) for power in one.powers.values()}
-        (normal, strange) = next(iter(counts.items()))
+        power = one.powers[one.chosen]
+        normal, strange = len(power.normal), len(power.strange)
         lines += ["", f"## Power: {one.name}", ""]
         lines += [
             f"{strange} {one.name} against {normal} of kinds that the model knows, written in one style; it saw neither.",

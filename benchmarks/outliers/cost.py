@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.outliers.studies import ROOT
+from benchmarks.outliers.studies import ROOT, SHIPPED
 from service.engine import runtime
 from service.engine.executor import Executor
 from service.outliers import load_package
@@ -23,7 +23,6 @@ from service.versions.store import read_golden
 
 __all__ = ["main"]
 
-VERSIONS: Final = ("digits/3", "products/2", "diamonds/2")
 BATCHES: Final = (1, 64)
 
 
@@ -35,7 +34,7 @@ def main() -> None:
     runtime.configure(1, 1)
     print("| version | detector | batch | without, us | with, us | with / without (quartiles) |")
     print("|---|---|---|---|---|---|")
-    for name in VERSIONS:
+    for name in SHIPPED:
         directory = ROOT / "models" / name
         manifest = read_version(directory)
         package = load_package(directory / "outliers.npz")

@@ -16,9 +16,14 @@ from service.publishing.calibration_file import CalibrationRows
 from service.types import Array, Signature
 from service.versions import read_version
 
-__all__ = ["STUDIES", "Pool", "Study", "Trial"]
+__all__ = ["SHIPPED", "STUDIES", "Pool", "Study", "Trial"]
 
 ROOT: Final = Path(__file__).parents[2]
+DIGITS: Final = "digits/3"
+PRODUCTS: Final = "products/2"
+DIAMONDS: Final = "diamonds/2"
+SHIPPED: Final = (DIGITS, PRODUCTS, DIAMONDS)
+"""The versions with calibration in `models/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,8 @@ class Digits:
 
         parts = split(load())
         both = [train.calibration(part) for part in (parts.calibration, parts.test)]
-        features = Features.concatenate([_shipped("digits/3")(rows.columns) for rows in both])
-        return Pool("digits/3", features, [label for rows in both for label in rows.labels or ()], LABELS)
+        features = Features.concatenate([_shipped(DIGITS)(rows.columns) for rows in both])
+        return Pool(DIGITS, features, [label for rows in both for label in rows.labels or ()], LABELS)
 
     def left_out(self) -> Iterator[Trial]:
         from examples.digits import train
@@ -121,7 +126,7 @@ class Products:
 
         parts = split(load())
         rows = train.calibration((*parts.calibration, *parts.test))
-        return Pool("products/2", _shipped("products/2")(rows.columns), rows.labels, LABELS)
+        return Pool(PRODUCTS, _shipped(PRODUCTS)(rows.columns), rows.labels, LABELS)
 
     def left_out(self) -> Iterator[Trial]:
         from examples.products import train
@@ -147,7 +152,7 @@ class Products:
 
         yield Trial(
             "modern products",
-            _shipped("products/2"),
+            _shipped(PRODUCTS),
             LABELS,
             train.calibration(split(load()).calibration),
             train.shop_texts("known.jsonl"),
@@ -165,7 +170,7 @@ class Diamonds:
         parts = split(load())
         columns = [train.calibration(part).columns for part in (parts.calibration, parts.test)]
         joined = [np.concatenate(both) for both in zip(*columns, strict=True)]
-        return Pool("diamonds/2", _shipped("diamonds/2")(joined))
+        return Pool(DIAMONDS, _shipped(DIAMONDS)(joined))
 
     def left_out(self) -> Iterator[Trial]:
         yield from ()

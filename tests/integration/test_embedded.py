@@ -269,14 +269,19 @@ def recovering(running: Database) -> psutil.Process:
     raise AssertionError(running.log.read_text())
 
 
+async def crashed(running: Database) -> psutil.Process:
+    """Kill the server with 600,000 rows to recover; returns the process that recovers them, held up."""
+    connection = await running.connect()
+    await connection.execute("create table remembered (number int)")
+    await connection.execute("insert into remembered select generate_series(1, 600000)")
+    connection.terminate()
+    running.server().kill()
+    return await asyncio.to_thread(recovering, running)
+
+
 async def test_a_recovery_that_takes_long_is_waited_for_and_not_begun_again(made: Path) -> None:
     with database(made) as running:
-        connection = await running.connect()
-        await connection.execute("create table remembered (number int)")
-        await connection.execute("insert into remembered select generate_series(1, 600000)")
-        connection.terminate()
-        running.server().kill()
-        startup = await asyncio.to_thread(recovering, running)
+        startup = await crashed(running)
         watcher, server = running.watcher, running.server()
         try:
             until(lambda: listens(running.data_dir))
@@ -293,12 +298,7 @@ async def test_a_recovery_that_takes_long_is_waited_for_and_not_begun_again(made
 
 async def test_told_to_stop_while_it_recovers_it_ends_and_recovers_the_next_time(made: Path) -> None:
     with database(made) as running:
-        connection = await running.connect()
-        await connection.execute("create table remembered (number int)")
-        await connection.execute("insert into remembered select generate_series(1, 600000)")
-        connection.terminate()
-        running.server().kill()
-        startup = await asyncio.to_thread(recovering, running)
+        startup = await crashed(running)
         running.supervisor.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.5)
         startup.resume()
