@@ -29,6 +29,8 @@ from tests.load import Load, report
 BLOWS = int(os.environ.get("CHAOS_BLOWS", "6"))
 CONNECTIONS = 16
 BETWEEN_S = (0.5, 2.5)
+BACKOFF_S = 0.05
+"""Of a client that was refused: 16 of them stay below the rate above which refusals are only counted, in a gap."""
 STALL_S = 10.0 if BLOWS > 6 else 3.0
 DRAINED_WITHIN_S = 120.0
 
@@ -126,6 +128,7 @@ async def stored(data_dir: Path, sample_ids: Sequence[str]) -> dict[str, int]:
                    (SELECT count(*) FROM predictions) AS predictions,
                    (SELECT count(DISTINCT sample_id) FROM predictions) AS predicted_ids,
                    (SELECT count(*) FROM samples WHERE id = ANY($1::uuid[])) AS answered,
+                   (SELECT count(*) FROM rejections) AS rejections,
                    (SELECT coalesce(sum(executed), 0)::bigint FROM recorder_cursor) AS executed,
                    (SELECT coalesce(sum(records), 0)::bigint FROM gaps) AS missing,
                    (SELECT count(*) FROM quarantine) AS quarantined
@@ -138,8 +141,8 @@ async def stored(data_dir: Path, sample_ids: Sequence[str]) -> dict[str, int]:
     return dict(found)
 
 
-async def drained(data_dir: Path, wanted: int) -> None:
-    """Wait until Postgres has every row that ran."""
+async def drained(data_dir: Path, wanted: int, refused: int) -> None:
+    """Wait until Postgres has every row that ran, and every call that was refused."""
     end = time.monotonic() + DRAINED_WITHIN_S
     found: Any = None
     while time.monotonic() < end:
@@ -148,10 +151,10 @@ async def drained(data_dir: Path, wanted: int) -> None:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             found = repr(error)
         else:
-            if found["executed"] >= wanted:
+            if found["executed"] >= wanted and found["rejections"] >= refused:
                 return
         await asyncio.sleep(0.5)
-    raise AssertionError(f"{wanted} rows ran, after {DRAINED_WITHIN_S:.0f} s Postgres says {found}")
+    raise AssertionError(f"{wanted} rows ran, {refused} calls were refused; after {DRAINED_WITHIN_S:.0f} s Postgres says {found}")
 
 
 async def test_every_answer_is_in_postgres_exactly_once_whatever_dies(
@@ -165,7 +168,7 @@ async def test_every_answer_is_in_postgres_exactly_once_whatever_dies(
     data_dir = tmp_path / "data"
     with ExitStack() as first:
         service = first.enter_context(running(tmp_path, settings, status=-signal.SIGKILL))
-        async with Load(service.url, questions, connections=CONNECTIONS) as load:
+        async with Load(service.url, questions, connections=CONNECTIONS, backoff_s=BACKOFF_S) as load:
             remaining = iter(blows)
             while True:
                 again = False
@@ -182,13 +185,14 @@ async def test_every_answer_is_in_postgres_exactly_once_whatever_dies(
             await load.more(200, 60)
         sample_ids = [sample_id for answer in load.results() for sample_id in answer.sample_ids]
         executed, recorded, missing = await asyncio.to_thread(journaled, data_dir)
-        await drained(data_dir, executed)
+        refused = sum(1 for answer in load.answers if answer.code is not None)
+        await drained(data_dir, executed, refused)
         found = await stored(data_dir, sample_ids)
         kill_supervisor(service)
     report(
         capsys,
-        f"{len(blows)} blows ({', '.join(blows)}): {len(sample_ids)} answers received, {executed} rows ran, {recorded} "
-        f"journaled, {missing} counted as missing; Postgres: {found}",
+        f"{len(blows)} blows ({', '.join(blows)}): {len(sample_ids)} answers and {refused} refusals received, {executed} rows "
+        f"ran, {recorded} journaled, {missing} counted as missing; Postgres: {found}",
     )
     assert load.codes()[0] == len(load.results()) > 0
     assert len(set(sample_ids)) == len(sample_ids)
