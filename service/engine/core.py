@@ -46,6 +46,9 @@ __all__ = ["Engine"]
 
 _log = structlog.get_logger(__name__)
 _SWEEP_S: Final = 0.05
+_SHORT_S: Final = 0.002
+"""Execution time up to which a batch runs on the event loop itself: a thread of its own would cost as much again in
+waiting for it to be scheduled, on cores that are busy."""
 _MOST_SUPPLEMENTS: Final = 8  # batches whose outliers wait to be looked at by the other detectors
 _TIMINGS: Final = "timings"
 _ATTEMPTS: Final = "loading"
@@ -86,6 +89,7 @@ class Engine:
         self._delayed: asyncio.Handle | None = None
         self._closing = False
         self._any_delay = bool(settings.max_batch_delay_ms)
+        self._short_s = 0.0 if settings.journal_fsync else _SHORT_S  # the event loop does not wait for a disk
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -228,8 +232,23 @@ class Engine:
             self._in_flight += 1
             cost = batch.version.costs.seconds(batch.bucket)
             self._busy_until = max(now, self._busy_until) + cost
-            self._worker.submit(self._loop, partial(self._run, batch, batch.columns()), partial(self._finish, batch))
+            if cost <= self._short_s and self._depth == 1 and self._worker.idle:
+                self._run_here(batch)
+            else:
+                job = partial(self._run, batch, batch.columns())
+                self._worker.submit(self._loop, job, partial(self._finish, batch))
         self._rest_if_idle()
+
+    def _run_here(self, batch: Batch) -> None:
+        """Run a short batch at once; what waits has its turn in the next tick, with what arrived meanwhile."""
+        outcome, failure = None, None
+        try:
+            outcome = self._run(batch, batch.columns())
+        except Exception as error:  # noqa: BLE001 - the loop must live; the callers are told
+            failure = error
+        self._close(batch, outcome, failure)
+        if self._queue.waiting and self._delayed is None:
+            self._delayed = self._loop.call_soon(self._start)
 
     def _wait_for_company(self, now: float) -> bool:
         """With a `max_batch_delay_ms`, an idle executor lets a small batch grow that long."""
@@ -255,7 +274,7 @@ class Engine:
         return max((live.costs.largest for live in self._registry.live() if live.key[0] == model), default=1)
 
     def _run(self, batch: Batch, columns: list[Array]) -> _Outcome:
-        """On the execution thread: run, then record, so that no answer leaves before its record."""
+        """On either thread: run, then record, so that no answer leaves before its record."""
         started_at, started = time.time(), time.monotonic()
         executed = batch.version.execute(columns, batch.rows, batch.bucket)
         ids = sample_ids(batch.rows, started_at)
@@ -271,6 +290,10 @@ class Engine:
 
     def _finish(self, batch: Batch, outcome: _Outcome | None, error: BaseException | None) -> None:
         """On the event loop: answer everybody, and run what gathered meanwhile."""
+        self._close(batch, outcome, error)
+        self._pump()
+
+    def _close(self, batch: Batch, outcome: _Outcome | None, error: BaseException | None) -> None:
         self._in_flight -= 1
         if not self._in_flight:
             self._busy_until = 0.0
@@ -282,7 +305,6 @@ class Engine:
                 self._queue.refuse(part.work, InternalError())
         else:
             self._answer(batch, outcome)
-        self._pump()
 
     def _supplement(self, version: LiveVersion, strange: _Strange) -> None:
         """Have the other detectors look at outliers, between the batches; a flood of them is not worth the time."""
@@ -330,7 +352,7 @@ class Engine:
                 work.done(_joined(work))
 
     def _rest_if_idle(self) -> None:
-        if not self._in_flight and self._delayed is None and not any(self._queue.rows().values()):
+        if not self._in_flight and self._delayed is None and not self._queue.waiting:
             self._idle.set()
 
     # -- in the background ---------------------------------------------------------------------------------------

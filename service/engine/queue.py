@@ -180,6 +180,11 @@ class Queue:
             depth[lane.key[0]] = depth.get(lane.key[0], 0) + lane.rows
         return depth
 
+    @property
+    def waiting(self) -> bool:
+        """Whether any row waits."""
+        return any(lane.rows for lane in self._lanes.values())
+
     def seconds(self, model: str | None = None) -> float:
         """Predicted execution time of everything that waits, or of one model's share."""
         total = 0.0

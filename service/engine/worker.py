@@ -25,6 +25,8 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._unfinished = 0
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def __enter__(self) -> Self:
@@ -37,6 +39,11 @@ class Worker:
         self._jobs.put(None)
         self._thread.join()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs or waits."""
+        return not self._unfinished
+
     def submit(
         self, loop: asyncio.AbstractEventLoop, job: Callable[[], T], done: Callable[[T, BaseException | None], None]
     ) -> None:
@@ -48,7 +55,7 @@ class Worker:
             except RuntimeError:
                 return  # the loop is closed: nobody is left to tell
 
-        self._jobs.put((job, report))
+        self._put(job, report)
 
     def call(self, job: Callable[[], T]) -> T:
         """Run `job` in the thread and wait for it here, in another thread; raises what it raises."""
@@ -60,16 +67,24 @@ class Worker:
             else:
                 outcome.set_exception(error)
 
-        self._jobs.put((job, report))
+        self._put(job, report)
         return outcome.result()
+
+    def _put(self, job: Callable[[], Any], report: Callable[[Any, BaseException | None], None]) -> None:
+        with self._lock:
+            self._unfinished += 1
+        self._jobs.put((job, report))
 
     def _loop(self) -> None:
         while (entry := self._jobs.get()) is not None:
             job, report = entry
+            result: Any = None
+            failure: BaseException | None = None
             try:
                 result = job()
             except BaseException as error:  # noqa: BLE001 - the thread must live; whoever asked is told
-                report(None, error)
-            else:
-                report(result, None)
-            del entry, job, report
+                failure = error
+            with self._lock:
+                self._unfinished -= 1  # before anybody hears of it, who may look at `idle` then
+            report(result, failure)
+            del entry, job, report, result, failure

@@ -154,7 +154,9 @@ async def drained(data_dir: Path, wanted: int, refused: int) -> None:
             if found["executed"] >= wanted and found["rejections"] >= refused:
                 return
         await asyncio.sleep(0.5)
-    raise AssertionError(f"{wanted} rows ran, {refused} calls were refused; after {DRAINED_WITHIN_S:.0f} s Postgres says {found}")
+    raise AssertionError(
+        f"{wanted} rows ran, {refused} calls were refused; after {DRAINED_WITHIN_S:.0f} s Postgres says {found}"
+    )
 
 
 async def test_every_answer_is_in_postgres_exactly_once_whatever_dies(

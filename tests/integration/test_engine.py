@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -258,6 +259,18 @@ async def test_a_new_version_on_disk_is_noticed_and_goes_live(port: EnginePort, 
     await until(lambda: port.catalog.models["constant"].roles == {"stable": 2})
 
 
+async def test_a_new_directory_is_noticed_within_two_seconds(models: Path, make_settings: MakeSettings) -> None:
+    aside = (models / "constant" / "2").rename(models.parent / "aside")
+    default = Settings.load(models=models).scan_interval_s
+    async with Engine(make_settings(models=models, scan_interval_s=default)) as engine:
+        await engine.settled()
+        assert engine.catalog.models["constant"].roles == {"stable": 1}
+        await asyncio.sleep(0.1)  # just after a scan
+        aside.rename(models / "constant" / "2")
+        await until(lambda: engine.catalog.models["constant"].version(2), seconds=2.0)
+        await until(lambda: engine.catalog.models["constant"].roles == {"stable": 2})
+
+
 async def test_a_malformed_serving_toml_keeps_the_last_good_one(port: EnginePort, models: Path) -> None:
     toml = models / "constant" / "serving.toml"
     toml.write_text("stable = 1\n")
@@ -290,11 +303,13 @@ class Sink:
 
     def __init__(self) -> None:
         self.batches: list[ExecutedBatch] = []
+        self.threads: list[str] = []
         self.full = False
 
     def append(self, batch: ExecutedBatch) -> None:
         if self.full:
             raise Overloaded("No room for records")
+        self.threads.append(threading.current_thread().name)
         self.batches.append(batch)
 
     def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
@@ -324,6 +339,34 @@ async def test_a_batch_is_recorded_before_it_is_answered_or_its_calls_are_refuse
         sink.full = True
         with pytest.raises(Overloaded):
             await engine.predict(call(engine, "logarithm", numbers[:1]))
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+async def test_a_short_batch_runs_on_the_event_loop_unless_that_would_wait_for_the_disk(
+    models: Path, make_settings: MakeSettings, *, fsync: bool
+) -> None:
+    sink = Sink()
+    async with Engine(make_settings(models=models, journal_fsync=fsync), sink=sink) as engine:
+        await engine.settled()
+        costs = engine._registry.lookup("dense", "stable").costs
+        for size in costs.sizes:
+            costs._seconds[size] = 1e-4
+        answers = [engine.predict(call(engine, "dense", features(9, seed))) for seed in range(30)]
+        assert len({answer.sample_ids for answer in await asyncio.gather(*answers)}) == 30
+        assert sum(len(batch.ok) for batch in sink.batches) == 270
+        assert len(sink.batches) > 2  # the rest has its turn when the first is done
+        assert set(sink.threads) == {"execute" if fsync else threading.current_thread().name}
+
+
+async def test_a_long_batch_leaves_the_event_loop_free(models: Path, make_settings: MakeSettings) -> None:
+    sink = Sink()
+    async with Engine(make_settings(models=models), sink=sink) as engine:
+        await engine.settled()
+        costs = engine._registry.lookup("dense", "stable").costs
+        for size in costs.sizes:
+            costs._seconds[size] = 0.01
+        await asyncio.gather(*(engine.predict(call(engine, "dense", features(9, seed))) for seed in range(30)))
+        assert set(sink.threads) == {"execute"}
 
 
 async def test_too_much_predicted_work_is_refused_at_once(models: Path, make_settings: MakeSettings) -> None:
