@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     """Threads one operation of a graph may use; 0 chooses by the number of cores."""
 
     inter_op_threads: int = Field(1, ge=1, le=1024)
-    """Operations of a graph that may run at once."""
+    """Operations of a graph that may run at once; with 1, small graphs run without a thread of their own."""
 
     xla: Literal["auto", "off"] = "auto"
     """Whether XLA is tried at load and kept where it is faster and golden samples pass (`auto`), or never (`off`)."""

@@ -146,7 +146,7 @@ class VersionStatus:
         reason: why it is refused, one sentence.
         signature: known once the manifest has been read.
         manifest: the manifest as JSON-ready values, without checksums; for `models.describe`.
-        executor: how its graph runs, such as `tf` or `tf-xla`; None unless live.
+        executor: how its graph runs, such as `tf`, `tf-direct` or `tf-xla`; None unless live.
         buckets: the kept buckets with their timings, smallest first; empty unless live.
         pinned: whether it stays in memory whatever the routing says.
         memory_bytes: what its weights take; None unless live.

@@ -23,7 +23,7 @@ class Executor(Protocol):
 
     @property
     def name(self) -> str:
-        """Such as `tf` or `tf-xla`; shown by `models.describe`."""
+        """Such as `tf`, `tf-direct` or `tf-xla`; shown by `models.describe`."""
 
     def run(self, columns: Sequence[Array]) -> list[Array]:
         """Run one batch, blocking.

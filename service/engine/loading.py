@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -40,6 +40,7 @@ RunJob = Callable[[Callable[[], T]], T]
 
 _RUNS: Final = 12  # timed runs a bucket
 _BUDGET_S: Final = 0.5  # and as many seconds at most, once two runs are in
+_DIRECT: Final = "tf-direct"
 _XLA: Final = "tf-xla"
 # TensorFlow never frees what XLA compiled (about 1 MB a bucket and load, measured), so XLA has to earn it: it is taken
 # where it needs at most half the time, and only two buckets are compiled to find out.
@@ -61,6 +62,13 @@ class _Candidate:
     timings: tuple[BucketTiming, ...]
 
 
+class _Offer(NamedTuple):
+    """Another way to run a graph: how to have it, and the share of the best time so far that it must stay below."""
+
+    build: Callable[[], Executor]
+    margin: float
+
+
 @dataclass(frozen=True, slots=True)
 class Loader:
     """Loads versions.
@@ -70,7 +78,7 @@ class Loader:
         max_batch: largest bucket unless the version or its model says otherwise.
         xla: whether XLA may be tried.
         timings_dir: where timings are remembered by weights and machine; None to measure each time.
-        threads: thread settings, part of what makes a machine.
+        threads: within an operation and operations at once, as they are set; part of what makes a machine.
     """
 
     run_job: RunJob[Any]
@@ -138,48 +146,58 @@ class Loader:
     ) -> _Candidate:
         """The quickest way to run it whose golden samples pass in every bucket."""
         signature = manifest.signature
-        if known is not None and known.executor == _XLA:
-            compiled = self._compiled(graph, signature, golden, largest, known=known)
-            if compiled is not None:
-                return compiled
+        offers = self._offers(graph, signature)
+        if known is not None and known.executor in offers:
+            again = self._accepted(offers[known.executor], signature, golden, largest, known=known)
+            if again is not None:
+                return again
             known = None
-        plain = self._prove(graph.executor(signature, jit=False), signature, golden, largest, known)
-        if known is not None or not self._compilable(signature):
-            return plain
-        return self._compiled(graph, signature, golden, largest, known=None, instead_of=plain) or plain
+        best = self._prove(graph.executor(signature, jit=False), signature, golden, largest, known)
+        if known is None:
+            for offer in offers.values():
+                best = self._accepted(offer, signature, golden, largest, instead_of=best) or best
+        return best
 
-    def _compiled(
+    def _offers(self, graph: runtime.Graph, signature: Signature) -> dict[str, _Offer]:
+        """Other ways to run a graph than the plain one, by the executor's name, in the order to try them."""
+        offers = {}
+        if self.threads[1] == 1:
+            offers[_DIRECT] = _Offer(partial(graph.direct, signature, self.threads[0]), 1.0)
+        # Strings have no XLA kernels, and a variable dimension would mean a compilation per length.
+        specs = (*signature.inputs, *signature.outputs)
+        if self.xla and not any(spec.dtype == STRING or spec.variable for spec in specs):
+            offers[_XLA] = _Offer(partial(graph.executor, signature, jit=True), _MARGIN)
+        return offers
+
+    def _accepted(
         self,
-        graph: runtime.Graph,
+        offer: _Offer,
         signature: Signature,
         golden: GoldenSet,
         largest: int,
         *,
-        known: _Measured | None,
+        known: _Measured | None = None,
         instead_of: _Candidate | None = None,
     ) -> _Candidate | None:
-        """The graph under XLA, or None where it cannot be compiled, computes differently, or is not worth it.
+        """The graph in another way, or None where it cannot be had, computes differently, or is not worth it.
 
-        XLA is an offer: whatever goes wrong with it, the graph runs without it.
+        Whatever goes wrong with it, the graph runs without it.
         """
         try:
-            executor = graph.executor(signature, jit=True)
-            if instead_of is not None and not self._worth_compiling(executor, signature, golden, instead_of):
+            executor = offer.build()
+            if instead_of is not None and not self._worthwhile(offer, executor, signature, golden, instead_of):
                 return None
             return self._prove(executor, signature, golden, largest, known)
         except (VersionRefused, GraphError, OutOfMemory):
             return None
 
-    def _worth_compiling(self, executor: Executor, signature: Signature, golden: GoldenSet, plain: _Candidate) -> bool:
-        """Whether XLA is quick enough in the smallest and the largest bucket."""
-        ends = {timing.size: timing for timing in (plain.timings[0], plain.timings[-1])}
-        compiled = [self._prove_bucket(executor, signature, golden, size, timed=True).mean_ms for size in ends]
-        return sum(compiled) < _MARGIN * sum(timing.mean_ms for timing in ends.values())
-
-    def _compilable(self, signature: Signature) -> bool:
-        # Strings have no XLA kernels, and a variable dimension would mean a compilation per length.
-        specs = (*signature.inputs, *signature.outputs)
-        return self.xla and not any(spec.dtype == STRING or spec.variable for spec in specs)
+    def _worthwhile(
+        self, offer: _Offer, executor: Executor, signature: Signature, golden: GoldenSet, best: _Candidate
+    ) -> bool:
+        """Whether it is quick enough in the smallest and the largest bucket."""
+        ends = {timing.size: timing for timing in (best.timings[0], best.timings[-1])}
+        offered = [self._prove_bucket(executor, signature, golden, size, timed=True).mean_ms for size in ends]
+        return sum(offered) < offer.margin * sum(timing.mean_ms for timing in ends.values())
 
     def _prove(
         self, executor: Executor, signature: Signature, golden: GoldenSet, largest: int, known: _Measured | None

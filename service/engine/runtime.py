@@ -27,6 +27,7 @@ with warnings.catch_warnings(), silent_stderr():
     import keras
     import numpy as np
     import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants  # its documented way to freeze; it has no other name
 
 from service.engine.executor import GraphError, OutOfMemory
 from service.engine.scorer import score_of
@@ -82,6 +83,8 @@ _UNSAFE_OPS: Final = frozenset(
         "DebugIdentityV3",
     }
 )
+_DIRECT_BYTES: Final = 16 * 1024 * 1024
+"""Weights that may be kept a second time, as constants; above that a graph takes longer than any waiting."""
 _log = logging.getLogger(__name__)
 
 
@@ -228,7 +231,32 @@ class Graph:
         unsafe = sorted(_ops(concrete.graph.as_graph_def()) & _UNSAFE_OPS)
         if unsafe:
             raise VersionRefused(f"the graph holds unsafe operations: {', '.join(unsafe)}", check="safety")
-        return _TensorFlowExecutor("tf-xla" if jit else "tf", function, concrete, [s.dtype for s in specs])
+        call = _called(concrete, [spec.dtype for spec in specs])
+        name = "tf-xla" if jit else "tf"
+        return _TensorFlowExecutor(name, call, concrete, function.experimental_get_tracing_count)
+
+    def direct(self, signature: Signature, intra_op: int) -> _TensorFlowExecutor:
+        """The graph with its weights as constants, in a session that runs in the caller's thread.
+
+        A `tf.function` hands its graph to TensorFlow's own thread, and on busy cores a small graph waits longer for
+        that to be scheduled than it runs.
+
+        Args:
+            signature: as for `executor`.
+            intra_op: threads one operation may use.
+
+        Raises:
+            VersionRefused: there is a GPU, the weights are large or cannot be constants, or `executor` refuses the graph.
+        """
+        if device_kind() != "cpu" or self.memory_bytes > _DIRECT_BYTES:
+            raise VersionRefused("not a small graph on a CPU", check="load")
+        plain = self.executor(signature, jit=False)
+        try:
+            with _quiet():
+                call = _session(plain.concrete, len(signature.inputs), intra_op)
+        except Exception as error:  # tables and other state cannot be constants
+            raise VersionRefused(f"the graph cannot be frozen: {_first_line(error)}", check="load") from error
+        return _TensorFlowExecutor("tf-direct", call, plain.concrete, lambda: 1)
 
     def tap(self, layer: str | None = None, output: int = 0) -> Tap | None:
         """Find where the features are; None for a SavedModel, and for a model without a layer that suits.
@@ -293,7 +321,8 @@ class Graph:
         function = tf.function(watched, input_signature=specs, autograph=False)
         with _quiet():
             concrete = function.get_concrete_function()
-        given = _TensorFlowExecutor("tf", function, concrete, [spec.dtype for spec in specs])
+        call = _called(concrete, [spec.dtype for spec in specs])
+        given = _TensorFlowExecutor("tf", call, concrete, function.experimental_get_tracing_count)
         names: list[Needs] = ["z"]
         if signature.task == "classification":
             names.append("logits")
@@ -339,21 +368,23 @@ class FeatureExtractor:
 
 
 class _TensorFlowExecutor:
-    """A concrete `tf.function` behind the `Executor` Protocol."""
+    """A traced graph behind the `Executor` Protocol.
 
-    __slots__ = ("_concrete", "_dtypes", "_function", "_name")
+    Attributes:
+        name: how it runs.
+        concrete: the traced function.
+    """
 
-    def __init__(self, name: str, function: Any, concrete: Any, dtypes: Sequence[Any]) -> None:
-        self._name, self._function, self._concrete, self._dtypes = name, function, concrete, dtypes
+    __slots__ = ("_call", "_traces", "concrete", "name")
 
-    @property
-    def name(self) -> str:
-        return self._name
+    def __init__(
+        self, name: str, call: Callable[[Sequence[Array]], list[Array]], concrete: Any, traces: Callable[[], int]
+    ) -> None:
+        self.name, self.concrete, self._call, self._traces = name, concrete, call, traces
 
     def run(self, columns: Sequence[Array]) -> list[Array]:
         try:
-            tensors = [tf.constant(column, dtype) for column, dtype in zip(columns, self._dtypes, strict=True)]
-            return [tensor.numpy() for tensor in self._concrete(*tensors)]
+            return self._call(columns)
         except tf.errors.ResourceExhaustedError as error:
             raise OutOfMemory(_first_line(error)) from error
         except MemoryError as error:
@@ -362,8 +393,37 @@ class _TensorFlowExecutor:
             raise GraphError(_first_line(error)) from error
 
     def traces(self) -> int:
-        count: int = self._function.experimental_get_tracing_count()
-        return count
+        return self._traces()
+
+
+def _called(concrete: Any, dtypes: Sequence[Any]) -> Callable[[Sequence[Array]], list[Array]]:
+    """A concrete function, from arrays to arrays."""
+
+    def call(columns: Sequence[Array]) -> list[Array]:
+        tensors = [tf.constant(column, dtype) for column, dtype in zip(columns, dtypes, strict=True)]
+        return [tensor.numpy() for tensor in concrete(*tensors)]
+
+    return call
+
+
+def _session(concrete: Any, inputs: int, intra_op: int) -> Callable[[Sequence[Array]], list[Array]]:
+    """A concrete function without its variables, from arrays to arrays, in a session of one thread."""
+    frozen = convert_to_constants.convert_variables_to_constants_v2(concrete)
+    # Below zero there is no pool for operations: they run where the session is called.
+    config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1, intra_op_parallelism_threads=intra_op)
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name="")
+    session = tf.compat.v1.Session(graph=graph, config=config)
+    given = session.make_callable(
+        [graph.get_tensor_by_name(tensor.name) for tensor in frozen.outputs],
+        feed_list=[graph.get_tensor_by_name(f"i{place}:0") for place in range(inputs)],
+    )
+
+    def call(columns: Sequence[Array]) -> list[Array]:
+        arrays: list[Array] = given(*columns)
+        return arrays
+
+    return call
 
 
 def _tensor_specs(signature: Signature) -> list[Any]:

@@ -153,6 +153,21 @@ def test_metrics_of_all_its_processes_come_from_one_place(models: Path, tmp_path
             assert line in text
 
 
+def test_thread_settings_take_effect(models: Path, tmp_path: Path) -> None:
+    def threads(*flags: str) -> tuple[int, int]:
+        """Of the engine: those that run operations, and all."""
+        with serving(models, tmp_path / "data", *flags) as service:
+            assert service.call("predict", model="dense", instances=[INSTANCE])[0] == 200
+            tasks = Path(f"/proc/{service.child('_engine').pid}/task")
+            names = [(task / "comm").read_text().strip() for task in tasks.iterdir()]
+            return names.count("tf_Compute"), len(names)
+
+    operations, few = threads("--intra-op-threads", "1", "--inter-op-threads", "2")
+    assert operations == 2
+    operations, many = threads("--intra-op-threads", "6", "--inter-op-threads", "3")
+    assert (operations, many) == (3, few + 5 + 1)
+
+
 def test_a_killed_engine_comes_back_while_the_api_answers_not_ready(models: Path, tmp_path: Path) -> None:
     with serving(models, tmp_path / "data") as service:
         api = service.child("_api").pid

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from service.engine.attempts import LoadAttempts
+from service.engine.executor import GraphError
 from service.engine.loading import Loader
 from service.errors import PublishError, VersionRefused
 from service.publishing import publish
@@ -297,9 +298,36 @@ def test_a_model_that_fails_on_drawn_samples_asks_for_real_ones(tmp_path: Path, 
 
 
 def test_xla_is_used_only_where_its_golden_samples_pass_and_never_for_strings(models: Path) -> None:
-    assert load(models / "dense" / "1", xla=True).executor.name in {"tf", "tf-xla"}
+    assert load(models / "dense" / "1", xla=True).executor.name in {"tf", "tf-direct", "tf-xla"}
     assert load(models / "mixed" / "1", xla=True).executor.name == "tf"
-    assert load(models / "lengths" / "1", xla=True).executor.name == "tf"
+    assert load(models / "lengths" / "1", xla=True).executor.name in {"tf", "tf-direct"}
+
+
+def test_a_small_graph_runs_in_its_callers_thread_and_answers_the_same(models: Path) -> None:
+    direct, plain = load(models / "dense" / "1"), load(models / "dense" / "1", threads=(1, 2))
+    assert (direct.executor.name, plain.executor.name) == ("tf-direct", "tf")  # asked for two operations at once
+    for rows in (1, 3, 8, 8, 1):
+        x = np.random.default_rng(rows).uniform(0, 9, (rows, 8)).astype(np.float32)
+        (given,), (wanted,) = direct.executor.run([x]), plain.executor.run([x])
+        assert (given.dtype, given.shape) == (wanted.dtype, wanted.shape)
+        np.testing.assert_allclose(given, wanted, rtol=1e-6)
+    steps = np.ones((2, 5, 2), np.float32)
+    lengths = load(models / "lengths" / "1"), load(models / "lengths" / "1", threads=(1, 2))
+    for given, wanted in zip(*(version.executor.run([steps]) for version in lengths), strict=True):
+        np.testing.assert_allclose(given, wanted, rtol=1e-6)
+
+
+def test_what_cannot_be_frozen_runs_as_it_is(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(models / "mixed" / "1").executor.name == "tf"  # a table of strings
+    monkeypatch.setattr("service.engine.runtime._DIRECT_BYTES", 100)
+    assert load(models / "dense" / "1").executor.name == "tf"  # weights too large to keep twice
+
+
+def test_a_sample_that_breaks_a_direct_graph_is_a_graph_error(models: Path) -> None:
+    version = load(models / "poisoned" / "1")
+    poison = np.array([[10]], np.int32)
+    with pytest.raises(GraphError):
+        version.executor.run([poison])
 
 
 def test_timings_are_remembered_by_weights_and_machine(models: Path, tmp_path: Path) -> None:
