@@ -151,6 +151,9 @@ class Settings(BaseSettings):
     journal_keep_s: float = Field(3600.0, ge=0)
     """Seconds that a journal file is kept after Postgres has all of it."""
 
+    recorder_yield_s: float = Field(4.0, ge=0, le=3600)
+    """Seconds that records may wait in the journals while answering calls keeps the machine busy; 0 lets none wait."""
+
     retention_days: int = Field(30, ge=1, le=3650)
     """Days that samples, predictions, outliers and rejections are kept in Postgres."""
 

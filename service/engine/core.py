@@ -512,11 +512,15 @@ def _joined(work: Work) -> PredictAnswer:
 def _record(batch: Batch, columns: list[Array], outcome: _Outcome) -> ExecutedBatch:
     executed = outcome.executed
     ok = np.ones(batch.rows, dtype=bool)
-    ok[list(executed.errors)] = False
-    waits = [max(0, int((outcome.started - part.work.arrived) * 1e6)) for part in batch.slices]
+    if executed.errors:
+        ok[list(executed.errors)] = False
+    arrived = np.array([part.work.arrived for part in batch.slices])
+    waits = np.maximum((outcome.started - arrived) * 1e6, 0.0).astype(np.uint32)
+    if len(waits) != batch.rows:
+        waits = np.repeat(waits, [part.rows for part in batch.slices])
     reading: Reading = executed.reading
     return ExecutedBatch(
-        calls=tuple((part.work.call, part.start, part.rows) for part in batch.slices),
+        calls=tuple([(part.work.call, part.start, part.rows) for part in batch.slices]),
         source=batch.version.source,
         columns=tuple(columns),
         outputs=executed.outputs,
@@ -527,7 +531,7 @@ def _record(batch: Batch, columns: list[Array], outcome: _Outcome) -> ExecutedBa
         value=reading.value,
         p_value=executed.p_value,
         outlier=executed.outlier,
-        queue_us=np.repeat(np.array(waits, dtype=np.uint32), [part.rows for part in batch.slices]),
+        queue_us=waits,
         infer_us=int(executed.seconds * 1e6),
         bucket=executed.bucket,
         started_at=outcome.started_at,

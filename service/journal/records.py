@@ -291,6 +291,7 @@ Record = (
     | SupplementRecord
 )
 
+_NAMES: dict[np.dtype[Any], str] = {}  # NumPy makes a name anew each time, in Python
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
@@ -313,7 +314,8 @@ def pack_column(array: Array) -> Column:
     """An array whose rows come first, as it is journaled."""
     if array.dtype == object:
         return STRING, list(array.shape), array.ravel().tolist()
-    return array.dtype.name, list(array.shape), array.tobytes()
+    name = _NAMES.get(array.dtype) or _NAMES.setdefault(array.dtype, array.dtype.name)
+    return name, list(array.shape), array.tobytes()
 
 
 def column_array(column: Column) -> Array:

@@ -19,11 +19,11 @@ from service.journal.reader import JournalInfo, journals
 from service.journal.sink import JOURNALS
 from service.recorder.cursor import Cursor
 from service.recorder.housekeeping import Housekeeping
-from service.recorder.lag import Lag
+from service.recorder.lag import Behind, Lag
 from service.recorder.monitoring import show, tell
 from service.recorder.quarantine import Quarantine
 from service.recorder.refusals import sentence, sqlstate, transient
-from service.recorder.session import Moved, Session, UnreadableJournal
+from service.recorder.session import CHUNK_BYTES, Moved, Session, UnreadableJournal
 from service.telemetry import metrics
 
 __all__ = ["Drain", "OpenDatabase"]
@@ -34,6 +34,10 @@ OpenDatabase = Callable[[], "Awaitable[asyncpg.Connection[asyncpg.Record]]"]
 _IDLE_S: Final = 0.2
 _LAG_S: Final = 1.0
 _SHELVED_S: Final = 30.0
+_PART_OF_BUDGET: Final = 4
+"""Once what waits takes a quarter of the journals' disk budget, it waits no longer."""
+_POLITE_BYTES: Final = 512 * 1024
+"""Drained at once while callers wait: it takes the machine for a moment only."""
 _LAST_PATIENCE_S: Final = 5.0
 _BACKOFF: Final[Mapping[str, Any]] = {"wait_initial": 0.1, "wait_max": 5.0, "wait_jitter": 1.0}
 
@@ -46,10 +50,12 @@ class Drain:
     Args:
         settings: the service's.
         database: opens a connection.
+        busy: whether the machine has no time for this now; then records wait, for at most `recorder_yield_s`.
     """
 
-    def __init__(self, settings: Settings, database: OpenDatabase) -> None:
+    def __init__(self, settings: Settings, database: OpenDatabase, busy: Callable[[], bool] = lambda: False) -> None:
         self._settings = settings
+        self._busy = busy
         self._root = settings.data_dir / JOURNALS
         self._database = database
         self._quarantine = Quarantine(settings.data_dir)
@@ -90,9 +96,25 @@ class Drain:
             pass
 
     async def _work(self) -> None:
+        lag = Lag()
         while True:
-            if not await self._pass_again(None):
+            room = await self._room(lag)
+            if not room or not await self._pass_again(None, room):
                 await asyncio.sleep(_IDLE_S)
+
+    async def _room(self, lag: Lag) -> int:
+        """Bytes of each journal that may be drained at once: what callers need the machine for goes first, for a while."""
+        if not self._busy():
+            return CHUNK_BYTES
+        try:
+            behind = await self._behind(lag)
+        except OSError:
+            return CHUNK_BYTES
+        patience_s = self._settings.recorder_yield_s
+        most_bytes = self._settings.journal_budget_mb * 1024 * 1024 // _PART_OF_BUDGET
+        if behind.bytes >= most_bytes or behind.seconds >= 2 * patience_s:
+            return CHUNK_BYTES
+        return 0 if behind.seconds < patience_s else _POLITE_BYTES
 
     async def _finish(self) -> None:
         try:
@@ -104,14 +126,14 @@ class Drain:
             reason = "out of time" if isinstance(error, TimeoutError) else sentence(error)
             _log.warning("left_undrained", reason=reason, then="the next start goes on where this one stopped")
 
-    async def _pass_again(self, patience_s: float | None) -> bool:
+    async def _pass_again(self, patience_s: float | None, most_bytes: int = CHUNK_BYTES) -> bool:
         """One pass, tried again until it succeeds; returns whether there is more to do at once."""
         busy = False
         async for attempt in stamina.retry_context(
             on=self._is_transient, attempts=None, timeout=patience_s, **_BACKOFF
         ):
             with attempt:
-                busy = await self._pass()
+                busy = await self._pass(most_bytes)
         if self._trouble is not None:
             self._trouble = None
             _log.info("draining_again")
@@ -135,14 +157,14 @@ class Drain:
             self._session.connection.terminate()
             self._session = None
 
-    async def _pass(self) -> bool:
+    async def _pass(self, most_bytes: int) -> bool:
         """One chunk of each journal that has something, the oldest journal first; returns whether one has more."""
         busy = False
         session = await self._connected()
         here = await asyncio.to_thread(journals, self._root)
         for journal in here:
             if self._may_have_more(journal):
-                moved = await self._advance(session, journal)
+                moved = await self._advance(session, journal, most_bytes)
                 busy |= moved is not None and moved.state == "more"
         await self._housekeeping.run(session, here)
         for gone in self._cursors.keys() - {journal.uuid for journal in here}:
@@ -173,9 +195,9 @@ class Drain:
             for segment in journal.segments
         )
 
-    async def _advance(self, session: Session, journal: JournalInfo) -> Moved | None:
+    async def _advance(self, session: Session, journal: JournalInfo, most_bytes: int) -> Moved | None:
         try:
-            moved = await session.advance(journal)
+            moved = await session.advance(journal, most_bytes)
         except UnreadableJournal as error:
             self._shelve(journal, str(error))
             return None
@@ -200,10 +222,13 @@ class Drain:
         lag = Lag()
         while True:
             with suppress(OSError):
-                here = await asyncio.to_thread(journals, self._root)
-                behind = await asyncio.to_thread(lag.measure, here, dict(self._cursors), now=datetime.now(UTC))
+                behind = await self._behind(lag)
                 metrics.set_recorder_lag(behind.rows, behind.bytes, behind.seconds)
             await asyncio.sleep(_LAG_S)
+
+    async def _behind(self, lag: Lag) -> Behind:
+        here = await asyncio.to_thread(journals, self._root)
+        return await asyncio.to_thread(lag.measure, here, dict(self._cursors), now=datetime.now(UTC))
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:

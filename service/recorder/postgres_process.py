@@ -113,9 +113,16 @@ async def _until_ended(server: asyncio.subprocess.Process, stop: asyncio.Event) 
 
 async def _forward(server: asyncio.subprocess.Process) -> None:
     log = PostgresLog()
+    heard: bytes | None = b""  # the end of what came, which may be half of the sentence; None once it has been said
     if server.stdout is not None:
         while chunk := await server.stdout.read(_CHUNK):
             log.feed(chunk)
-            if _READY in chunk:
+            if heard is None:
+                continue
+            heard += chunk
+            if _READY in heard:
                 children.say_ready()
+                heard = None
+            else:
+                heard = heard[-len(_READY) :]
     log.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import asyncpg
+import psutil
 import stamina
 import structlog
 
@@ -26,6 +27,9 @@ DATABASE_URL: Final = f"{ENV_PREFIX}DATABASE_URL"
 """Where the supervisor leaves the URL of a Postgres that is not the embedded one."""
 
 _NICE: Final = 10
+_BUSY_PERCENT: Final = 65.0
+"""Of all cores, since the last look. Calls that wait for each other's processes leave a fifth of two cores idle at full load,
+and using that slows them down nevertheless: cores share caches, and often more."""
 _log = structlog.get_logger(__name__)
 
 
@@ -49,9 +53,14 @@ async def _record(settings: Settings) -> int:
     gc.freeze()  # what was imported lives for ever, and records are made by the thousand
     children.say_ready()
     _log.info("recorder_started", pid=os.getpid())
-    await Drain(settings, lambda: open_database(settings, os.environ.get(DATABASE_URL, ""))).run(stop)
+    url = os.environ.get(DATABASE_URL, "")
+    await Drain(settings, lambda: open_database(settings, url), _machine_is_busy).run(stop)
     _log.info("recorder_stopped")
     return 0
+
+
+def _machine_is_busy() -> bool:
+    return psutil.cpu_percent() >= _BUSY_PERCENT
 
 
 async def open_database(settings: Settings, url: str) -> asyncpg.Connection[asyncpg.Record]:

@@ -28,9 +28,10 @@ from service.recorder.quarantine import Quarantine
 from service.recorder.sorting import Sorted, sort_out
 from service.recorder.statements import statements
 
-__all__ = ["Moved", "Session", "UnreadableJournal"]
+__all__ = ["CHUNK_BYTES", "Moved", "Session", "UnreadableJournal"]
 
-_CHUNK_BYTES: Final = 8 * 1024 * 1024
+CHUNK_BYTES: Final = 8 * 1024 * 1024
+"""Of a journal, at most, that goes into one transaction; a larger frame goes alone."""
 _LAST_WORDS_S: Final = 1.0
 _SQL: Final = statements("queries.sql")
 
@@ -96,8 +97,12 @@ class Session:
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection.add_termination_listener(self._on_lost)
 
-    async def advance(self, journal: JournalInfo) -> Moved:
+    async def advance(self, journal: JournalInfo, most_bytes: int = CHUNK_BYTES) -> Moved:
         """Carry the next chunk of a journal into Postgres.
+
+        Args:
+            journal: as it was found.
+            most_bytes: of the chunk; a larger frame goes alone.
 
         Raises:
             UnreadableJournal: nothing moved.
@@ -105,7 +110,7 @@ class Session:
                 the cursor knows, and it is what the next call reads.
         """
         # asyncpg waits for ever to go on with a COPY whose connection went away while its buffers were full.
-        advancing = asyncio.create_task(self._advance(journal))
+        advancing = asyncio.create_task(self._advance(journal, most_bytes))
         try:
             either: set[asyncio.Future[Any]] = {advancing, self._lost}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -125,12 +130,12 @@ class Session:
         if not self._lost.done():
             self._lost.set_result(None)
 
-    async def _advance(self, journal: JournalInfo) -> Moved:
+    async def _advance(self, journal: JournalInfo, most_bytes: int) -> Moved:
         while True:
             await self._begin(journal)
             try:
                 async with self.connection.transaction():
-                    return await self._step(journal)
+                    return await self._step(journal, most_bytes)
             except _Unprepared as unprepared:
                 await self.prepare(unprepared.days)
                 for version in unprepared.versions:
@@ -146,7 +151,7 @@ class Session:
             await cursors.ensure(self.connection, journal.uuid, journal.process)
             self._begun.add(journal.uuid)
 
-    async def _step(self, journal: JournalInfo) -> Moved:
+    async def _step(self, journal: JournalInfo, most_bytes: int) -> Moved:
         connection = self.connection
         await connection.execute(_SQL["share_erasing"])
         await hold(connection)
@@ -156,7 +161,7 @@ class Session:
             raise _Unprepared((), ())
         if cursor.finished:
             return Moved(cursor, "finished")
-        chunk = await asyncio.to_thread(_read, journal, cursor)
+        chunk = await asyncio.to_thread(_read, journal, cursor, most_bytes)
         now = datetime.now(UTC)
         found = await asyncio.to_thread(sort_out, chunk.frames, now=now, retention_days=self._settings.retention_days)
         self._require(found)
@@ -194,10 +199,10 @@ class Session:
             raise _Unprepared(versions, days)
 
 
-def _read(journal: JournalInfo, cursor: Cursor) -> Chunk:
+def _read(journal: JournalInfo, cursor: Cursor, most_bytes: int) -> Chunk:
     try:
         return read_journal(
-            journal.directory, cursor.position, max_bytes=_CHUNK_BYTES, gap_generation=cursor.gap_generation
+            journal.directory, cursor.position, max_bytes=most_bytes, gap_generation=cursor.gap_generation
         )
     except (OSError, HoverboardError) as error:
         raise UnreadableJournal(str(error)) from error

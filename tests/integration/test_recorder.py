@@ -67,9 +67,9 @@ async def drain_to(settings: Settings) -> AsyncIterator[DrainTo]:
     """Makes recorders in this process."""
     made: list[Drain] = []
 
-    def make(url: str, other: Settings | None = None) -> Drain:
+    def make(url: str, other: Settings | None = None, *, busy: bool = False) -> Drain:
         chosen = other or settings
-        made.append(Drain(chosen, lambda: open_database(chosen, url)))
+        made.append(Drain(chosen, lambda: open_database(chosen, url), lambda: busy))
         return made[-1]
 
     yield make
@@ -615,6 +615,55 @@ async def test_a_restart_of_postgres_is_waited_out(settings: Settings, tmp_path:
     finally:
         drain.close()
         await asyncio.to_thread(running.__exit__, None, None, None)
+
+
+# -- a busy machine --------------------------------------------------------------------------------------------------------
+
+
+def now_batch(rows: int) -> BatchRecord:
+    return msgspec.structs.replace(batch(rows), started_us=time.time_ns() // 1000)
+
+
+async def test_on_a_busy_machine_records_wait_for_a_while_and_no_longer(
+    database: str,
+    make_settings: Callable[..., Settings],
+    drain_to: DrainTo,
+    sql: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    patient = make_settings(recorder_yield_s=2.0)
+    journal = open_journal(patient.data_dir)
+    await drain_to(database, patient).empty()
+    async with in_background(drain_to(database, patient, busy=True)):
+        write(journal, first := now_batch(30))
+        written = time.monotonic()
+        while not await recorded_ids(sql):
+            await asyncio.sleep(0.05)
+            assert time.monotonic() - written < 10
+        assert time.monotonic() - written > 1.5
+        write(journal, second := now_batch(20))
+    await assert_exactly_once(sql, [first, second])  # an end does not wait
+
+
+@pytest.mark.parametrize("reason", ["idle", "patience", "budget"])
+async def test_records_do_not_wait_without_need(
+    reason: str,
+    database: str,
+    make_settings: Callable[..., Settings],
+    drain_to: DrainTo,
+    sql: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    chosen = make_settings(recorder_yield_s=0.0 if reason == "patience" else 3600.0, journal_budget_mb=1)
+    journal = open_journal(chosen.data_dir)
+    records = [now_batch(200) for _ in range(40 if reason == "budget" else 1)]  # a quarter of the budget, or little
+    await drain_to(database, chosen).empty()
+    async with in_background(drain_to(database, chosen, busy=reason != "idle")):
+        write(journal, *records)
+        behind = sum(segment.bytes for found in journals(chosen.data_dir / "journal") for segment in found.segments)
+        assert (behind > 2**18) == (reason == "budget")
+        until = time.monotonic() + 10
+        while not await recorded_ids(sql):
+            await asyncio.sleep(0.05)
+            assert time.monotonic() < until
 
 
 # -- the process -----------------------------------------------------------------------------------------------------------
