@@ -36,7 +36,7 @@ _LAG_S: Final = 1.0
 _SHELVED_S: Final = 30.0
 _PART_OF_BUDGET: Final = 4
 """Once what waits takes a quarter of the journals' disk budget, it waits no longer."""
-_POLITE_BYTES: Final = 512 * 1024
+_POLITE_BYTES: Final = 2 * 1024 * 1024
 """Drained at once while callers wait: it takes the machine for a moment only."""
 _LAST_PATIENCE_S: Final = 5.0
 _BACKOFF: Final[Mapping[str, Any]] = {"wait_initial": 0.1, "wait_max": 5.0, "wait_jitter": 1.0}
