@@ -437,7 +437,7 @@ def thread_settings(settings: Settings) -> tuple[int, int]:
 
 
 class _Outcome:
-    """What the execution thread hands back for one batch."""
+    """What came of one batch."""
 
     __slots__ = ("executed", "ids", "refused", "started", "started_at", "strange")
 

@@ -1,7 +1,7 @@
 """What a journal's frames hold: one msgpack struct each, arrays as raw little-endian bytes.
 
-Plain bytes and not Arrow, because this is written on the execution thread before a batch is answered: the recorder,
-which slows nobody down, turns many frames into Arrow at once.
+Plain bytes and not Arrow, because this is written before a batch is answered: the recorder, which slows nobody down, turns
+many frames into Arrow at once.
 """
 
 from __future__ import annotations

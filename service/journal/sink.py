@@ -152,7 +152,7 @@ class JournalSink:
         except (JournalFull, NotOnDisk):
             _log.error("deployment_not_journaled", model=record.model, role=record.role, version=number)
 
-    # -- on the execution thread -------------------------------------------------------------------------------------
+    # -- on the thread that executes, which is the event loop's for short batches ------------------------------------
 
     def append(self, batch: ExecutedBatch) -> None:
         """See `RecordSink.append`."""
