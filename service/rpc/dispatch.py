@@ -171,8 +171,10 @@ class Dispatcher:
             if len(result) > self._limits.max_response_bytes:
                 raise self._too_large()
         except RpcError as raised:
-            # Its traceback holds this frame, which holds it: the call's body would wait for garbage collection.
+            # Its traceback holds this frame, which holds it, and so may those of the exceptions that it came from: the
+            # call's body would wait for garbage collection.
             error = raised.with_traceback(None)
+            error.__cause__ = error.__context__ = None
             await self._reject(call, error)
             return error
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer

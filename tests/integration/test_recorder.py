@@ -682,6 +682,14 @@ class Recorder:
         self.process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stderr=PIPE, env=self._environment)
         return self.process
 
+    async def ended(self, seconds: float) -> bytes:
+        """Wait for its end; what it logged. `communicate` may close its standard input, which tells it to leave at once."""
+        assert self.process is not None and self.process.stderr is not None
+        async with asyncio.timeout(seconds):
+            log = await self.process.stderr.read()
+            await self.process.wait()
+        return log
+
     async def kill(self) -> None:
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
@@ -734,7 +742,7 @@ async def test_a_recorder_that_is_killed_at_random_moments_records_everything_on
     process = await recorder.start()
     await until_async(lambda: sql.fetchval("select bool_and(finished_at is not null) from recorder_cursor"), True)
     process.send_signal(signal.SIGTERM)
-    _, log = await asyncio.wait_for(process.communicate(), 20)
+    log = await recorder.ended(20)
     assert process.returncode == 0, log
     await assert_exactly_once(sql, engine.records)
     assert await sql.fetchval("select count(*) from gaps") == 0
@@ -756,7 +764,7 @@ async def test_on_sigterm_everything_that_is_there_is_drained_before_the_recorde
     write(journal, *records)
     journal.close()
     process.send_signal(signal.SIGTERM)
-    _, log = await asyncio.wait_for(process.communicate(), 30)
+    log = await recorder.ended(30)
     assert process.returncode == 0, log
     await assert_exactly_once(sql, [first, *records])
 
@@ -773,7 +781,7 @@ async def test_without_a_database_the_recorder_leaves_soon_after_sigterm_and_kee
     while b"cannot_drain" not in (line := await asyncio.wait_for(process.stderr.readline(), 20)):
         assert line
     process.send_signal(signal.SIGTERM)
-    _, log = await asyncio.wait_for(process.communicate(), 15)
+    log = await recorder.ended(15)
     assert process.returncode == 0
     assert b"left_undrained" in log
     assert sum(segment.bytes for segment in journals(settings.data_dir / "journal")[0].segments) > 0

@@ -124,7 +124,9 @@ async def spawn(engine: LinearEngine, tmp_path: Path) -> AsyncIterator[Spawn]:
 
 
 async def logged(process: Process) -> list[dict[str, Any]]:
-    _, errors = await process.communicate()
+    assert process.stderr is not None
+    errors = await process.stderr.read()  # `communicate` may close its standard input, by which it is told to leave
+    await process.wait()
     return [json.loads(line) for line in errors.splitlines()]
 
 
