@@ -49,6 +49,7 @@ _SWEEP_S: Final = 0.05
 _SHORT_S: Final = 0.002
 """Execution time up to which a batch runs on the event loop itself: a thread of its own would cost as much again in
 waiting for it to be scheduled, on cores that are busy."""
+_SMOOTHING: Final = 0.05  # weight of one batch in `run_s`
 _MOST_SUPPLEMENTS: Final = 8  # batches whose outliers wait to be looked at by the other detectors
 _TIMINGS: Final = "timings"
 _ATTEMPTS: Final = "loading"
@@ -89,7 +90,7 @@ class Engine:
         self._delayed: asyncio.Handle | None = None
         self._closing = False
         self._any_delay = bool(settings.max_batch_delay_ms)
-        self._short_s = 0.0 if settings.journal_fsync else _SHORT_S  # the event loop does not wait for a disk
+        self._short_s = 0.0 if settings.journal_fsync else _SHORT_S  # the event loop waits for no fsync
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -232,12 +233,18 @@ class Engine:
             self._in_flight += 1
             cost = batch.version.costs.seconds(batch.bucket)
             self._busy_until = max(now, self._busy_until) + cost
-            if cost <= self._short_s and self._depth == 1 and self._worker.idle:
+            if self._is_short(batch.version, cost) and self._worker.idle:
                 self._run_here(batch)
             else:
                 job = partial(self._run, batch, batch.columns())
                 self._worker.submit(self._loop, job, partial(self._finish, batch))
         self._rest_if_idle()
+
+    def _is_short(self, version: LiveVersion, cost: float) -> bool:
+        """Whether a batch may keep the event loop; not where its samples, the disk or a failure may make it long."""
+        if version.sized_by_caller or version.failing or self._depth > 1:
+            return False
+        return cost <= self._short_s >= version.run_s / 2
 
     def _run_here(self, batch: Batch) -> None:
         """Run a short batch at once; what waits has its turn in the next tick, with what arrived meanwhile."""
@@ -286,6 +293,7 @@ class Engine:
                 outcome.refused = error
             else:
                 outcome.strange = _strange(executed, columns, ids)
+        batch.version.run_s += _SMOOTHING * (time.monotonic() - started - batch.version.run_s)
         return outcome
 
     def _finish(self, batch: Batch, outcome: _Outcome | None, error: BaseException | None) -> None:

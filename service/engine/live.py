@@ -93,6 +93,9 @@ class LiveVersion:
         outliers: the package its detector is from, where its graph gives a score after the outputs.
         extract: gives the features that the other detectors look at.
         used_at: when it last ran, seconds on the monotonic clock.
+        run_s: what a batch took of late, with its record; a moving average.
+        failing: whether samples of the last batch failed, so that it was run in pieces.
+        sized_by_caller: whether a sample can be larger than those that were timed.
     """
 
     manifest: Manifest
@@ -105,6 +108,9 @@ class LiveVersion:
     outliers: OutlierPackage | None = None
     extract: Callable[[Sequence[Array]], Features] | None = None
     used_at: float = 0.0
+    run_s: float = 0.0
+    failing: bool = False
+    sized_by_caller: bool = field(init=False)
     signature: Signature = field(init=False)
     fingerprint: str = field(init=False)
     source: Source = field(init=False)
@@ -112,6 +118,7 @@ class LiveVersion:
     def __post_init__(self) -> None:
         self.signature = self.manifest.signature
         self.fingerprint = self.signature.fingerprint
+        self.sized_by_caller = any(spec.variable or spec.dtype == STRING for spec in self.signature.inputs)
         self.source = Source(*self.key, self.manifest.weights_sha256, self.signature, self.manifest.public())
 
     @property
@@ -137,7 +144,8 @@ class LiveVersion:
         reading = read_outputs(self.signature, outputs[0])
         p_value, outlier = self._judge(columns, outputs, scores, errors)
         seconds = time.perf_counter() - started
-        if len(pieces) == 1 and not errors:
+        self.failing = len(pieces) > 1 or bool(errors)
+        if not self.failing:
             self.costs.observe(bucket, seconds)
         return Executed(outputs, errors, reading, p_value, outlier, seconds, bucket)
 

@@ -42,6 +42,7 @@ _RUNS: Final = 12  # timed runs a bucket
 _BUDGET_S: Final = 0.5  # and as many seconds at most, once two runs are in
 _DIRECT: Final = "tf-direct"
 _XLA: Final = "tf-xla"
+_WAYS: Final = f"tf {_DIRECT} {_XLA}"  # what a measurement chose from
 # TensorFlow never frees what XLA compiled (about 1 MB a bucket and load, measured), so XLA has to earn it: it is taken
 # where it needs at most half the time, and only two buckets are compiled to find out.
 _MARGIN: Final = 0.5
@@ -127,7 +128,7 @@ class Loader:
         memory = self._memory_path(manifest, largest)
         known = _recall(memory)
         chosen = self._choose(graph, manifest, golden, largest, known)
-        if known is None and memory is not None:
+        if memory is not None and (known is None or known.executor != chosen.executor.name):
             _remember(memory, _Measured(chosen.executor.name, list(chosen.timings)))
         return LiveVersion(
             manifest=manifest,
@@ -263,6 +264,7 @@ class Loader:
             manifest.weights_sha256,
             manifest.sha256.get(OUTLIERS_FILE, ""),
             str(largest),
+            _WAYS,
             str(self.xla),
             str(self.threads),
             runtime.device_kind(),

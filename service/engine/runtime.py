@@ -83,8 +83,9 @@ _UNSAFE_OPS: Final = frozenset(
         "DebugIdentityV3",
     }
 )
-_DIRECT_BYTES: Final = 16 * 1024 * 1024
-"""Weights that may be kept a second time, as constants; above that a graph takes longer than any waiting."""
+_DIRECT_BYTES: Final = 4 * 1024 * 1024
+"""Weights that may become constants, which a session keeps some five times over (measured); a graph with more of them takes
+longer than any waiting."""
 _log = logging.getLogger(__name__)
 
 
@@ -206,6 +207,12 @@ class Graph:
         Raises:
             VersionRefused: tracing fails, or the graph holds an unsafe operation.
         """
+        function, concrete = self._traced(signature, jit=jit)
+        call = _called(concrete, [spec.dtype for spec in _tensor_specs(signature)])
+        return _TensorFlowExecutor("tf-xla" if jit else "tf", call, function.experimental_get_tracing_count)
+
+    def _traced(self, signature: Signature, *, jit: bool) -> tuple[Any, Any]:
+        """The graph as a `tf.function`, and the concrete function of the signature; raises as `executor` does."""
         order = self._order(signature)
         picks = [next(i for i, s in enumerate(self.outputs) if s.name == spec.name) for spec in signature.outputs]
         outliers = self.outliers
@@ -231,9 +238,7 @@ class Graph:
         unsafe = sorted(_ops(concrete.graph.as_graph_def()) & _UNSAFE_OPS)
         if unsafe:
             raise VersionRefused(f"the graph holds unsafe operations: {', '.join(unsafe)}", check="safety")
-        call = _called(concrete, [spec.dtype for spec in specs])
-        name = "tf-xla" if jit else "tf"
-        return _TensorFlowExecutor(name, call, concrete, function.experimental_get_tracing_count)
+        return function, concrete
 
     def direct(self, signature: Signature, intra_op: int) -> _TensorFlowExecutor:
         """The graph with its weights as constants, in a session that runs in the caller's thread.
@@ -250,13 +255,15 @@ class Graph:
         """
         if device_kind() != "cpu" or self.memory_bytes > _DIRECT_BYTES:
             raise VersionRefused("not a small graph on a CPU", check="load")
-        plain = self.executor(signature, jit=False)
+        _, concrete = self._traced(signature, jit=False)
+        if concrete.graph.as_graph_def().ByteSize() > _DIRECT_BYTES:
+            raise VersionRefused("not a small graph: its constants are large", check="load")
         try:
             with _quiet():
-                call = _session(plain.concrete, len(signature.inputs), intra_op)
+                call = _session(concrete, len(signature.inputs), intra_op)
         except Exception as error:  # tables and other state cannot be constants
             raise VersionRefused(f"the graph cannot be frozen: {_first_line(error)}", check="load") from error
-        return _TensorFlowExecutor("tf-direct", call, plain.concrete, lambda: 1)
+        return _TensorFlowExecutor("tf-direct", call, lambda: 1)
 
     def tap(self, layer: str | None = None, output: int = 0) -> Tap | None:
         """Find where the features are; None for a SavedModel, and for a model without a layer that suits.
@@ -322,7 +329,7 @@ class Graph:
         with _quiet():
             concrete = function.get_concrete_function()
         call = _called(concrete, [spec.dtype for spec in specs])
-        given = _TensorFlowExecutor("tf", call, concrete, function.experimental_get_tracing_count)
+        given = _TensorFlowExecutor("tf", call, function.experimental_get_tracing_count)
         names: list[Needs] = ["z"]
         if signature.task == "classification":
             names.append("logits")
@@ -372,15 +379,12 @@ class _TensorFlowExecutor:
 
     Attributes:
         name: how it runs.
-        concrete: the traced function.
     """
 
-    __slots__ = ("_call", "_traces", "concrete", "name")
+    __slots__ = ("_call", "_traces", "name")
 
-    def __init__(
-        self, name: str, call: Callable[[Sequence[Array]], list[Array]], concrete: Any, traces: Callable[[], int]
-    ) -> None:
-        self.name, self.concrete, self._call, self._traces = name, concrete, call, traces
+    def __init__(self, name: str, call: Callable[[Sequence[Array]], list[Array]], traces: Callable[[], int]) -> None:
+        self.name, self._call, self._traces = name, call, traces
 
     def run(self, columns: Sequence[Array]) -> list[Array]:
         try:
@@ -411,6 +415,8 @@ def _session(concrete: Any, inputs: int, intra_op: int) -> Callable[[Sequence[Ar
     frozen = convert_to_constants.convert_variables_to_constants_v2(concrete)
     # Below zero there is no pool for operations: they run where the session is called.
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1, intra_op_parallelism_threads=intra_op)
+    config.experimental.optimize_for_static_graph = True  # and keep no copy of the graph to extend
+    config.experimental.disable_output_partition_graphs = True
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name="")
     session = tf.compat.v1.Session(graph=graph, config=config)

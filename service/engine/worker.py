@@ -1,4 +1,4 @@
-"""The one thread that executes: batches in order, and between them the single runs that warm up a new version."""
+"""The thread that executes: longer batches in order, and between them the single runs that warm up a new version."""
 
 from __future__ import annotations
 

@@ -36,6 +36,8 @@ _LAG_S: Final = 1.0
 _SHELVED_S: Final = 30.0
 _PART_OF_BUDGET: Final = 4
 """Once what waits takes a quarter of the journals' disk budget, it waits no longer."""
+_LONGEST: Final = 10
+"""Times `recorder_yield_s` after which all that waits is drained, whatever else goes on."""
 _POLITE_BYTES: Final = 2 * 1024 * 1024
 """Drained at once while callers wait: it takes the machine for a moment only."""
 _LAST_PATIENCE_S: Final = 5.0
@@ -64,6 +66,7 @@ class Drain:
         self._cursors: dict[UUID, Cursor] = {}
         self._shelved: dict[UUID, float] = {}
         self._trouble: str | None = None
+        self._passed_at = self._caught_up_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Drain until `stop` is set, then what is there by then, for at most `drain_timeout_s`."""
@@ -99,7 +102,12 @@ class Drain:
         lag = Lag()
         while True:
             room = await self._room(lag)
-            if not room or not await self._pass_again(None, room):
+            busy = bool(room) and await self._pass_again(None, room)
+            if room:
+                self._passed_at = time.monotonic()
+            if room and not busy:
+                self._caught_up_at = self._passed_at
+            if not busy:
                 await asyncio.sleep(_IDLE_S)
 
     async def _room(self, lag: Lag) -> int:
@@ -110,11 +118,13 @@ class Drain:
             behind = await self._behind(lag)
         except OSError:
             return CHUNK_BYTES
-        patience_s = self._settings.recorder_yield_s
+        patience_s, now = self._settings.recorder_yield_s, time.monotonic()
         most_bytes = self._settings.journal_budget_mb * 1024 * 1024 // _PART_OF_BUDGET
-        if behind.bytes >= most_bytes or behind.seconds >= 2 * patience_s:
+        overdue = behind.seconds >= 2 * patience_s or now - self._caught_up_at >= _LONGEST * patience_s
+        if behind.bytes >= most_bytes or overdue:
             return CHUNK_BYTES
-        return 0 if behind.seconds < patience_s else _POLITE_BYTES
+        # Nor does a pass wait longer where nothing does: it connects, and keeps house. Records' own clocks may be wrong.
+        return 0 if max(behind.seconds, now - self._passed_at) < patience_s else _POLITE_BYTES
 
     async def _finish(self) -> None:
         try:

@@ -348,9 +348,8 @@ async def test_a_short_batch_runs_on_the_event_loop_unless_that_would_wait_for_t
     sink = Sink()
     async with Engine(make_settings(models=models, journal_fsync=fsync), sink=sink) as engine:
         await engine.settled()
-        costs = engine._registry.lookup("dense", "stable").costs
-        for size in costs.sizes:
-            costs._seconds[size] = 1e-4
+        if not fsync:
+            engine._short_s = math.inf  # whatever this machine takes
         answers = [engine.predict(call(engine, "dense", features(9, seed))) for seed in range(30)]
         assert len({answer.sample_ids for answer in await asyncio.gather(*answers)}) == 30
         assert sum(len(batch.ok) for batch in sink.batches) == 270
@@ -358,15 +357,31 @@ async def test_a_short_batch_runs_on_the_event_loop_unless_that_would_wait_for_t
         assert set(sink.threads) == {"execute" if fsync else threading.current_thread().name}
 
 
-async def test_a_long_batch_leaves_the_event_loop_free(models: Path, make_settings: MakeSettings) -> None:
+async def test_what_may_take_long_leaves_the_event_loop_free(models: Path, make_settings: MakeSettings) -> None:
     sink = Sink()
     async with Engine(make_settings(models=models), sink=sink) as engine:
         await engine.settled()
-        costs = engine._registry.lookup("dense", "stable").costs
-        for size in costs.sizes:
-            costs._seconds[size] = 0.01
-        await asyncio.gather(*(engine.predict(call(engine, "dense", features(9, seed))) for seed in range(30)))
-        assert set(sink.threads) == {"execute"}
+        here = threading.current_thread().name
+
+        async def threads(model: str, *columns: Array) -> set[str]:
+            sink.threads.clear()
+            with suppress(ModelFailed):
+                await engine.predict(call(engine, model, *columns))
+            return set(sink.threads)
+
+        engine._short_s = 0.0
+        assert await threads("dense", features()) == {"execute"}  # it takes longer than that
+        engine._short_s = math.inf
+        assert await threads("dense", features()) == {here}
+        assert await threads("lengths", np.zeros((1, 3, 2), np.float32)) == {"execute"}  # of any length
+        assert await threads("mixed", np.ones((1, 2), np.float32), text(b"gold")) == {"execute"}
+        good, bad = np.array([[1]], np.int32), np.array([[10]], np.int32)
+        assert await threads("poisoned", bad) == {here}
+        assert await threads("poisoned", good) == {"execute"}  # the last one failed, and pieces take longer
+        assert await threads("poisoned", good) == {here}
+        live = engine._registry.lookup("dense", "stable")
+        engine._short_s, live.run_s = 0.1, 0.3  # a slow disk, say
+        assert await threads("dense", features()) == {"execute"}
 
 
 async def test_too_much_predicted_work_is_refused_at_once(models: Path, make_settings: MakeSettings) -> None:

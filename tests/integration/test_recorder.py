@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,9 +27,11 @@ from service.journal.reader import journals
 from service.journal.records import BatchRecord, GapEntry, decode
 from service.journal.writer import JournalWriter
 from service.recorder.connect import connect
-from service.recorder.drain import Drain
+from service.recorder.drain import _POLITE_BYTES, Drain
+from service.recorder.lag import Behind, Lag
 from service.recorder.migrate import migrate
 from service.recorder.process import open_database
+from service.recorder.session import CHUNK_BYTES
 from service.telemetry import metrics
 from service.versions import Manifest
 from tests.integration.running import environment
@@ -632,14 +634,15 @@ async def test_on_a_busy_machine_records_wait_for_a_while_and_no_longer(
 ) -> None:
     patient = make_settings(recorder_yield_s=2.0)
     journal = open_journal(patient.data_dir)
-    await drain_to(database, patient).empty()
-    async with in_background(drain_to(database, patient, busy=True)):
+    drain = drain_to(database, patient, busy=True)
+    async with in_background(drain):
+        await until_async(_caught_up(drain), True)
         write(journal, first := now_batch(30))
         written = time.monotonic()
         while not await recorded_ids(sql):
             await asyncio.sleep(0.05)
             assert time.monotonic() - written < 10
-        assert time.monotonic() - written > 1.5
+        assert time.monotonic() - written > 1.0
         write(journal, second := now_batch(20))
     await assert_exactly_once(sql, [first, second])  # an end does not wait
 
@@ -655,8 +658,9 @@ async def test_records_do_not_wait_without_need(
     chosen = make_settings(recorder_yield_s=0.0 if reason == "patience" else 3600.0, journal_budget_mb=1)
     journal = open_journal(chosen.data_dir)
     records = [now_batch(200) for _ in range(40 if reason == "budget" else 1)]  # a quarter of the budget, or little
-    await drain_to(database, chosen).empty()
-    async with in_background(drain_to(database, chosen, busy=reason != "idle")):
+    drain = drain_to(database, chosen, busy=reason != "idle")
+    async with in_background(drain):
+        await until_async(_caught_up(drain), True)
         write(journal, *records)
         behind = sum(segment.bytes for found in journals(chosen.data_dir / "journal") for segment in found.segments)
         assert (behind > 2**18) == (reason == "budget")
@@ -664,6 +668,49 @@ async def test_records_do_not_wait_without_need(
         while not await recorded_ids(sql):
             await asyncio.sleep(0.05)
             assert time.monotonic() < until
+
+
+async def test_a_busy_machine_keeps_nobody_from_connecting(
+    database: str, make_settings: Callable[..., Settings], drain_to: DrainTo
+) -> None:
+    chosen = make_settings(recorder_yield_s=3600.0)
+    drain = drain_to(database, chosen, busy=True)
+    async with in_background(drain):
+        await until_async(_caught_up(drain), True)
+        assert drain._session is not None
+
+
+def _caught_up(drain: Drain) -> Callable[[], Awaitable[bool]]:
+    async def caught_up() -> bool:
+        return drain._caught_up_at > 0
+
+    return caught_up
+
+
+@pytest.mark.parametrize(
+    ("behind", "since_pass", "since_caught_up", "room"),
+    [
+        (Behind(0, 0, 0.0), 1.0, 1.0, 0),
+        (Behind(9, 9000, 3.9), 3.9, 3.9, 0),
+        (Behind(9, 9000, 4.0), 0.1, 4.0, _POLITE_BYTES),  # it has waited long enough
+        (Behind(0, 0, 0.0), 4.0, 4.0, _POLITE_BYTES),  # a pass keeps house, too
+        (Behind(9, 9000, 8.0), 0.1, 8.0, CHUNK_BYTES),  # small steps do not keep up
+        (Behind(9, 9000, 0.0), 0.1, 40.0, CHUNK_BYTES),  # nor can the records' own clock be right
+        (Behind(9, 256 << 20, 0.1), 0.1, 0.1, CHUNK_BYTES),  # a quarter of the budget
+    ],
+)
+async def test_how_much_is_drained_at_once_on_a_busy_machine(
+    make_settings: Callable[..., Settings], behind: Behind, since_pass: float, since_caught_up: float, room: int
+) -> None:
+    class Told(Drain):
+        async def _behind(self, _: Lag) -> Behind:
+            return behind
+
+    settings = make_settings(recorder_yield_s=4.0, journal_budget_mb=1024)
+    drain = Told(settings, lambda: open_database(settings, ""), lambda: True)
+    drain._passed_at = time.monotonic() - since_pass
+    drain._caught_up_at = time.monotonic() - since_caught_up
+    assert await drain._room(Lag()) == room
 
 
 # -- the process -----------------------------------------------------------------------------------------------------------
