@@ -348,6 +348,22 @@ def test_timings_are_remembered_by_weights_and_machine(models: Path, tmp_path: P
     assert len(list((tmp_path / "timings").iterdir())) == 2
 
 
+def test_what_is_remembered_is_of_the_ways_there_are_and_put_right(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def executor() -> str:
+        return str(load(models / "dense" / "1", timings_dir=tmp_path / "timings").executor.name)
+
+    assert executor() == "tf-direct"
+    (file,) = (tmp_path / "timings").iterdir()
+    file.write_text(file.read_text().replace("tf-direct", "tf-xla"))  # which is off, and so fails
+    assert executor() == "tf"
+    assert '"tf"' in file.read_text()
+    monkeypatch.setattr("service.engine.loading._WAYS", "another release's")
+    assert executor() == "tf-direct"  # measured again
+    assert len(list((tmp_path / "timings").iterdir())) == 2
+
+
 def test_a_load_that_kills_the_process_three_times_is_refused_until_somebody_insists(tmp_path: Path) -> None:
     class Killed(BaseException):
         pass
