@@ -18,6 +18,7 @@ import structlog
 
 from service.config import Settings
 from service.engine.attempts import LoadAttempts
+from service.engine.costs import followed
 from service.engine.live import Executed, LiveVersion, Reading
 from service.engine.queue import Batch, Done, Queue, Slice, Work
 from service.engine.registry import Registry
@@ -49,7 +50,6 @@ _SWEEP_S: Final = 0.05
 _SHORT_S: Final = 0.002
 """Execution time up to which a batch runs on the event loop itself: a thread of its own would cost as much again in
 waiting for it to be scheduled, on cores that are busy."""
-_SMOOTHING: Final = 0.05  # weight of one batch in `run_s`
 _MOST_SUPPLEMENTS: Final = 8  # batches whose outliers wait to be looked at by the other detectors
 _TIMINGS: Final = "timings"
 _ATTEMPTS: Final = "loading"
@@ -293,7 +293,7 @@ class Engine:
                 outcome.refused = error
             else:
                 outcome.strange = _strange(executed, columns, ids)
-        batch.version.run_s += _SMOOTHING * (time.monotonic() - started - batch.version.run_s)
+        batch.version.run_s = followed(batch.version.run_s, time.monotonic() - started)
         return outcome
 
     def _finish(self, batch: Batch, outcome: _Outcome | None, error: BaseException | None) -> None:

@@ -9,10 +9,15 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["CostModel", "ladder", "useful_buckets"]
+__all__ = ["CostModel", "followed", "ladder", "useful_buckets"]
 
 _RISE: Final = 1.15  # a smaller bucket is kept if the next one kept costs at least this much more
 _SMOOTHING: Final = 0.05  # weight of one observation; a burst of noise fades within some 50 batches
+
+
+def followed(average: float, seconds: float) -> float:
+    """A moving average with one more observation in it."""
+    return average + _SMOOTHING * (seconds - average)
 
 
 def ladder(largest: int) -> list[int]:
@@ -72,7 +77,7 @@ class CostModel:
         """Take one execution into account."""
         old = self._seconds.get(bucket)
         if old is not None:
-            self._seconds[bucket] = old + _SMOOTHING * (seconds - old)
+            self._seconds[bucket] = followed(old, seconds)
 
     def bucket_for(self, rows: int) -> int:
         """The smallest bucket that holds `rows`, or the largest there is."""

@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 
 from service.errors import BY_KIND, HoverboardError, InternalError, RpcError, StaleSignature
-from service.types import STRING, Array, Catalog, PredictAnswer, PredictCall
+from service.journal.records import Column, column_array, pack_column
+from service.types import Catalog, PredictAnswer, PredictCall
 
 __all__ = [
     "FLUSH_AT",
@@ -38,7 +39,6 @@ FLUSH_AT: Final = 32
 connections send in a tick: a frame of 16 makes a batch of its own, and its fixed costs are 2 to 5% of a call's CPU time."""
 _LENGTH: Final = struct.Struct("<I")
 _STALE: Final = "stale_signature"
-Column = tuple[str, list[int], bytes | list[bytes]]
 
 
 class _Message(msgspec.Struct, array_like=True, gc=False):
@@ -68,7 +68,7 @@ class CallMessage(_Message, tag=0):
             call.model,
             call.version,
             call.fingerprint,
-            [_pack(column) for column in call.columns],
+            [pack_column(column) for column in call.columns],
             call.n,
             call.deadline,
             call.want_outputs,
@@ -83,7 +83,7 @@ class CallMessage(_Message, tag=0):
             self.model,
             self.version,
             self.fingerprint,
-            tuple([_unpack(column) for column in self.columns]),
+            tuple([column_array(column) for column in self.columns]),
             self.n,
             self.deadline,
             self.want_outputs,
@@ -135,7 +135,7 @@ class AnswerMessage(_Message, tag=0):
             None if answer.confidence is None else answer.confidence.tobytes(),
             None if answer.value is None else answer.value.tobytes(),
             None if answer.p_value is None else answer.p_value.tobytes(),
-            None if answer.outputs is None else [_pack(column) for column in answer.outputs],
+            None if answer.outputs is None else [pack_column(column) for column in answer.outputs],
             answer.queue_ms,
             answer.infer_ms,
             answer.batch,
@@ -150,7 +150,7 @@ class AnswerMessage(_Message, tag=0):
             None if self.label_index is None else np.frombuffer(self.label_index, np.int32),
             None if self.confidence is None else np.frombuffer(self.confidence, np.float32),
             None if self.value is None else np.frombuffer(self.value, np.float32),
-            None if self.outputs is None else tuple([_unpack(column) for column in self.outputs]),
+            None if self.outputs is None else tuple([column_array(column) for column in self.outputs]),
             None if self.p_value is None else np.frombuffer(self.p_value, np.float32),
             self.queue_ms,
             self.infer_ms,
@@ -235,31 +235,3 @@ class FrameReader:
             messages += self._decode(bytes(buffer[4:size]))
             del buffer[:size]
         return messages
-
-
-def _pack(column: Array) -> Column:
-    if column.dtype == object:
-        return STRING, list(column.shape), column.ravel().tolist()
-    name = _NAMES.get(column.dtype) or _NAMES.setdefault(column.dtype, column.dtype.name)
-    return name, list(column.shape), column.tobytes()
-
-
-def _unpack(column: Column) -> Array:
-    name, shape, data = column
-    if isinstance(data, list):
-        flat = np.empty(len(data), dtype=object)
-        flat[:] = data
-        return flat.reshape(shape)
-    return np.frombuffer(data, _dtype(name)).reshape(shape)
-
-
-# NumPy makes both of these anew each time, in Python.
-_NAMES: dict[np.dtype[Any], str] = {}
-_DTYPES: dict[str, np.dtype[Any]] = {}
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    found = _DTYPES.get(name)
-    if found is None:
-        found = _DTYPES[name] = np.dtype(name)
-    return found

@@ -291,7 +291,9 @@ Record = (
     | SupplementRecord
 )
 
-_NAMES: dict[np.dtype[Any], str] = {}  # NumPy makes a name anew each time, in Python
+# NumPy makes both of these anew each time, in Python.
+_NAMES: dict[np.dtype[Any], str] = {}
+_DTYPES: dict[str, np.dtype[Any]] = {}
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
@@ -325,4 +327,7 @@ def column_array(column: Column) -> Array:
         flat: np.ndarray[Any, Any] = np.empty(len(data), dtype=object)
         flat[:] = data
         return flat.reshape(shape)
-    return np.frombuffer(data, dtype).reshape(shape)
+    found = _DTYPES.get(dtype)
+    if found is None:
+        found = _DTYPES[dtype] = np.dtype(dtype)
+    return np.frombuffer(data, found).reshape(shape)

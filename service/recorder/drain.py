@@ -101,13 +101,13 @@ class Drain:
     async def _work(self) -> None:
         lag = Lag()
         while True:
-            room = await self._room(lag)
-            busy = bool(room) and await self._pass_again(None, room)
-            if room:
-                self._passed_at = time.monotonic()
-            if room and not busy:
+            if not (room := await self._room(lag)):
+                await asyncio.sleep(_IDLE_S)
+                continue
+            more = await self._pass_again(None, room)
+            self._passed_at = time.monotonic()
+            if not more:
                 self._caught_up_at = self._passed_at
-            if not busy:
                 await asyncio.sleep(_IDLE_S)
 
     async def _room(self, lag: Lag) -> int:

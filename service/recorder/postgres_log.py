@@ -26,6 +26,7 @@ _LEVELS: Final[Mapping[str, str]] = {
 }
 _CLIENTS: Final = frozenset({"client backend", "parallel worker"})
 _EXPECTED: Final = frozenset({"57P01", "57P03"})  # it shuts down; it is still starting
+_READY: Final = "database system is ready to accept connections"
 _LONGEST_LINE: Final = 1 << 16
 
 _log = logs.get("postgres")
@@ -35,12 +36,16 @@ class PostgresLog:
     """Takes the bytes of Postgres' standard error, and logs each report as one line.
 
     Postgres writes a report with its details in one go, so a report ends at the latest where the bytes given do.
+
+    Attributes:
+        ready: whether Postgres has said that it takes connections.
     """
 
     def __init__(self) -> None:
         self._rest = b""
         self._report: dict[str, str] | None = None
         self._last = ""
+        self.ready = False
 
     def feed(self, chunk: bytes) -> None:
         """Log every report that is complete."""
@@ -70,6 +75,7 @@ class PostgresLog:
         else:
             self._flush()
             self._report, self._last = found.groupdict(), "text"
+            self.ready |= found["text"] == _READY
 
     def _continue(self, line: str) -> None:
         if line.startswith("\t") and self._report is not None:

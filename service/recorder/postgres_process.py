@@ -29,7 +29,6 @@ FAST_SHUTDOWN_S: Final = 45.0
 """Seconds for a fast shutdown, whose checkpoint writes all that is only in memory; then it is cut short."""
 
 _IMMEDIATE_SHUTDOWN_S: Final = 5.0
-_READY: Final = b"database system is ready to accept connections"
 _CHUNK: Final = 1 << 16
 _LAST_WORDS_S: Final = 1.0
 
@@ -113,16 +112,9 @@ async def _until_ended(server: asyncio.subprocess.Process, stop: asyncio.Event) 
 
 async def _forward(server: asyncio.subprocess.Process) -> None:
     log = PostgresLog()
-    heard: bytes | None = b""  # the end of what came, which may be half of the sentence; None once it has been said
     if server.stdout is not None:
         while chunk := await server.stdout.read(_CHUNK):
             log.feed(chunk)
-            if heard is None:
-                continue
-            heard += chunk
-            if _READY in heard:
+            if log.ready:
                 children.say_ready()
-                heard = None
-            else:
-                heard = heard[-len(_READY) :]
     log.close()

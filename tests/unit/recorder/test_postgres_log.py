@@ -94,3 +94,13 @@ def test_a_line_without_end_is_not_gathered_for_ever() -> None:
         for _ in range(100):
             log.feed(b"x" * 10_000)
     assert len(lines) >= 10
+
+
+def test_it_hears_that_postgres_is_ready_in_whatever_pieces() -> None:
+    said = "postmaster|00000|LOG:  database system is ready to accept connections\n"
+    for cut in range(1, len(said)):
+        log = PostgresLog()
+        log.feed(b"postmaster|00000|LOG:  starting PostgreSQL\n" + said[:cut].encode())
+        assert not log.ready
+        log.feed(said[cut:].encode())
+        assert log.ready
