@@ -261,7 +261,7 @@ class Graph:
         try:
             with _quiet():
                 call = _session(concrete, len(signature.inputs), intra_op)
-        except Exception as error:  # tables and other state cannot be constants
+        except Exception as error:  # such as tables, which are no constants
             raise VersionRefused(f"the graph cannot be frozen: {_first_line(error)}", check="load") from error
         return _TensorFlowExecutor("tf-direct", call, lambda: 1)
 
@@ -413,6 +413,8 @@ def _called(concrete: Any, dtypes: Sequence[Any]) -> Callable[[Sequence[Array]],
 def _session(concrete: Any, inputs: int, intra_op: int) -> Callable[[Sequence[Array]], list[Array]]:
     """A concrete function without its variables, from arrays to arrays, in a session of one thread."""
     frozen = convert_to_constants.convert_variables_to_constants_v2(concrete)
+    if len(frozen.inputs) != inputs:
+        raise ValueError("it holds more than variables")
     # Below zero there is no pool for operations: they run where the session is called.
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=-1, intra_op_parallelism_threads=intra_op)
     config.experimental.optimize_for_static_graph = True  # and keep no copy of the graph to extend
