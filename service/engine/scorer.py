@@ -46,16 +46,30 @@ def score_of(tf: Any, detector: Calibrated) -> Score:
     place = ("z", "logits", "inputs").index(detector.candidate.needs)
 
     missing = detector.candidate.needs == "inputs"
+    unit = _on_sphere(parameters)
 
     def finite(*features: Any) -> Any:
         watched = features[place]
+        if unit:
+            squares = tf.reduce_sum(watched * watched, axis=1)  # not finite where a number is not, or too large
+            sound = tf.math.is_finite(squares)
+            watched *= tf.expand_dims(tf.math.rsqrt(tf.maximum(squares, TINY**2)), 1)
+        else:
+            broken = tf.math.is_inf(watched) if missing else tf.logical_not(tf.math.is_finite(watched))
+            sound = tf.logical_not(tf.reduce_any(broken, axis=1))
         scores = score(watched)
         strangest = tf.constant(STRANGEST, tf.float32)
-        broken = tf.math.is_inf(watched) if missing else tf.logical_not(tf.math.is_finite(watched))
-        sound = tf.logical_and(tf.math.is_finite(scores), tf.logical_not(tf.reduce_any(broken, axis=1)))
+        sound = tf.logical_and(tf.math.is_finite(scores), sound)
         return tf.where(sound, tf.clip_by_value(scores, -strangest, strangest), strangest)
 
     return finite
+
+
+def _on_sphere(parameters: Any) -> bool:
+    """Whether rows of z are divided by their norm first."""
+    if isinstance(parameters, RelativeParameters):
+        return parameters.classes.unit
+    return isinstance(parameters, GaussianParameters | KnnParameters) and parameters.unit
 
 
 def _others(tf: Any, logits: Any) -> Any:
@@ -102,21 +116,14 @@ def _gen(tf: Any, parameters: GenParameters) -> Callable[[Any], Any]:
     return score
 
 
-def _sphere(tf: Any, z: Any, *, unit: bool) -> Any:
-    if not unit:
-        return z
-    z = z / tf.maximum(tf.reduce_max(tf.abs(z), axis=1, keepdims=True), TINY)
-    return z / tf.maximum(tf.norm(z, axis=1, keepdims=True), TINY)
-
-
 def _mahalanobis(tf: Any, parameters: GaussianParameters) -> Callable[[Any], Any]:
     centre, matrix = tf.constant(parameters.centre), tf.constant(parameters.matrix)
-    means = tf.constant(parameters.means)
+    across = tf.constant(-2.0 * parameters.means.T)
     squares = tf.constant((parameters.means.astype(np.float64) ** 2).sum(axis=1).astype(np.float32))
 
     def score(z: Any) -> Any:
-        rows = tf.matmul(_sphere(tf, z, unit=parameters.unit) - centre, matrix)
-        nearest = tf.reduce_min(squares - 2.0 * tf.matmul(rows, means, transpose_b=True), axis=1)
+        rows = tf.matmul(z - centre, matrix)
+        nearest = tf.reduce_min(tf.matmul(rows, across) + squares, axis=1)
         return tf.maximum(tf.reduce_sum(rows * rows, axis=1) + nearest, 0.0)
 
     return score
@@ -137,7 +144,7 @@ def _knn(tf: Any, parameters: KnnParameters) -> Callable[[Any], Any]:
     squares = tf.constant((parameters.bank.astype(np.float64) ** 2).sum(axis=1).astype(np.float32))
 
     def score(z: Any) -> Any:
-        rows = (_sphere(tf, z, unit=parameters.unit) - centre) / scale
+        rows = (z - centre) / scale
         found = squares - 2.0 * tf.matmul(rows, bank, transpose_b=True)
         nearest = -tf.math.top_k(-found, parameters.k).values[:, -1]
         return tf.sqrt(tf.maximum(tf.reduce_sum(rows * rows, axis=1) + nearest, 0.0))

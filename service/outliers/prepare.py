@@ -15,6 +15,7 @@ __all__ = ["TINY", "Preparation", "ledoit_wolf"]
 TINY: Final = 1e-12
 """The norm below which a row of z counts as zero and stays where it is."""
 _CONSTANT: Final = 1e-6
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Preparation:
         return cls(unit, centre.astype(np.float32), np.maximum(scale, TINY).astype(np.float32))
 
     def apply(self, z: Array) -> Matrix:
-        """Rows `(n, d)` prepared, float64; NaN where z is not finite."""
+        """Rows `(n, d)` prepared, float64; NaN where z is not finite, or with `unit` its square no float32."""
         prepared: Matrix = (_sphere(z, unit=self.unit) - self.centre) / self.scale
         return prepared
 
@@ -54,10 +55,10 @@ def _sphere(z: Array, *, unit: bool) -> Matrix:
     if not unit:
         return rows
     with np.errstate(invalid="ignore"):
-        # Through the largest element first: the square of a large float overflows.
-        rows = rows / np.maximum(np.abs(rows).max(axis=1, keepdims=True), TINY)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        on_sphere: Matrix = rows / np.maximum(norms, TINY)
+        squares = (rows * rows).sum(axis=1, keepdims=True)
+        on_sphere: Matrix = rows / np.maximum(np.sqrt(squares), TINY)
+    # In a version's graph, in float32, the square of such a row is infinite.
+    on_sphere[squares[:, 0] > _LARGEST] = np.nan
     return on_sphere
 
 
