@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,32 +61,48 @@ def publish_all(
     labels: Sequence[str] | None = None,
     calibration: Mapping[int, CalibrationRows],
     feature_layer: str | None = None,
+    detector: str | None = None,
+    compressed: bool = False,
 ) -> None:
     """Publish version -> model, each the child of the one before it, and say where they went.
 
     Args:
         calibration: version -> samples that it was not trained on, for those versions that are to tell outliers.
         feature_layer: what detectors look at in those; None for the layer before the last dense one.
+        detector: which of them answers; None for the one that publishing finds best.
+        compressed: whether their files are, which helps where weights repeat.
     """
     parent = None
     for version, model in models.items():
-        path = publish(
-            model,
-            name=name,
-            models_dir=models_dir,
-            samples=samples,
-            labels=labels,
-            task=task,
-            contract=contract,
-            version=version,
-            parent=parent,
-            notes=dict(notes[version]),
-            calibration=calibration.get(version),
-            feature_layer=feature_layer if version in calibration else None,
-        )
+        with tempfile.TemporaryDirectory() as directory:
+            path = publish(
+                _compressed(model, Path(directory)) if compressed else model,
+                name=name,
+                models_dir=models_dir,
+                samples=samples,
+                labels=labels,
+                task=task,
+                contract=contract,
+                version=version,
+                parent=parent,
+                notes=dict(notes[version]),
+                calibration=calibration.get(version),
+                feature_layer=feature_layer if version in calibration else None,
+                detector=detector if version in calibration else None,
+            )
         size = sum(file.stat().st_size for file in path.iterdir())
         print(f"published {path} ({size / 1e6:.2f} MB)")
         parent = version
+
+
+def _compressed(model: keras.Model, directory: Path) -> Path:
+    """The model's `.keras` file, deflated; Keras stores and reads them as they are."""
+    stored, path = directory / "stored.keras", directory / "model.keras"
+    model.save(stored)
+    with zipfile.ZipFile(stored) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    return path
 
 
 def write_request(path: Path, name: str, instances: Sequence[Any], **params: Any) -> None:

@@ -282,8 +282,7 @@ class Source:
     manifest: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutedBatch:
+class ExecutedBatch(msgspec.Struct, frozen=True, eq=False):
     """One executed batch, whole: what a `RecordSink` is given before any of its answers leaves.
 
     Attributes:

@@ -61,16 +61,17 @@ def _page(name: str, study: Study, splits: int, pages: Path) -> list[str]:
         lines += ["", "## Power: a class the model has never seen", "", _how(len(left_out)), ""]
         lines += [*means(left_out), "", *by_class(left_out), "", "AUROC; the one that publishing chooses is bold.", ""]
         lines += [f"![AUROC by class and detector]({name}-power.png)"]
-    for one in _measured(study.unheard_of()):
-        draw_novelty(one, f"{name}: {one.name}", pages / f"{name}-novelty.png")
+    for number, one in enumerate(_measured(study.unheard_of()), 1):
+        picture = f"{name}-novelty.png" if number == 1 else f"{name}-novelty-{number}.png"
+        draw_novelty(one, f"{name}: {one.name}", pages / picture)
         power = one.powers[one.chosen]
         normal, strange = len(power.normal), len(power.strange)
         lines += ["", f"## Power: {one.name}", ""]
         lines += [
-            f"{strange} {one.name} against {normal} of kinds that the model knows, written in one style; it saw neither.",
+            f"{strange} texts against {normal} of kinds that the model knows, written in one style; it saw neither.",
             "",
         ]
-        lines += [*means([one]), "", f"![ROC curves and p-values]({name}-novelty.png)"]
+        lines += [*means([one]), "", f"![ROC curves and p-values]({picture})"]
     return lines
 
 

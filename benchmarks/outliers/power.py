@@ -54,7 +54,9 @@ class Found:
 
 def measure(trial: Trial) -> Found:
     """Calibrate as publishing does, and score."""
-    package = calibrate(trial.features_of, trial.calibration, classes=trial.classes, alpha=ALPHA)
+    package = calibrate(
+        trial.features_of, trial.calibration, classes=trial.classes, detector=trial.detector, alpha=ALPHA
+    )
     normal, strange = trial.features_of(trial.normal.columns), trial.features_of(trial.strange.columns)
     return Found(
         trial.name, package.chosen, {name: _power(package, name, normal, strange) for name in package.detectors}

@@ -20,7 +20,7 @@ __all__ = ["SHIPPED", "STUDIES", "Pool", "Study", "Trial"]
 
 ROOT: Final = Path(__file__).parents[2]
 DIGITS: Final = "digits/3"
-PRODUCTS: Final = "products/2"
+PRODUCTS: Final = "products/3"
 DIAMONDS: Final = "diamonds/2"
 SHIPPED: Final = (DIGITS, PRODUCTS, DIAMONDS)
 """The versions with calibration in `models/`."""
@@ -37,6 +37,7 @@ class Trial:
         calibration: held-out samples of the classes it knows.
         normal: more of them.
         strange: samples of what it does not know.
+        detector: that the example is published with; None for the one that publishing finds best.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Trial:
     calibration: CalibrationRows
     normal: CalibrationRows
     strange: CalibrationRows
+    detector: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,14 @@ class Pool:
         features: of the samples.
         labels: class of each by name; None without classes.
         classes: class names by index; None without classes.
+        detector: as in `Trial`.
     """
 
     version: str
     features: Features
     labels: Sequence[str] | None = None
     classes: Sequence[str] | None = None
+    detector: str | None = None
 
 
 class Study(Protocol):
@@ -118,7 +122,7 @@ class Digits:
 
 
 class Products:
-    """`products` version 2: dictionary entries, and products in a shop's words, known and modern."""
+    """`products` version 3: dictionary entries, and products in a shop's words, known and modern."""
 
     def pool(self) -> Pool:
         from examples.products import train
@@ -126,7 +130,7 @@ class Products:
 
         parts = split(load())
         rows = train.calibration((*parts.calibration, *parts.test))
-        return Pool(PRODUCTS, _shipped(PRODUCTS)(rows.columns), rows.labels, LABELS)
+        return Pool(PRODUCTS, _shipped(PRODUCTS)(rows.columns), rows.labels, LABELS, train.DETECTOR)
 
     def left_out(self) -> Iterator[Trial]:
         from examples.products import train
@@ -144,20 +148,23 @@ class Products:
                 train.calibration(without(parts.calibration, name)),
                 train.calibration(without(parts.test, name)),
                 train.calibration(strange),
+                train.DETECTOR,
             )
 
     def unheard_of(self) -> Iterator[Trial]:
         from examples.products import train
         from examples.products.data import LABELS, load, split
 
-        yield Trial(
-            "modern products",
-            _shipped(PRODUCTS),
-            LABELS,
-            train.calibration(split(load()).calibration),
-            train.shop_texts("known.jsonl"),
-            train.shop_texts("modern.jsonl"),
-        )
+        for name, prefix in (("modern products", ""), ("modern products, the list to tune by", "tuning-")):
+            yield Trial(
+                name,
+                _shipped(PRODUCTS),
+                LABELS,
+                train.calibration(split(load()).calibration),
+                train.shop_texts(f"{prefix}known.jsonl"),
+                train.shop_texts(f"{prefix}modern.jsonl"),
+                train.DETECTOR,
+            )
 
 
 class Diamonds:

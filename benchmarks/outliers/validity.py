@@ -77,7 +77,14 @@ def _split(pool: Pool, seed: int) -> tuple[OutlierPackage, Features]:
     order = np.random.default_rng(10_000 + seed).permutation(len(pool.features))
     first, second = np.split(order, [len(order) // 2])
     rows = CalibrationRows((first,), None if pool.labels is None else [pool.labels[row] for row in first])
-    package = calibrate(lambda columns: pool.features[columns[0]], rows, classes=pool.classes, alpha=0.01, seed=seed)
+    package = calibrate(
+        lambda columns: pool.features[columns[0]],
+        rows,
+        classes=pool.classes,
+        detector=pool.detector,
+        alpha=0.01,
+        seed=seed,
+    )
     return package, pool.features[second]
 
 

@@ -1,10 +1,12 @@
-"""The products net: bags of words and of character n-grams, weighed, summed and projected; the text goes in as it is."""
+"""The products net: bags of words and of character n-grams, weighed, summed and projected; the text goes in as it is.
+
+Beside them stands a memory of what it was trained on. The less a text is like anything of a class, the less the answer
+is that class.
+"""
 
 from __future__ import annotations
 
-import functools
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,16 +20,14 @@ from keras import layers, ops
 
 from examples.products.batches import PADDING, UNKNOWN, Batches
 from examples.products.data import LABELS, SHOP, STYLES, Entry, examples, texts
+from examples.products.memory import Memory
+from examples.products.ngrams import PLACES, frequencies, index, symbolic
 
 __all__ = ["SIZES", "Net", "Size", "build", "fit"]
 
-ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
-NGRAMS: Final = (2, 3, 4, 5)
 EPOCHS: Final = 10
-PLACES: Final = 32
-_CHARACTERS_A_PLACE: Final = 4
-_EDGE: Final = 1
-_BASE: Final = len(ALPHABET) + 2
+LIKENESS: Final = 14.0
+"""Weight of a class's likeness, a cosine, in its logit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Size:
 
 
 SIZES: Final = (
-    Size(10000, 20000, 32),
+    Size(10000, 14000, 24),
     Size(8000, 12000, 16),
     Size(4000, 6000, 12),
     Size(3000, 4500, 8),
@@ -53,33 +53,59 @@ class Net:
     """A net and what it is trained through.
 
     Attributes:
-        whole: from text to probabilities.
+        whole: from text to probabilities; `fit` fills the memory and the last layer.
+        bare: the part of it that is trained, without memory.
         strings: from text to words and n-grams by number and their places, int64 `(n, any)` each; number 0 is padding,
             1 unknown.
         bags: of words and of n-grams.
-        head: dropout and the dense layer, from features to probabilities.
+        memory: of products.
+        vectors: from text to what memory keeps of it.
+        head: of `bare`: dropout and the dense layer, from sums to probabilities.
     """
 
     whole: keras.Model
+    bare: keras.Model
     strings: keras.Model
     bags: tuple[_Bag, _Bag]
+    memory: Memory
+    vectors: keras.Model
     head: tuple[keras.Layer, keras.Layer]
 
 
-def build(given: Sequence[str], size: Size, labels: Sequence[str] = LABELS) -> Net:
-    """An untrained net for `labels` with the vocabulary of `given`."""
+def build(
+    given: Sequence[str], size: Size, rows: int, strange: Sequence[str] = (), labels: Sequence[str] = LABELS
+) -> Net:
+    """An untrained net for `labels` with the vocabulary of `given`, and memory for as many `rows`.
+
+    Args:
+        strange: other texts, by which it is told apart what is rare from what is common.
+    """
     text = keras.Input((), dtype="string", name="text")
     lookup = layers.TextVectorization(max_tokens=size.words, name="words")
     lookup.adapt(list(given))
     words = lookup(text)
-    codes, gram_places = _codes(text)
-    grams = layers.IntegerLookup(vocabulary=_common_grams(given, size.grams), mask_token=PADDING, name="grams")(codes)
-    numbers = [words, ops.minimum(_index(words), PLACES - 1), grams, gram_places]
-    bags = _Bag(lookup.vocabulary_size(), size.width, "word"), _Bag(size.grams + 2, size.width, "gram")
-    features = layers.Concatenate(name="features")([bags[0].padded(*numbers[:2]), bags[1].padded(*numbers[2:])])
-    head = layers.Dropout(0.5, name="drop"), layers.Dense(len(labels), activation="softmax", name="probabilities")
-    probabilities = functools.reduce(lambda found, layer: layer(found), head, features)
-    return Net(keras.Model(text, probabilities, name="products"), keras.Model(text, numbers), bags, head)
+    codes, gram_places = symbolic(text)
+    frequency = frequencies(given)
+    common_grams = sorted(frequency, key=lambda code: (-frequency[code], code))[: size.grams]
+    grams = layers.IntegerLookup(vocabulary=common_grams, mask_token=PADDING, name="grams")(codes)
+    memory = Memory(rows, len(common_grams) + 2, len(labels))
+    vectors = memory.vectors(codes, grams)
+    memory.weigh(frequency + frequencies(strange), len(given) + len(strange), common_grams)
+    numbers = [words, ops.minimum(index(words), PLACES - 1), grams, gram_places]
+    bags = _Bag(lookup.vocabulary_size(), size.width, "word"), _Bag(len(common_grams) + 2, size.width, "gram")
+    sums = layers.Concatenate(name="sums")([bags[0].padded(*numbers[:2]), bags[1].padded(*numbers[2:])])
+    features = layers.Concatenate(name="features")([sums, memory.likeness(vectors)])
+    drop, dense = layers.Dropout(0.5), layers.Dense(len(labels), activation="softmax")
+    last = layers.Dense(len(labels), activation="softmax", name="probabilities")
+    return Net(
+        keras.Model(text, last(features), name="products"),
+        keras.Model(text, dense(drop(sums))),
+        keras.Model(text, numbers),
+        bags,
+        memory,
+        keras.Model(text, vectors),
+        (drop, dense),
+    )
 
 
 def fit(
@@ -97,19 +123,23 @@ def fit(
     common.start(seed)
     known, found = examples(entries)
     strange = [text for style in (*STYLES, SHOP) for text in texts(others, style)]
-    net = build(known, size, labels)
+    net = build(known, size, len(entries), strange, labels)
     targets = np.eye(len(labels), dtype=np.float32)[[labels.index(LABELS[label]) for label in found]]
     batches = Batches(net.strings, known, targets, strange, seed)
     step = _step(net, keras.optimizers.schedules.CosineDecay(1e-2, EPOCHS * len(batches)))
     for _ in range(EPOCHS):
         for batch in batches.epoch():
             step(*batch)
+    numbers = {LABELS.index(label): number for number, label in enumerate(labels)}
+    net.memory.fill(net.vectors, texts(entries, STYLES[0]), [numbers[entry.label] for entry in entries])
+    kernel, bias = net.head[1].get_weights()
+    net.whole.get_layer("probabilities").set_weights([np.concatenate([kernel, LIKENESS * np.eye(len(labels))]), bias])
     return net.whole
 
 
 def _step(net: Net, rate: Any) -> Callable[..., None]:
     """One step of training, compiled: tokens, places and rows of words and of n-grams, targets, weights of texts."""
-    variables = net.whole.trainable_variables
+    variables = net.bare.trainable_variables
     optimizer = keras.optimizers.Adam(rate)
     optimizer.build(variables)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.05)
@@ -165,49 +195,3 @@ def _pooled(total: Any, squares: Any) -> Any:
 
 def _where(condition: Any) -> Any:
     return ops.expand_dims(ops.cast(condition, "float32"), -1)
-
-
-def _index(numbers: Any) -> Any:
-    """0, 1, 2, ... along the second axis."""
-    return ops.cumsum(ops.ones_like(numbers), axis=1) - 1
-
-
-def _codes(text: Any) -> tuple[Any, Any]:
-    """The character n-grams within words and their places, int64 `(n, any)` each.
-
-    A code has the n-gram's characters as digits, an edge of the word as 1; 0 stands where there is none.
-    """
-    characters = layers.TextVectorization(
-        standardize="lower", split="character", vocabulary=list(ALPHABET), name="characters"
-    )(text)
-    # 0 is padding and 1 any other character: both are edges.
-    digits = ops.pad(ops.maximum(characters, _EDGE), ((0, 0), (1, max(NGRAMS))), constant_values=_EDGE)
-    places = ops.minimum(_index(digits) // _CHARACTERS_A_PLACE, PLACES - 1)
-    codes = []
-    for length in NGRAMS:
-        parts = [digits[:, place : (place + 1 - length) or None] for place in range(length)]
-        code = functools.reduce(lambda found, part: found * _BASE + part, parts)
-        within = functools.reduce(ops.minimum, parts[1:-1]) if length > 2 else ops.maximum(*parts)
-        codes.append(ops.where(within > _EDGE, code, PADDING))
-    return ops.concatenate(codes, axis=1), ops.concatenate([places[:, : 1 - length] for length in NGRAMS], axis=1)
-
-
-def _common_grams(given: Iterable[str], count: int) -> list[int]:
-    """Codes of the n-grams that most texts have, an edge being the first or last character or not at all there."""
-    number = dict(zip(ALPHABET, range(2, _BASE), strict=True))
-    frequency: Counter[int] = Counter()
-    for text in given:
-        words = "".join(c if c in number else " " for c in text.lower()).split()
-        found = {
-            word[start : start + length]
-            for word in (f" {word} " for word in words)
-            for length in NGRAMS
-            for start in range(len(word) - length + 1)
-        }
-        for gram in found:
-            code = 0
-            for character in gram:
-                code = code * _BASE + number.get(character, _EDGE)
-            frequency[code] += 1
-    ranked = sorted(frequency, key=lambda code: (-frequency[code], code))
-    return ranked[:count]

@@ -29,7 +29,8 @@ from examples.products.data import LABELS, SEED, STYLES, Entry, Parts, examples,
 from examples.products.model import SIZES, Size, fit
 from service.publishing.calibration_file import CalibrationRows
 
-VERSION: Final = 2
+VERSION: Final = 3
+DETECTOR: Final = "energy"
 SIZE: Final = SIZES[0]
 CONTRACT: Final = {"text": {"max_length": 4096, "description": "A product's name, its description, or both; English."}}
 HANDWRITTEN: Final = HERE / "handwritten.jsonl"
@@ -53,7 +54,7 @@ def calibration(part: Sequence[Entry]) -> CalibrationRows:
 
 
 def shop_texts(file: str) -> CalibrationRows:
-    """The texts of `known.jsonl` or `modern.jsonl`, written before any detector saw them."""
+    """The texts of `known.jsonl` or `modern.jsonl`, written before any detector saw them, or of those to tune by."""
     lines = (HERE / file).read_text(encoding="utf-8").splitlines()
     return CalibrationRows((np.array([json.loads(line)["text"].encode() for line in lines], dtype=object),))
 
@@ -195,6 +196,8 @@ def main() -> None:
         contract=CONTRACT,
         notes={VERSION: notes},
         calibration={VERSION: calibration(parts.calibration)},
+        detector=DETECTOR,
+        compressed=True,
     )
 
 

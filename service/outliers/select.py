@@ -13,7 +13,7 @@ from service.outliers.detectors import CANDIDATES, Candidate
 from service.outliers.features import Features, Labels
 from service.types import Array
 
-__all__ = ["Choice", "Fold", "auroc", "choose", "drawn", "folds_of", "leave_one_class_out"]
+__all__ = ["Choice", "Fold", "auroc", "choose", "drawn", "folds_of", "leave_one_class_out", "named"]
 
 Progress = Callable[[float], None]
 """Told the share done, 0 to 1."""
@@ -132,6 +132,15 @@ def choose(by_class: Mapping[str, Mapping[int, float]], fitted: Sequence[str], w
     if means[name] < best:
         reason += f", within {TOLERANCE:g} of the best, {best:.3f}, and preferred to it"
     return Choice(name, reason, means, {known: dict(by_class[known]) for known in means})
+
+
+def named(name: str, found: Choice) -> Choice:
+    """The detector that a publisher asked for, and what would have been taken."""
+    reason = "asked for when this was published"
+    if name in found.auroc:
+        reason += f"; told by left-out classes: mean AUROC {found.auroc[name]:.3f}"
+        reason += "" if name == found.name else f", beside {found.auroc[found.name]:.3f} of {found.name}"
+    return Choice(name, reason, found.auroc, found.by_class)
 
 
 def _held_out(folds: Sequence[Fold], seed: int) -> list[int]:

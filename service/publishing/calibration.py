@@ -13,7 +13,7 @@ from service.errors import PublishError
 from service.outliers import CANDIDATES, Calibrated, Features, OutlierPackage, needed_points
 from service.outliers.conformal import check_alpha
 from service.outliers.features import STRANGEST, Labels
-from service.outliers.select import Choice, Fold, choose, drawn, folds_of, leave_one_class_out
+from service.outliers.select import Choice, Fold, choose, drawn, folds_of, leave_one_class_out, named
 from service.publishing.calibration_file import CalibrationRows
 from service.types import Array
 
@@ -50,6 +50,7 @@ def calibrate(
     classes: Sequence[str] | None = None,
     fitting: CalibrationRows | None = None,
     layer: str | None = None,
+    detector: str | None = None,
     alpha: float = 0.01,
     seed: int = 0,
     progress: Progress | None = None,
@@ -66,15 +67,18 @@ def calibrate(
         classes: class names by index; None where the task is no classification.
         fitting: other samples to fit on.
         layer: where features come from, for the record.
+        detector: the one to take, whatever the AUROC of classes left out; the best of them when left out.
         alpha: the share of normal samples that may be called outliers.
         seed: of every random choice; the same seed and data make the same package.
         progress: called as it goes on.
 
     Raises:
-        PublishError: too few samples for alpha, labels that are not the model's, or nothing to tell outliers by; one
-            sentence.
+        PublishError: too few samples for alpha, labels that are not the model's, nothing to tell outliers by, or a
+            detector that there is not or that does not suit; one sentence.
     """
     report = progress or _silent
+    if detector is not None and detector not in (names := [candidate.name for candidate in CANDIDATES]):
+        raise PublishError(f"detector {detector!r}: there is none of that name; there are {', '.join(names)}")
     _check_size(len(data), alpha)
     notes: list[str] = []
     extraction = _Extraction(features_of, classes, seed, report, notes)
@@ -85,8 +89,12 @@ def calibrate(
     base = first if fitting is None else extraction.known(fitting, "fitting")
 
     suited, unsuited = _suited(base)
+    if detector is not None and detector in unsuited:
+        raise PublishError(f"detector {detector!r} does not suit: {unsuited[detector]}")
     by_class, why_not = _left_out(base, first, seed, lambda share: report("choosing", share))
     choice = choose(by_class, suited, why_not)
+    if detector is not None:
+        choice = named(detector, choice)
     detectors = {}
     for done, name in enumerate(suited, 1):
         detectors[name] = _calibrated(name, base, second, choice)

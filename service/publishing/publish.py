@@ -54,6 +54,7 @@ def publish(
     calibration: Path | str | CalibrationRows | None = None,
     alpha: float = DEFAULT_ALPHA,
     feature_layer: str | None = None,
+    detector: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write a model as a version, whole or not at all, and prove that it can be served.
@@ -77,6 +78,7 @@ def publish(
             (`calibration_file`) or rows. With them the version answers how usual each sample is.
         alpha: the share of normal samples that may be called outliers.
         feature_layer: whose output detectors look at; the one before the last dense layer when left out.
+        detector: the one that answers, by name; the best at telling classes left out when left out.
         progress: told the stage of calibration, and the share of it that is done.
 
     Returns:
@@ -99,10 +101,18 @@ def publish(
         outliers = None
         if calibration is not None:
             outliers = _calibrated(
-                graph, signature, calibration, writer.path, alpha=alpha, layer=feature_layer, progress=progress
+                graph,
+                signature,
+                calibration,
+                writer.path,
+                alpha=alpha,
+                layer=feature_layer,
+                detector=detector,
+                progress=progress,
             )
-        elif feature_layer is not None:
-            raise PublishError("a feature layer is for outliers: give calibration samples, too")
+        elif feature_layer is not None or detector is not None:
+            what = "a feature layer" if detector is None else "a detector"
+            raise PublishError(f"{what} is for outliers: give calibration samples, too")
         manifest = Manifest(
             name=name,
             version=version or 1,
@@ -186,6 +196,7 @@ def _calibrated(
     *,
     alpha: float,
     layer: str | None,
+    detector: str | None,
     progress: Progress | None,
 ) -> Mapping[str, Any]:
     """Write `outliers.npz` and `baseline.arrow`; returns what the manifest says of outliers."""
@@ -195,7 +206,13 @@ def _calibrated(
     extractor = graph.extractor(signature, layer)
     try:
         package = calibrate(
-            extractor, rows, classes=signature.labels, layer=extractor.layer, alpha=alpha, progress=progress
+            extractor,
+            rows,
+            classes=signature.labels,
+            layer=extractor.layer,
+            detector=detector,
+            alpha=alpha,
+            progress=progress,
         )
         scored = graph.watched(package).executor(signature, jit=False)
         baseline = _baseline(scored, signature, rows, package.points)

@@ -178,7 +178,7 @@ def test_publishing_from_a_file_of_calibration_samples(model: Any, tmp_path: Pat
     (tmp_path / "rows.jsonl").write_text("".join(lines))
     words = ["model.keras", "--name", "corners", "--labels", "labels.txt", "--calibration", "rows.jsonl"]
     done = subprocess.run(
-        [*HOVERBOARD, "publish", *words, "--alpha", "0.05", "--json"],
+        [*HOVERBOARD, "publish", *words, "--alpha", "0.05", "--detector", "knn", "--json"],
         env=environment() | {"PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         timeout=170,
@@ -189,6 +189,8 @@ def test_publishing_from_a_file_of_calibration_samples(model: Any, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     outliers = json.loads(done.stdout)["outliers"]
     assert (outliers["alpha"], outliers["calibration_points"], outliers["layer"]) == (0.05, 200, "features")
+    assert outliers["detector"] == "knn"
+    assert outliers["reason"].startswith("asked for when this was published")
     assert {path.name for path in (tmp_path / "models" / "corners" / "1").iterdir()} == {
         "baseline.arrow",
         "golden.json",

@@ -73,6 +73,32 @@ def test_calibration_points_have_no_say_in_the_choice() -> None:
     assert not same(before, after)
 
 
+def test_a_detector_asked_for_is_taken_and_the_reason_says_what_would_have_been() -> None:
+    free = calibrate(model, rows(1001), classes=CLASSES)
+    package = calibrate(model, rows(1001), classes=CLASSES, detector="tails")
+    assert (free.chosen, package.chosen) == ("mahalanobis", "tails")
+    mean, best = (one.auroc for one in (package.detectors["tails"], package.detectors["mahalanobis"]))
+    assert package.reason == (
+        f"asked for when this was published; told by left-out classes: mean AUROC {mean:.3f}, beside {best:.3f} of mahalanobis"
+    )
+    assert package.left_out == 4
+    assert all(
+        np.array_equal(free.detectors[name].calibration, package.detectors[name].calibration) for name in free.detectors
+    )
+
+
+def test_a_detector_may_be_asked_for_where_no_class_can_be_left_out() -> None:
+    package = calibrate(model, rows(400, classes=1), classes=CLASSES, detector="energy")
+    assert (package.chosen, package.reason) == ("energy", "asked for when this was published")
+
+
+def test_a_detector_that_there_is_not_or_that_does_not_suit_is_refused() -> None:
+    with pytest.raises(PublishError, match="detector 'nergy': there is none of that name; there are mahalanobis, "):
+        calibrate(model, rows(400), classes=CLASSES, detector="nergy")
+    with pytest.raises(PublishError, match="detector 'energy' does not suit: "):
+        calibrate(lambda columns: Features(columns[0], None, None), rows(400, labelled=False), detector="energy")
+
+
 def test_each_class_has_its_share_of_the_calibration_points() -> None:
     labels = np.repeat([0, 1, 2], [300, 41, 6])
     first, second = module._halves(347, labels, 0.01, 0)
