@@ -51,15 +51,15 @@ def _page(name: str, study: Study, splits: int, pages: Path) -> list[str]:
         "",
         "## Validity",
         "",
-        *table(found),
+        *table(found, asked=pool.detector),
         "",
         f"![Histogram and QQ plot of p-values]({name}-validity.png)",
     ]
     left_out = _measured(study.left_out())
     if left_out:
         draw_power(left_out, f"{name}: one class left out of training", pages / f"{name}-power.png")
-        lines += ["", "## Power: a class the model has never seen", "", _how(len(left_out)), ""]
-        lines += [*means(left_out), "", *by_class(left_out), "", "AUROC; the one that publishing chooses is bold.", ""]
+        lines += ["", "## Power: a class the model has never seen", "", _how(len(left_out), pool.detector), ""]
+        lines += [*means(left_out), "", *by_class(left_out), "", "AUROC; the one that answers is bold.", ""]
         lines += [f"![AUROC by class and detector]({name}-power.png)"]
     for number, one in enumerate(_measured(study.unheard_of()), 1):
         picture = f"{name}-novelty.png" if number == 1 else f"{name}-novelty-{number}.png"
@@ -68,17 +68,18 @@ def _page(name: str, study: Study, splits: int, pages: Path) -> list[str]:
         normal, strange = len(power.normal), len(power.strange)
         lines += ["", f"## Power: {one.name}", ""]
         lines += [
-            f"{strange} texts against {normal} of kinds that the model knows, written in one style; it saw neither.",
+            f"{strange} texts against {normal} of kinds that the model knows, written in one style. {one.note}",
             "",
         ]
         lines += [*means([one]), "", f"![ROC curves and p-values]({picture})"]
     return lines
 
 
-def _how(count: int) -> str:
+def _how(count: int, asked: str | None) -> str:
+    chosen = "chosen" if asked is None else f"`{asked}` asked for"
     return (
-        f"{count} trainings, each without one class. Detectors are fitted, chosen and calibrated on the calibration part\n"
-        f"as `hoverboard publish` does; alpha is {ALPHA:.0%}. Every sample of the left-out class stands against the test part's\n"
+        f"{count} trainings, each without one class. Detectors are fitted and calibrated on the calibration part, {chosen}\n"
+        f"as in the shipped version; alpha is {ALPHA:.0%}. Every sample of the left-out class stands against the test part's\n"
         "samples of the others."
     )
 

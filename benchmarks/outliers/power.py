@@ -43,13 +43,15 @@ class Found:
 
     Attributes:
         name: of what was strange.
-        chosen: the detector that publishing takes.
+        chosen: the detector that answers.
         powers: detector -> its power.
+        note: the trial's.
     """
 
     name: str
     chosen: str
     powers: Mapping[str, Power]
+    note: str
 
 
 def measure(trial: Trial) -> Found:
@@ -59,7 +61,10 @@ def measure(trial: Trial) -> Found:
     )
     normal, strange = trial.features_of(trial.normal.columns), trial.features_of(trial.strange.columns)
     return Found(
-        trial.name, package.chosen, {name: _power(package, name, normal, strange) for name in package.detectors}
+        trial.name,
+        package.chosen,
+        {name: _power(package, name, normal, strange) for name in package.detectors},
+        trial.note,
     )
 
 
@@ -71,14 +76,14 @@ def _power(package: OutlierPackage, name: str, normal: Features, strange: Featur
 
 
 def means(found: Sequence[Found]) -> list[str]:
-    """Over all trials, as Markdown: a row a detector, and one for the detector that publishing takes."""
+    """Over all trials, as Markdown: a row a detector, and one for the detector that answers."""
     lines = [
-        "| detector | mean AUROC | lowest | recall at 5% | lowest | normal flagged | chosen for |",
+        "| detector | mean AUROC | lowest | recall at 5% | lowest | normal flagged | answers for |",
         "|---|---|---|---|---|---|---|",
     ]
     names = [candidate.name for candidate in CANDIDATES if all(candidate.name in one.powers for one in found)]
     rows = {name: [one.powers[name] for one in found] for name in names}
-    rows["the chosen one"] = [one.powers[one.chosen] for one in found]
+    rows["the one that answers"] = [one.powers[one.chosen] for one in found]
     for name, powers in rows.items():
         aurocs, recalls = [one.auroc for one in powers], [one.recall for one in powers]
         times = f"{sum(one.chosen == name for one in found)} of {len(found)}" if name in names else ""

@@ -38,6 +38,7 @@ class Trial:
         normal: more of them.
         strange: samples of what it does not know.
         detector: that the example is published with; None for the one that publishing finds best.
+        note: a sentence for the record.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Trial:
     normal: CalibrationRows
     strange: CalibrationRows
     detector: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,11 @@ class Products:
         from examples.products import train
         from examples.products.data import LABELS, load, split
 
-        for name, prefix in (("modern products", ""), ("modern products, the list to tune by", "tuning-")):
+        lists = (
+            ("modern products", "", "It was trained on neither."),
+            ("modern products, the list to tune by", "tuning-", "Its memory, width and detector were chosen by them."),
+        )
+        for name, prefix, note in lists:
             yield Trial(
                 name,
                 _shipped(PRODUCTS),
@@ -164,6 +170,7 @@ class Products:
                 train.shop_texts(f"{prefix}known.jsonl"),
                 train.shop_texts(f"{prefix}modern.jsonl"),
                 train.DETECTOR,
+                note,
             )
 
 

@@ -19,7 +19,7 @@ from service.publishing.calibration_file import CalibrationRows
 __all__ = ["CHOSEN", "LEVELS", "Validity", "beta_binomial_interval", "table", "validity"]
 
 LEVELS: Final = (0.01, 0.05)
-CHOSEN: Final = "the chosen one"
+CHOSEN: Final = "the one that answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,9 @@ def beta_binomial_interval(n: int, m: int, alpha: float) -> tuple[int, int]:
     return int(np.searchsorted(total, 0.025)), int(np.searchsorted(total, 0.975))
 
 
-def table(found: Validity) -> list[str]:
-    """As Markdown: a row a detector."""
+def table(found: Validity, *, asked: str | None = None) -> list[str]:
+    """As Markdown: a row a detector; `asked` is the one that was asked for, where none was chosen."""
+    chosen = "chosen" if asked is None else "answers"
     lines = [
         f"{found.splits} random splits of held-out normal samples; {found.points} points calibrate, {found.fresh} are fresh.",
         *(
@@ -114,7 +115,7 @@ def table(found: Validity) -> list[str]:
             for low, high in [found.interval(level)]
         ),
         "",
-        "| detector | chosen in | flagged at 1% | splits within | flagged at 5% | splits within |",
+        f"| detector | {chosen} in | flagged at 1% | splits within | flagged at 5% | splits within |",
         "|---|---|---|---|---|---|",
     ]
     for name in [*(candidate.name for candidate in CANDIDATES if candidate.name in found.flagged), CHOSEN]:

@@ -45,7 +45,7 @@ class Memory:
         self._classes = layers.Dense(classes, use_bias=False, trainable=False, name="memory_classes")
 
     def vectors(self, codes: Any, numbers: Any) -> Any:
-        """Float32 `(n, 512)` of length 1, from n-grams `(n, any)` as codes and as numbers."""
+        """Float32 `(n, 512)` of length 1, or 0 where there are no n-grams, from n-grams `(n, any)` as codes and as numbers."""
         high, low = BUCKETS
         hashed = ops.mod(codes * _MULTIPLIER, _PRIME)
         sign = 1 - 2 * ops.mod(hashed // (high * low), 2)
@@ -57,7 +57,9 @@ class Memory:
         return total / ops.sqrt(ops.sum(ops.square(total), axis=1, keepdims=True) + 1e-6)
 
     def likeness(self, vectors: Any) -> Any:
-        """Float32 `(n, classes)`: about the greatest cosine to a row of each class, 0 to 1."""
+        """Float32 `(n, classes)`: about the greatest cosine to a row of each class, and above it by at most the logarithm of
+        the class's rows over `SHARPNESS`, 0.16 with 600 of them.
+        """
         near = ops.exp((self._rows(vectors) - 1) * SHARPNESS)
         return 1 + ops.log(self._classes(near) + 1e-17) / SHARPNESS
 
@@ -70,7 +72,7 @@ class Memory:
             vocabulary: codes of the n-grams that have a number, from 2 on.
         """
         inverse = [np.log((1 + count) / (1 + frequency[code])) + 1 for code in vocabulary]
-        # Pairs of characters are in every text, and say nothing.
+        # Common pairs of characters are in every text, and say nothing. A rare one counts as all that is rare.
         known = [0.0 if code < PAIRS else one for code, one in zip(vocabulary, inverse, strict=True)]
         self._idf.set_weights([np.array([0.0, max(inverse), *known], np.float32)[:, None]])
 

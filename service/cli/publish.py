@@ -89,8 +89,10 @@ def command(model: Path, models: Path | None, json_: bool | None, **options: Any
     """
     for option, read in (("samples", read_samples), ("labels", read_labels), ("contract", read_contract)):
         options[option] = options[option] and read(options[option])
-    if options["calibration"] is None and options["alpha"] is not None:
-        raise click.UsageError("--alpha says how strange an outlier is: give --calibration, too")
+    if options["calibration"] is None:
+        for option in ("alpha", "feature_layer", "detector"):
+            if options[option] is not None:
+                raise click.UsageError(f"--{option.replace('_', '-')} is about outliers: give --calibration, too")
     options = {name: value for name, value in options.items() if value is not None}
     load_framework()
     from service.publishing import publish

@@ -53,8 +53,10 @@ class Candidate:
         there = dict(features.parts()).get(self.needs)
         if there is None or there.shape[1] == 0:
             return f"there are no {_NAMES[self.needs]}"
-        if not finite_rows(there, missing=self.needs == "inputs").any():
-            return f"no row of the {_NAMES[self.needs]} is free of NaN and Infinity"
+        unit = self.needs == "z" and features.unit
+        if not finite_rows(there, missing=self.needs == "inputs", unit=unit).any():
+            too_large = ", or small enough to have a direction in float32" if unit else ""
+            return f"no row of the {_NAMES[self.needs]} is free of NaN and Infinity{too_large}"
         return self._unsuited(features, labels)
 
     def fit(self, features: Features, labels: Labels | None) -> Any:

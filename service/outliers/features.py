@@ -32,7 +32,7 @@ Labels = NDArray[np.int64]
 Matrix = NDArray[np.float64]
 
 STRANGEST: Final = float(np.finfo(np.float32).max)
-"""The score of a row that cannot be scored: NaN or Infinity in its features, or a distance beyond float32."""
+"""The score of a row that cannot be scored: NaN or Infinity in its features, squares or a distance beyond float32."""
 
 _CELLS: Final = 1 << 22
 
@@ -110,8 +110,16 @@ def two_sided(logits: Array) -> Array:
     return np.concatenate([-half, half], axis=1)
 
 
-def finite_rows(matrix: Array, *, missing: bool = False) -> NDArray[np.bool_]:
-    """Rows that can be fitted on, bool `(n,)`: without Infinity and, unless `missing` is allowed, without NaN."""
+def finite_rows(matrix: Array, *, missing: bool = False, unit: bool = False) -> NDArray[np.bool_]:
+    """Rows that can be fitted on, bool `(n,)`: without Infinity and, unless `missing` is allowed, without NaN.
+
+    With `unit`, where only their direction counts, also those whose squares add up to no float32 cannot: a version's
+    graph, in float32, finds no direction in them.
+    """
+    if unit:
+        with np.errstate(invalid="ignore", over="ignore"):
+            found: NDArray[np.bool_] = (matrix.astype(np.float64) ** 2).sum(axis=1) <= STRANGEST
+        return found
     bad = np.isinf(matrix) if missing else ~np.isfinite(matrix)
     good: NDArray[np.bool_] = np.logical_not(bad.any(axis=1))
     return good

@@ -64,13 +64,13 @@ class RelativeParameters:
 
 
 def fit_mahalanobis(features: Features, labels: Labels | None) -> GaussianParameters:
-    """Fit class means and the shared covariance on the rows without NaN or Infinity, of which there is at least one.
+    """Fit class means and the shared covariance on the rows of `finite_rows`, of which there is at least one.
 
     The covariance is shrunk (`ledoit_wolf`) and given a small ridge, so that it has an inverse whatever the rows.
     Without labels, or where no class has two rows, all rows are one class.
     """
     z = features.get("z")
-    good = finite_rows(z)
+    good = finite_rows(z, unit=features.unit)
     preparation = Preparation.of(z[good], unit=features.unit)
     rows = preparation.apply(z[good])
     classes = _classes(rows, None if labels is None else labels[good])
@@ -133,7 +133,7 @@ def _whitening(residuals: Matrix, classes: int) -> Matrix:
 
 
 def _distances(z: Array, parameters: GaussianParameters) -> Matrix:
-    """Squared distance to the nearest mean `(n,)`; NaN where z is not finite."""
+    """Squared distance to the nearest mean `(n,)`; NaN where z is not finite, or has no direction."""
     raw = Preparation(parameters.unit, parameters.centre, np.ones_like(parameters.centre)).apply(z)
     with np.errstate(invalid="ignore", over="ignore"):
         rows = raw @ parameters.matrix.astype(np.float64)

@@ -46,9 +46,9 @@ class KnnParameters:
 
 
 def fit_knn(features: Features, labels: Labels | None) -> KnnParameters:  # noqa: ARG001 - one signature for all
-    """Keep up to 5,000 of the rows without NaN or Infinity, drawn at random but always the same ones."""
+    """Keep up to 5,000 of the rows of `finite_rows`, drawn at random but always the same ones."""
     z = features.get("z")
-    z = z[finite_rows(z)]
+    z = z[finite_rows(z, unit=features.unit)]
     preparation = Preparation.of(z, unit=features.unit)
     most = max(1, min(_ROWS, _NUMBERS // z.shape[1]))
     if len(z) > most:

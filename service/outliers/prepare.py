@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from service.outliers.features import Matrix
+from service.outliers.features import Matrix, finite_rows
 from service.types import Array
 
 __all__ = ["TINY", "Preparation", "ledoit_wolf"]
@@ -15,7 +15,6 @@ __all__ = ["TINY", "Preparation", "ledoit_wolf"]
 TINY: Final = 1e-12
 """The norm below which a row of z counts as zero and stays where it is."""
 _CONSTANT: Final = 1e-6
-_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Preparation:
         return cls(unit, centre.astype(np.float32), np.maximum(scale, TINY).astype(np.float32))
 
     def apply(self, z: Array) -> Matrix:
-        """Rows `(n, d)` prepared, float64; NaN where z is not finite, or with `unit` its square no float32."""
+        """Rows `(n, d)` prepared, float64; NaN where they cannot be fitted on: see `finite_rows`."""
         prepared: Matrix = (_sphere(z, unit=self.unit) - self.centre) / self.scale
         return prepared
 
@@ -55,10 +54,8 @@ def _sphere(z: Array, *, unit: bool) -> Matrix:
     if not unit:
         return rows
     with np.errstate(invalid="ignore"):
-        squares = (rows * rows).sum(axis=1, keepdims=True)
-        on_sphere: Matrix = rows / np.maximum(np.sqrt(squares), TINY)
-    # In a version's graph, in float32, the square of such a row is infinite.
-    on_sphere[squares[:, 0] > _LARGEST] = np.nan
+        on_sphere: Matrix = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY)
+    on_sphere[~finite_rows(z, unit=True)] = np.nan
     return on_sphere
 
 

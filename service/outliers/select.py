@@ -135,11 +135,11 @@ def choose(by_class: Mapping[str, Mapping[int, float]], fitted: Sequence[str], w
 
 
 def named(name: str, found: Choice) -> Choice:
-    """The detector that a publisher asked for, and what would have been taken."""
+    """The detector that a publisher asked for; where classes could be left out, with its AUROC and the one that won."""
     reason = "asked for when this was published"
     if name in found.auroc:
-        reason += f"; told by left-out classes: mean AUROC {found.auroc[name]:.3f}"
-        reason += "" if name == found.name else f", beside {found.auroc[found.name]:.3f} of {found.name}"
+        reason += f"; mean AUROC of left-out classes {found.auroc[name]:.3f}"
+        reason += "" if name == found.name else f", of {found.name} {found.auroc[found.name]:.3f}"
     return Choice(name, reason, found.auroc, found.by_class)
 
 

@@ -273,7 +273,9 @@ def _unscored(detector: Calibrated) -> list[str]:
     if not count:
         return []
     n = len(detector.calibration)
-    return [f"{count} of {n} calibration points have features that are NaN or infinite, and so the largest score"]
+    return [
+        f"{count} of {n} calibration points have features that are NaN, infinite or too large, and so the largest score"
+    ]
 
 
 def _silent(stage: str, share: float) -> None:

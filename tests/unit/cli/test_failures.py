@@ -33,6 +33,12 @@ USAGE = [
     (["models", "--url", "http://x", "show", "m"], "after `show`"),
     (["serve", "--port", "many"], "not a valid integer"),
     (["publish", "missing.keras", "--name", "m"], "does not exist"),
+    (["publish", __file__, "--name", "m", "--alpha", "0.1"], "--alpha is about outliers: give --calibration, too"),
+    (
+        ["publish", __file__, "--name", "m", "--detector", "knn"],
+        "--detector is about outliers: give --calibration, too",
+    ),
+    (["publish", __file__, "--name", "m", "--feature-layer", "x"], "--feature-layer is about outliers"),
 ]
 
 

@@ -79,7 +79,7 @@ def test_a_detector_asked_for_is_taken_and_the_reason_says_what_would_have_been(
     assert (free.chosen, package.chosen) == ("mahalanobis", "tails")
     mean, best = (one.auroc for one in (package.detectors["tails"], package.detectors["mahalanobis"]))
     assert package.reason == (
-        f"asked for when this was published; told by left-out classes: mean AUROC {mean:.3f}, beside {best:.3f} of mahalanobis"
+        f"asked for when this was published; mean AUROC of left-out classes {mean:.3f}, of mahalanobis {best:.3f}"
     )
     assert package.left_out == 4
     assert all(
@@ -235,7 +235,9 @@ def test_normal_samples_that_cannot_be_scored_are_counted_and_stated() -> None:
     package = calibrate(overflowing, rows(1000), classes=CLASSES)
     count = int((package.detector.calibration == np.float32(STRANGEST)).sum())
     assert count > 0
-    assert package.notes[-1].startswith(f"{count} of 500 calibration points have features that are NaN or infinite")
+    assert package.notes[-1].startswith(
+        f"{count} of 500 calibration points have features that are NaN, infinite or too large"
+    )
 
 
 def test_a_model_that_gives_only_nan_is_refused() -> None:

@@ -207,13 +207,29 @@ def test_constant_features_make_whatever_differs_strange() -> None:
                 assert (found == 0).all() if candidate.name == "relative_mahalanobis" else (found > usual[0]).all()
 
 
-@pytest.mark.parametrize("level", [0.0, 1e-30, 1e30])
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1e15])
 @pytest.mark.parametrize("space", ["features", "inputs"])
 def test_constant_columns_of_any_size_give_numbers(level: float, space: Any) -> None:
     z = np.random.default_rng(0).normal(size=(60, D)).astype(np.float32)
     z[:, :3] = level
     for name in ("mahalanobis", "relative_mahalanobis", "knn"):
         scores(name, Features(z, space=space), np.arange(60) % 3, Features(z + 1, space=space))
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "relative_mahalanobis", "knn"])
+def test_a_row_too_large_for_float32_squares_is_not_fitted_on_and_as_strange_as_can_be(name: str) -> None:
+    fitted, labels = normal(100)
+    assert fitted.z is not None
+    large = fitted.z.copy()
+    large[3] *= 1e25
+    without = np.delete(np.arange(100), 3)
+    found = scores(name, Features(large), labels, Features(large))
+    assert np.array_equal(found[without], scores(name, fitted[without], labels[without], fitted[without]))
+    assert found[3] == STRANGEST
+    assert (found[without] < STRANGEST).all()
+    why = BY_NAME[name].unsuited(Features(large[3:4]), labels[3:4])
+    assert why is not None
+    assert "small enough to have a direction" in why
 
 
 def test_a_row_of_zeros_has_no_direction_and_still_a_score() -> None:
