@@ -17,7 +17,7 @@ OPENRPC := $(CACHE)/npm/node_modules/@open-rpc/test-coverage/package.json
 PROMETHEUS := $(CACHE)/prometheus/usr/bin/prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve check test lint chaos bench clean train-digits train-products train-diamonds
+.PHONY: help setup serve check test lint chaos bench bench-outliers clean train-digits train-products train-diamonds
 .DELETE_ON_ERROR:
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make chaos           the long form of the chaos tests, about half an hour"
 	@echo "make lint            ruff, mypy --strict, import-linter"
 	@echo "make bench           throughput beside a bare aiohttp echo, cost and speed of recording (needs wrk; 12 minutes)"
+	@echo "make bench-outliers  what the promise on outliers holds and finds, its cost, the alarm (40 minutes)"
 	@echo "make train-digits    retrain an example; likewise train-products, train-diamonds"
 
 setup: $(STAMPS)/dev
@@ -56,6 +57,11 @@ bench: $(STAMPS)/dev
 	@$(BIN)/python -m benchmarks $(ARGS)
 	@$(BIN)/python -m benchmarks.recording
 	@$(BIN)/python -m benchmarks.recorder
+
+bench-outliers: $(STAMPS)/examples
+	@$(BIN)/python -m benchmarks.outliers $(ARGS)
+	@$(BIN)/python -m benchmarks.outliers.cost
+	@$(BIN)/python -m benchmarks.alarm
 
 train-digits train-products train-diamonds: train-%: $(STAMPS)/examples
 	@$(BIN)/python examples/$*/train.py $(ARGS)
