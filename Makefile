@@ -28,7 +28,7 @@ help:
 	@echo "make chaos           the long form of the chaos tests, about half an hour"
 	@echo "make lint            ruff, mypy --strict, import-linter"
 	@echo "make bench           throughput beside a bare aiohttp echo, cost and speed of recording (needs wrk; 12 minutes)"
-	@echo "make bench-outliers  what the promise on outliers holds and finds, its cost, the alarm (40 minutes)"
+	@echo "make bench-outliers  what the promise on outliers holds and finds, its cost, the alarm (20 minutes and more)"
 	@echo "make train-digits    retrain an example; likewise train-products, train-diamonds"
 
 setup: $(STAMPS)/dev

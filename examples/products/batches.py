@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-__all__ = ["PADDING", "UNKNOWN", "Batches"]
+__all__ = ["PADDING", "UNKNOWN", "Batches", "tensor_of"]
 
 PADDING: Final = 0
 UNKNOWN: Final = 1
@@ -87,12 +87,16 @@ class Batches:
         return np.where(self._random.random(len(numbers)) < FORGOTTEN, UNKNOWN, numbers), places, rows
 
 
+def tensor_of(texts: Sequence[str]) -> Any:
+    """Texts as models take them: a tensor of strings `(n,)`."""
+    return ops.convert_to_tensor(np.array(texts, dtype=object))
+
+
 def _tokens(strings: keras.Model, texts: Sequence[str]) -> tuple[_Tokens, _Tokens]:
     """Words and n-grams of the texts, without padding."""
     chunks: tuple[list[_Tokens], list[_Tokens]] = ([], [])
     for start in range(0, len(texts), _CHUNK):
-        given = ops.convert_to_tensor(np.array(texts[start : start + _CHUNK], dtype=object))
-        words, word_places, grams, gram_places = map(np.asarray, strings(given))
+        words, word_places, grams, gram_places = map(np.asarray, strings(tensor_of(texts[start : start + _CHUNK])))
         chunks[0].append(_without_padding(words, word_places))
         chunks[1].append(_without_padding(grams, gram_places))
     return _joined(chunks[0]), _joined(chunks[1])

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from examples.products.batches import tensor_of
 from examples.products.ngrams import PAIRS
 
 __all__ = ["Memory"]
@@ -79,8 +80,7 @@ class Memory:
     def fill(self, vectors: keras.Model, texts: Sequence[str], labels: Sequence[int]) -> None:
         """Remember texts, one a row, and their classes; `vectors` is the model from text to what the method gives."""
         chunks = [
-            np.asarray(vectors(ops.convert_to_tensor(np.array(texts[start : start + _CHUNK], dtype=object))))
-            for start in range(0, len(texts), _CHUNK)
+            np.asarray(vectors(tensor_of(texts[start : start + _CHUNK]))) for start in range(0, len(texts), _CHUNK)
         ]
         rows: NDArray[np.float32] = np.concatenate(chunks)
         step = np.abs(rows).max() / _LEVELS

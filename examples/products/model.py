@@ -72,13 +72,11 @@ class Net:
     head: tuple[keras.Layer, keras.Layer]
 
 
-def build(
-    given: Sequence[str], size: Size, rows: int, strange: Sequence[str] = (), labels: Sequence[str] = LABELS
-) -> Net:
+def build(given: Sequence[str], size: Size, rows: int, strange: Sequence[str], labels: Sequence[str]) -> Net:
     """An untrained net for `labels` with the vocabulary of `given`, and memory for as many `rows`.
 
     Args:
-        strange: other texts, by which it is told apart what is rare from what is common.
+        strange: other texts, of which memory learns, too, what is rare and what is common.
     """
     text = keras.Input((), dtype="string", name="text")
     lookup = layers.TextVectorization(max_tokens=size.words, name="words")

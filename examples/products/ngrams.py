@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from examples.products.batches import PADDING
 
-__all__ = ["PAIRS", "PLACES", "codes_of", "frequencies", "index", "symbolic"]
+__all__ = ["PAIRS", "PLACES", "frequencies", "index", "symbolic"]
 
 ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 NGRAMS: Final = (2, 3, 4, 5)
@@ -52,7 +52,7 @@ def index(numbers: Any) -> Any:
     return ops.cumsum(ops.ones_like(numbers), axis=1) - 1
 
 
-def codes_of(text: str) -> set[int]:
+def _codes_of(text: str) -> set[int]:
     """Codes of the n-grams of one text, as `symbolic` has them."""
     words = "".join(c if c in _NUMBER else " " for c in text.lower()).split()
     found = {
@@ -66,4 +66,4 @@ def codes_of(text: str) -> set[int]:
 
 def frequencies(texts: Iterable[str]) -> Counter[int]:
     """In how many texts each n-gram is, by code."""
-    return Counter(code for text in texts for code in codes_of(text))
+    return Counter(code for text in texts for code in _codes_of(text))

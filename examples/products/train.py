@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,13 @@ from examples import common  # first: it chooses Keras's backend
 
 # isort: split
 import keras
-from keras import ops
 from matplotlib import pyplot as plt
 from scipy.stats import binomtest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
+from examples.products.batches import tensor_of
 from examples.products.data import LABELS, SEED, STYLES, Entry, Parts, examples, load, others, split, texts, without
 from examples.products.model import SIZES, Size, fit
 from service.publishing.calibration_file import CalibrationRows
@@ -63,7 +63,7 @@ def predictor(model: keras.Model) -> Predict:
     """The model as a function from texts to labels, int64 `(n,)`."""
 
     def predict(given: Sequence[str]) -> NDArray[np.int64]:
-        labels: NDArray[np.int64] = np.asarray(model(_strings(given))).argmax(axis=1)
+        labels: NDArray[np.int64] = np.asarray(model(tensor_of(given))).argmax(axis=1)
         return labels
 
     return predict
@@ -136,10 +136,6 @@ def draw_styles(figures: dict[str, dict[str, float]], path: Path) -> None:
     axes.set(ylabel="accuracy on the test part, %", ylim=(0, 119))
     axes.legend(fontsize=8, ncols=3, loc="upper center")
     common.save_picture(figure, path)
-
-
-def _strings(given: Sequence[str]) -> Any:
-    return ops.convert_to_tensor(np.array(given, dtype=object))
 
 
 def main() -> None:
