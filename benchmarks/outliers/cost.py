@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.outliers.studies import ROOT, SHIPPED
-from service.engine import runtime
+from service.engine import artifact, runtime
 from service.engine.executor import Executor
 from service.errors import VersionRefused
 from service.outliers import load_package
@@ -39,7 +39,7 @@ def main() -> None:
         directory = ROOT / "models" / name
         manifest = read_version(directory)
         package = load_package(directory / "outliers.npz")
-        graph = runtime.load_artifact(directory / "model.keras")
+        graph = artifact.load_artifact(directory / "model.keras")
         bare, watched = (_served(each, manifest.signature) for each in (graph, graph.watched(package)))
         golden = [sample.inputs for sample in read_golden(directory, manifest).samples]
         for batch in BATCHES:

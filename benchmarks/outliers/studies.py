@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from service.engine import runtime
+from service.engine import artifact, runtime
 from service.outliers import Features
 from service.publishing.calibration import ROWS, FeaturesOf
 from service.publishing.calibration_file import CalibrationRows
@@ -201,12 +201,12 @@ def _shipped(version: str) -> FeaturesOf:
     directory = ROOT / "models" / version
     manifest = read_version(directory)
     layer = (manifest.outliers or {}).get("layer")
-    return _features_of(runtime.load_artifact(directory / "model.keras"), manifest.signature, layer)
+    return _features_of(artifact.load_artifact(directory / "model.keras"), manifest.signature, layer)
 
 
 def _trained(model: Any, layer: str | None = None) -> FeaturesOf:
     """Features of a classifier in memory."""
-    graph = runtime.wrap_keras(model)
+    graph = artifact.wrap_keras(model)
     return _features_of(graph, Signature("classification", graph.inputs, graph.outputs, head="softmax"), layer)
 
 

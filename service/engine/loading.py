@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import structlog
 
-from service.engine import runtime
+from service.engine import artifact, runtime
 from service.engine.costs import CostModel, ladder, useful_buckets
 from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.engine.live import GraphDetector, LiveVersion, pad
@@ -120,7 +120,7 @@ class Loader:
         """
         started = time.perf_counter()
         golden = read_golden(directory, manifest)
-        graph = runtime.load(directory, manifest.artifact)
+        graph = artifact.load(directory, manifest.artifact)
         graph.compare(manifest.signature)
         outliers = _outliers(directory, manifest)
         graph = graph if outliers is None else graph.watched(outliers)

@@ -1,4 +1,4 @@
-"""The only place that imports Keras and TensorFlow: load, inspect, trace, run, save.
+"""A loaded model's graph: inspect, trace, run. Only this file and `artifact.py` import Keras and TensorFlow.
 
 Import it late: the import takes seconds, and only the engine process and publishing need it.
 """
@@ -14,10 +14,9 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from service.engine.quiet import silent_stderr
@@ -36,7 +35,7 @@ from service.errors import PublishError, VersionRefused
 from service.outliers import features
 from service.outliers.features import Needs, Space
 from service.outliers.package import OutlierPackage
-from service.types import NUMERIC_DTYPES, STRING, Array, Signature, TensorSpec
+from service.types import STRING, Array, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,12 +47,10 @@ __all__ = [
     "View",
     "configure",
     "device_kind",
+    "first_line",
     "first_operation",
-    "load",
-    "load_artifact",
-    "save_keras",
+    "quiet",
     "software",
-    "wrap_keras",
 ]
 
 # Operations that reach outside the graph: into Python, or to the file system.
@@ -232,10 +229,10 @@ class Graph:
         specs = _tensor_specs(signature)
         function = tf.function(flat, input_signature=specs, autograph=False, jit_compile=jit)
         try:
-            with _quiet():
+            with quiet():
                 concrete = function.get_concrete_function()
         except Exception as error:
-            raise VersionRefused(f"the graph cannot be traced: {_first_line(error)}", check="load") from error
+            raise VersionRefused(f"the graph cannot be traced: {first_line(error)}", check="load") from error
         unsafe = sorted(_ops(concrete.graph.as_graph_def()) & _UNSAFE_OPS)
         if unsafe:
             raise VersionRefused(f"the graph holds unsafe operations: {', '.join(unsafe)}", check="safety")
@@ -260,10 +257,10 @@ class Graph:
         if concrete.graph.as_graph_def().ByteSize() > _DIRECT_BYTES:
             raise VersionRefused("not a small graph: its constants are large", check="load")
         try:
-            with _quiet():
+            with quiet():
                 call = _session(concrete, len(signature.inputs), intra_op)
         except Exception as error:  # such as tables, which are no constants
-            raise VersionRefused(f"the graph cannot be frozen: {_first_line(error)}", check="load") from error
+            raise VersionRefused(f"the graph cannot be frozen: {first_line(error)}", check="load") from error
         return _TensorFlowExecutor("tf-direct", call, lambda: 1)
 
     def tap(self, layer: str | None = None, output: int = 0) -> Tap | None:
@@ -327,7 +324,7 @@ class Graph:
 
         specs = _tensor_specs(signature)
         function = tf.function(watched, input_signature=specs, autograph=False)
-        with _quiet():
+        with quiet():
             concrete = function.get_concrete_function()
         call = _called(concrete, [spec.dtype for spec in specs])
         given = _TensorFlowExecutor("tf", call, function.experimental_get_tracing_count)
@@ -391,11 +388,11 @@ class _TensorFlowExecutor:
         try:
             return self._call(columns)
         except tf.errors.ResourceExhaustedError as error:
-            raise OutOfMemory(_first_line(error)) from error
+            raise OutOfMemory(first_line(error)) from error
         except MemoryError as error:
             raise OutOfMemory("the host is out of memory") from error
         except (tf.errors.OpError, ValueError, TypeError) as error:
-            raise GraphError(_first_line(error)) from error
+            raise GraphError(first_line(error)) from error
 
     def traces(self) -> int:
         return self._traces()
@@ -518,115 +515,6 @@ def _width(tensor: Any) -> int | None:
     return width
 
 
-def load(directory: Path, artifact: str) -> Graph:
-    """Load a version's artifact in safe mode: no pickles, no Lambda, no Python of the model's own.
-
-    Raises:
-        VersionRefused: it cannot be loaded, or not safely.
-    """
-    try:
-        return load_artifact(directory / artifact)
-    except PublishError as error:
-        raise VersionRefused(str(error), check="load") from error
-
-
-def load_artifact(path: Path) -> Graph:
-    """Load a `.keras` file or a SavedModel directory, in safe mode.
-
-    Raises:
-        PublishError: it cannot be loaded, or not safely; one sentence that says why.
-    """
-    if path.is_dir():
-        return _load_saved_model(path)
-    try:
-        with _quiet():
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        raise PublishError(f"{path.name} cannot be loaded in safe mode: {_first_line(error)}") from error
-    return wrap_keras(model)
-
-
-def wrap_keras(model: Any) -> Graph:
-    """A Keras model in memory as a `Graph`.
-
-    Raises:
-        PublishError: it declares no inputs (subclassed or unbuilt), or has a dtype that cannot travel.
-    """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise PublishError(
-            "the model declares no inputs: build it with keras.Input (functional or Sequential), or export a SavedModel"
-        )
-    # Sequential models answer neither `input` nor `output` before their first call; they have one of each.
-    sequential = isinstance(model, keras.Sequential)
-    structure = model.inputs[0] if sequential else model.input
-    answer = model.outputs[0] if sequential else model.output
-    names_in = _names(structure, [tensor.name for tensor in model.inputs])
-    names_out = _names(answer, _output_names(model))
-    inputs = tuple(_spec(name, t.dtype, t.shape) for name, t in zip(names_in, model.inputs, strict=True))
-    outputs = tuple(_spec(name, t.dtype, t.shape) for name, t in zip(names_out, model.outputs, strict=True))
-
-    def call(*tensors: Any) -> list[Any]:
-        packed = keras.tree.pack_sequence_as(structure, list(tensors))
-        return list(keras.tree.flatten(model(packed, training=False)))
-
-    memory = sum(_nbytes(w.shape, str(w.dtype)) for w in model.weights)
-    return Graph(inputs, outputs, call, memory, keep=model, model=model)
-
-
-def save_keras(model: Any, path: Path) -> None:
-    """Write a model as a `.keras` file."""
-    with _quiet():
-        model.save(path)
-
-
-def saved_model_files(path: Path) -> bool:
-    """Whether a directory is a SavedModel."""
-    return (path / "saved_model.pb").is_file()
-
-
-def _load_saved_model(path: Path) -> Graph:
-    if not saved_model_files(path):
-        raise PublishError(f"{path.name}: no saved_model.pb in it")
-    try:
-        with _quiet():
-            loaded = tf.saved_model.load(str(path))
-    except Exception as error:
-        raise PublishError(f"{path.name} cannot be loaded: {_first_line(error)}") from error
-    signatures = loaded.signatures
-    if not signatures:
-        raise PublishError(f"{path.name} has no signature: export it with one named serving_default")
-    key = "serving_default" if "serving_default" in signatures else next(iter(signatures))
-    function = signatures[key]
-    taken = function.structured_input_signature[1]
-    given = function.structured_outputs
-    names_in, names_out = sorted(taken), sorted(given)
-    inputs = tuple(_spec(name, taken[name].dtype.name, taken[name].shape) for name in names_in)
-    outputs = tuple(_spec(name, given[name].dtype.name, given[name].shape) for name in names_out)
-
-    def call(*tensors: Any) -> list[Any]:
-        answers = function(**dict(zip(names_in, tensors, strict=True)))
-        return [answers[name] for name in names_out]
-
-    variables = {id(v): v for v in getattr(loaded, "variables", None) or function.graph.variables}
-    memory = sum(_nbytes(v.shape, v.dtype.name) for v in variables.values())
-    return Graph(inputs, outputs, call, memory, keep=loaded)
-
-
-def _spec(name: str, dtype: Any, shape: Iterable[int | None]) -> TensorSpec:
-    dtype = _keras_dtype(str(dtype))
-    dims = tuple(shape)
-    if dtype not in (*NUMERIC_DTYPES, STRING):
-        raise PublishError(f"{name}: dtype {dtype} is not supported")
-    if not dims or dims[0] is not None:
-        raise PublishError(f"{name}: shape {list(dims)} has no free batch axis in front")
-    return TensorSpec(name, dtype, tuple(None if dim is None else int(dim) for dim in dims[1:]))
-
-
-def _keras_dtype(dtype: str) -> str:
-    # bfloat16 has no NumPy dtype: such outputs leave the graph as float32, see `_plain`.
-    return "float32" if dtype == "bfloat16" else dtype
-
-
 def _plain(tensor: Any) -> Any:
     dense = tf.sparse.to_dense(tensor) if isinstance(tensor, tf.SparseTensor) else tensor
     return tf.cast(dense, tf.float32) if dense.dtype == tf.bfloat16 else dense
@@ -634,25 +522,6 @@ def _plain(tensor: Any) -> Any:
 
 def _tf_dtype(dtype: str) -> Any:
     return tf.string if dtype == STRING else tf.as_dtype(dtype)
-
-
-def _names(structure: Any, flat: Sequence[str]) -> list[str]:
-    """Dict keys where the model was built with a dict, else the tensors' or layers' own names, made unique."""
-    if isinstance(structure, dict):
-        flat = sorted(structure)
-    seen: dict[str, int] = {}
-    names = []
-    for name in flat:
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return names
-
-
-def _output_names(model: Any) -> list[str]:
-    names = getattr(model, "output_names", None)
-    if names and len(names) == len(model.outputs):
-        return list(names)
-    return [model.layers[-1].name] if len(model.outputs) == 1 else [f"output_{i}" for i in range(len(model.outputs))]
 
 
 def _compare(kind: str, have: Sequence[TensorSpec], want: Sequence[TensorSpec], *, exact: bool) -> None:
@@ -681,18 +550,13 @@ def _ops(graph_def: Any) -> set[str]:
     return ops
 
 
-def _nbytes(shape: Iterable[int | None], dtype: str) -> int:
-    size = 8 if dtype in (STRING, "object") else tf.as_dtype(dtype).size
-    return math.prod(dim or 1 for dim in shape) * int(size)
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keras and TensorFlow warn about things a server's operator can do nothing about."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -139,7 +139,7 @@ def publish(
 
 def _write_artifact(model: Any, directory: Path) -> tuple[Literal["model.keras", "saved_model"], Graph]:
     """Put the model's files in place and load them back as the server will."""
-    from service.engine import runtime
+    from service.engine import artifact, runtime
 
     runtime.first_operation()
     if isinstance(model, str | Path):
@@ -150,14 +150,14 @@ def _write_artifact(model: Any, directory: Path) -> tuple[Literal["model.keras",
             if any(path.is_symlink() for path in source.rglob("*")):
                 raise PublishError(f"{source}: holds links, which are not followed")
             shutil.copytree(source, directory / SAVED_MODEL_DIR)
-            return "saved_model", runtime.load_artifact(directory / SAVED_MODEL_DIR)
+            return "saved_model", artifact.load_artifact(directory / SAVED_MODEL_DIR)
         if source.suffix != ".keras":
             raise PublishError(f"{source}: expected a .keras file or a SavedModel directory")
         shutil.copyfile(source, directory / KERAS_FILE)
     else:
-        runtime.wrap_keras(model)  # says what is wrong with it before it is saved
-        runtime.save_keras(model, directory / KERAS_FILE)
-    return "model.keras", runtime.load_artifact(directory / KERAS_FILE)
+        artifact.wrap_keras(model)  # says what is wrong with it before it is saved
+        artifact.save_keras(model, directory / KERAS_FILE)
+    return "model.keras", artifact.load_artifact(directory / KERAS_FILE)
 
 
 def _contract_of(
@@ -253,9 +253,9 @@ def _same_in_memory(model: Any, signature: Signature, golden: GoldenSet) -> None
     """A model given in memory must answer as the file it was saved to does."""
     if isinstance(model, str | Path):
         return
-    from service.engine import runtime
+    from service.engine import artifact
 
-    executor = runtime.wrap_keras(model).executor(signature, jit=False)
+    executor = artifact.wrap_keras(model).executor(signature, jit=False)
     for index, sample in enumerate(golden.samples):
         problem = golden.mismatch(signature, index, executor.run(sample.inputs))
         if problem:

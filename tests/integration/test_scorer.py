@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine import runtime
+from service.engine import artifact, runtime
 from service.errors import PublishError
 from service.outliers.detectors import CANDIDATES
 from service.outliers.features import STRANGEST, Features
@@ -32,7 +32,7 @@ def classifier() -> tuple[runtime.Graph, Signature]:
         both = keras.layers.Concatenate()([numbers, keras.layers.Rescaling(1.0)(count)])
         z = keras.layers.Dense(12, name="features")(both)
         out = keras.layers.Softmax(name="p")(keras.layers.Dense(4, name="scores")(z))
-        graph = runtime.wrap_keras(keras.Model({"numbers": numbers, "count": count}, out))
+        graph = artifact.wrap_keras(keras.Model({"numbers": numbers, "count": count}, out))
     return graph, Signature("classification", graph.inputs, graph.outputs, ("a", "b", "c", "d"))
 
 
@@ -85,7 +85,7 @@ def test_rows_of_any_size_score_in_the_graph_as_in_the_reference(name: str, jit:
     point = keras.Input((8,), name="point")
     hidden = keras.layers.Rescaling(1.0, name="features")(point)
     model = keras.Model(point, keras.layers.Dense(3, activation="softmax", name="probabilities")(hidden))
-    graph = runtime.wrap_keras(model)
+    graph = artifact.wrap_keras(model)
     signature = Signature("classification", graph.inputs, graph.outputs, labels=("a", "b", "c"))
     extract = graph.extractor(signature)
     generator = np.random.default_rng(3)
@@ -126,7 +126,7 @@ def test_the_shipped_models_have_features_that_the_outputs_follow_from(model: st
 
     directory = Path(__file__).parents[2] / "models" / model
     manifest = read_version(directory)
-    graph = runtime.load(directory, manifest.artifact)
+    graph = artifact.load(directory, manifest.artifact)
     view = graph.view(manifest.signature)
     assert view.space == "features"
     features = graph.extractor(manifest.signature)(read_golden(directory, manifest).samples[0].inputs)
@@ -139,7 +139,7 @@ def test_the_shipped_models_have_features_that_the_outputs_follow_from(model: st
 
 
 def test_a_model_without_a_dense_layer_at_its_end_is_seen_by_its_inputs(keras_models: dict[str, Any]) -> None:
-    graph = runtime.wrap_keras(keras_models["logarithm"])
+    graph = artifact.wrap_keras(keras_models["logarithm"])
     view = graph.view(Signature("raw", graph.inputs, graph.outputs))
     assert (view.space, view.layer) == ("inputs", None)
     found = graph.extractor(Signature("raw", graph.inputs, graph.outputs))([np.ones((3, 1), np.float32)])
@@ -161,7 +161,7 @@ def linear(name: str) -> Any:
 @pytest.mark.parametrize("kind", ["sequential", "functional"])
 def test_a_linear_classifier_is_seen_by_its_inputs_and_by_the_logits_of_its_one_layer(kind: str) -> None:
     model = linear(kind)
-    graph = runtime.wrap_keras(model)
+    graph = artifact.wrap_keras(model)
     signature = Signature("classification", graph.inputs, graph.outputs, ("a", "b", "c", "d"))
     view = graph.view(signature)
     assert (view.space, view.layer) == ("inputs", None)
@@ -180,7 +180,7 @@ def test_a_linear_classifier_is_seen_by_its_inputs_and_by_the_logits_of_its_one_
 
 @pytest.mark.parametrize("kind", ["sequential", "functional"])
 def test_a_layer_asked_for_may_be_the_input_itself(kind: str) -> None:
-    graph = runtime.wrap_keras(linear(kind))
+    graph = artifact.wrap_keras(linear(kind))
     signature = Signature("classification", graph.inputs, graph.outputs, ("a", "b", "c", "d"))
     view = graph.view(signature, "point")
     assert (view.space, view.layer) == ("features", "point")
@@ -193,7 +193,7 @@ def test_features_may_come_from_an_operation_that_is_no_layer() -> None:
 
     given = keras.Input((6,), name="point")
     raised = keras.ops.relu(keras.layers.Dense(5, name="hidden")(given))
-    graph = runtime.wrap_keras(keras.Model(given, keras.layers.Dense(4, activation="softmax")(raised)))
+    graph = artifact.wrap_keras(keras.Model(given, keras.layers.Dense(4, activation="softmax")(raised)))
     signature = Signature("classification", graph.inputs, graph.outputs, ("a", "b", "c", "d"))
     view = graph.view(signature)
     assert view.space == "features"

@@ -1,0 +1,155 @@
+"""A model's files, `model.keras` or `saved_model/`: loaded as a graph in safe mode, and written.
+
+Import it late, as `runtime`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from service.engine.runtime import Graph, first_line, quiet
+
+with quiet():
+    import keras
+    import tensorflow as tf
+
+from service.errors import PublishError, VersionRefused
+from service.types import NUMERIC_DTYPES, STRING, TensorSpec
+
+__all__ = ["load", "load_artifact", "save_keras", "wrap_keras"]
+
+
+def load(directory: Path, artifact: str) -> Graph:
+    """Load a version's artifact in safe mode: no pickles, no Lambda, no Python of the model's own.
+
+    Raises:
+        VersionRefused: it cannot be loaded, or not safely.
+    """
+    try:
+        return load_artifact(directory / artifact)
+    except PublishError as error:
+        raise VersionRefused(str(error), check="load") from error
+
+
+def load_artifact(path: Path) -> Graph:
+    """Load a `.keras` file or a SavedModel directory, in safe mode.
+
+    Raises:
+        PublishError: it cannot be loaded, or not safely; one sentence that says why.
+    """
+    if path.is_dir():
+        return _load_saved_model(path)
+    try:
+        with quiet():
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise PublishError(f"{path.name} cannot be loaded in safe mode: {first_line(error)}") from error
+    return wrap_keras(model)
+
+
+def wrap_keras(model: Any) -> Graph:
+    """A Keras model in memory as a `Graph`.
+
+    Raises:
+        PublishError: it declares no inputs (subclassed or unbuilt), or has a dtype that cannot travel.
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise PublishError(
+            "the model declares no inputs: build it with keras.Input (functional or Sequential), or export a SavedModel"
+        )
+    # Sequential models answer neither `input` nor `output` before their first call; they have one of each.
+    sequential = isinstance(model, keras.Sequential)
+    structure = model.inputs[0] if sequential else model.input
+    answer = model.outputs[0] if sequential else model.output
+    names_in = _names(structure, [tensor.name for tensor in model.inputs])
+    names_out = _names(answer, _output_names(model))
+    inputs = tuple(_spec(name, t.dtype, t.shape) for name, t in zip(names_in, model.inputs, strict=True))
+    outputs = tuple(_spec(name, t.dtype, t.shape) for name, t in zip(names_out, model.outputs, strict=True))
+
+    def call(*tensors: Any) -> list[Any]:
+        packed = keras.tree.pack_sequence_as(structure, list(tensors))
+        return list(keras.tree.flatten(model(packed, training=False)))
+
+    memory = sum(_nbytes(w.shape, str(w.dtype)) for w in model.weights)
+    return Graph(inputs, outputs, call, memory, keep=model, model=model)
+
+
+def save_keras(model: Any, path: Path) -> None:
+    """Write a model as a `.keras` file."""
+    with quiet():
+        model.save(path)
+
+
+def saved_model_files(path: Path) -> bool:
+    """Whether a directory is a SavedModel."""
+    return (path / "saved_model.pb").is_file()
+
+
+def _load_saved_model(path: Path) -> Graph:
+    if not saved_model_files(path):
+        raise PublishError(f"{path.name}: no saved_model.pb in it")
+    try:
+        with quiet():
+            loaded = tf.saved_model.load(str(path))
+    except Exception as error:
+        raise PublishError(f"{path.name} cannot be loaded: {first_line(error)}") from error
+    signatures = loaded.signatures
+    if not signatures:
+        raise PublishError(f"{path.name} has no signature: export it with one named serving_default")
+    key = "serving_default" if "serving_default" in signatures else next(iter(signatures))
+    function = signatures[key]
+    taken = function.structured_input_signature[1]
+    given = function.structured_outputs
+    names_in, names_out = sorted(taken), sorted(given)
+    inputs = tuple(_spec(name, taken[name].dtype.name, taken[name].shape) for name in names_in)
+    outputs = tuple(_spec(name, given[name].dtype.name, given[name].shape) for name in names_out)
+
+    def call(*tensors: Any) -> list[Any]:
+        answers = function(**dict(zip(names_in, tensors, strict=True)))
+        return [answers[name] for name in names_out]
+
+    variables = {id(v): v for v in getattr(loaded, "variables", None) or function.graph.variables}
+    memory = sum(_nbytes(v.shape, v.dtype.name) for v in variables.values())
+    return Graph(inputs, outputs, call, memory, keep=loaded)
+
+
+def _spec(name: str, dtype: Any, shape: Iterable[int | None]) -> TensorSpec:
+    dtype = _keras_dtype(str(dtype))
+    dims = tuple(shape)
+    if dtype not in (*NUMERIC_DTYPES, STRING):
+        raise PublishError(f"{name}: dtype {dtype} is not supported")
+    if not dims or dims[0] is not None:
+        raise PublishError(f"{name}: shape {list(dims)} has no free batch axis in front")
+    return TensorSpec(name, dtype, tuple(None if dim is None else int(dim) for dim in dims[1:]))
+
+
+def _keras_dtype(dtype: str) -> str:
+    # bfloat16 has no NumPy dtype: such outputs leave the graph as float32, see `_plain`.
+    return "float32" if dtype == "bfloat16" else dtype
+
+
+def _names(structure: Any, flat: Sequence[str]) -> list[str]:
+    """Dict keys where the model was built with a dict, else the tensors' or layers' own names, made unique."""
+    if isinstance(structure, dict):
+        flat = sorted(structure)
+    seen: dict[str, int] = {}
+    names = []
+    for name in flat:
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return names
+
+
+def _output_names(model: Any) -> list[str]:
+    names = getattr(model, "output_names", None)
+    if names and len(names) == len(model.outputs):
+        return list(names)
+    return [model.layers[-1].name] if len(model.outputs) == 1 else [f"output_{i}" for i in range(len(model.outputs))]
+
+
+def _nbytes(shape: Iterable[int | None], dtype: str) -> int:
+    size = 8 if dtype in (STRING, "object") else tf.as_dtype(dtype).size
+    return math.prod(dim or 1 for dim in shape) * int(size)
