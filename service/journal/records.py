@@ -30,6 +30,7 @@ __all__ = [
     "column_array",
     "decode",
     "encode",
+    "float_dtype",
     "pack_column",
 ]
 
@@ -97,8 +98,8 @@ class BatchRecord(_Record, frozen=True, tag=2):
         columns: the inputs in the signature's order; empty where the policy keeps none.
         outputs: the outputs in the signature's order.
         label_index: int32, classification only.
-        confidence: float32, classification only.
-        value: float32, regression only.
+        confidence: float32, or float64 where the output is; classification only.
+        value: likewise, regression only. Which of the two, its size says: see `float_dtype`.
         p_value: float32, with a calibrated detector only.
         outlier: bool, likewise.
         queue_us: uint32.
@@ -310,6 +311,11 @@ def decode(payload: bytes | memoryview) -> Record:
         msgspec.DecodeError: it is none.
     """
     return _decoder.decode(payload)
+
+
+def float_dtype(data: bytes, rows: int) -> type[np.float32 | np.float64]:
+    """What the numbers of a field such as `BatchRecord.value` are: journals of older versions have float32 only."""
+    return np.float64 if rows and len(data) == 8 * rows else np.float32
 
 
 def pack_column(array: Array) -> Column:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.journal.records import BatchRecord, Column, column_array
+from service.journal.records import BatchRecord, Column, column_array, float_dtype
 from service.recorder.statistics import Matrix, benjamini_hochberg, g_test, js_divergence
 from service.types import Array, Signature
 from service.versions.baseline import Baseline
@@ -25,13 +25,9 @@ FALSE_DISCOVERIES: Final = 0.05
 LEAST_JS: Final = 0.05
 """Bits. A normal distribution that moves by half a standard deviation is about as much."""
 
-_PREDICTION: Final[Mapping[str, Any]] = {
-    "label": np.int32,
-    "confidence": np.float32,
-    "value": np.float32,
-    "p_value": np.float32,
-}
-"""What records say of each prediction, by the name that it has both there and in a baseline."""
+_PREDICTION: Final = {"label": "label_index", "confidence": "confidence", "value": "value", "p_value": "p_value"}
+"""What a baseline calls a number of each prediction -> what records call it."""
+_SIZED: Final = (*_PREDICTION.values(), "incl_prob")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +198,10 @@ class Reference:
             recorded = [name for name in self._inputs if name not in first.redacted]
             yield from self._tensors("input", recorded, [record.columns for record in group])
         yield from self._tensors("output", self._outputs, [record.outputs for record in group])
-        for name, dtype in _PREDICTION.items():
-            field = "label_index" if name == "label" else name
-            if ("prediction", name) in self._bins.places and getattr(first, field) is not None:
+        for name, field in _PREDICTION.items():
+            data = getattr(first, field)
+            if ("prediction", name) in self._bins.places and data is not None:
+                dtype = np.int32 if name == "label" else float_dtype(data, first.rows)
                 yield ("prediction", name), np.frombuffer(b"".join([getattr(r, field) for r in group]), dtype)
 
     def _tensors(
@@ -268,11 +265,7 @@ def _alike(records: Sequence[BatchRecord]) -> list[list[BatchRecord]]:
             tuple(record.redacted),
             tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.columns]),
             tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.outputs]),
-            record.label_index is None,
-            record.confidence is None,
-            record.value is None,
-            record.p_value is None,
-            record.incl_prob is None,
+            tuple([None if (data := getattr(record, name)) is None else len(data) // record.rows for name in _SIZED]),
         )
         groups.setdefault(kind, []).append(record)
     return list(groups.values())

@@ -7,7 +7,7 @@ select name, version, weights_sha256, manifest::text as manifest from model_vers
 -- The latest version of each name and number: the one that a count without checksum belongs to.
 select distinct on (v.name, v.version) v.id, v.name, v.version
 from model_versions v
-join unnest($1::text[], $2::int[]) as asked (name, version) using (name, version)
+join unnest($1::text[], $2::bigint[]) as asked (name, version) using (name, version)
 order by v.name, v.version, v.id desc;
 
 -- name: find_all_numbered

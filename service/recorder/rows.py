@@ -206,7 +206,7 @@ class _Tables:
         return _constant(WHYS[0], self._n) if codes is None else text_column(WHYS).take(pa.array(codes))
 
     def _numbers(self, name: str, dtype: Any) -> Any:
-        numbers = self._group.numbers(name, np.float32)
+        numbers = self._group.floats(name)
         if numbers is None:
             return pa.nulls(self._n, pa.from_numpy_dtype(dtype))
         return pa.array(numbers.astype(dtype, copy=False))

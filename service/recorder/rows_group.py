@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 
-from service.journal.records import BatchRecord, CallPart
+from service.journal.records import BatchRecord, CallPart, float_dtype
 from service.recorder.rows_layout import Layout, Unencodable, is_vector
 from service.types import NUMERIC_DTYPES, STRING, Array
 
@@ -31,7 +31,8 @@ def alike(record: BatchRecord, layout: Layout) -> Any:
         (column[0], "vector") if place == 0 and is_vector(column) else (column[0], *column[1][1:])
         for place, column in enumerate(record.outputs)
     ]
-    return tuple(columns), tuple(outputs), tuple([getattr(record, name) is None for name in _PER_ROW])
+    sizes = [None if (data := getattr(record, name)) is None else len(data) // record.rows for name in _PER_ROW]
+    return tuple(columns), tuple(outputs), tuple(sizes)
 
 
 def times_of(ids: Array) -> Array:
@@ -71,6 +72,11 @@ class Group:
     def numbers(self, name: str, dtype: Any) -> Array | None:
         """`(rows,)`: a field of raw bytes; None where the records have none."""
         return None if getattr(self.first, name) is None else self._joined(name, dtype)
+
+    def floats(self, name: str) -> Array | None:
+        """The same for a field that is float32, or float64 where the model's output is."""
+        data = getattr(self.first, name)
+        return None if data is None else self._joined(name, float_dtype(data, self.first.rows))
 
     def of_batches(self, name: str) -> Array:
         """`(rows,)`: a number that a batch has, int64."""

@@ -297,7 +297,7 @@ CREATE TABLE hoverboard.gaps (
     journal uuid NOT NULL,
     process text NOT NULL,
     model text,
-    version integer,
+    version bigint,
     reason text NOT NULL,
     frames bigint,
     records bigint,
@@ -305,7 +305,7 @@ CREATE TABLE hoverboard.gaps (
     flagged bigint,
     first_at timestamp with time zone,
     last_at timestamp with time zone,
-    segment integer,
+    segment bigint,
     "position" bigint,
     detail text
 );
@@ -343,7 +343,7 @@ COMMENT ON COLUMN hoverboard.labels.author IS 'The person, where known.';
 CREATE TABLE hoverboard.model_versions (
     id integer NOT NULL,
     name text NOT NULL,
-    version integer NOT NULL,
+    version bigint NOT NULL,
     weights_sha256 text NOT NULL,
     manifest jsonb NOT NULL,
     parent_id integer,
@@ -451,10 +451,10 @@ COMMENT ON TABLE hoverboard.predictions_default IS 'Predictions whose clock was 
 CREATE TABLE hoverboard.quarantine (
     at timestamp with time zone NOT NULL,
     journal uuid NOT NULL,
-    segment integer NOT NULL,
+    segment bigint NOT NULL,
     "position" bigint NOT NULL,
     seq bigint NOT NULL,
-    records integer NOT NULL,
+    records bigint NOT NULL,
     file text NOT NULL,
     sqlstate text,
     error text NOT NULL
@@ -472,7 +472,7 @@ COMMENT ON COLUMN hoverboard.quarantine.error IS 'The same in words, without val
 CREATE TABLE hoverboard.recorder_cursor (
     journal uuid NOT NULL,
     process text NOT NULL,
-    segment integer NOT NULL,
+    segment bigint NOT NULL,
     "position" bigint NOT NULL,
     seq bigint NOT NULL,
     records bigint NOT NULL,

@@ -143,6 +143,56 @@ async def test_migrating_again_does_nothing(empty_database: str) -> None:
     assert before.pending == ()
 
 
+OF_0_1_0 = """
+set search_path to hoverboard, public;
+select make_partitions('2026-03-03', '2026-03-04');
+insert into model_versions (name, version, weights_sha256, manifest, first_served_at)
+    values ('toys', 1, 'ab', '{"task": "regression"}', '2026-03-03'), ('toys', 2147483647, 'cd', '{}', '2026-03-03');
+update model_versions set parent_id = 1 where id = 2;
+insert into deployments values ('2026-03-03', 'toys', 'stable', 2, 1, 'the highest', 'disk', 'engine-0');
+insert into samples (at, id, model, incl_prob, why)
+    select sample_at(id), id, 'toys', 1, 'all'
+    from (select ('019cb8b8-1e00-7000-8000-' || lpad(n::text, 12, '0'))::uuid as id from generate_series(1, 500) n);
+insert into predictions (at, sample_id, version_id, predicted_at, value, batch_id, batch_size, bucket, queue_us, infer_us)
+    select at, id, 2, at, 0.1::real, id, 1, 1, 5, 6 from samples;
+insert into gaps (at, journal, process, model, version, reason, segment)
+    values ('2026-03-03', gen_random_uuid(), 'engine-0', 'toys', 2147483647, 'budget', 7);
+insert into recorder_cursor
+    values (gen_random_uuid(), 'engine-0', 3, 99, 12, 500, 0, 500, 500, '2026-03-03', '2026-03-04', null);
+insert into quarantine values ('2026-03-03', gen_random_uuid(), 1, 2, 3, 4, 'quarantine/x.frame', '23514', 'CheckViolation');
+insert into alarms
+    select id, 'quiet', 0.01, 9, 1, 0, 9, 1, '{0}', '{0}', '{null}', null, null, null, null, null, null, now()
+    from model_versions;
+"""
+"""A database of version 0.1.0, with rows in the tables that a later migration changes, and in those that hang on them."""
+
+
+async def test_a_database_of_0_1_0_keeps_its_rows_and_takes_version_numbers_past_32_bits(empty_database: str) -> None:
+    async def contents(connection: Any) -> dict[str, list[str]]:
+        tables = [
+            row[0]
+            for row in await connection.fetch(
+                "select table_name from information_schema.tables "
+                "where table_schema = 'hoverboard' and table_name <> 'schema_migrations' order by 1"
+            )
+        ]
+        return {
+            name: [str(row[0]) for row in await connection.fetch(f"select t::text from {name} t")] for name in tables
+        }
+
+    await migrate(empty_database, migrations()[:2])
+    async with login(empty_database) as connection:
+        await connection.execute(OF_0_1_0)
+        before = await contents(connection)
+    assert await migrate(empty_database) == migrations()[2:]
+    async with login(empty_database, "recorder") as connection:
+        assert await contents(connection) == before
+        await connection.execute(
+            "insert into model_versions (name, version, weights_sha256, manifest, first_served_at) "
+            "values ('toys', 202609011230, 'ef', '{}', now())"
+        )
+
+
 async def test_migrators_at_once_wait_for_each_other(empty_database: str) -> None:
     done = await asyncio.gather(*(migrate(empty_database) for _ in range(4)))
     assert sorted(done, key=len) == [(), (), (), migrations()]

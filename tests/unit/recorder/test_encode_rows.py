@@ -156,3 +156,22 @@ def test_numbers_are_written_with_the_fewest_digits() -> None:
 def test_text_columns_hold_no_nul(text: str) -> None:
     assert text_column([text, None]).to_pylist() == [text.replace("\0", "\ufffd"), None]
     assert text_column([None]).type == pa.large_string()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_regression_is_recorded_with_every_digit_that_the_model_gave(dtype: Any) -> None:
+    known = signature(TensorSpec("x", "float32", ()), outputs=[TensorSpec("y", str(np.dtype(dtype)), ())])
+    told = np.array([123456789.123, 1e-300, 1e300 if dtype is np.float64 else 1e30], dtype)
+    given_ = record(np.zeros(3, np.float32), outputs=[told], value=told.tobytes())
+    (group,) = rows_of([given_], versions(known))
+    assert group.predictions["value"].to_pylist() == told.astype(np.float64).tolist()
+
+
+def test_numbers_of_an_older_journal_and_of_a_newer_one_are_read_each_as_they_are() -> None:
+    known = signature(TensorSpec("x", "float32", ()), outputs=[TensorSpec("y", "float64", ())])
+    old, new = (
+        record(np.zeros(2, np.float32), outputs=[np.ones(2)], value=np.array([0.1, 0.2], dtype).tobytes())
+        for dtype in (np.float32, np.float64)
+    )
+    found = [row for group in rows_of([old, new], versions(known)) for row in group.predictions["value"].to_pylist()]
+    assert sorted(found) == sorted([float(np.float32(0.1)), float(np.float32(0.2)), 0.1, 0.2])
