@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import shutil
@@ -119,6 +120,27 @@ def test_root_lets_another_user_run_it_and_changes_no_mode_on_the_way(tmp_path: 
             server.send_signal(signal.SIGINT)
         assert server.returncode == 0
     assert [(way.stat().st_mode, way.stat().st_uid) for way in ways] == before
+
+
+@root_only
+@linux_only
+def test_root_runs_programs_that_lie_in_a_private_folder(tmp_path: Path) -> None:
+    """As in root's own home: `initdb` asks access(2) for `postgres`, which ignores most capabilities."""
+    private = tmp_path / "root's own"
+    private.mkdir(mode=0o700)
+    package = binaries().parents[1]
+    for part in package.parent.glob(f"{package.name}*"):  # with its libraries, which lie beside it
+        shutil.copytree(part, private / part.name, symlinks=True)
+    data_dir = private / "data"
+    data_dir.mkdir()
+    cluster = dataclasses.replace(Cluster.of(data_dir), programs=private / binaries().relative_to(package.parent))
+    cluster.make(sync=False)
+    with cluster.socket_directory() as socket_dir:
+        with subprocess.Popen(cluster.command(socket_dir), stderr=subprocess.DEVNULL) as server:
+            until((socket_dir / ".s.PGSQL.5432").exists)
+            server.send_signal(signal.SIGINT)
+        assert server.returncode == 0
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
 
 
 @root_only
