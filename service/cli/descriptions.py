@@ -13,7 +13,9 @@ from service.rpc.promise import promise
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["described", "described_model"]
+    from service.versions.compare import Difference
+
+__all__ = ["described", "described_model", "differences"]
 
 _LIMITS = ("min", "max", "max_length")
 
@@ -81,6 +83,17 @@ def _costs(version: Mapping[str, Any]) -> list[RenderableType]:
         "",
         f"runs by {version['executor']}; {memory / 2**20:.2f} MiB of weights; loaded in {load / 1000:.1f} s",
     ]
+
+
+def differences(found: Sequence[Difference]) -> RenderableType:
+    """What two versions do not have in common, as a table."""
+    if not found:
+        return "They take and answer the same."
+    rows = [
+        [escape(one.what), escape(one.before), escape(one.after), "[red]yes[/]" if one.breaking else "no"]
+        for one in found
+    ]
+    return table(["what", "before", "after", "callers may break"], rows)
 
 
 def _row(spec: Mapping[str, Any]) -> tuple[str, str, str, str]:

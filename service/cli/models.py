@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from service.cli.help import Command, Group
 from service.cli.output import as_json, console, emit, json_option, table
 from service.cli.rpc import Client, admin_token
 from service.cli.target import admin_url, data_dir, public_url
+from service.errors import VersionRefused
+from service.versions import Manifest
 
 __all__ = ["command"]
 
@@ -25,11 +28,12 @@ _models = click.option(
     "models",
     cls=Group,
     invoke_without_command=True,
-    short_help="List, describe, load, route and pin model versions.",
+    short_help="List, describe, compare, load, route and pin model versions.",
     examples={
         "What a server on 127.0.0.1:8080 serves": "hoverboard models",
         "What a directory holds, without a server": "hoverboard models --models models",
         "Inputs, outputs and measured buckets of one version": "hoverboard models show digits 2",
+        "What changed between two versions": "hoverboard models diff digits 1 2",
         "Roll back: version 1 answers from now on": "hoverboard models route digits 1",
         "Follow the highest version again": "hoverboard models route digits highest",
         "Keep a version in memory": "hoverboard models pin digits 1",
@@ -109,6 +113,49 @@ def show(name: str, version: int | None, url: str | None, models: Path | None, j
         from service.cli.descriptions import described_model
 
         console().print(described_model(found))
+
+
+@command.command(
+    "diff",
+    examples={
+        "What callers notice when version 2 takes over from 1": "hoverboard models diff digits 1 2",
+        "Without a server, as JSON": "hoverboard models diff digits 1 2 --models models --json",
+    },
+)
+@click.argument("name")
+@click.argument("before", type=click.IntRange(min=1))
+@click.argument("after", type=click.IntRange(min=1))
+@_url
+@_models
+@json_option
+def diff(name: str, before: int, after: int, *, url: str | None, models: Path | None, json_: bool | None) -> None:
+    """Compare two versions of a model in what they take and answer.
+
+    Differences that callers of BEFORE may break on come first. A version that has such differences is only published with
+    --breaking.
+    """
+    from service.versions.compare import compare
+
+    was, now = (_manifest(name, number, url, models) for number in (before, after))
+    found = compare(was, now)
+    if as_json(json_):
+        emit({"model": name, "before": before, "after": after, "differences": [asdict(one) for one in found]})
+    else:
+        from service.cli.descriptions import differences
+
+        console().print(differences(found))
+
+
+def _manifest(name: str, number: int, url: str | None, models: Path | None) -> Manifest:
+    """A version's manifest as a server or a directory tells it, without checksums."""
+    if models is None:
+        found = _asked("models.describe", {"model": name, "version": number}, url)
+    else:
+        found = _catalog().describe_on_disk(models, name, number)
+    version = found["versions"][0]
+    if version["manifest"] is None:
+        raise VersionRefused(f"{name} version {number} cannot be compared: {version['reason']}", check="manifest")
+    return Manifest.of_public(version["manifest"])
 
 
 def _admin_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -73,6 +73,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--parent", type=click.IntRange(min=1), help="The version this one was made from.")
 @click.option("--notes", help="A sentence to keep in the manifest.")
 @click.option("--max-batch", type=click.IntRange(min=1), help="Largest batch bucket.  [default: the server's]")
+@click.option(
+    "--breaking", is_flag=True, default=None, help="Publish it although callers of the version before may break."
+)
 @click.option("--models", type=click.Path(file_okay=False, path_type=Path), help="Models directory.  [default: models]")
 @json_option
 def command(model: Path, models: Path | None, json_: bool | None, **options: Any) -> None:
@@ -80,6 +83,9 @@ def command(model: Path, models: Path | None, json_: bool | None, **options: Any
 
     The version is written beside its place and renamed there, so that a running server sees it whole or not at all; it
     goes live there within a scan, once its checks pass. A published version never changes: publish the next number.
+
+    A version that takes or answers something else than the one before it (inputs, task, labels, outputs, limits that are
+    gone, no calibration any more) is refused: each difference is named. --breaking publishes it all the same.
 
     Golden samples (a few inputs with the outputs they must give) are drawn from --samples, or else from the
     signature. A row is the bare value of a one-input model, or an object by input name.

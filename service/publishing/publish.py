@@ -19,6 +19,7 @@ from service.publishing import samples as golden_samples
 from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate
 from service.publishing.calibration_file import CalibrationRows, read_calibration
+from service.publishing.previous import compare_with_previous, numbers
 from service.publishing.signature import apply_contract, default_labels, head_of, infer_task, main_first
 from service.rpc.predictions import DEFAULT_ALPHA
 from service.types import Array, Signature
@@ -51,6 +52,7 @@ def publish(
     parent: int | None = None,
     notes: Any = None,
     max_batch: int | None = None,
+    breaking: bool = False,
     calibration: Path | str | CalibrationRows | None = None,
     alpha: float = DEFAULT_ALPHA,
     feature_layer: str | None = None,
@@ -74,6 +76,7 @@ def publish(
         parent: the version it was made from.
         notes: anything JSON that is worth keeping: data, figures, licence.
         max_batch: largest batch it may be run with.
+        breaking: publish it even where callers of the version before it may break on it.
         calibration: samples like those to come, with labels, none of which the model was trained on: a file
             (`calibration_file`) or rows. With them the version answers how usual each sample is.
         alpha: the share of normal samples that may be called outliers.
@@ -98,21 +101,6 @@ def publish(
         signature, golden = _contract_of(graph, samples, labels, task, contract, output=output)
         _same_in_memory(model, signature, golden)
         (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(signature))
-        outliers = None
-        if calibration is not None:
-            outliers = _calibrated(
-                graph,
-                signature,
-                calibration,
-                writer.path,
-                alpha=alpha,
-                layer=feature_layer,
-                detector=detector,
-                progress=progress,
-            )
-        elif feature_layer is not None or detector is not None:
-            what = "a feature layer" if detector is None else "a detector"
-            raise PublishError(f"{what} is for outliers: give calibration samples, too")
         manifest = Manifest(
             name=name,
             version=version or 1,
@@ -126,13 +114,31 @@ def publish(
             software=_software(),
             parent=parent,
             max_batch=max_batch,
-            outliers=outliers,
-            sha256=writer.checksums(),
+            breaking=breaking,
+            outliers=None if calibration is None else {},
+            sha256={},
             notes=notes,
         )
         problem = manifest.problem()
         if problem:
             raise PublishError(problem)
+        compare_with_previous(writer.model_dir, manifest, version)  # now, since calibration may take long
+        if calibration is not None:
+            outliers = _calibrated(
+                graph,
+                signature,
+                calibration,
+                writer.path,
+                alpha=alpha,
+                layer=feature_layer,
+                detector=detector,
+                progress=progress,
+            )
+            manifest = replace(manifest, outliers=outliers)
+        elif feature_layer is not None or detector is not None:
+            what = "a feature layer" if detector is None else "a detector"
+            raise PublishError(f"{what} is for outliers: give calibration samples, too")
+        manifest = replace(manifest, sha256=writer.checksums())
         _prove(writer.path, manifest)
         return _commit(writer, manifest, version)
 
@@ -275,10 +281,11 @@ def _prove(directory: Path, manifest: Manifest) -> None:
 def _commit(writer: VersionWriter, manifest: Manifest, version: int | None) -> Path:
     """Take the wished-for number, or the next free one even while others publish."""
     if version is not None:
+        compare_with_previous(writer.model_dir, manifest, version)
         return writer.commit(manifest)
     for _ in range(_TRIES):
-        taken = [int(path.name) for path in writer.model_dir.iterdir() if path.name.isdecimal()]
-        number = max(taken, default=0) + 1
+        compare_with_previous(writer.model_dir, manifest, None)
+        number = max(numbers(writer.model_dir), default=0) + 1
         try:
             return writer.commit(replace(manifest, version=number))
         except PublishError:

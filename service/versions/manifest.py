@@ -47,6 +47,7 @@ class Manifest:
         parent: the version this one was made from.
         outliers: what the version promises about outliers, `OutlierPackage.summary()`; None without calibration.
         max_batch: largest batch bucket the publisher allows; None for the server's default.
+        breaking: whether the publisher knew that it breaks callers of the version before it (`compare`).
         sha256: relative path -> hex digest of every other file.
         notes: the publisher's own, JSON.
     """
@@ -65,6 +66,7 @@ class Manifest:
     software: Mapping[str, str] = field(default_factory=dict)
     parent: int | None = None
     max_batch: int | None = None
+    breaking: bool = False
     outliers: Mapping[str, Any] | None = None
     notes: Any = None
 
@@ -87,6 +89,15 @@ class Manifest:
         del values["sha256"]
         values["weights_sha256"] = self.weights_sha256
         return values
+
+    @classmethod
+    def of_public(cls, values: Mapping[str, Any]) -> Manifest:
+        """Read what `public` gives, from here or from a server; it knows no checksums.
+
+        Raises:
+            VersionRefused: as `from_json` does.
+        """
+        return cls.from_json(msgspec.json.encode({**values, "sha256": {}}))
 
     def to_json(self) -> bytes:
         """The file's bytes: indented, keys in declaration order."""

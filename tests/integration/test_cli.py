@@ -123,6 +123,13 @@ def test_models_are_listed_and_described_alike_by_a_server_and_from_disk(online:
     ]
 
 
+def test_two_versions_are_compared_alike_by_a_server_and_from_disk(online: Shell) -> None:
+    expected = {"model": "dense", "before": 1, "after": 2, "differences": []}
+    assert online.json("models", "diff", "dense", "1", "2") == expected
+    assert online.json("models", "diff", "dense", "1", "2", "--models", "models") == expected
+    assert online.on_a_terminal("models", "diff", "dense", "1", "2") == "They take and answer the same.\n"
+
+
 @pytest.mark.parametrize(
     "words, stdin",
     [
@@ -225,7 +232,10 @@ def test_publish_writes_the_next_version_and_tells_what_it_takes(offline: Shell)
     made = offline.json(*words, "--samples", "rows.jsonl", "--contract", "contract.toml", "--notes", "a test")
     assert (made["path"], made["version"], made["notes"]) == ("own/fresh/1", 1, "a test")
     assert made["inputs"][0]["max"] == 9
-    shown = offline.on_a_terminal(*words, "--parent", "1")
+    forgotten = offline.run(*words, "--parent", "1")
+    assert "input features: max: 9 before, none now" in forgotten.stderr
+    assert "--breaking" in forgotten.stderr
+    shown = offline.on_a_terminal(*words, "--parent", "1", "--breaking")
     assert "Published fresh version 2 to own/fresh/2" in shown
     assert "3 labels: red, green, blue" in shown
     golden = json.loads((offline.folder / "own/fresh/1/golden.json").read_text())

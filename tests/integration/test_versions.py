@@ -184,6 +184,26 @@ def test_publishing_takes_the_next_number_and_never_overwrites(tmp_path: Path, k
     assert publish(keras_models["two"], name="c", models_dir=tmp_path, version=20).name == "20"
 
 
+def test_a_version_that_breaks_callers_of_the_one_before_needs_a_word(
+    tmp_path: Path, keras_models: dict[str, Any]
+) -> None:
+    contract = {"features": {"min": 0, "max": 9}}
+    given: dict[str, Any] = {"name": "d", "models_dir": tmp_path}
+    publish(keras_models["dense1"], labels=["red", "green", "blue"], contract=contract, **given)
+    words = (
+        r"callers of d version 1 may break.*labels: 3 with blue before, 3 with grey now.*input features: min: 0 before"
+    )
+    with pytest.raises(PublishError, match=words + r".*--breaking"):
+        publish(keras_models["dense2"], labels=["red", "green", "grey"], **given)
+    assert not (tmp_path / "d" / "2").exists()
+    place = publish(keras_models["dense2"], labels=["red", "green", "grey"], breaking=True, **given)
+    assert read_version(place).breaking
+    # It is held against the one before it: not against the last where it is put in between.
+    publish(keras_models["dense1"], labels=["red", "green", "grey"], version=9, **given)
+    with pytest.raises(PublishError, match="callers of d version 2"):
+        publish(keras_models["dense1"], labels=["red", "green", "blue"], version=5, **given)
+
+
 def test_tasks_and_heads_are_inferred(models: Path) -> None:
     found = {name: read_version(models / name / "1") for name in ("dense", "constant", "mixed", "poisoned", "lengths")}
     assert (found["dense"].task, found["dense"].head) == ("classification", "softmax")
@@ -233,7 +253,7 @@ def test_the_output_that_is_named_is_the_answer(tmp_path: Path) -> None:
     model = several()
     regression = read_version(publish(model, name="m", models_dir=tmp_path))
     assert (regression.task, regression.outputs[0].name) == ("regression", "amount")
-    named = read_version(publish(model, name="m", models_dir=tmp_path, output="direction", labels=["left", "right"]))
+    named = read_version(publish(model, name="n", models_dir=tmp_path, output="direction", labels=["left", "right"]))
     assert [spec.name for spec in named.outputs] == ["direction", "amount", "verdict"]
     assert (named.task, named.head) == ("classification", "logits")
     with pytest.raises(
