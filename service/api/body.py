@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
+from service.api.inflate import inflate
 from service.api.replies import HttpRefusal
 from service.errors import ParseError, RequestTooLarge
 
@@ -16,7 +16,6 @@ __all__ = ["accept_content", "body_at_hand", "read_body"]
 
 _PLAIN_TYPES = frozenset({"application/json", "application/json-rpc", "application/jsonrequest"})
 _UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
-_GZIP = 16 + zlib.MAX_WBITS
 
 
 def accept_content(content_type: str | None) -> None:
@@ -97,21 +96,7 @@ def _decoded(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     if encoding not in ("gzip", "x-gzip"):
         raise HttpRefusal.invalid(415, "Content-Encoding must be gzip or identity", {"Accept-Encoding": "gzip"})
-    parts: list[bytes] = []
-    room = limit
-    while body:
-        stream = zlib.decompressobj(_GZIP)
-        try:
-            parts.append(stream.decompress(body, room + 1))
-        except zlib.error:
-            raise ParseError("Parse error: the body is not gzip") from None
-        room -= len(parts[-1])
-        if room < 0:
-            raise _too_large(limit)
-        if not stream.eof:
-            raise ParseError("Parse error: the gzip stream is cut off")
-        body = stream.unused_data
-    return b"".join(parts)
+    return inflate(body, limit)
 
 
 def _too_large(limit: int) -> RequestTooLarge:

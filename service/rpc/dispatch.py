@@ -87,6 +87,12 @@ class Dispatcher:
 
     async def handle(self, body: bytes, request: Request) -> Reply:
         """Answer one message; never raises but `CancelledError`."""
+        try:
+            return await self._handled(body, request)
+        except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
+            return self.refused(_unforeseen(Call(request, ""), bug), request)
+
+    async def _handled(self, body: bytes, request: Request) -> Reply:
         if not _is_utf8(body):
             return await self._whole(ParseError("Parse error: not UTF-8"), NULL, request)
         fast = None if self._lane is None else self._lane.parse(body)
@@ -119,9 +125,17 @@ class Dispatcher:
             too_large = BatchTooLarge(f"At most {most} calls in one batch", details={"limit": most, "got": len(items)})
             first = await self._whole(too_large, parse_item(items[0]).id or NULL, request)
             return Reply(b"[" + cast(bytes, first.body) + b"]")
-        answers = await asyncio.gather(*(self._item(raw, request) for raw in items))
+        answers = await asyncio.gather(*(self._guarded_item(raw, request) for raw in items))
         parts = await self._within_limit([answer for answer in answers if answer is not None])
         return Reply(b"[" + b",".join(parts) + b"]" if parts else None)
+
+    async def _guarded_item(self, raw: Raw, request: Request) -> _Answer | None:
+        """As `_item`; a defect that one item meets costs its neighbours nothing."""
+        try:
+            return await self._item(raw, request)
+        except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
+            error = _unforeseen(Call(request, ""), bug)
+            return _Answer(Call(request, ""), NULL, self.refused(error, request))
 
     async def _item(self, raw: Raw, request: Request) -> _Answer | None:
         """One batch item's answer; None for a notification."""
@@ -207,17 +221,21 @@ class Dispatcher:
         return self.refused(error, request, call_id)
 
     async def _reject(self, call: Call, error: RpcError) -> None:
-        """Write a refused call down, with what could be understood of it."""
+        """Write a refused call down, with what could be understood of it; never in the way of its answer."""
         if self._recording is None:
             return
+        try:
+            await self._recording.reject(self._rejection(call, error))
+        except Exception as bug:  # noqa: BLE001 - the client gets the answer that it was about to get
+            _unforeseen(call, bug)
+
+    def _rejection(self, call: Call, error: RpcError) -> Rejection:
         method = self._methods.get(call.method)
         said = {} if method is None else method.binder.understood(call.given, ("model", "version", "tags"))
         tags = said.get("tags")
         if tags is not None and any("\0" in text for pair in tags.items() for text in pair):
             tags = None  # that is why it was refused
-        await self._recording.reject(
-            Rejection(call.request, error, call.method, said.get("model"), said.get("version"), tags)
-        )
+        return Rejection(call.request, error, call.method, said.get("model"), said.get("version"), tags)
 
     def _too_large(self) -> ResponseTooLarge:
         most = self._limits.max_response_bytes

@@ -11,11 +11,13 @@ import orjson
 from msgspec import Raw
 
 from service.errors import InvalidRequest, ParseError, RpcError
+from service.rpc.words import excerpt
 
 __all__ = ["NULL", "Batch", "Incoming", "failure", "parse", "success"]
 
 NULL = b"null"
 _ABSENT = Raw()
+_LONGEST = 500
 _ID_STARTS = frozenset(b'"-0123456789n')
 
 
@@ -112,8 +114,27 @@ def failure(call_id: bytes | None, error: RpcError, request_id: str) -> bytes:
     data["request_id"] = request_id
     if error.details is not None:
         data["details"] = error.details
-    text = orjson.dumps({"code": error.code, "message": error.message, "data": data})
+    text = _dumps({"code": error.code, "message": error.message, "data": data})
     return b'{"jsonrpc":"2.0","error":' + text + b',"id":' + (call_id or NULL) + b"}"
+
+
+def _dumps(value: Any) -> bytes:
+    """JSON text, whatever is in it: an error that cannot be written down would cost a client its answer."""
+    try:
+        return orjson.dumps(value)
+    except (TypeError, ValueError):
+        return orjson.dumps(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """A value with what orjson refuses (long integers, lone surrogates, foreign types) put into words."""
+    if isinstance(value, Mapping):
+        return {excerpt(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | float):
+        return value
+    return value if isinstance(value, int) and abs(value) < 2**63 else excerpt(value, _LONGEST)
 
 
 def _as_text(raw: Raw) -> str | None:

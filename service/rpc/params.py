@@ -35,8 +35,14 @@ ABSENT = Raw()
 P = TypeVar("P", bound=msgspec.Struct)
 
 ModelName = Annotated[str, Meta(description="A model's name, as `models.list` gives it.", min_length=1, max_length=200)]
-VersionNumber = Annotated[int, Meta(description="A version's number.", ge=0)]
-VersionOrRole = Annotated[int | str, Meta(description="A version's number, or a role such as `stable`.")]
+_LARGEST = 2**63 - 1
+"""No JSON writer of ours, and no column of Postgres, takes an integer beyond it."""
+
+VersionNumber = Annotated[int, Meta(description="A version's number.", ge=0, le=_LARGEST)]
+VersionOrRole = Annotated[
+    Annotated[int, Meta(ge=0, le=_LARGEST)] | Annotated[str, Meta(max_length=200)],
+    Meta(description="A version's number, or a role such as `stable`."),
+]
 TagName = Annotated[str, Meta(min_length=1, max_length=64)]
 TagValue = Annotated[str, Meta(max_length=256)]
 Tags = Annotated[
@@ -255,7 +261,7 @@ def _schema_words(schema: Mapping[str, Any]) -> str:
     words = "null" if kinds == "null" else f"{article} {kinds}"
     low, high = schema.get("minimum"), schema.get("maximum")
     if kinds in ("integer", "number") and low is not None:
-        words += f" from {low:g} to {high:g}" if high is not None else f" >= {low:g}"
+        words += f" >= {low:g}" if high in (None, _LARGEST) else f" from {low:g} to {high:g}"
     longest = schema.get("maxLength")
     if kinds == "string" and longest is not None:
         words += f" of {schema.get('minLength', 0)} to {longest} characters"

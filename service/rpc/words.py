@@ -12,10 +12,15 @@ __all__ = ["EXCERPT", "contract", "excerpt", "kind", "noun", "plural", "pointer"
 EXCERPT = 40
 """Most characters of a client's own value that an error repeats."""
 
+_LONGEST_NAME = 200
+
 
 def token(name: object) -> str:
-    """One reference token of a JSON Pointer (RFC 6901), escaped."""
-    return str(name).replace("~", "~0").replace("/", "~1")
+    """One reference token of a JSON Pointer (RFC 6901), escaped; a client's own name may be long, and is cut."""
+    text = str(name)
+    if len(text) > _LONGEST_NAME:
+        text = text[:_LONGEST_NAME] + "..."
+    return text.replace("~", "~0").replace("/", "~1")
 
 
 def pointer(base: str, path: list[int]) -> str:
@@ -25,9 +30,16 @@ def pointer(base: str, path: list[int]) -> str:
 
 def excerpt(value: object, most: int = EXCERPT) -> str:
     """A short, one-line picture of a scalar."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _repr(value)
     text = "".join(char if char.isprintable() else "?" for char in text[: most + 1])
     return text if len(text) <= most else text[:most] + "..."
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number that is too large"
 
 
 def kind(value: Any) -> str:

@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import json
+import time
 import zlib
 
 import pytest
@@ -117,3 +118,20 @@ async def test_other_expectations_are_417(service: Service) -> None:
 async def test_a_broken_chunked_body_does_not_hang_the_connection(service: Service) -> None:
     raw = await service.raw(http(b"zz\r\nnot hex\r\n", "Transfer-Encoding: chunked"))
     assert raw.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ", b"HTTP/1.1 200 "))
+
+
+async def test_a_body_of_many_gzip_members_is_refused_in_time(service: Service) -> None:
+    packed = gzip.compress(b" ") * 40_000
+    before = time.monotonic()
+    response, answer = await service.post(packed, headers={"Content-Encoding": "gzip"})
+    assert time.monotonic() - before < 2
+    assert response.status == 200
+    assert answer["error"]["code"] == -32700
+    assert "1000 gzip members" in answer["error"]["message"]
+
+
+async def test_a_few_hundred_gzip_members_are_read(service: Service) -> None:
+    step = len(BODY) // 200 + 1
+    packed = b"".join(gzip.compress(BODY[at : at + step]) for at in range(0, len(BODY), step))
+    _, answer = await service.post(packed, headers={"Content-Encoding": "gzip"})
+    assert "result" in answer
