@@ -12,6 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from service.errors import ConfigError
+from service.rpc.cells import value_of
+from service.scoring.lines import BOM
 
 __all__ = ["read_contract", "read_labels", "read_request", "read_samples"]
 
@@ -42,11 +44,11 @@ def read_samples(path: Path) -> list[Any]:
 def _jsonl_rows(path: Path) -> list[Any]:
     with path.open("rb") as file:
         lines = itertools.islice((line for line in file if not line.isspace()), _MOST_SAMPLES)
-        return [_json(line, f"{path}, row {row}") for row, line in enumerate(lines)]
+        return [_json(line.removeprefix(BOM), f"{path}, row {row}") for row, line in enumerate(lines)]
 
 
 def _json_rows(path: Path) -> list[Any]:
-    rows = _params(_json(path.read_bytes(), str(path))).get("instances")
+    rows = _params(_json(path.read_bytes().removeprefix(BOM), str(path))).get("instances")
     if not isinstance(rows, list):
         raise ConfigError(f"{path}: expected a list of rows, or a request with instances")
     return rows[:_MOST_SAMPLES]
@@ -58,14 +60,10 @@ def _csv_rows(path: Path) -> list[Any]:
             rows = list(itertools.islice(csv.DictReader(file, strict=True), _MOST_SAMPLES))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from error
-    return _rows({name: [_cell(row[name]) for row in rows] for name in (rows[0] if rows else ())})
-
-
-def _cell(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
+    for number, row in enumerate(rows):
+        if None in row or None in row.values():
+            raise ConfigError(f"{path}, row {number}: its cells are not as many as the header's")
+    return _rows({name: [value_of(row[name]) for row in rows] for name in (rows[0] if rows else ())})
 
 
 def _npz_rows(path: Path) -> list[Any]:
@@ -121,7 +119,7 @@ def read_contract(path: Path) -> dict[str, Any]:
         ConfigError: malformed, or not a table of tables.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         found = _json(text.encode(), str(path)) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from error
@@ -143,6 +141,7 @@ def read_request(text: bytes, place: str, *, lines: bool = False) -> dict[str, A
     Raises:
         ConfigError: it is none of these.
     """
+    text = text.removeprefix(BOM)
     rows = [line for line in text.splitlines() if line.strip()]
     if not rows:
         raise ConfigError(f"{place}: holds no instance")

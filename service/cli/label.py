@@ -17,6 +17,7 @@ import msgspec
 from service.cli.help import Command
 from service.cli.output import as_json, emit, json_option
 from service.errors import ConfigError, HoverboardError
+from service.scoring.lines import BOM
 
 __all__ = ["command"]
 
@@ -137,6 +138,6 @@ def _rows(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, Any]]:
         if line.isspace():
             continue
         try:
-            yield number, msgspec.json.decode(line)
+            yield number, msgspec.json.decode(line.removeprefix(BOM) if number == 1 else line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{name}, line {number}: {error}") from error

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from service.scoring.rows import Position
 
 __all__ = ["score_file"]
+
+_ROWS_LOST: Final = 3
+"""Exit status of a finished run whose input held rows that could not be read; the output is there."""
 
 
 def score_file(model: str, input_: Path, output: Path, json_: bool | None, options: Mapping[str, Any]) -> None:
@@ -47,6 +50,10 @@ def score_file(model: str, input_: Path, output: Path, json_: bool | None, optio
             click.echo("Stopped. The same command goes on from here.", err=True)
             sys.exit(130)
     _report(plan, summary, json_)
+    if summary.lost:
+        lost = f"{summary.lost:,} row{'' if summary.lost == 1 else 's'} of {input_} could not be read"
+        click.echo(f"Error: {lost}. The first: {summary.first_lost}", err=True)
+        sys.exit(_ROWS_LOST)
 
 
 def _asked(model: str, input_: Path, output: Path, options: Mapping[str, Any]) -> Asked:
@@ -117,6 +124,7 @@ def _report(plan: Plan, summary: Summary, json_: bool | None) -> None:
                 "output": str(plan.asked.output),
                 "rows": summary.rows,
                 "errors": summary.faults,
+                "unreadable": summary.lost,
                 "resumed_at": summary.resumed_at,
                 "seconds": round(summary.seconds, 3),
                 "rows_per_s": rate,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from service.errors import ConfigError
-from service.types import STRING, Signature, TensorSpec
+from service.types import Signature
 
-__all__ = ["ColumnPlan", "cell", "jsonable", "plan_columns"]
+__all__ = ["ColumnPlan", "jsonable", "plan_columns", "refuse_repeated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +98,23 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown}, ... ({len(names)} in all)" if len(names) > 12 else shown or "no columns"
 
 
-def cell(text: str, spec: TensorSpec) -> Any:
-    """The JSON value of a CSV cell: text as it is for a single string, else read as JSON.
-
-    A cell that is no JSON stays text, so that the codec names what it expected there.
-    """
-    if spec.dtype == STRING and spec.shape in ((), (1,)):
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
+def refuse_repeated(path: Path, names: Sequence[str]) -> None:
+    """Raise ConfigError where two columns share a name: which of them feeds the model would be a guess."""
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ConfigError(f"{path} names {repeated[0]!r} more than once: rename or remove one of those columns")
 
 
 def jsonable(value: Any) -> Any:
-    """A value of a parquet column as the JSON value that the codec takes: bytes become `{"b64": ...}`."""
+    """A value of a parquet column as the JSON value that the codec takes.
+
+    Bytes become `{"b64": ...}`; a decimal, as Spark and Snowflake write numbers, an integer where it is whole, else the
+    nearest float64.
+    """
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, list):
         return [jsonable(item) for item in value]
     return value

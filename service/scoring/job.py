@@ -55,6 +55,8 @@ class Summary:
     Attributes:
         rows: rows in the output.
         faults: rows among them that have an error and no prediction.
+        lost: rows among those that could not be read.
+        first_lost: what was wrong with the first of those.
         resumed_at: rows that an earlier, unfinished run had done.
         seconds: how long this run took.
     """
@@ -63,6 +65,8 @@ class Summary:
     faults: int
     resumed_at: int
     seconds: float
+    lost: int = 0
+    first_lost: str = ""
 
 
 @dataclass(slots=True)
@@ -74,6 +78,7 @@ class _Part:
     rows: int = 0
     bytes: int = 0
     faults: int = 0
+    lost: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
     def add(self, chunk: ScoredChunk, encoded: Any, size: int) -> None:
@@ -82,6 +87,7 @@ class _Part:
         self.rows += len(chunk.faults)
         self.bytes += size
         self.faults += sum(fault is not None for fault in chunk.faults)
+        self.lost += [fault.message for fault in chunk.faults if fault is not None and fault.lost]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,9 @@ class Job:
             checkpoint = await self._score_rest(checkpoint)
             checkpoint = await asyncio.to_thread(self._merge, checkpoint)
         self.workspace.deliver()
-        return Summary(checkpoint.position.rows, checkpoint.faults, start, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        rows, lost, first = checkpoint.position.rows, checkpoint.lost, checkpoint.first_lost
+        return Summary(rows, checkpoint.faults, start, seconds, lost, first)
 
     async def _score_rest(self, checkpoint: Checkpoint) -> Checkpoint:
         part = _Part(checkpoint.position)
@@ -170,7 +178,7 @@ class Job:
         path = self.workspace.part(checkpoint.parts)
         self.form.write(path, part.encoded)
         sync(path)
-        checkpoint = checkpoint.further(part.after, part.faults)
+        checkpoint = checkpoint.further(part.after, part.faults, part.lost)
         self.workspace.save(checkpoint)
         return checkpoint
 

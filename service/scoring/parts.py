@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -81,7 +81,7 @@ class JsonlParts:
 
     def encode(self, chunk: ScoredChunk) -> bytes:
         self.check_kept(chunk.kept)
-        return b"".join(orjson.dumps(record, _plain_value, _LINES) for record in self._records(chunk))
+        return b"".join(map(_json_line, self._records(chunk)))
 
     def size(self, encoded: bytes) -> int:
         return len(encoded)
@@ -112,6 +112,22 @@ def _refuse_collisions(names: Collection[str], fields: Sequence[pa.Field], prefi
                 f"the kept column {prefix + name!r} has the name of one that predictions add; "
                 "give those a prefix, such as --prefix predicted_"
             )
+
+
+def _json_line(record: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(record, _plain_value, _LINES)
+    except TypeError:  # a kept integer past 64 bits, which orjson does not write
+        return orjson.dumps({name: _written(value) for name, value in record.items()}, _plain_value, _LINES)
+
+
+def _written(value: Any) -> Any:
+    """A value with its integers past 64 bits as the digits they are."""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return orjson.Fragment(str(value))
+    if isinstance(value, dict):
+        return {name: _written(item) for name, item in value.items()}
+    return [_written(item) for item in value] if isinstance(value, list) else value
 
 
 def _plain_value(value: Any) -> Any:
@@ -148,12 +164,15 @@ class ParquetParts:
 
     def write(self, path: Path, encoded: Sequence[pa.Table]) -> None:
         schema = _common_schema([table.schema for table in encoded])
+        schema = _lossless(schema, [table.schema for table in encoded], lambda part, name: encoded[part].column(name))
         table = pa.concat_tables([_as(table, schema) for table in encoded])
         pq.write_table(table.combine_chunks(), path)
 
     def merge(self, parts: Sequence[Path], path: Path) -> None:
         nothing = self.encode(ScoredChunk([], [], {}, Position()))
-        schema = _common_schema([pq.read_schema(part) for part in parts] or [nothing.schema])
+        schemas = [pq.read_schema(part) for part in parts]
+        schema = _common_schema(schemas or [nothing.schema])
+        schema = _lossless(schema, schemas, lambda part, name: pq.read_table(parts[part], columns=[name]).column(name))
         schema = schema.with_metadata({f"hoverboard.{name}": value for name, value in self.about.items()})
         with pq.ParquetWriter(path, schema) as writer:
             for part in parts:
@@ -210,6 +229,22 @@ def _common_type(name: str, schemas: Sequence[pa.Schema]) -> pa.DataType:
         return pa.unify_schemas(fields, promote_options="permissive").field(name).type
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.string()
+
+
+def _lossless(
+    schema: pa.Schema, schemas: Sequence[pa.Schema], column: Callable[[int, str], pa.ChunkedArray]
+) -> pa.Schema:
+    """The schema with text for each column that some part's values do not fit into, such as 2**60 + 1 into a float64."""
+    for index, wanted in enumerate(schema):
+        others = [
+            part for part, own in enumerate(schemas) if wanted.name in own.names and own.field(wanted.name) != wanted
+        ]
+        try:
+            for part in [] if pa.types.is_string(wanted.type) else others:
+                column(part, wanted.name).cast(wanted.type)
+        except pa.ArrowInvalid:
+            schema = schema.set(index, pa.field(wanted.name, pa.string()))
+    return schema
 
 
 def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -16,10 +16,12 @@ class RowFault:
     Attributes:
         pointer: JSON Pointer into the row's instance, such as `/17` or `/carat`; empty for the row as a whole.
         message: one sentence.
+        lost: whether the file itself is at fault, so that the row could not be read at all.
     """
 
     pointer: str
     message: str
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

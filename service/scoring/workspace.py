@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,6 +33,8 @@ class Checkpoint:
         parts: finished parts.
         position: where reading goes on.
         faults: rows with a fault so far.
+        lost: rows among them that could not be read.
+        first_lost: what was wrong with the first of those.
         complete: whether the merged output is ready to take its place.
     """
 
@@ -41,11 +43,26 @@ class Checkpoint:
     parts: int = 0
     position: Position = field(default_factory=Position)
     faults: int = 0
+    lost: int = 0
+    first_lost: str = ""
     complete: bool = False
 
-    def further(self, position: Position, faults: int) -> Checkpoint:
-        """The checkpoint after one more part, which ends at `position` and holds `faults` faulty rows."""
-        return replace(self, parts=self.parts + 1, position=position, faults=self.faults + faults)
+    def further(self, position: Position, faults: int, lost: Sequence[str] = ()) -> Checkpoint:
+        """The checkpoint after one more part.
+
+        Args:
+            position: where the part ends.
+            faults: its faulty rows.
+            lost: what was wrong with those of them that could not be read.
+        """
+        return replace(
+            self,
+            parts=self.parts + 1,
+            position=position,
+            faults=self.faults + faults,
+            lost=self.lost + len(lost),
+            first_lost=self.first_lost or next(iter(lost), ""),
+        )
 
 
 class Workspace:

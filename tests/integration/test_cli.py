@@ -299,7 +299,10 @@ def test_bad_rows_are_errors_in_their_place_and_strict_refuses_them(offline: She
     strict = offline.run(*words, "--strict")
     assert strict.returncode == 1
     assert "row 1 (counted from 0): expected 8 numbers, got 1" in strict.stderr
-    assert offline.json(*words)["errors"] == 3
+    scored = offline.run(*words, "--json")
+    assert scored.returncode == 3
+    assert (json.loads(scored.stdout)["errors"], json.loads(scored.stdout)["unreadable"]) == (3, 1)
+    assert "1 row of in.jsonl could not be read. The first: Line 3 is no JSON" in scored.stderr
     lines = [json.loads(line) for line in (offline.folder / "out.jsonl").read_text().splitlines()]
     assert ["label" in line for line in lines] == [True, False, False, False, True]
     assert lines[3]["error"] == {"pointer": "/7", "message": "expected a number from 0 to 9, got 99"}
@@ -325,6 +328,17 @@ def test_csv_with_several_inputs_is_scored(offline: Shell) -> None:
     lines = [json.loads(line) for line in (offline.folder / "out.jsonl").read_text().splitlines()]
     assert [line["note"] for line in lines] == ["a", "b", "c"]
     assert lines[2]["error"]["pointer"] == "/size"
+
+
+def test_a_stray_quote_in_a_csv_loses_no_row_in_silence(offline: Shell) -> None:
+    (offline.folder / "in.csv").write_text('size,word\n1,small\n2,"large\n3,small\n4,large\n5,small\n')
+    words = ["predict", "mixed", "--input", "in.csv", "--output", "out.jsonl", "--keep", "size"]
+    scored = offline.run(*words, "--json")
+    assert scored.returncode == 3
+    assert "1 row of in.csv could not be read. The first: Line 3 is no row: the quote that opens here" in scored.stderr
+    lines = [json.loads(line) for line in (offline.folder / "out.jsonl").read_text().splitlines()]
+    assert [line["size"] for line in lines] == ["1", None, "3", "4", "5"]
+    assert ["error" in line for line in lines] == [False, True, False, False, False]
 
 
 def test_a_run_killed_again_and_again_ends_with_every_row_once(offline: Shell) -> None:

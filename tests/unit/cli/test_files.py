@@ -33,6 +33,9 @@ GEMS = [{"carat": 0.5, "cut": "Ideal"}, {"carat": 1.0, "cut": "Fair"}]
         ("s.csv", "carat,cut\n0.5,Ideal\n1.0,Fair\n", GEMS),
         ("s.csv", 'v\n"[1.0, 2.0]"\n"[3.0, 4.0]"\n', VECTORS),
         ("s.csv", "text\n", []),
+        ("s.csv", "carat,cut\n.5,Ideal\n1.,Fair\n", GEMS),
+        ("s.jsonl", "\ufeff[1.0, 2.0]\n[3.0, 4.0]\n", VECTORS),
+        ("s.json", "\ufeff[[1.0, 2.0], [3.0, 4.0]]", VECTORS),
     ],
 )
 def test_samples_are_rows_of_bare_values_or_objects(tmp_path: Path, name: str, content: str, expected: Any) -> None:
@@ -57,6 +60,8 @@ def test_no_more_samples_are_read_than_golden_samples_need(tmp_path: Path) -> No
     [
         ("s.txt", "1", "extension must be one of"),
         ("s.jsonl", "1\nx\n", "row 1"),
+        ("s.csv", "a,b\n1,2\n3\n", "row 1: its cells"),
+        ("s.csv", "a,b\n1,2,3\n", "row 0: its cells"),
         ("s.json", '{"inputs": {}}', "expected a list of rows"),
         ("s.npz", "no zip", "s.npz"),
         ("s.parquet", "no parquet", "s.parquet"),
@@ -104,6 +109,7 @@ PARAMS = {"model": "other", "instances": [[1, 2]], "top_k": 2}
         ('{\n  "carat": 1\n}', {"instances": [{"carat": 1}]}),
         ('"a chair"', {"instances": ["a chair"]}),
         ("[1, 2]\n[3, 4]\n", {"instances": [[1, 2], [3, 4]]}),
+        ("\ufeff[1, 2]\n[3, 4]\n", {"instances": [[1, 2], [3, 4]]}),
         ('"a chair"\n"a piano"\n', {"instances": ["a chair", "a piano"]}),
     ],
 )

@@ -102,8 +102,19 @@ def test_outputs_of_two_dimensions_are_nested_lists(tmp_path: Path, suffix: str)
         ([{"a": 1}, None], [[1], [2]], ['{"a":1}', None, "[1]", "[2]"]),
         ([1, "x"], [2, 3], ["1", "x", "2", "3"]),
         ([2**80, 1], [2, 3], [str(2**80), "1", "2", "3"]),
+        ([2**60 + 1, None], [0.5, 1.5], [str(2**60 + 1), None, "0.5", "1.5"]),
+        ([2**60 + 1, 0.5], [1, 2], [str(2**60 + 1), "0.5", "1", "2"]),
     ],
-    ids=["int-float", "null-text", "int-text", "object-list", "mixed", "huge"],
+    ids=[
+        "int-float",
+        "null-text",
+        "int-text",
+        "object-list",
+        "mixed",
+        "huge",
+        "int too long for a float",
+        "in one chunk",
+    ],
 )
 def test_kept_values_of_changing_type_end_in_one_parquet_column(
     tmp_path: Path, pair: Signature, first: list[Any], second: list[Any], expected: list[Any]
@@ -111,6 +122,12 @@ def test_kept_values_of_changing_type_end_in_one_parquet_column(
     parts = [scored("a", "b", extra=first)], [scored("c", "d", extra=second)]
     rows = read(finished(form("o.parquet", pair), tmp_path, ".parquet", *parts))
     assert [row["extra"] for row in rows] == expected
+
+
+def test_kept_integers_of_any_length_stay_numbers_in_jsonl(tmp_path: Path, pair: Signature) -> None:
+    values = [2**80, [1, -(2**70)], {"a": 2**64}]
+    rows = read(finished(form("o.jsonl", pair), tmp_path, ".jsonl", [scored("a", "b", "c", extra=values)]))
+    assert [row["extra"] for row in rows] == values
 
 
 def test_a_kept_column_that_only_some_records_have_is_null_elsewhere(tmp_path: Path, pair: Signature) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_csv_cells_are_json_except_where_the_input_is_a_string(write: Write, gem
         {"carat": 100.0, "cut": "7"},
     ]
     assert isinstance(found[3], RowFault)
-    assert found[3].message == "The row has 2 cells, the header 3"
+    assert found[3] == RowFault("", "Line 7 is no row: it has 2 cells, the header 3", lost=True)
 
 
 def test_csv_vectors_are_json_arrays(write: Write, pair: Signature) -> None:
@@ -79,7 +80,91 @@ def test_csv_vectors_are_json_arrays(write: Write, pair: Signature) -> None:
 
 def test_a_csv_row_that_is_not_utf8_is_a_fault_of_that_row_alone(write: Write, gem: Signature) -> None:
     found = instances(open_source(write("rows.csv", b"carat,cut\n1,caf\xe9\n2,Ideal\n"), gem))
-    assert found == [RowFault("", "The row is not UTF-8"), {"carat": 2, "cut": "Ideal"}]
+    assert found == [RowFault("", "Line 2 is no row: it is not UTF-8", lost=True), {"carat": 2, "cut": "Ideal"}]
+
+
+ROWS = '1,"a"\n2,"b\n3,"c"\n4,"d"\n'
+OPEN = [1, "Line 3 is no row: a quote within a quoted cell is not doubled, or one is never closed", 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (ROWS, OPEN),
+        ('1,a\n2,"b\n3,c\n', [1, "Line 3 is no row: the quote that opens here is never closed", 3]),
+        ('1,"a\n2,b"\n3,c\n', [1, 3]),
+        ('1,"a\n2,b",x\n3,c\n', [*(f"Line {n} is no row: it has 3 cells, the header 2" for n in (2, 3)), 3]),
+        ('1,"a"b\n2,b\n', ["Line 2 is no row: a quote within a quoted cell is not doubled, or one is never closed", 2]),
+        ("1,a\rb\n2,b\n", ["Line 2 is no row: a carriage return stands in a cell that is not quoted", 2]),
+        ('1,"a""b"\n2,"c,d"\n', [1, 2]),
+    ],
+    ids=[
+        "closed by the next quote",
+        "open to the end",
+        "over two lines",
+        "one cell too many",
+        "after",
+        "return",
+        "right",
+    ],
+)
+@pytest.mark.parametrize("rows_a_chunk", [1, 100])
+def test_a_stray_quote_costs_its_own_line_and_says_which(
+    write: Write, gem: Signature, rows: str, expected: list[Any], rows_a_chunk: int
+) -> None:
+    source = open_source(write("rows.csv", f"carat,cut\n{rows}"), gem)
+    found = instances(source, rows=rows_a_chunk)
+    assert [one.message if isinstance(one, RowFault) else one["carat"] for one in found] == expected
+    assert all(one.lost for one in found if isinstance(one, RowFault))
+    for chunk in source.chunks(Position(), 1):
+        assert instances(source, chunk.after) == found[chunk.after.rows :], "and from any position on"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(".5", 0.5), ("1.", 1.0), ("+1", 1), ("-.5e3", -500.0), ("007", 7), ("1e2", 100.0), (" 2 ", 2), ("0x10", "0x10")],
+)
+def test_numbers_as_spreadsheets_write_them_are_numbers(write: Write, gem: Signature, text: str, value: Any) -> None:
+    assert instances(open_source(write("rows.csv", f"carat,cut\n{text},7\n"), gem)) == [{"carat": value, "cut": "7"}]
+
+
+def test_an_empty_cell_is_a_missing_value_where_the_input_takes_those(write: Write) -> None:
+    some = Signature("raw", (TensorSpec("x", "float32", (1,), finite=False),), (TensorSpec("out", "float32", (1,)),))
+    path = write("rows.csv", "id,x\na,\nb,NaN\nc,NA\nd,1\n")
+    assert instances(open_source(path, some)) == [None, None, None, 1]
+    strict = Signature("raw", (TensorSpec("x", "float32", (1,)),), (TensorSpec("out", "float32", (1,)),))
+    assert instances(open_source(path, strict)) == ["", "NaN", "NA", 1]
+
+
+def test_truth_is_read_however_it_is_written(write: Write) -> None:
+    flag = Signature("raw", (TensorSpec("x", "bool", (1,)),), (TensorSpec("out", "float32", (1,)),))
+    path = write("rows.csv", "x\nTrue\nFALSE\ntrue\n1\nyes\n")
+    assert instances(open_source(path, flag)) == [True, False, True, 1, "yes"]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_semicolons_and_tabs_are_known_by_the_header(write: Write, gem: Signature, delimiter: str) -> None:
+    lines = [("carat", "cut", "note"), ("0.5", "Ideal, or so", "x"), ("1", "Fair", "y")]
+    path = write("rows.csv", "".join(delimiter.join(cells) + "\n" for cells in lines))
+    source = open_source(path, gem, keep=["note"])
+    assert instances(source) == [{"carat": 0.5, "cut": "Ideal, or so"}, {"carat": 1, "cut": "Fair"}]
+    assert kept(source, "note") == ["x", "y"]
+
+
+def test_a_byte_order_mark_costs_no_row(write: Write, pair: Signature) -> None:
+    assert instances(open_source(write("rows.jsonl", "\ufeff[1, 2]\n[3, 4]\n"), pair)) == [[1, 2], [3, 4]]
+
+
+def test_a_line_that_is_no_json_is_named_by_its_number_from_wherever_reading_began(
+    write: Write, pair: Signature
+) -> None:
+    source = open_source(write("rows.jsonl", "[1, 2]\n\n[NaN, 1]\n{\n"), pair)
+    first = next(iter(source.chunks(Position(), 1)))
+    lost = instances(source, first.after)
+    assert [(fault.message, fault.lost) for fault in lost] == [
+        ("Line 3 is no JSON: NaN is no JSON; write null, where the model takes missing values", True),
+        ("Line 4 is no JSON: Input data was truncated", True),
+    ]
 
 
 def parquet(path: Path, **columns: Any) -> Path:
@@ -121,6 +206,16 @@ def test_parquet_binary_columns_become_b64(tmp_path: Path) -> None:
     assert instances(open_source(path, text)) == [{"b64": "aGk="}, None]
 
 
+DECIMALS = pa.array([Decimal("0.20"), Decimal("12345678901234567890.00"), None], pa.decimal128(24, 2))
+
+
+def test_parquet_decimals_are_numbers(tmp_path: Path, gem: Signature, pair: Signature) -> None:
+    path = parquet(tmp_path / "rows.parquet", carat=DECIMALS, cut=["a", "b", "c"])
+    assert [row["carat"] for row in instances(open_source(path, gem))] == [0.2, 12345678901234567890, None]
+    lists = pa.array([[Decimal("1.5"), Decimal(2)]], pa.list_(pa.decimal128(10, 2)))
+    assert instances(open_source(parquet(tmp_path / "lists.parquet", pair=lists), pair)) == [[1.5, 2]]
+
+
 def test_a_column_that_is_needed_and_missing_is_named_with_those_there_are(tmp_path: Path, gem: Signature) -> None:
     path = parquet(tmp_path / "rows.parquet", carat=[1.0], colour=["E"])
     with pytest.raises(ConfigError, match=r"no column 'cut'.*'carat', 'colour'"):
@@ -135,13 +230,24 @@ def test_a_column_that_is_needed_and_missing_is_named_with_those_there_are(tmp_p
         ("rows.txt", "[1, 2]", "extension must be"),
         ("rows.parquet", "no parquet", "not a readable parquet file"),
         ("rows.csv", "a,a\n1,2\n", "names 'a' more than once"),
+        ("rows.csv", 'pair,"x\n1,2\n', "header cannot be read: the quote that opens here is never closed"),
+        ("rows.csv", "pair\n[1, 2]\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        ("rows.csv", b"pa\xefr\n1\n", "header cannot be read: it is not UTF-8"),
+        ("rows.jsonl", "[1, 2]\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
     ],
 )
 def test_a_file_that_is_no_source_is_refused_in_words(
-    write: Write, pair: Signature, name: str, content: str, words: str
+    write: Write, pair: Signature, name: str, content: str | bytes, words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         open_source(write(name, content), pair)
+
+
+def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path, gem: Signature) -> None:
+    table = pa.Table.from_arrays([pa.array([1.0]), pa.array(["a"]), pa.array([2.0])], names=["carat", "cut", "carat"])
+    pq.write_table(table, tmp_path / "rows.parquet", store_schema=False)
+    with pytest.raises(ConfigError, match="names 'carat' more than once"):
+        open_source(tmp_path / "rows.parquet", gem)
 
 
 def many_rows(path: Path) -> Path:
