@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 __all__ = [
@@ -21,11 +21,12 @@ __all__ = [
     "run",
     "say_ready",
     "stop_event",
+    "stop_signals",
     "watch_parent",
 ]
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-"""Signals that ask a process to drain and leave; a second one asks it to hurry."""
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that ask a process to drain and leave; a second one asks it to hurry. A terminal that is closed sends SIGHUP."""
 
 ORPHANED: Final = 70
 """Exit status of a child whose supervisor died."""
@@ -95,10 +96,16 @@ def run(main: Coroutine[Any, Any, int]) -> int:
         return runner.run(main)
 
 
+def stop_signals() -> Sequence[signal.Signals]:
+    """The stop signals of this process: without SIGHUP where it was started to live on without a terminal, as by nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in STOP_SIGNALS if not (ignored and number is signal.SIGHUP)]
+
+
 def stop_event() -> asyncio.Event:
     """An event that the first stop signal sets; for the running loop."""
     event = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
+    for number in stop_signals():
         loop.add_signal_handler(number, event.set)
     return event

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     """Most calls in flight in one api process; above it a call is refused at once with -32005."""
 
     max_connections: int = Field(4096, ge=1)
-    """Most open connections of one api process."""
+    """Most open connections of one api process; fewer where the machine allows it too few open files, which the log says."""
 
     header_timeout_s: float = Field(10.0, gt=0)
     """Seconds a client may take to send a request's headers."""

@@ -24,6 +24,7 @@ _BACKLOG = 1024
 _LINGER_S = 2.0
 _POLL_S = 0.02
 _LAST_WORDS_S = 1.0
+_MOST_SURPLUS = 64
 
 
 class Connection(web.RequestHandler):
@@ -108,13 +109,14 @@ class Listener(web.Server):
         self._server: asyncio.Server | None = None
         self._spare: socket.socket | None = None
         self._sweeping: asyncio.Task[None] | None = None
+        self._surplus: set[_Full] = set()
         self.open = 0
         self.draining = False
 
     def __call__(self) -> Any:
         """A protocol for a new connection."""
         if self.open >= self._max_connections:
-            return _Full()
+            return _Full(self._surplus)
         return Connection(self, loop=asyncio.get_running_loop(), **self._options)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
@@ -205,14 +207,26 @@ class Listener(web.Server):
 
 
 class _Full(asyncio.Protocol):
-    """A connection beyond the limit: told so once it has asked something, then closed."""
+    """A connection beyond the limit: told so once it has asked something, then closed.
 
-    def __init__(self) -> None:
+    Args:
+        others: those that are open now. Each takes an open file, so of a crowd the rest is closed unheard.
+    """
+
+    def __init__(self, others: set[_Full]) -> None:
+        self._others = others
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if len(self._others) >= _MOST_SURPLUS:
+            self._transport.abort()
+            return
+        self._others.add(self)
         asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
+        self._others.discard(self)
 
     def data_received(self, data: bytes) -> None:  # noqa: ARG002 - whatever was asked, the answer is the same
         if self._transport is None or self._transport.is_closing():

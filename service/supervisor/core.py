@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final
 
 import service
-from service.children import STOP_SIGNALS
+from service.children import stop_signals
 from service.config import Settings
 from service.errors import ConfigError
 from service.recorder import postgres_process
 from service.recorder.embedded import Cluster
+from service.supervisor import open_files
 from service.supervisor.banner import banner, ready_line, url, wait_ready
 from service.supervisor.child import DATABASE_VARIABLE, Backoff, Child, ChildSpec
 from service.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
@@ -107,7 +108,7 @@ class Supervisor:
         self._announce = announce or _print
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; returns the exit status, 0 after a drain.
+        """Serve until SIGTERM, SIGINT or SIGHUP; returns the exit status, 0 after a drain.
 
         Raises:
             DataDirLocked, PortInUse, ConfigError: the service cannot start here; nothing was started.
@@ -146,6 +147,7 @@ class Supervisor:
                     "port": address_of(public),
                     "admin_port": address_of(admin),
                     "log_format": _format(wanted),
+                    "max_connections": open_files.connections(wanted.max_connections),
                 },
             )
             (runtime / "metrics").mkdir()
@@ -215,12 +217,13 @@ def _stop_signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     def on_signal() -> None:
         (hasten if stop.is_set() else stop).set()
 
-    for number in STOP_SIGNALS:
+    numbers = stop_signals()
+    for number in numbers:
         loop.add_signal_handler(number, on_signal)
     try:
         yield stop, hasten
     finally:
-        for number in STOP_SIGNALS:
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 

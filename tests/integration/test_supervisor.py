@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,11 @@ def command(models: Path, data_dir: Path, *flags: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(models: Path, data_dir: Path, *flags: str) -> Iterator[Service]:
+def serving(models: Path, data_dir: Path, *flags: str, prefix: Sequence[str] = ()) -> Iterator[Service]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
     log: list[str] = []
     with subprocess.Popen(
-        command(models, data_dir, *flags),
+        [*prefix, *command(models, data_dir, *flags)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -265,6 +265,30 @@ def test_a_second_signal_hastens_the_end(models: Path, tmp_path: Path) -> None:
         service.process.send_signal(signal.SIGINT)
         assert service.process.wait(10) == 0
     assert "child_killed" in service.events()
+
+
+def test_a_closed_terminal_drains_it(models: Path, tmp_path: Path) -> None:
+    with serving(models, tmp_path / "data") as service:
+        service.process.send_signal(signal.SIGHUP)
+        assert service.process.wait(20) == 0
+    assert "service_stopped" in service.events()
+
+
+def test_more_connections_than_files_may_be_open_are_refused_and_the_others_answered(
+    models: Path, tmp_path: Path
+) -> None:
+    limited = ["sh", "-c", 'ulimit -Sn 100; ulimit -Hn 400; exec "$@"', "sh"]
+    with serving(models, tmp_path / "data", prefix=limited) as service, contextlib.ExitStack() as held:
+        (fewer,) = [json.loads(line) for line in service.log if "fewer_connections" in line]
+        assert (fewer["max_connections"], fewer["wanted"], fewer["open_files"]) == (200, 4096, 400)
+        host, port = service.url.removeprefix("http://").split(":")
+        clients = [held.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(450)]
+        for client, answer in ((clients[0], b"HTTP/1.1 200"), (clients[200], b"HTTP/1.1 503")):
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(12) == answer
+        with contextlib.suppress(ConnectionResetError):  # of so many more, the last are not heard at all
+            assert clients[-1].recv(12) == b""
+    assert "child_died" not in service.events()
 
 
 def test_a_models_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
