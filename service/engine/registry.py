@@ -32,7 +32,7 @@ from service.journal.policy import input_of
 from service.telemetry import metrics
 from service.types import Catalog, ModelStatus, Signature, VersionStatus
 from service.versions import Manifest, ModelOnDisk, Serving, VersionOnDisk, read_version, remove_leftovers, scan
-from service.versions.golden import GOLDEN_FILE, to_jsonable
+from service.versions.golden import to_jsonable
 from service.versions.serving import rewrite
 from service.versions.store import read_golden
 
@@ -106,6 +106,7 @@ class Registry:
         self._models: dict[str, _Model] = {}
         self._lock = asyncio.Lock()
         self._wanted: set[tuple[str, int]] = set()
+        self._told: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.catalog = Catalog()
 
@@ -167,7 +168,7 @@ class Registry:
 
     async def _refresh(self) -> None:
         try:
-            found = await asyncio.get_running_loop().run_in_executor(None, scan, self._root)
+            found = await asyncio.get_running_loop().run_in_executor(None, scan, self._root, self._tell)
         except ConfigError as error:
             _log.error("scan_failed", reason=str(error))
             self._publish(ready=True)
@@ -177,6 +178,12 @@ class Registry:
         for name, disk in found.items():
             await self._follow(self._models.setdefault(name, _Model(name, disk.path)), disk)
         self._publish(ready=True)
+
+    def _tell(self, sentence: str) -> None:
+        """Say once what a look at the disk passes over."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            _log.warning("passed_over", reason=sentence)
 
     async def _follow(self, model: _Model, disk: ModelOnDisk) -> None:
         if disk.serving is not None:
@@ -191,6 +198,10 @@ class Registry:
         await self._settle(model)
 
     async def _follow_versions(self, model: _Model, disk: ModelOnDisk) -> None:
+        for sentence in disk.passed_over:
+            self._tell(f"model {model.name}: {sentence}")
+        if not disk.listed:
+            return
         for number in model.versions.keys() - disk.versions.keys():
             # The stable version outlives its directory until another takes over.
             if number != model.stable:
@@ -212,8 +223,13 @@ class Registry:
             version.manifest, version.public = await asyncio.get_running_loop().run_in_executor(
                 None, _read_public, place.path
             )
+            if place.problem is not None:
+                raise VersionRefused(place.problem, check="files")
         except VersionRefused as refusal:
             self._refuse(version, place.path.parent.name, refusal)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a version is its own
+            _log.exception("version_unreadable", model=place.path.parent.name, version=place.number)
+            self._refuse(version, place.path.parent.name, VersionRefused(f"cannot be read: {error}", check="manifest"))
         return version
 
     async def _settle(self, model: _Model, actor: str = _DISK) -> None:
@@ -492,11 +508,9 @@ def _read_public(path: Path) -> tuple[Manifest, dict[str, Any]]:
     """The manifest, and what `models.describe` shows of it, with an example of what to send."""
     manifest = read_version(path)
     public = manifest.public()
-    if (path / GOLDEN_FILE).exists():
-        golden = read_golden(path, manifest)
-        specs, columns = manifest.inputs, golden.samples[0].inputs
-        values = {spec.name: to_jsonable(column) for spec, column in zip(specs, columns, strict=True)}
-        public["example_instance"] = values if len(specs) > 1 else values[specs[0].name]
+    specs, columns = manifest.inputs, read_golden(path, manifest).samples[0].inputs
+    values = {spec.name: to_jsonable(column) for spec, column in zip(specs, columns, strict=True)}
+    public["example_instance"] = values if len(specs) > 1 else values[specs[0].name]
     return manifest, public
 
 

@@ -19,12 +19,14 @@ from service.outliers.conformal import p_values, rate_bound, smallest_alpha
 from service.outliers.detectors import BY_NAME, Candidate
 from service.outliers.features import Features, Space
 from service.types import Array
+from service.versions.reading import read_file
 
 __all__ = ["FORMAT", "OUTLIERS_FILE", "Calibrated", "OutlierPackage", "load_package", "save_package"]
 
 FORMAT: Final = 1
 OUTLIERS_FILE: Final = "outliers.npz"
 MOST_BYTES: Final = 1 << 29
+_MOST_STORED: Final = MOST_BYTES  # before it is unpacked
 _META: Final = "meta"
 _KINDS: Final = {"b": "bool", "i": "an integer", "f": "a number"}
 
@@ -178,7 +180,7 @@ def load_package(path: Path) -> OutlierPackage:
         VersionRefused: it is missing, too large, of a newer format, or not what it should be; one sentence.
     """
     try:
-        stored = _read(path.read_bytes())
+        stored = _read(read_file(path, _MOST_STORED))
         meta = _meta(stored)
         detectors = {name: _detector(name, meta, stored) for name in meta.auroc}
         _check(meta, detectors)

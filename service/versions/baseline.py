@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import VersionRefused
+from service.versions.reading import read_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -154,10 +155,7 @@ def read_baseline(directory: Path) -> Baseline | None:
 
     path = directory / BASELINE_FILE
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise _refused(f"{size} bytes are too many")
-        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+        with pa.BufferReader(read_file(path, _MOST_BYTES)) as file, pa.ipc.open_file(file) as reader:
             table = reader.read_all()
         table.validate(full=True)
         return _baseline(table)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from service.errors import ConfigError
-from service.versions.manifest import check_name
-from service.versions.serving import SERVING_FILE, Serving
+from service.versions.manifest import MANIFEST_FILE, check_name
+from service.versions.reading import entries, files
+from service.versions.serving import SERVING_FILE, Serving, read_serving
 
 __all__ = ["ModelOnDisk", "VersionOnDisk", "scan"]
+
+_MOST_DIGITS: Final = 18
+"""A longer number does not fit the 64 bits that records have for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +27,13 @@ class VersionOnDisk:
         number: its name.
         path: where it is.
         stamp: names, sizes and times of its files; another stamp means other content.
+        problem: why its files could not be looked at; None where they were.
     """
 
     number: int
     path: Path
     stamp: tuple[tuple[str, int, int], ...]
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,9 @@ class ModelOnDisk:
         path: where it is.
         versions: by number.
         serving: what `serving.toml` says; None where it is malformed.
-        problem: why it is malformed.
+        problem: why it is malformed, or why the directory could not be listed.
+        listed: whether the directory could be listed; where not, `versions` says nothing.
+        passed_over: what looks like a version and cannot be one, a sentence each.
     """
 
     name: str
@@ -46,61 +55,93 @@ class ModelOnDisk:
     versions: Mapping[int, VersionOnDisk]
     serving: Serving | None
     problem: str | None = None
+    listed: bool = True
+    passed_over: tuple[str, ...] = ()
 
 
-def scan(models: Path) -> dict[str, ModelOnDisk]:
-    """Look at every model under `models`; hidden names, files and directories that are no numbers are passed over.
+def scan(models: Path, tell: Callable[[str], None] | None = None) -> dict[str, ModelOnDisk]:
+    """Look at every model under `models`. Hidden names and files are passed over, and folders that hold no version.
+
+    Args:
+        models: the directory.
+        tell: told about each folder that holds versions under a name no model can have, in a sentence.
 
     Raises:
-        ConfigError: the directory itself cannot be read.
+        ConfigError: the directory itself cannot be listed.
     """
     try:
-        entries = sorted(entry.name for entry in os.scandir(models) if entry.is_dir() and _is_name(entry.name))
+        folders = sorted(entry.name for entry in entries(models) if _is_folder(entry))
     except OSError as error:
         raise ConfigError(f"models directory {models}: {error.strerror}") from error
-    found = (_scan_model(models / name) for name in entries)
-    return {model.name: model for model in found if model is not None}
+    found = {}
+    for name in folders:
+        problem = _name_problem(name)
+        model = _scan_model(models / name)
+        if model is not None and problem is None:
+            found[name] = model
+        elif model is not None and model.versions and tell is not None:
+            tell(f"{problem}; rename the folder")
+    return found
 
 
 def _scan_model(path: Path) -> ModelOnDisk | None:
-    try:
-        numbers = sorted(int(entry.name) for entry in os.scandir(path) if entry.is_dir() and _is_number(entry.name))
-        versions = {number: VersionOnDisk(number, path / str(number), _stamp(path / str(number))) for number in numbers}
-    except OSError:
-        return None  # it went away under our feet: the next scan tells
+    versions, strays = {}, []
     serving, problem = _read_serving(path / SERVING_FILE)
-    if not versions and problem is None and not (path / SERVING_FILE).exists():
+    try:
+        for entry in entries(path):
+            if not _is_folder(entry):
+                continue
+            if _is_number(entry.name):
+                versions[int(entry.name)] = _look(path / entry.name)
+            elif _like_a_version(path / entry.name):
+                strays.append(_stray(entry.name))
+    except FileNotFoundError:
         return None
-    return ModelOnDisk(path.name, path, versions, serving, problem)
+    except OSError as error:
+        return ModelOnDisk(path.name, path, {}, serving, f"{path.name}: {error.strerror}", listed=False)
+    if not versions and not strays and problem is None and not os.path.lexists(path / SERVING_FILE):
+        return None
+    return ModelOnDisk(path.name, path, dict(sorted(versions.items())), serving, problem, passed_over=tuple(strays))
+
+
+def _look(path: Path) -> VersionOnDisk:
+    try:
+        stamp = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files(path))
+    except OSError as error:
+        return VersionOnDisk(int(path.name), path, (), f"its files cannot be looked at: {error.strerror}")
+    return VersionOnDisk(int(path.name), path, tuple(stamp))
 
 
 def _read_serving(path: Path) -> tuple[Serving | None, str | None]:
     try:
-        return Serving.parse(path.read_bytes()), None
-    except FileNotFoundError:
-        return Serving(), None
-    except OSError as error:
-        return None, f"{SERVING_FILE}: {error.strerror}"
+        return read_serving(path), None
     except ConfigError as error:
         return None, str(error)
 
 
-def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
-    stamps = []
-    for root, _, files in os.walk(path):
-        for file in files:
-            status = (Path(root) / file).lstat()
-            stamps.append((str(Path(root, file).relative_to(path)), status.st_size, status.st_mtime_ns))
-    return tuple(sorted(stamps))
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True  # it cannot be looked at, which is no reason to believe that it is gone
 
 
-def _is_name(name: str) -> bool:
+def _name_problem(name: str) -> str | None:
     try:
         check_name(name)
-    except ValueError:
-        return False
-    return True
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and not name.startswith("0") and len(name) <= 18
+    return name.isascii() and name.isdecimal() and not name.startswith("0") and len(name) <= _MOST_DIGITS
+
+
+def _like_a_version(path: Path) -> bool:
+    return path.name.isdecimal() or os.path.lexists(path / MANIFEST_FILE)
+
+
+def _stray(name: str) -> str:
+    shown = name if len(name) <= 40 else f"{name[:40]}..."
+    return f"folder {shown!r} is no version: a version's folder is its number, 1 to {_MOST_DIGITS} digits, without zeros before it"

@@ -12,10 +12,13 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from service.errors import ConfigError
+from service.versions.reading import read_file
 
-__all__ = ["SERVING_FILE", "Batching", "Limits", "Recording", "Serving", "rewrite"]
+__all__ = ["SERVING_FILE", "Batching", "Limits", "Recording", "Serving", "read_serving", "rewrite"]
 
 SERVING_FILE: Final = "serving.toml"
+_MOST_BYTES: Final = 1 << 20
+_MOST_NUMBER: Final = 10**18
 
 
 class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -86,7 +89,7 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         try:
             values = tomlkit.parse(text).unwrap()
             serving = msgspec.convert(values, cls)
-        except (TOMLKitError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        except (TOMLKitError, UnicodeDecodeError, msgspec.ValidationError, ValueError, RecursionError) as error:
             raise ConfigError(f"{SERVING_FILE}: {error}") from error
         problem = serving.problem()
         if problem:
@@ -103,8 +106,8 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             **{f"pins[{i}]": pin for i, pin in enumerate(self.pins)},
         }
         for key, value in positive.items():
-            if value is not None and not value > 0:
-                return f"{key}: expected a number above 0, got {value}"
+            if value is not None and not 0 < value < _MOST_NUMBER:
+                return f"{key}: expected a number above 0 and below 10^18, got {value}"
         delay = self.batching.max_batch_delay_ms
         if delay is not None and not 0 <= delay <= 10_000:
             return f"batching.max_batch_delay_ms: expected 0 to 10000, got {delay}"
@@ -119,6 +122,24 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return None
 
 
+def read_serving(path: Path) -> Serving:
+    """Read a `serving.toml`; one that is not there says nothing.
+
+    Raises:
+        ConfigError: it cannot be read, or is malformed.
+    """
+    return Serving.parse(_read(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_file(path, _MOST_BYTES)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ConfigError(f"{SERVING_FILE}: {error.strerror}") from error
+
+
 def rewrite(model_dir: Path, **changes: Any) -> Serving:
     """Change top-level keys of a model's `serving.toml` atomically, keeping comments and the rest.
 
@@ -130,7 +151,7 @@ def rewrite(model_dir: Path, **changes: Any) -> Serving:
         ConfigError: the file as it is, or as it would be, is malformed; nothing is written then.
     """
     path = model_dir / SERVING_FILE
-    text = path.read_bytes() if path.exists() else b""
+    text = _read(path)
     Serving.parse(text)
     document = tomlkit.parse(text)
     for key, value in changes.items():

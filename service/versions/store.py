@@ -16,10 +16,13 @@ from typing import Final, Self
 from service.errors import PublishError, VersionRefused
 from service.versions.golden import GOLDEN_FILE, GoldenSet
 from service.versions.manifest import MANIFEST_FILE, Manifest
+from service.versions.reading import files, open_file, read_file
 
 __all__ = ["VersionWriter", "read_version", "remove_leftovers", "verify_checksums"]
 
 _HIDDEN: Final = ".publishing-"
+_MOST_MANIFEST: Final = 16 << 20
+_MOST_GOLDEN: Final = 256 << 20
 
 
 def read_version(directory: Path) -> Manifest:
@@ -29,7 +32,7 @@ def read_version(directory: Path) -> Manifest:
         VersionRefused: no manifest, a malformed one, or one that belongs elsewhere.
     """
     try:
-        text = (directory / MANIFEST_FILE).read_bytes()
+        text = read_file(directory / MANIFEST_FILE, _MOST_MANIFEST)
     except FileNotFoundError as error:
         message = f"no {MANIFEST_FILE}: write versions with `hoverboard publish`"
         raise VersionRefused(message, check="manifest") from error
@@ -49,25 +52,34 @@ def verify_checksums(directory: Path, manifest: Manifest) -> None:
     Raises:
         VersionRefused: a file differs, is missing, is a link, or is not in the manifest; it is named.
     """
-    found = set(_files(directory))
-    for name in sorted(manifest.sha256.keys() - found):
-        raise VersionRefused(f"{name}: missing", check="checksum")
-    for name in sorted(found - manifest.sha256.keys()):
-        raise VersionRefused(f"{name}: not in the manifest", check="checksum")
-    for name, want in sorted(manifest.sha256.items()):
-        path = directory / name
-        if path.is_symlink() or not path.resolve().is_relative_to(directory.resolve()):
-            raise VersionRefused(f"{name}: links are not followed", check="checksum")
-        if _sha256(path) != want:
-            raise VersionRefused(f"{name}: sha256 differs from the manifest's", check="checksum")
+    try:
+        _compare_checksums(directory, manifest.sha256)
+    except OSError as error:
+        name = Path(error.filename).name if error.filename else "its files"
+        raise VersionRefused(f"{name}: {error.strerror}", check="checksum") from error
     for needed in (manifest.artifact, GOLDEN_FILE):
         if not (directory / needed).exists():
             raise VersionRefused(f"{needed}: missing", check="checksum")
 
 
+def _compare_checksums(directory: Path, wanted: Mapping[str, str]) -> None:
+    found = set(_files(directory))
+    for name in sorted(wanted.keys() - found):
+        raise VersionRefused(f"{name}: missing", check="checksum")
+    for name in sorted(found - wanted.keys()):
+        raise VersionRefused(f"{name}: not in the manifest", check="checksum")
+    for name, want in sorted(wanted.items()):
+        if _sha256(directory / name) != want:
+            raise VersionRefused(f"{name}: sha256 differs from the manifest's", check="checksum")
+
+
 def read_golden(directory: Path, manifest: Manifest) -> GoldenSet:
     """Read a version's golden samples. Raises VersionRefused."""
-    return GoldenSet.from_json((directory / GOLDEN_FILE).read_bytes(), manifest.signature)
+    try:
+        text = read_file(directory / GOLDEN_FILE, _MOST_GOLDEN)
+    except OSError as error:
+        raise VersionRefused(f"{GOLDEN_FILE}: {error.strerror}", check="golden") from error
+    return GoldenSet.from_json(text, manifest.signature)
 
 
 @dataclass(slots=True)
@@ -130,21 +142,19 @@ def remove_leftovers(model_dir: Path, older_than_s: float, now: float) -> list[P
     """Remove hidden directories that a killed publisher left, once they are `older_than_s` seconds old."""
     gone = []
     for path in model_dir.glob(f"{_HIDDEN}*"):
-        if now - path.stat().st_mtime > older_than_s:
-            shutil.rmtree(path, ignore_errors=True)
-            gone.append(path)
+        with suppress(OSError):  # its publisher has just renamed it, or it is another user's
+            if now - path.lstat().st_mtime > older_than_s:
+                shutil.rmtree(path, ignore_errors=True)
+                gone.append(path)
     return gone
 
 
 def _files(directory: Path) -> list[str]:
-    names = []
-    for root, _, files in os.walk(directory):
-        names += [(Path(root) / file).relative_to(directory).as_posix() for file in files]
-    return [name for name in names if name != MANIFEST_FILE]
+    return [name for name, _ in files(directory) if name != MANIFEST_FILE]
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,0 +1,105 @@
+"""How the files of a models directory are looked at: no link is followed, nothing blocks, nothing is read without bounds.
+
+Whoever can write to the directory could otherwise stop the service with a FIFO, or fill its memory through a link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+__all__ = ["MOST_FILES", "entries", "files", "open_file", "read_file"]
+
+MIB: Final = 1024 * 1024
+MOST_FILES: Final = 10_000
+"""Most files of one version."""
+_MOST_ENTRIES: Final = 100_000  # of the models directory, and of one model's
+_DEEPEST: Final = 16  # folders in each other in one version
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a plain file for reading.
+
+    Raises:
+        OSError: it cannot be opened, or is no plain file; `strerror` says why in words.
+    """
+    try:
+        # Without O_NONBLOCK a FIFO would wait here for somebody to write to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "links are not followed", str(path)) from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The bytes of a plain file.
+
+    Args:
+        path: of the file.
+        most: bytes it may have.
+
+    Raises:
+        OSError: as `open_file`, and where it is larger than `most`.
+    """
+    with open_file(path) as file:
+        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+    if content is None or len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most // MIB} MiB", str(path))
+    return content
+
+
+def entries(directory: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a directory, hidden names left out.
+
+    Raises:
+        OSError: it cannot be listed, or holds more than anybody keeps there.
+    """
+    with os.scandir(directory) as found:
+        for count, entry in enumerate(found):
+            if count >= _MOST_ENTRIES:
+                raise OSError(errno.E2BIG, f"more than {_MOST_ENTRIES} entries", str(directory))
+            if not entry.name.startswith("."):
+                yield entry
+
+
+def files(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file of a version, at any depth: its name from `directory`, and its status. Links are files here.
+
+    A file that goes away while this looks is passed over.
+
+    Raises:
+        OSError: a folder cannot be listed, or there are too many files, or too deep.
+    """
+    waiting = [(directory, "", 0)]
+    count = 0
+    while waiting:
+        folder, prefix, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise OSError(errno.E2BIG, f"folders more than {_DEEPEST} deep", str(folder))
+        with os.scandir(folder) as found:
+            for entry in found:
+                count += 1
+                if count > MOST_FILES:
+                    raise OSError(errno.E2BIG, f"more than {MOST_FILES} files", str(directory))
+                name = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((folder / entry.name, f"{name}/", depth + 1))
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                yield name, status
