@@ -69,6 +69,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--detector", help="Detector of outliers, such as energy.  [default: the best at telling left-out classes]"
 )
+@click.option(
+    "--allow-op",
+    "allow_ops",
+    multiple=True,
+    metavar="NAME",
+    help="An operation the graph may hold beside the usual ones; may be repeated.",
+)
 @click.option("--version", type=click.IntRange(min=1), help="The version's number.  [default: the next one]")
 @click.option("--parent", type=click.IntRange(min=1), help="The version this one was made from.")
 @click.option("--notes", help="A sentence to keep in the manifest.")

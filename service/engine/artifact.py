@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from service.engine.runtime import Graph, first_line, quiet
+from service.engine.saved_model import GRAPH_FILE, check_saved_model
 
 with quiet():
     import keras
@@ -22,32 +24,37 @@ from service.types import NUMERIC_DTYPES, STRING, TensorSpec
 __all__ = ["load", "load_artifact", "save_keras", "wrap_keras"]
 
 
-def load(directory: Path, artifact: str) -> Graph:
+def load(directory: Path, artifact: str, allowed_ops: Sequence[str] = ()) -> Graph:
     """Load a version's artifact in safe mode: no pickles, no Lambda, no Python of the model's own.
+
+    Args:
+        allowed_ops: operations that the manifest allows by name.
 
     Raises:
         VersionRefused: it cannot be loaded, or not safely.
     """
     try:
-        return load_artifact(directory / artifact)
+        return load_artifact(directory / artifact, allowed_ops)
     except PublishError as error:
         raise VersionRefused(str(error), check="load") from error
 
 
-def load_artifact(path: Path) -> Graph:
+def load_artifact(path: Path, allowed_ops: Sequence[str] = ()) -> Graph:
     """Load a `.keras` file or a SavedModel directory, in safe mode.
 
     Raises:
-        PublishError: it cannot be loaded, or not safely; one sentence that says why.
+        PublishError: it cannot be loaded; one sentence that says why.
+        VersionRefused: it would reach out of itself.
     """
+    extra = tuple(allowed_ops)
     if path.is_dir():
-        return _load_saved_model(path)
+        return replace(_load_saved_model(path, extra), allowed_ops=extra)
     try:
         with quiet():
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         raise PublishError(f"{path.name} cannot be loaded in safe mode: {first_line(error)}") from error
-    return wrap_keras(model)
+    return replace(wrap_keras(model), allowed_ops=extra)
 
 
 def wrap_keras(model: Any) -> Graph:
@@ -83,14 +90,10 @@ def save_keras(model: Any, path: Path) -> None:
         model.save(path)
 
 
-def saved_model_files(path: Path) -> bool:
-    """Whether a directory is a SavedModel."""
-    return (path / "saved_model.pb").is_file()
-
-
-def _load_saved_model(path: Path) -> Graph:
-    if not saved_model_files(path):
-        raise PublishError(f"{path.name}: no saved_model.pb in it")
+def _load_saved_model(path: Path, allowed_ops: Sequence[str]) -> Graph:
+    if not (path / GRAPH_FILE).is_file():
+        raise PublishError(f"{path.name}: no {GRAPH_FILE} in it")
+    check_saved_model(path, allowed_ops)
     try:
         with quiet():
             loaded = tf.saved_model.load(str(path))

@@ -120,7 +120,7 @@ class Loader:
         """
         started = time.perf_counter()
         golden = read_golden(directory, manifest)
-        graph = artifact.load(directory, manifest.artifact)
+        graph = artifact.load(directory, manifest.artifact, manifest.allowed_ops)
         graph.compare(manifest.signature)
         outliers = _outliers(directory, manifest)
         graph = graph if outliers is None else graph.watched(outliers)

@@ -30,6 +30,7 @@ with warnings.catch_warnings(), silent_stderr():
     from tensorflow.python.framework import convert_to_constants  # its documented way to freeze; it has no other name
 
 from service.engine.executor import GraphError, OutOfMemory
+from service.engine.operations import check_graph
 from service.engine.scorer import score_of
 from service.errors import PublishError, VersionRefused
 from service.outliers import features
@@ -53,34 +54,6 @@ __all__ = [
     "software",
 ]
 
-# Operations that reach outside the graph: into Python, or to the file system.
-_UNSAFE_OPS: Final = frozenset(
-    {
-        "EagerPyFunc",
-        "PyFunc",
-        "PyFuncStateless",
-        "ReadFile",
-        "WriteFile",
-        "MatchingFiles",
-        "WholeFileReader",
-        "WholeFileReaderV2",
-        "TextLineReader",
-        "TextLineReaderV2",
-        "TextLineDataset",
-        "TFRecordReader",
-        "TFRecordReaderV2",
-        "TFRecordDataset",
-        "FixedLengthRecordDataset",
-        "FixedLengthRecordDatasetV2",
-        "PrintV2",
-        "Save",
-        "SaveV2",
-        "SaveSlices",
-        "LoadLibrary",
-        "DebugIdentityV2",
-        "DebugIdentityV3",
-    }
-)
 _DIRECT_BYTES: Final = 4 * 1024 * 1024
 """Weights that may become constants, which a session keeps some five times over (measured); a graph with more of them takes
 longer than any waiting."""
@@ -181,6 +154,7 @@ class Graph:
         keep: what must stay alive while it runs.
         model: the Keras model, where there is one.
         outliers: whose detector's score comes after the outputs; None for none.
+        allowed_ops: operations that it may hold beside the usual ones, by name.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -190,6 +164,7 @@ class Graph:
     keep: Any = field(repr=False, default=None)
     model: Any = field(repr=False, default=None)
     outliers: OutlierPackage | None = field(repr=False, default=None)
+    allowed_ops: tuple[str, ...] = ()
 
     def watched(self, outliers: OutlierPackage) -> Graph:
         """The same graph, whose executors give the chosen detector's score, float32 `(rows,)`, after the outputs."""
@@ -203,7 +178,7 @@ class Graph:
             jit: compile with XLA.
 
         Raises:
-            VersionRefused: tracing fails, or the graph holds an unsafe operation.
+            VersionRefused: tracing fails, or the graph holds an operation that is not allowed.
         """
         function, concrete = self._traced(signature, jit=jit)
         call = _called(concrete, [spec.dtype for spec in _tensor_specs(signature)])
@@ -233,9 +208,7 @@ class Graph:
                 concrete = function.get_concrete_function()
         except Exception as error:
             raise VersionRefused(f"the graph cannot be traced: {first_line(error)}", check="load") from error
-        unsafe = sorted(_ops(concrete.graph.as_graph_def()) & _UNSAFE_OPS)
-        if unsafe:
-            raise VersionRefused(f"the graph holds unsafe operations: {', '.join(unsafe)}", check="safety")
+        check_graph(concrete.graph.as_graph_def(), self.allowed_ops)
         return function, concrete
 
     def direct(self, signature: Signature, intra_op: int) -> _TensorFlowExecutor:
@@ -541,13 +514,6 @@ def _compare(kind: str, have: Sequence[TensorSpec], want: Sequence[TensorSpec], 
                 f"the manifest {spec.dtype} {list(spec.shape)}",
                 check="signature",
             )
-
-
-def _ops(graph_def: Any) -> set[str]:
-    ops = {node.op for node in graph_def.node}
-    for function in graph_def.library.function:
-        ops |= {node.op for node in function.node_def}
-    return ops
 
 
 def first_line(error: BaseException) -> str:

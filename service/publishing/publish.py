@@ -57,6 +57,7 @@ def publish(
     alpha: float = DEFAULT_ALPHA,
     feature_layer: str | None = None,
     detector: str | None = None,
+    allow_ops: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Write a model as a version, whole or not at all, and prove that it can be served.
@@ -82,6 +83,7 @@ def publish(
         alpha: the share of normal samples that may be called outliers.
         feature_layer: whose output detectors look at; the one before the last dense layer when left out.
         detector: the one that answers, by name; the best at telling classes left out when left out.
+        allow_ops: operations that the graph may hold beside the usual ones, by TensorFlow's names.
         progress: told the stage of calibration, and the share of it that is done.
 
     Returns:
@@ -96,8 +98,9 @@ def publish(
         raise PublishError(str(error)) from error
     if version is not None and version < 1:
         raise PublishError(f"version {version}: use a number from 1")
+    extra = _allowed_ops(allow_ops)
     with VersionWriter(Path(models_dir) / name) as writer:
-        artifact, graph = _write_artifact(model, writer.path)
+        artifact, graph = _write_artifact(model, writer.path, extra)
         signature, golden = _contract_of(graph, samples, labels, task, contract, output=output)
         _same_in_memory(model, signature, golden)
         (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(signature))
@@ -117,6 +120,7 @@ def publish(
             breaking=breaking,
             outliers=None if calibration is None else {},
             sha256={},
+            allowed_ops=extra,
             notes=notes,
         )
         problem = manifest.problem()
@@ -143,7 +147,20 @@ def publish(
         return _commit(writer, manifest, version)
 
 
-def _write_artifact(model: Any, directory: Path) -> tuple[Literal["model.keras", "saved_model"], Graph]:
+def _allowed_ops(names: Sequence[str]) -> tuple[str, ...]:
+    from service.engine import operations
+
+    for name in names:
+        if operations.never(name):
+            raise PublishError(
+                f"operation {name} cannot be allowed: it reaches out of the graph, to files, networks, Python, logs or the process"
+            )
+    return tuple(sorted(set(names) - operations.allowed()))
+
+
+def _write_artifact(
+    model: Any, directory: Path, allowed_ops: Sequence[str]
+) -> tuple[Literal["model.keras", "saved_model"], Graph]:
     """Put the model's files in place and load them back as the server will."""
     from service.engine import artifact, runtime
 
@@ -156,14 +173,23 @@ def _write_artifact(model: Any, directory: Path) -> tuple[Literal["model.keras",
             if any(path.is_symlink() for path in source.rglob("*")):
                 raise PublishError(f"{source}: holds links, which are not followed")
             shutil.copytree(source, directory / SAVED_MODEL_DIR)
-            return "saved_model", artifact.load_artifact(directory / SAVED_MODEL_DIR)
+            return "saved_model", _loaded(directory / SAVED_MODEL_DIR, allowed_ops)
         if source.suffix != ".keras":
             raise PublishError(f"{source}: expected a .keras file or a SavedModel directory")
         shutil.copyfile(source, directory / KERAS_FILE)
     else:
         artifact.wrap_keras(model)  # says what is wrong with it before it is saved
         artifact.save_keras(model, directory / KERAS_FILE)
-    return "model.keras", artifact.load_artifact(directory / KERAS_FILE)
+    return "model.keras", _loaded(directory / KERAS_FILE, allowed_ops)
+
+
+def _loaded(path: Path, allowed_ops: Sequence[str]) -> Graph:
+    from service.engine import artifact
+
+    try:
+        return artifact.load_artifact(path, allowed_ops)
+    except VersionRefused as refusal:
+        raise PublishError(str(refusal)) from refusal
 
 
 def _contract_of(

@@ -48,6 +48,7 @@ class Manifest:
         outliers: what the version promises about outliers, `OutlierPackage.summary()`; None without calibration.
         max_batch: largest batch bucket the publisher allows; None for the server's default.
         breaking: whether the publisher knew that it breaks callers of the version before it (`compare`).
+        allowed_ops: operations of the graph that the publisher allows beside the usual ones, by name.
         sha256: relative path -> hex digest of every other file.
         notes: the publisher's own, JSON.
     """
@@ -68,6 +69,7 @@ class Manifest:
     max_batch: int | None = None
     breaking: bool = False
     outliers: Mapping[str, Any] | None = None
+    allowed_ops: tuple[str, ...] = ()
     notes: Any = None
 
     @property
