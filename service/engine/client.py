@@ -16,6 +16,7 @@ from typing import Any, Final, Self, cast
 import msgspec
 import structlog
 
+from service.engine.listeners import Listeners
 from service.engine.wire import (
     FLUSH_AT,
     AdminMessage,
@@ -23,14 +24,13 @@ from service.engine.wire import (
     CallMessage,
     CancelMessage,
     CatalogMessage,
-    DoneMessage,
     FailureMessage,
     FrameReader,
     ToClient,
     ToEngine,
-    frame,
+    frame_of_fit,
 )
-from service.errors import DeadlineExceeded, NotReady
+from service.errors import DeadlineExceeded, HoverboardError, InternalError, NotReady
 from service.types import Catalog, PredictAnswer, PredictCall
 
 __all__ = ["EngineClient"]
@@ -54,7 +54,7 @@ class EngineClient:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._catalog = Catalog()
-        self._listeners: list[Callable[[Catalog], None]] = []
+        self._listeners = Listeners()
         self._numbers = itertools.count()
         self._pending: dict[int, tuple[asyncio.Future[Any], float]] = {}
         self._outbox: list[ToEngine] = []
@@ -90,9 +90,7 @@ class EngineClient:
 
     def subscribe(self, listener: Callable[[Catalog], None]) -> Callable[[], None]:
         """See `EnginePort.subscribe`."""
-        self._listeners.append(listener)
-        listener(self._catalog)
-        return partial(self._listeners.remove, listener)
+        return self._listeners.add(listener, self._catalog)
 
     async def predict(self, call: PredictCall) -> PredictAnswer:
         """See `EnginePort.predict`."""
@@ -111,9 +109,13 @@ class EngineClient:
 
     async def admin(self, action: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `EnginePort.admin`; a load may take minutes, so there is no deadline."""
+        encoded = msgspec.json.encode(params)
         number, outcome = self._ask(float("inf"))
-        self._send(AdminMessage(number, action, msgspec.json.encode(params)))
-        return cast("Mapping[str, Any]", await outcome)
+        self._send(AdminMessage(number, action, encoded))
+        try:
+            return cast("Mapping[str, Any]", await outcome)
+        finally:
+            self._pending.pop(number, None)
 
     # -- the way out ---------------------------------------------------------------------------------------------
 
@@ -133,7 +135,11 @@ class EngineClient:
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
         if outbox and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame(outbox))
+            sent, unfit = frame_of_fit(outbox)
+            self._transport.write(sent)
+            for message in unfit:
+                _log.error("call_not_sent", kind=type(message).__name__)
+                self._fail(message.id, InternalError())
 
     # -- the way in ----------------------------------------------------------------------------------------------
 
@@ -142,24 +148,31 @@ class EngineClient:
         self._transport = transport
 
     def take(self, message: ToClient) -> None:
-        """One message from the engine."""
-        if isinstance(message, AnswerMessage):
-            self._resolve(message.id, message.unpack())
-        elif isinstance(message, FailureMessage):
-            found = self._pending.pop(message.id, None)
-            if found is not None and not found[0].done():
-                found[0].set_exception(message.unpack())
-        elif isinstance(message, CatalogMessage):
+        """One message from the engine; what cannot be read of it costs the call that it answers, and no other."""
+        if isinstance(message, CatalogMessage):
             self._catalog = message.catalog
-            for listener in list(self._listeners):
-                listener(self._catalog)
-        elif isinstance(message, DoneMessage):
-            self._resolve(message.id, msgspec.json.decode(message.result))
+            self._listeners.tell(message.catalog)
+            return
+        try:
+            if isinstance(message, AnswerMessage):
+                self._resolve(message.id, message.unpack())
+            elif isinstance(message, FailureMessage):
+                self._fail(message.id, message.unpack())
+            else:
+                self._resolve(message.id, msgspec.json.decode(message.result))
+        except Exception:  # noqa: BLE001 - the other answers of the frame must arrive
+            _log.exception("answer_unreadable", kind=type(message).__name__)
+            self._fail(message.id, InternalError())
 
     def _resolve(self, number: int, value: Any) -> None:
         found = self._pending.pop(number, None)
         if found is not None and not found[0].done():
             found[0].set_result(value)
+
+    def _fail(self, number: int, error: HoverboardError) -> None:
+        found = self._pending.pop(number, None)
+        if found is not None and not found[0].done():
+            found[0].set_exception(error)
 
     def lost(self) -> None:
         """The engine is gone: whoever waits is told at once."""
@@ -190,10 +203,8 @@ class EngineClient:
             await asyncio.sleep(_SWEEP_S)
             late = time.monotonic() - _GRACE_S
             for number in [number for number, (_, deadline) in self._pending.items() if deadline < late]:
-                outcome, _ = self._pending.pop(number)
+                self._fail(number, DeadlineExceeded("The engine did not answer in time"))
                 self._send(CancelMessage(number))
-                if not outcome.done():
-                    outcome.set_exception(DeadlineExceeded("The engine did not answer in time"))
 
 
 class _Connection(asyncio.Protocol):

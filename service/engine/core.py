@@ -19,8 +19,9 @@ import structlog
 from service.config import Settings
 from service.engine.attempts import LoadAttempts
 from service.engine.costs import followed
+from service.engine.listeners import Listeners
 from service.engine.live import Executed, LiveVersion, Reading
-from service.engine.queue import Batch, Done, Queue, Slice, Work
+from service.engine.queue import Batch, Done, Queue, Slice, Work, tell
 from service.engine.registry import Registry
 from service.engine.sample_ids import sample_ids
 from service.engine.worker import Worker
@@ -47,6 +48,7 @@ __all__ = ["Engine"]
 
 _log = structlog.get_logger(__name__)
 _SWEEP_S: Final = 0.05
+_AFTER_FAILURE_S: Final = 1.0  # what failed once may fail each time: the log must not fill up with it
 _SHORT_S: Final = 0.002
 """Execution time up to which a batch runs on the event loop itself: a thread of its own would cost as much again in
 waiting for it to be scheduled, on cores that are busy."""
@@ -82,7 +84,7 @@ class Engine:
             changed=self._announce,
         )
         self._queue = Queue(self._registry.lookup)
-        self._listeners: list[Callable[[Catalog], None]] = []
+        self._listeners = Listeners()
         self._depth = 1
         self._supplements = 0
         self._in_flight = 0
@@ -138,9 +140,7 @@ class Engine:
 
     def subscribe(self, listener: Callable[[Catalog], None]) -> Callable[[], None]:
         """See `EnginePort.subscribe`."""
-        self._listeners.append(listener)
-        listener(self.catalog)
-        return partial(self._listeners.remove, listener)
+        return self._listeners.add(listener, self.catalog)
 
     async def predict(self, call: PredictCall) -> PredictAnswer:
         """See `EnginePort.predict`."""
@@ -179,7 +179,11 @@ class Engine:
         except HoverboardError as error:
             if isinstance(error, RpcError):
                 metrics.count_dropped(call.model, error.kind)
-            done(error)
+            tell(call, done, error)
+            return None
+        except Exception:  # noqa: BLE001 - the loop must live
+            _log.exception("admission_failed", model=call.model)
+            tell(call, done, InternalError())
             return None
         version.used_at = now
         work = Work(call, done, now)
@@ -224,21 +228,33 @@ class Engine:
         self._pump()
 
     def _pump(self) -> None:
-        """Keep the executor busy as long as anything waits."""
-        while self._in_flight < self._depth and self._delayed is None:
-            now = time.monotonic()
-            batch = self._queue.next_batch(now) if not self._wait_for_company(now) else None
-            if batch is None:
-                break
-            self._in_flight += 1
-            cost = batch.version.costs.seconds(batch.bucket)
-            self._busy_until = max(now, self._busy_until) + cost
-            if self._is_short(batch.version, cost) and self._worker.idle:
-                self._run_here(batch)
-            else:
-                job = partial(self._run, batch, batch.columns())
-                self._worker.submit(self._loop, job, partial(self._finish, batch))
+        """Keep the executor busy as long as anything waits. Never raises: whatever happens, it runs again."""
+        try:
+            while self._in_flight < self._depth and self._delayed is None:
+                now = time.monotonic()
+                batch = self._queue.next_batch(now) if not self._wait_for_company(now) else None
+                if batch is None:
+                    break
+                self._begin(batch, now)
+        except Exception:  # noqa: BLE001 - the loop must live
+            _log.exception("pump_failed")
+            if self._delayed is None:
+                self._delayed = self._loop.call_later(_SWEEP_S, self._start)
         self._rest_if_idle()
+
+    def _begin(self, batch: Batch, now: float) -> None:
+        """Run a batch, here or on the execution thread; where it cannot even begin, its callers are told."""
+        self._in_flight += 1
+        cost = batch.version.costs.seconds(batch.bucket)
+        self._busy_until = max(now, self._busy_until) + cost
+        if self._is_short(batch.version, cost) and self._worker.idle:
+            self._run_here(batch)
+            return
+        try:
+            job = partial(self._run, batch, batch.columns())
+            self._worker.submit(self._loop, job, partial(self._finish, batch))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._close(batch, None, error)
 
     def _is_short(self, version: LiveVersion, cost: float) -> bool:
         """Whether a batch may keep the event loop; not where its samples, the disk or a failure may make it long."""
@@ -305,14 +321,19 @@ class Engine:
         self._in_flight -= 1
         if not self._in_flight:
             self._busy_until = 0.0
-        if outcome is not None and outcome.strange is not None:
-            self._supplement(batch.version, outcome.strange)
         if outcome is None:
             _log.error("batch_failed", model=batch.version.key[0], version=batch.version.key[1], exc_info=error)
             for part in batch.slices:
                 self._queue.refuse(part.work, InternalError())
-        else:
-            self._answer(batch, outcome)
+            return
+        self._answer(batch, outcome)
+        try:
+            executed = outcome.executed
+            metrics.observe_batch(*batch.version.key, executed.bucket, batch.rows, executed.seconds)
+            if outcome.strange is not None:
+                self._supplement(batch.version, outcome.strange)
+        except Exception:  # noqa: BLE001 - the loop must live
+            _log.exception("batch_not_followed", model=batch.version.key[0], version=batch.version.key[1])
 
     def _supplement(self, version: LiveVersion, strange: _Strange) -> None:
         """Have the other detectors look at outliers, between the batches; a flood of them is not worth the time."""
@@ -332,32 +353,37 @@ class Engine:
         self._worker.submit(self._loop, look, looked)
 
     def _answer(self, batch: Batch, outcome: _Outcome) -> None:
-        executed = outcome.executed
-        model, number = batch.version.key
-        metrics.observe_batch(model, number, executed.bucket, batch.rows, executed.seconds)
         row = 0
         for part in batch.slices:
-            work, first = part.work, row
-            row += part.rows
-            if work.closed or work.version is not batch.version:
-                continue
-            if outcome.refused is not None:
-                self._queue.refuse(work, outcome.refused)
-                continue
-            failed = next((r for r in range(first, row) if r in executed.errors), None) if executed.errors else None
+            first, row = row, row + part.rows
+            try:
+                self._answer_part(batch, part, first, outcome)
+            except Exception:  # noqa: BLE001 - the loop must live
+                _log.exception("call_not_answered", model=batch.version.key[0], version=batch.version.key[1])
+                self._queue.refuse(part.work, InternalError())
+
+    def _answer_part(self, batch: Batch, part: Slice, first: int, outcome: _Outcome) -> None:
+        """Answer one call with its rows of a batch, from `first` on, or keep them until the rest of it has run."""
+        work, executed = part.work, outcome.executed
+        if work.closed or work.version is not batch.version:
+            return
+        if outcome.refused is not None:
+            self._queue.refuse(work, outcome.refused)
+            return
+        if executed.errors:
+            rows = range(first, first + part.rows)
+            failed = next((row for row in rows if row in executed.errors), None)
             if failed is not None:
                 self._queue.refuse(work, _placed(executed.errors[failed], part.start + failed - first))
-                continue
-            answer = _part_answer(batch, part, first, outcome)
-            work.answered += part.rows
-            if part.rows == work.call.n:
-                work.closed = True
-                work.done(answer)
-                continue
+                return
+        answer = _part_answer(batch, part, first, outcome)
+        work.answered += part.rows
+        if part.rows != work.call.n:
             work.parts.append((part.start, answer))
-            if work.answered == work.call.n:
-                work.closed = True
-                work.done(_joined(work))
+            if work.answered != work.call.n:
+                return
+            answer = _joined(work)
+        work.close(answer)
 
     def _rest_if_idle(self) -> None:
         if not self._in_flight and self._delayed is None and not self._queue.waiting:
@@ -375,13 +401,13 @@ class Engine:
         while True:
             try:
                 await self._registry.refresh()
+                self._count_retraces(retraced)
             except Exception:  # noqa: BLE001 - the next scan may well succeed, and what serves goes on
                 _log.exception("refresh_failed")
             if not self._settled.done():
                 gc.collect()
                 gc.freeze()  # start-up's objects live for ever: unloading a version must not walk them again
                 self._settled.set_result(None)
-            self._count_retraces(retraced)
             await asyncio.sleep(self._settings.scan_interval_s)
 
     def _count_retraces(self, seen: dict[tuple[str, int], int]) -> None:
@@ -398,17 +424,25 @@ class Engine:
         named: set[str] = set()
         while True:
             await asyncio.sleep(_SWEEP_S)
-            if not self._idle.is_set() and (expired := self._queue.expire(time.monotonic())):
-                for work in expired:
-                    metrics.count_dropped(work.call.model, DeadlineExceeded.kind)
-                self._rest_if_idle()
-            depth = self._queue.rows()
-            if not depth and not named:
-                continue
-            for model in named | depth.keys():
-                metrics.set_queue(model, depth.get(model, 0))
-            metrics.set_queue_seconds(self._queue.seconds())
-            named = set(depth)
+            try:
+                self._expire()
+                depth = self._queue.rows()
+                if not depth and not named:
+                    continue
+                for model in named | depth.keys():
+                    metrics.set_queue(model, depth.get(model, 0))
+                metrics.set_queue_seconds(self._queue.seconds())
+                named = set(depth)
+            except Exception:  # noqa: BLE001 - the loop must live
+                _log.exception("sweep_failed")
+                await asyncio.sleep(_AFTER_FAILURE_S)
+
+    def _expire(self) -> None:
+        if self._idle.is_set():
+            return
+        for work in self._queue.expire(time.monotonic()):
+            metrics.count_dropped(work.call.model, DeadlineExceeded.kind)
+        self._rest_if_idle()
 
     def _prepare(self) -> Loader:
         """On the loader's thread: the imports that take seconds."""
@@ -435,8 +469,7 @@ class Engine:
     def _announce(self, catalog: Catalog) -> None:
         delays = [self._registry.serving(name).batching.max_batch_delay_ms for name in catalog.models]
         self._any_delay = bool(self._settings.max_batch_delay_ms or any(delays))
-        for listener in list(self._listeners):
-            listener(catalog)
+        self._listeners.tell(catalog)
 
 
 def thread_settings(settings: Settings) -> tuple[int, int]:

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import structlog
 
 from service.engine.live import LiveVersion
-from service.errors import DeadlineExceeded, HoverboardError, StaleSignature
+from service.errors import DeadlineExceeded, HoverboardError, InternalError, StaleSignature
 from service.types import Array, PredictAnswer, PredictCall
 
-__all__ = ["Batch", "Done", "Lookup", "Queue", "Slice", "Work"]
+__all__ = ["Batch", "Done", "Lookup", "Queue", "Slice", "Work", "tell"]
+
+_log = structlog.get_logger(__name__)
 
 Lookup = Callable[[str, int | str], LiveVersion]
 """(model, number or role) -> the live version, or an RpcError raised."""
@@ -66,8 +69,20 @@ class Work(msgspec.Struct, eq=False):
     def fail(self, error: HoverboardError) -> None:
         """Answer with an error, unless it is answered already."""
         if not self.closed:
-            self.closed = True
-            self.done(error)
+            self.close(error)
+
+    def close(self, answer: PredictAnswer | HoverboardError) -> None:
+        """Tell the caller."""
+        self.closed = True
+        tell(self.call, self.done, answer)
+
+
+def tell(call: PredictCall, done: Done, answer: PredictAnswer | HoverboardError) -> None:
+    """Tell a caller its answer. Never raises: a caller that cannot be told costs no other."""
+    try:
+        done(answer)
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("caller_not_told", model=call.model, request_id=call.request_id)
 
 
 class Slice(msgspec.Struct, frozen=True, eq=False):
@@ -204,21 +219,33 @@ class Queue:
     def next_batch(self, now: float) -> Batch | None:
         """Take the most urgent call and as much company as its bucket holds; None when nothing can run."""
         while (lane := self._most_urgent()) is not None:
-            head = lane.head()
-            version = self._version_for(lane)
-            if head is None or version is None:
+            try:
+                batch = self._batch_from(lane, now)
+            except Exception:  # noqa: BLE001 - see above
+                # Its calls would fail again and again, and keep all others waiting.
+                _log.exception("lane_failed", model=lane.key[0], version=lane.key[1])
+                self._dismiss(lane, InternalError())
                 continue
-            company = self._company(lane, version)
-            take, bucket = version.costs.choose(sum(other.rows for other in company))
-            slack = head.call.deadline - now
-            if version.costs.seconds(bucket) > slack:
-                fitting = version.costs.largest_within(slack)
-                if fitting is None:
-                    self.refuse(head, DeadlineExceeded("The deadline cannot be met any more"))
-                    continue
-                take, bucket = min(take, fitting), fitting
-            return self._fill(company, version, take, bucket)
+            if batch is not None:
+                return batch
         return None
+
+    def _batch_from(self, lane: _Lane, now: float) -> Batch | None:
+        """The next batch of a lane; None where its calls, or the first of them, had to be refused instead."""
+        head = lane.head()
+        version = self._version_for(lane)
+        if head is None or version is None:
+            return None
+        company = self._company(lane, version)
+        take, bucket = version.costs.choose(sum(other.rows for other in company))
+        slack = head.call.deadline - now
+        if version.costs.seconds(bucket) > slack:
+            fitting = version.costs.largest_within(slack)
+            if fitting is None:
+                self.refuse(head, DeadlineExceeded("The deadline cannot be met any more"))
+                return None
+            take, bucket = min(take, fitting), fitting
+        return self._fill(company, version, take, bucket)
 
     def _most_urgent(self) -> _Lane | None:
         best: _Lane | None = None
@@ -237,11 +264,15 @@ class Queue:
             if version.fingerprint != fingerprint:
                 raise StaleSignature(model)
         except HoverboardError as error:
-            del self._lanes[lane.key]
-            for _, _, work in lane.heap:
-                work.fail(error)
+            self._dismiss(lane, error)
             return None
         return version
+
+    def _dismiss(self, lane: _Lane, error: HoverboardError) -> None:
+        """Refuse every call of a lane."""
+        del self._lanes[lane.key]
+        for _, _, work in lane.heap:
+            work.fail(error)
 
     def _company(self, lane: _Lane, version: LiveVersion) -> list[_Lane]:
         """The lanes that can share a batch with `lane`: asked for by number and by role, say, but one version."""

@@ -139,8 +139,9 @@ class Registry:
         raise NotReady(f"Version {number} of {model!r} is loading", retry_after_ms=1000)
 
     def serving(self, model: str) -> Serving:
-        """The model's `serving.toml` in force."""
-        return self._models[model].serving
+        """The model's `serving.toml` in force; what holds without one where the model has just gone."""
+        known = self._models.get(model)
+        return Serving() if known is None else known.serving
 
     def live(self) -> list[LiveVersion]:
         """Every version in memory."""

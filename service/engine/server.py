@@ -27,7 +27,7 @@ from service.engine.wire import (
     FrameReader,
     ToClient,
     ToEngine,
-    frame,
+    frame_of_fit,
 )
 from service.errors import HoverboardError, InternalError
 from service.types import Catalog, PredictAnswer
@@ -72,7 +72,11 @@ class _Connection(asyncio.Protocol):
             self.transport.close()
             return
         for message in messages:
-            self._take(message)
+            try:
+                self._take(message)
+            except Exception:  # noqa: BLE001 - the other calls of the frame must be heard
+                _log.exception("call_unreadable", kind=type(message).__name__)
+                self._send(FailureMessage.pack(message.id, InternalError()))
 
     def _take(self, message: ToEngine) -> None:
         if isinstance(message, CallMessage):
@@ -109,7 +113,7 @@ class _Connection(asyncio.Protocol):
 
     def _tell_catalog(self, catalog: Catalog) -> None:
         # Before any answer that follows from it: the api must know a version's labels by then.
-        self._send(CatalogMessage(catalog))
+        self._send(CatalogMessage.pack(catalog))
 
     def _send(self, message: ToClient) -> None:
         if not self._outbox:
@@ -120,9 +124,15 @@ class _Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Send what has gathered in this tick."""
-        if self._outbox and not self.transport.is_closing():
-            self.transport.write(frame(self._outbox))
-        self._outbox = []
+        outbox, self._outbox = self._outbox, []
+        if not outbox or self.transport.is_closing():
+            return
+        sent, unfit = frame_of_fit(outbox)
+        self.transport.write(sent)
+        for message in unfit:
+            _log.error("answer_not_sent", kind=type(message).__name__)
+            if not isinstance(message, CatalogMessage):
+                self._send(FailureMessage.pack(message.id, InternalError()))
 
 
 class EngineServer:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
 
 from service.errors import BY_KIND, HoverboardError, InternalError, RpcError, StaleSignature
 from service.journal.records import Column, column_array, pack_column
-from service.types import Catalog, PredictAnswer, PredictCall
+from service.types import Catalog, ModelStatus, PredictAnswer, PredictCall
 
 __all__ = [
     "FLUSH_AT",
@@ -32,6 +32,7 @@ __all__ = [
     "ToClient",
     "ToEngine",
     "frame",
+    "frame_of_fit",
 ]
 
 FLUSH_AT: Final = 32
@@ -39,6 +40,7 @@ FLUSH_AT: Final = 32
 connections send in a tick: a frame of 16 makes a batch of its own, and its fixed costs are 2 to 5% of a call's CPU time."""
 _LENGTH: Final = struct.Struct("<I")
 _STALE: Final = "stale_signature"
+_UNTOLD: Final = "its manifest or serving.toml holds a value that cannot be passed on, such as an integer past 64 bits"
 
 
 class _Message(msgspec.Struct, array_like=True, gc=False):
@@ -174,8 +176,7 @@ class FailureMessage(_Message, tag=1):
             return cls(number, _STALE, "", None, None)
         if not isinstance(error, RpcError):
             error = InternalError()
-        details = None if error.details is None else msgspec.json.encode(error.details)
-        return cls(number, error.kind, error.message, details, error.retry_after_ms)
+        return cls(number, error.kind, error.message, _details(error), error.retry_after_ms)
 
     def unpack(self) -> HoverboardError:
         """The error again, of its own class."""
@@ -192,12 +193,31 @@ class CatalogMessage(_Message, tag=2):
 
     catalog: Catalog
 
+    @classmethod
+    def pack(cls, catalog: Catalog) -> CatalogMessage:
+        """A catalog that can be encoded: a model that cannot is told of by its name and that problem alone."""
+        message = cls(catalog)
+        if _fits(message):
+            return message
+        models = {
+            name: model if _fits(model) else ModelStatus(name, {}, (), _UNTOLD)
+            for name, model in catalog.models.items()
+        }
+        return cls(Catalog(models, catalog.generation, catalog.ready))
+
 
 class DoneMessage(_Message, tag=3):
     """An admin action's result, as JSON."""
 
     id: int
     result: bytes
+
+
+def _details(error: RpcError) -> bytes | None:
+    try:
+        return None if error.details is None else msgspec.json.encode(error.details)
+    except (TypeError, ValueError, OverflowError):
+        return None  # an error that cannot be told in full must still be told
 
 
 ToEngine = CallMessage | CancelMessage | AdminMessage
@@ -209,6 +229,29 @@ def frame(messages: Sequence[ToEngine] | Sequence[ToClient]) -> bytes:
     """Messages as one frame."""
     body = _encode(messages)
     return _LENGTH.pack(len(body)) + body
+
+
+_M = TypeVar("_M", ToEngine, ToClient)
+
+
+def frame_of_fit(messages: Sequence[_M]) -> tuple[bytes, list[_M]]:
+    """Messages as one frame, those left out that cannot be encoded; and which these are.
+
+    One bad message must not cost those that happen to leave in the same tick.
+    """
+    try:
+        return frame(messages), []
+    except (TypeError, ValueError, OverflowError, MemoryError):
+        fit = [message for message in messages if _fits(message)]
+        return frame(fit), [message for message in messages if not any(message is other for other in fit)]
+
+
+def _fits(value: Any) -> bool:
+    try:
+        _encode(value)
+    except (TypeError, ValueError, OverflowError, MemoryError):
+        return False
+    return True
 
 
 class FrameReader:

@@ -15,6 +15,7 @@ import structlog
 from service.errors import VersionRefused
 from service.recorder.refusals import sentence
 from service.recorder.rows import KnownVersion, VersionKey
+from service.recorder.rows_text import without_nul
 from service.recorder.statements import statements
 from service.types import Signature
 from service.versions import read_version
@@ -104,7 +105,8 @@ async def _insert(
     connection: asyncpg.Connection[asyncpg.Record], version: NewVersion, manifest: bytes
 ) -> KnownVersion | None:
     parent = msgspec.json.decode(manifest, type=_Contract).parent
-    await connection.execute(_SQL["insert_version"], *version.key, manifest.decode(), parent, version.first_served_at)
+    text = without_nul(manifest).decode()
+    await connection.execute(_SQL["insert_version"], *version.key, text, parent, version.first_served_at)
     return await _find(connection, version.key)
 
 

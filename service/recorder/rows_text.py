@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from service.types import Array
 
-__all__ = ["REPLACEMENT", "json_objects", "json_values", "tags_column", "text_column"]
+__all__ = ["REPLACEMENT", "json_objects", "json_values", "tags_column", "text_column", "without_nul"]
 
 REPLACEMENT: Final = "\ufffd"
 """What stands where a NUL was, in columns of type `text` and in tags."""
@@ -41,7 +41,7 @@ def tags_column(values: Sequence[bytes | None]) -> Any:
     """
     if not any(values):
         return pa.nulls(len(values), _TEXT)
-    return pa.array([_without_nul(value) if value and _NUL_IN_JSON in value else value for value in values], _TEXT)
+    return pa.array([value and without_nul(value) for value in values], _TEXT)
 
 
 def json_objects(members: Mapping[str, Any], rows: int) -> Any:
@@ -106,8 +106,9 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, np.ndarray) else value
 
 
-def _without_nul(tags: bytes) -> bytes:
-    return _encode(_cleaned(msgspec.json.decode(tags)))
+def without_nul(text: bytes) -> bytes:
+    """JSON text with `REPLACEMENT` for each NUL in it."""
+    return _encode(_cleaned(msgspec.json.decode(text))) if _NUL_IN_JSON in text else text
 
 
 def _cleaned(value: Any) -> Any:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import structlog
+
 from service.errors import InternalError, ModelNotFound, NotReady, RpcError, VersionNotFound
 from service.rpc.arrays import Codec
 from service.rpc.predictions import DEFAULT_ALPHA
 from service.types import Catalog, ModelStatus, Signature, VersionStatus
 
 __all__ = ["CodecBook", "Route"]
+
+_log = structlog.get_logger(__name__)
 
 DEFAULT_ROLE = "stable"
 _RETRY_MS = 1000
@@ -48,8 +52,13 @@ class CodecBook:
         for name, model in catalog.models.items():
             for status in model.versions:
                 if status.signature is not None:
-                    key = _key(status.signature, status, model)
-                    codec = known.get(key) or self._codecs.get(key) or _codec(key)
+                    try:
+                        key = _key(status.signature, status, model)
+                        codec = known.get(key) or self._codecs.get(key) or _codec(key)
+                    except Exception:  # noqa: BLE001 - see below
+                        # One version that nobody foresaw must not take the routes of all others with it.
+                        _log.exception("version_not_callable", model=name, version=status.version)
+                        continue
                     self._codecs[key] = codec
                     routes[name, status.version] = Route(status.version, codec)
             for role, number in model.roles.items():
@@ -98,6 +107,10 @@ class CodecBook:
             if not self.catalog.ready:
                 return NotReady("The engine is starting", retry_after_ms=_RETRY_MS)
             return ModelNotFound(f"There is no model {name!r}"[:200], details={"model": name[:100]})
+        number = model.roles.get(version) if isinstance(version, str) else version
+        status = None if number is None else model.version(number)
+        if status is not None and status.signature is not None and status.state != "refused":
+            return InternalError(f"Version {number} of {name!r} cannot be called; the server's log says why")
         if isinstance(version, int):
             return _missing_number(model, version)
         if version == DEFAULT_ROLE:

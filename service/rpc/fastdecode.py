@@ -50,6 +50,8 @@ def row_decoder(signature: Signature) -> Callable[[Any], Columns] | None:
     if len(types) == 1:
         return _one_input_rows(types[0], builds[0])
     row_type = _struct(signature, types)
+    if row_type is None:
+        return None
     decode = msgspec.json.Decoder(_list_of(row_type)).decode
     astuple = msgspec.structs.astuple
 
@@ -68,7 +70,10 @@ def column_decoder(signature: Signature) -> Callable[[Any], Columns] | None:
         return None
     types, builds = zip(*(plan for plan in plans if plan is not None), strict=True)
     arrays = [_list_of(element) for element in types]
-    decode = msgspec.json.Decoder(_struct(signature, arrays)).decode
+    columns_type = _struct(signature, arrays)
+    if columns_type is None:
+        return None
+    decode = msgspec.json.Decoder(columns_type).decode
     astuple = msgspec.structs.astuple
 
     def columns(raw: Any) -> Columns:
@@ -118,10 +123,13 @@ def _stopped_at(text: str) -> NotPlain:
 
 
 def _struct(signature: Signature, types: Sequence[Any]) -> Any:
-    """A struct with one required field per input; input names need not be identifiers."""
+    """A struct with one required field per input; None where msgspec takes a name for none, such as one with a quote."""
     fields = [(f"input_{index}", kind) for index, kind in enumerate(types)]
     names = {f"input_{index}": spec.name for index, spec in enumerate(signature.inputs)}
-    return msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True)
+    try:
+        return msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True)
+    except ValueError:
+        return None
 
 
 def _plan(spec: TensorSpec) -> tuple[Any, _Build] | None:
