@@ -343,7 +343,14 @@ class Engine:
         self._supplements += 1
 
         def look() -> None:
-            sink.supplement(version.source, outliers.chosen, strange.ids, version.all_scores(strange.columns))
+            looked = version.look(strange.columns)
+            if looked is None:
+                return
+            for decided, rows in looked.by_reason(outliers.chosen).items():
+                ids = b"".join(strange.ids[16 * row : 16 * row + 16] for row in rows)
+                sink.supplement(
+                    version.source, decided, ids, {name: all_[rows] for name, all_ in looked.scores.items()}
+                )
 
         def looked(_: None, error: BaseException | None) -> None:
             self._supplements -= 1

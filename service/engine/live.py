@@ -11,7 +11,7 @@ import numpy as np
 from service.engine.costs import CostModel
 from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.errors import ModelFailed, NonFiniteOutput, Overloaded, RpcError
-from service.outliers import Features, OutlierPackage, p_values
+from service.outliers import Features, Looked, OutlierPackage, p_values
 from service.types import STRING, Array, BucketTiming, Detector, Signature, Source
 from service.versions import Manifest
 
@@ -65,7 +65,7 @@ class GraphDetector:
 
     def __init__(self, package: OutlierPackage) -> None:
         self.alpha = package.alpha
-        self._calibration = package.detector.calibration.astype(np.float64)
+        self._calibration = package.calibration.astype(np.float64)
 
     def p_values(self, columns: Sequence[Array], outputs: Sequence[Array], scores: Array | None) -> Array:
         """See `Detector.p_values`."""
@@ -160,16 +160,16 @@ class LiveVersion:
         outlier[list(errors)] = False
         return p_value, outlier
 
-    def all_scores(self, columns: Sequence[Array]) -> dict[str, Array]:
-        """The scores of all calibrated detectors by name, float32 `(rows,)`; for a few rows, after the answer.
+    def look(self, columns: Sequence[Array]) -> Looked | None:
+        """What all calibrated detectors and the watch say, for a few rows, after the answer; None without a package.
 
         Raises:
             GraphError, OutOfMemory: as an executor does.
         """
         if self.outliers is None or self.extract is None:
-            return {}
-        features = self.extract(columns)
-        return {name: detector.score(features) for name, detector in self.outliers.detectors.items()}
+            return None
+        names = [spec.name for spec in self.signature.inputs]
+        return self.outliers.looked_at(self.extract(columns), dict(zip(names, columns, strict=True)))
 
     def _attempt(
         self, columns: Sequence[Array], start: int, stop: int, bucket: int, errors: dict[int, RpcError]

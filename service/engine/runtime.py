@@ -32,6 +32,7 @@ with warnings.catch_warnings(), silent_stderr():
 from service.engine.executor import GraphError, OutOfMemory
 from service.engine.operations import check_graph
 from service.engine.scorer import score_of
+from service.engine.watcher import watch_of
 from service.errors import PublishError, VersionRefused
 from service.outliers import features
 from service.outliers.features import Needs, Space
@@ -167,7 +168,7 @@ class Graph:
     allowed_ops: tuple[str, ...] = ()
 
     def watched(self, outliers: OutlierPackage) -> Graph:
-        """The same graph, whose executors give the chosen detector's score, float32 `(rows,)`, after the outputs."""
+        """The same graph, whose executors give the combined score of the chosen detector and the watch after the outputs."""
         return replace(self, outliers=outliers)
 
     def executor(self, signature: Signature, *, jit: bool) -> _TensorFlowExecutor:
@@ -191,6 +192,8 @@ class Graph:
         outliers = self.outliers
         view = None if outliers is None else self.view(signature, outliers.layer, outliers.space)
         score = None if outliers is None else score_of(tf, outliers.detector)
+        combined = watch_of(tf, None if outliers is None else outliers.watch)
+        names = [spec.name for spec in signature.inputs]
 
         def flat(*tensors: Any) -> list[Any]:
             ordered = _reordered(tensors, order)
@@ -198,7 +201,7 @@ class Graph:
                 answers, scores = self.call(*ordered), []
             else:
                 answers, watched = view.call(*ordered)
-                scores = [score(*watched)]
+                scores = [combined(score(*watched), dict(zip(names, tensors, strict=True)))]
             return [_plain(answers[pick]) for pick in picks] + scores
 
         specs = _tensor_specs(signature)

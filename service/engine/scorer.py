@@ -146,6 +146,10 @@ def _knn(tf: Any, parameters: KnnParameters) -> Callable[[Any], Any]:
     def score(z: Any) -> Any:
         rows = (z - centre) / scale
         found = squares - 2.0 * tf.matmul(rows, bank, transpose_b=True)
+        if parameters.floor > 0:
+            # Once more, without the difference of large squares, which leaves little of a small distance.
+            nearest = tf.gather(bank, tf.math.top_k(-found, parameters.k).indices[:, -1])
+            return tf.maximum(tf.norm(rows - nearest, axis=1), parameters.floor)
         nearest = -tf.math.top_k(-found, parameters.k).values[:, -1]
         return tf.sqrt(tf.maximum(tf.reduce_sum(rows * rows, axis=1) + nearest, 0.0))
 

@@ -18,6 +18,12 @@ _ROWS: Final = 5000
 _NUMBERS: Final = 4_000_000  # of the bank, 8 MB
 _SHARE: Final = 1000  # k is this part of the bank, as in the paper
 _LARGEST: Final = 60_000.0  # what float16 holds
+_NEAR: Final = 2.0**-8
+"""Distances below this part of the rows' size are one: the bank's float16 and a graph's float32 tell them apart no better.
+
+Rows that are the same, as those of a model of categories are, would else differ by nothing but rounding, which the graph
+and the calibration do not share.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class KnnParameters:
         scale: float32 `(d,)`.
         bank: float16 `(N, d)`, fitted rows, prepared in the same way.
         k: from 1 to N.
+        floor: the least distance there is; 0 for a version published before there was one.
     """
 
     unit: bool
@@ -37,6 +44,7 @@ class KnnParameters:
     scale: Array
     bank: Array
     k: int
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
         d = self.bank.shape[-1]
@@ -54,8 +62,14 @@ def fit_knn(features: Features, labels: Labels | None) -> KnnParameters:  # noqa
     if len(z) > most:
         z = z[np.sort(np.random.default_rng(0).choice(len(z), most, replace=False))]
     bank = np.clip(preparation.apply(z), -_LARGEST, _LARGEST).astype(np.float16)
+    size = float(np.sqrt((bank.astype(np.float64) ** 2).sum(axis=1).mean()))
     return KnnParameters(
-        preparation.unit, preparation.centre, preparation.scale, bank, max(1, round(len(bank) / _SHARE))
+        preparation.unit,
+        preparation.centre,
+        preparation.scale,
+        bank,
+        k=max(1, round(len(bank) / _SHARE)),
+        floor=max(_NEAR * size, 1e-6),
     )
 
 
@@ -70,5 +84,5 @@ def knn_score(features: Features, parameters: KnnParameters) -> NDArray[np.float
             rows = preparation.apply(z[part])
             found = (rows**2).sum(axis=1, keepdims=True) - 2 * (rows @ bank.T) + squares
             nearest = np.partition(found, parameters.k - 1, axis=1)[:, parameters.k - 1]
-            distances[part] = np.sqrt(np.maximum(nearest, 0))
+            distances[part] = np.maximum(np.sqrt(np.maximum(nearest, 0)), parameters.floor)
     return never_nan(distances)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -17,17 +17,23 @@ from numpy.typing import NDArray
 from service.errors import VersionRefused
 from service.outliers.conformal import p_values, rate_bound, smallest_alpha
 from service.outliers.detectors import BY_NAME, Candidate
-from service.outliers.features import Features, Space
+from service.outliers.features import Features, Space, never_nan
+from service.outliers.watch import ClosedSet, Numbers, Scale, Watch
 from service.types import Array
 from service.versions.reading import read_file
 
-__all__ = ["FORMAT", "OUTLIERS_FILE", "Calibrated", "OutlierPackage", "load_package", "save_package"]
+__all__ = ["FORMAT", "INPUT", "OUTLIERS_FILE", "Calibrated", "Looked", "OutlierPackage", "load_package", "save_package"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""1 had no watch; a package without one is still written as that."""
 OUTLIERS_FILE: Final = "outliers.npz"
 MOST_BYTES: Final = 1 << 29
 _MOST_STORED: Final = MOST_BYTES  # before it is unpacked
+INPUT: Final = "input "
+"""What stands before an input's name where a detector's name would be."""
 _META: Final = "meta"
+_WATCH: Final = "watch"
+_MOST_TOLD: Final = 16
 _KINDS: Final = {"b": "bool", "i": "an integer", "f": "a number"}
 
 
@@ -61,6 +67,26 @@ class Calibrated:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What a version says of some rows.
+
+    Attributes:
+        scores: detector -> float32 `(rows,)`; `input NAME` -> its strangeness, where an input is unusual.
+        reasons: the input that decided each row's p-value; None where the chosen detector did.
+    """
+
+    scores: Mapping[str, Array]
+    reasons: list[str | None]
+
+    def by_reason(self, detector: str) -> dict[str, list[int]]:
+        """Rows by what decided: the detector's name, or `input NAME`."""
+        found: dict[str, list[int]] = {}
+        for row, reason in enumerate(self.reasons):
+            found.setdefault(detector if reason is None else f"{INPUT}{reason}", []).append(row)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class OutlierPackage:
     """What a version knows about outliers.
 
@@ -75,6 +101,7 @@ class OutlierPackage:
         unsuited: name -> why it could not be fitted.
         left_out: how many classes were left out in turn to choose; 0 where none could be.
         notes: what a person should know about how it was made, a sentence each.
+        watch: over the inputs, beside the chosen detector; None for a version published before there was one.
     """
 
     alpha: float
@@ -87,6 +114,7 @@ class OutlierPackage:
     unsuited: Mapping[str, str] = field(default_factory=dict)
     left_out: int = 0
     notes: tuple[str, ...] = ()
+    watch: Watch | None = None
 
     @property
     def detector(self) -> Calibrated:
@@ -94,9 +122,14 @@ class OutlierPackage:
         return self.detectors[self.chosen]
 
     @property
+    def calibration(self) -> Array:
+        """float32 `(n,)`, ascending: what the calibration points score as calls do, the watch included."""
+        return self.detector.calibration if self.watch is None else self.watch.calibration
+
+    @property
     def points(self) -> int:
         """n, the calibration points."""
-        return len(self.detector.calibration)
+        return len(self.calibration)
 
     @property
     def bound(self) -> float:
@@ -119,7 +152,43 @@ class OutlierPackage:
             "auroc": {name: None if d.auroc is None else round(d.auroc, 4) for name, d in self.detectors.items()},
             "unsuited": dict(self.unsuited),
             "notes": list(self.notes),
+            **({} if self.watch is None else {"watch": self.watch.summary()}),
         }
+
+    def looked_at(self, features: Features, columns: Mapping[str, Array]) -> Looked:
+        """All there is to say of some rows.
+
+        Args:
+            features: theirs.
+            columns: the inputs by name, `(rows, ...)`; not read where there is no watch.
+        """
+        scores: dict[str, Array] = {name: one.score(features) for name, one in self.detectors.items()}
+        by_input = {} if self.watch is None else self.watch.by_input(columns)
+        if self.watch is None or not by_input:
+            return Looked(scores, [None] * len(features))
+        reasons = self.watch.reasons(scores[self.chosen], by_input)
+        # A table may have hundreds of inputs: those that say something are enough to see why.
+        telling = sorted(by_input, key=lambda name: -by_input[name].max())[:_MOST_TOLD]
+        for name in (name for name in telling if by_input[name].any()):
+            scores[f"{INPUT}{name}"] = never_nan(by_input[name])
+        return Looked(scores, reasons)
+
+
+class _SetMeta(msgspec.Struct, forbid_unknown_fields=True):
+    """A closed set; one of the two lists of values."""
+
+    input: str
+    element: int
+    texts: list[bytes] | None = None
+    integers: list[int] | None = None
+
+
+class _WatchMeta(msgspec.Struct, forbid_unknown_fields=True):
+    """The watch besides its arrays, which are under `watch/`."""
+
+    names: list[str]
+    sets: list[_SetMeta]
+    unwatched: dict[str, str]
 
 
 class _Meta(msgspec.Struct, forbid_unknown_fields=True):
@@ -140,6 +209,7 @@ class _Meta(msgspec.Struct, forbid_unknown_fields=True):
     unsuited: dict[str, str]
     notes: list[str]
     arrays: dict[str, str]
+    watch: _WatchMeta | None = None
 
 
 def save_package(package: OutlierPackage, path: Path) -> None:
@@ -147,15 +217,20 @@ def save_package(package: OutlierPackage, path: Path) -> None:
     stored: dict[str, Array] = {}
     known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     arrays: dict[str, str] = {}
-    for name, detector in package.detectors.items():
-        values = {**_flat(detector.parameters), "calibration": detector.calibration}
+    parts = {
+        name: {**_flat(detector.parameters), "calibration": detector.calibration}
+        for name, detector in package.detectors.items()
+    }
+    if package.watch is not None:
+        parts[_WATCH] = _watch_arrays(package.watch)
+    for name, values in parts.items():
         for place, value in values.items():
             array = np.ascontiguousarray(value)
             key = known.setdefault((array.dtype.str, array.shape, array.tobytes()), f"a{len(known)}")
             stored[key] = array
             arrays[f"{name}/{place}"] = key
     meta = _Meta(
-        FORMAT,
+        1 if package.watch is None else FORMAT,
         package.alpha,
         package.chosen,
         package.reason,
@@ -167,6 +242,7 @@ def save_package(package: OutlierPackage, path: Path) -> None:
         dict(package.unsuited),
         list(package.notes),
         arrays,
+        None if package.watch is None else _watch_meta(package.watch),
     )
     stored[_META] = np.frombuffer(msgspec.json.encode(meta), np.uint8)
     with path.open("wb") as file:
@@ -183,7 +259,8 @@ def load_package(path: Path) -> OutlierPackage:
         stored = _read(read_file(path, _MOST_STORED))
         meta = _meta(stored)
         detectors = {name: _detector(name, meta, stored) for name in meta.auroc}
-        _check(meta, detectors)
+        watch = None if meta.watch is None else _watch(meta.watch, _values(_WATCH, meta, stored))
+        _check(meta, detectors, watch)
     except VersionRefused:
         raise
     except OSError as error:
@@ -201,6 +278,7 @@ def load_package(path: Path) -> OutlierPackage:
         meta.unsuited,
         meta.left_out,
         tuple(meta.notes),
+        watch,
     )
 
 
@@ -227,6 +305,12 @@ def _meta(stored: Mapping[str, Array]) -> _Meta:
 def _detector(name: str, meta: _Meta, stored: Mapping[str, Array]) -> Calibrated:
     if name not in BY_NAME:
         raise ValueError(f"detector {name!r} is not known")
+    values = _values(name, meta, stored)
+    return Calibrated(name, _built(BY_NAME[name].parameters, values, ""), values["calibration"], meta.auroc[name])
+
+
+def _values(name: str, meta: _Meta, stored: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays of one part, by field."""
     prefix = f"{name}/"
     values = {place[len(prefix) :]: stored[key] for place, key in meta.arrays.items() if place.startswith(prefix)}
     for place, value in values.items():
@@ -235,13 +319,45 @@ def _detector(name: str, meta: _Meta, stored: Mapping[str, Array]) -> Calibrated
     calibration = values["calibration"]
     if calibration.ndim != 1 or not len(calibration) or (np.diff(calibration) < 0).any():
         raise ValueError(f"{prefix}calibration: expected ascending scores")
-    return Calibrated(name, _built(BY_NAME[name].parameters, values, ""), calibration, meta.auroc[name])
+    return values
 
 
-def _check(meta: _Meta, detectors: Mapping[str, Calibrated]) -> None:
+def _watch_arrays(watch: Watch) -> dict[str, Any]:
+    found: dict[str, Any] = {"calibration": watch.calibration}
+    for prefix, part in (("numbers.", watch.numbers), ("scale.", watch.scale)):
+        found |= {} if part is None else _flat(part, prefix)
+    return found
+
+
+def _watch_meta(watch: Watch) -> _WatchMeta:
+    sets = []
+    for one in watch.sets:
+        texts = [value for value in one.values if isinstance(value, bytes)]
+        integers = [value for value in one.values if isinstance(value, int)]
+        sets.append(_SetMeta(one.input, one.element, texts or None, integers or None))
+    return _WatchMeta(list(watch.names), sets, dict(watch.unwatched))
+
+
+def _watch(meta: _WatchMeta, values: Mapping[str, Array]) -> Watch:
+    sets = tuple(
+        ClosedSet(one.input, one.element, tuple(one.texts) if one.texts else tuple(one.integers or ()))
+        for one in meta.sets
+    )
+    numbers: Numbers | None = _built(Numbers, values, "numbers.") if "numbers.low" in values else None
+    scale: Scale | None = _built(Scale, values, "scale.") if "scale.knots" in values else None
+    if (numbers is None) != (not meta.names) or (scale is None) != (not meta.names and not sets):
+        raise ValueError("the watch lacks a part")
+    if numbers is not None and sorted(set(numbers.owner.tolist())) != list(range(len(meta.names))):
+        raise ValueError("the watch has numbers of no input")
+    return Watch(tuple(meta.names), numbers, sets, scale, values["calibration"], dict(meta.unwatched))
+
+
+def _check(meta: _Meta, detectors: Mapping[str, Calibrated], watch: Watch | None) -> None:
     if meta.chosen not in detectors:
         raise ValueError(f"the chosen detector {meta.chosen!r} is not in it")
-    if len({len(detector.calibration) for detector in detectors.values()}) != 1:
+    calibrations = [detector.calibration for detector in detectors.values()]
+    calibrations += [] if watch is None else [watch.calibration]
+    if len({len(calibration) for calibration in calibrations}) != 1:
         raise ValueError("detectors differ in calibration points")
     if not smallest_alpha(len(detectors[meta.chosen].calibration)) <= meta.alpha < 1:
         raise ValueError(f"alpha {meta.alpha:g} is none that its calibration points can tell")
@@ -260,8 +376,11 @@ def _flat(parameters: Any, prefix: str = "") -> dict[str, Any]:
 def _built(kind: type[Any], values: Mapping[str, Array], prefix: str) -> Any:
     """The inverse of `_flat`."""
     built: dict[str, Any] = {}
+    later = {one.name for one in fields(kind) if one.default is not MISSING}
     for name, hint in get_type_hints(kind).items():
         place = f"{prefix}{name}"
+        if name in later and place not in values:
+            continue  # the file is from before there was such a field
         if is_dataclass(hint) and isinstance(hint, type):
             built[name] = _built(hint, values, f"{place}.")
         elif hint in (bool, int, float):

@@ -13,7 +13,7 @@ from service.outliers.detectors import CANDIDATES, Candidate
 from service.outliers.features import Features, Labels
 from service.types import Array
 
-__all__ = ["Choice", "Fold", "auroc", "choose", "drawn", "folds_of", "leave_one_class_out", "named"]
+__all__ = ["Choice", "Fold", "auroc", "choose", "drawn", "folds_of", "leave_one_class_out", "named", "turns_of"]
 
 Progress = Callable[[float], None]
 """Told the share done, 0 to 1."""
@@ -68,16 +68,23 @@ def auroc(normal: Array, strange: Array) -> float:
 
 
 def folds_of(features: Features, labels: Labels, seed: int) -> list[Fold]:
-    """Five folds of few rows, or one fifth held out of many; of more than 10,000 rows, 10,000 drawn at random."""
-    rows = np.random.default_rng(seed).permutation(len(features))[:MOST_ROWS]
+    """The rows of `turns_of` with their features and labels."""
+    return [
+        Fold(features[fitting], labels[fitting], features[scoring], labels[scoring])
+        for fitting, scoring in turns_of(labels, seed)
+    ]
+
+
+def turns_of(labels: Labels, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows to fit on, and others to score: five folds of few rows, or one fifth held out of many.
+
+    Of more than 10,000 rows, 10,000 are drawn at random.
+    """
+    rows = np.random.default_rng(seed).permutation(len(labels))[:MOST_ROWS]
     # By class, in turns: every fold gets its share of each.
     turns = np.empty(len(rows), np.int64)
     turns[np.argsort(labels[rows], kind="stable")] = np.arange(len(rows)) % _FOLDS
-    folds = []
-    for turn in range(_FOLDS if len(rows) <= _FEW_ROWS else 1):
-        fitting, scoring = rows[turns != turn], rows[turns == turn]
-        folds.append(Fold(features[fitting], labels[fitting], features[scoring], labels[scoring]))
-    return folds
+    return [(rows[turns != turn], rows[turns == turn]) for turn in range(_FOLDS if len(rows) <= _FEW_ROWS else 1)]
 
 
 def drawn(rows: int, seed: int) -> NDArray[np.int64]:

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import PublishError
-from service.outliers import CANDIDATES, Calibrated, Features, OutlierPackage, needed_points
+from service.outliers import BY_NAME, CANDIDATES, Calibrated, Features, OutlierPackage, needed_points
 from service.outliers.conformal import check_alpha
 from service.outliers.features import STRANGEST, Labels
 from service.outliers.select import Choice, Fold, choose, drawn, folds_of, leave_one_class_out, named
 from service.publishing.calibration_file import CalibrationRows
-from service.types import Array
+from service.publishing.watched import Known, watchable_columns, watched
+from service.types import Array, TensorSpec
 
 __all__ = ["FeaturesOf", "Progress", "calibrate", "class_indexes"]
 
@@ -32,21 +33,11 @@ MOST_NUMBERS: Final = 200_000_000
 _ENOUGH: Final = 30
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """Rows with their features and classes; labels None where there are no classes."""
-
-    features: Features
-    labels: Labels | None
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> _Known:
-        return _Known(self.features[rows], None if self.labels is None else self.labels[rows])
-
-
 def calibrate(
     features_of: FeaturesOf,
     data: CalibrationRows,
     *,
+    inputs: Sequence[TensorSpec] = (),
     classes: Sequence[str] | None = None,
     fitting: CalibrationRows | None = None,
     layer: str | None = None,
@@ -81,7 +72,7 @@ def calibrate(
         raise PublishError(f"detector {detector!r}: there is none of that name; there are {', '.join(names)}")
     _check_size(len(data), alpha)
     notes: list[str] = []
-    extraction = _Extraction(features_of, classes, seed, report, notes)
+    extraction = _Extraction(features_of, inputs, classes, seed, report, notes)
     known = extraction.known(data, "calibration")
     _check_size(len(known.features), alpha)
     chosen_rows, calibration_rows = _halves(len(known.features), known.labels, alpha, seed)
@@ -100,6 +91,10 @@ def calibrate(
         detectors[name] = _calibrated(name, base, second, choice)
         report("fitting", done / len(suited))
     notes += _unscored(detectors[choice.name])
+    watch = None
+    if inputs:
+        held_out = [(base, first)] if base is not first else base.turns(seed)
+        watch = watched(inputs, detectors[choice.name], base, held_out, second, alpha=alpha)
     return OutlierPackage(
         alpha=alpha,
         chosen=choice.name,
@@ -111,6 +106,7 @@ def calibrate(
         unsuited=unsuited,
         left_out=len(by_class.get(choice.name, ())),
         notes=tuple(notes),
+        watch=watch,
     )
 
 
@@ -158,12 +154,13 @@ class _Extraction:
     """How samples become features, and what there is to say about it."""
 
     features_of: FeaturesOf
+    inputs: Sequence[TensorSpec]
     classes: Sequence[str] | None
     seed: int
     report: Progress
     notes: list[str]
 
-    def known(self, data: CalibrationRows, place: str) -> _Known:
+    def known(self, data: CalibrationRows, place: str) -> Known:
         """Run the model over the samples, and settle what class each is."""
         if not len(data):
             raise PublishError(f"{place}: there are no samples")
@@ -174,13 +171,14 @@ class _Extraction:
         rows, features = self._extracted(data.columns)
         if len(rows) < len(data):
             self.notes.append(f"{place}: {len(rows)} of {len(data)} samples, drawn at random: no more fit in memory")
+        columns = watchable_columns(self.inputs, data.columns, rows)
         if labels is not None:
             self._check_agreement(features, labels[rows], place)
-            return _Known(features, labels[rows])
+            return Known(features, columns, labels[rows])
         if self.classes is None or features.logits is None:
-            return _Known(features, None)
+            return Known(features, columns, None)
         self.notes.append(f"{place}: no labels were given, the model's own predictions stand for them")
-        return _Known(features, _predicted(features.logits))
+        return Known(features, columns, _predicted(features.logits))
 
     def _extracted(self, columns: Sequence[Array]) -> tuple[NDArray[np.int64], Features]:
         """Rows taken, ascending, and their features."""
@@ -234,7 +232,7 @@ def _halves(n: int, labels: Labels | None, alpha: float, seed: int) -> tuple[NDA
     return np.sort(order[~taken]), np.sort(order[taken])
 
 
-def _suited(base: _Known) -> tuple[list[str], Mapping[str, str]]:
+def _suited(base: Known) -> tuple[list[str], Mapping[str, str]]:
     """Names of the detectors that can be fitted, and why the others cannot."""
     reasons = {candidate.name: candidate.unsuited(base.features, base.labels) for candidate in CANDIDATES}
     suited = [name for name, reason in reasons.items() if reason is None]
@@ -246,7 +244,7 @@ def _suited(base: _Known) -> tuple[list[str], Mapping[str, str]]:
 
 
 def _left_out(
-    base: _Known, first: _Known, seed: int, report: Callable[[float], None]
+    base: Known, first: Known, seed: int, report: Callable[[float], None]
 ) -> tuple[dict[str, dict[int, float]], str]:
     """AUROC by detector and class, or nothing and why."""
     if base.labels is None or first.labels is None:
@@ -260,8 +258,8 @@ def _left_out(
     return found, "" if found else "there are too few classes to leave one out"
 
 
-def _calibrated(name: str, base: _Known, second: _Known, choice: Choice) -> Calibrated:
-    candidate = next(one for one in CANDIDATES if one.name == name)
+def _calibrated(name: str, base: Known, second: Known, choice: Choice) -> Calibrated:
+    candidate = BY_NAME[name]
     parameters = candidate.fit(base.features, base.labels)
     scores = np.sort(candidate.score(second.features, parameters))
     return Calibrated(name, parameters, scores, choice.auroc.get(name))

@@ -240,6 +240,7 @@ def _calibrated(
         package = calibrate(
             extractor,
             rows,
+            inputs=signature.inputs,
             classes=signature.labels,
             layer=extractor.layer,
             detector=detector,

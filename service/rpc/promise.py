@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from service.outliers import BY_NAME
 
 __all__ = ["promise"]
+
+_MOST_NAMES: Final = 12
 
 
 def promise(manifest: Mapping[str, Any] | None) -> str | None:
@@ -34,7 +36,28 @@ def promise(manifest: Mapping[str, Any] | None) -> str | None:
             f"It told {classes} classes that were left out of its fit, though the model had learned them, from the rest with a "
             f"mean AUROC of {auroc:.3f}."
         )
-    return " ".join(sentences)
+    return " ".join([*sentences, *_watch(found.get("watch"))])
+
+
+def _watch(found: Mapping[str, Any] | None) -> list[str]:
+    """What is watched of the inputs, and what is not; nothing for a version published before they were."""
+    if found is None:
+        return []
+    numbers, sets, rest = found["numbers"], found["sets"], found["not"]
+    kinds = []
+    if numbers:
+        kinds.append(f"numbers far out ({_some(numbers)})")
+    if sets:
+        kinds.append(f"values never seen ({_some([f'{name}: {count} known' for name, count in sets.items()])})")
+    sentences = [f"Beside it, inputs are watched for {' and '.join(kinds)}."] if kinds else []
+    if rest:
+        sentences.append(f"Inputs not watched: {_some([f'{name} ({why})' for name, why in rest.items()])}.")
+    return sentences
+
+
+def _some(words: Sequence[str]) -> str:
+    shown = ", ".join(words[:_MOST_NAMES])
+    return shown if len(words) <= _MOST_NAMES else f"{shown} and {len(words) - _MOST_NAMES} more"
 
 
 def _where(found: Mapping[str, Any]) -> str:

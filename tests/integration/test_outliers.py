@@ -107,6 +107,19 @@ def test_what_is_between_all_classes_is_an_outlier_and_its_record_holds_every_sc
         assert row["p_value"] == pytest.approx(found[0]["p_value"])
 
 
+def test_the_record_of_an_absurd_number_names_the_input_that_decided(recorded: Recorded) -> None:
+    points, _ = samples(3, 11)
+    points[1, 5] = 1e6
+    found = predict(recorded, points)
+    assert found[1]["outlier"]
+    query = "SELECT detector, scores FROM outliers WHERE sample_id = $1::uuid AND scores IS NOT NULL"
+    (row,) = until(lambda: recorded.rows(query, found[1]["sample_id"]), lambda rows: len(rows) == 1)
+    assert row["detector"] == "input point"
+    assert json.loads(row["scores"])["input point"] > 100
+    promised = recorded.call("models.describe", {"model": "corners"})["result"]["versions"][1]["outliers"]
+    assert "inputs are watched for numbers far out (point)" in promised
+
+
 def test_a_version_without_calibration_says_nothing(recorded: Recorded) -> None:
     given = {"model": "corners", "instances": [[0.0] * 6], "version": 1}
     answer = until(lambda: recorded.call("predict", given), lambda answer: "result" in answer)  # loads on demand

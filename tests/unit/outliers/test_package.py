@@ -95,7 +95,7 @@ def rewritten(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 2}, "format 2 is newer than this server's 1: upgrade the server"),
+        ({"format": 3}, "format 3 is newer than this server's 2: upgrade the server"),
         ({"chosen": "vim"}, "the chosen detector 'vim' is not in it"),
         ({"auroc": {"vim": 0.5}}, "detector 'vim' is not known"),
         ({"alpha": 0.001}, "alpha 0.001 is none that its calibration points can tell"),
