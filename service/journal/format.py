@@ -107,6 +107,7 @@ __all__ = [
 FORMAT: Final = 1
 SEAL: Final = 0
 MAX_PAYLOAD: Final = 1 << 30
+_MOST_RECORDS: Final = 1 << 62
 MARKER: Final = b"\xfdHB\xf6"
 
 RESERVE_FILE: Final = "reserve"
@@ -239,6 +240,8 @@ def unpack_head(seed: int, data: bytes, offset: int = 0) -> FrameHead | None:
     if marker != MARKER:
         return None
     end = offset + _HEAD.size
+    if max(values[1], values[2]) > _MOST_RECORDS:
+        return None
     return FrameHead(*values) if checksum(data[offset:end], seed) == _U32.unpack_from(data, end)[0] else None
 
 

@@ -11,6 +11,7 @@ import asyncpg
 
 from service.journal.records import AlarmResetRecord
 from service.recorder.alarms import Alarm, Block, Evidence, Raised
+from service.recorder.rows_text import REPLACEMENT
 from service.recorder.statements import statements
 
 __all__ = ["AlarmRow", "follow", "list_alarms", "micros", "moment", "reset"]
@@ -84,8 +85,8 @@ async def reset(connection: Connection, record: AlarmResetRecord) -> list[Alarm]
             row["id"],
             "reset",
             *(None,) * 6,
-            record.actor,
-            record.reason,
+            record.actor.replace("\0", REPLACEMENT),
+            None if record.reason is None else record.reason.replace("\0", REPLACEMENT),
         )
         found.append(alarm)
     return found

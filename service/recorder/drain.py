@@ -18,12 +18,13 @@ from service.config import Settings
 from service.journal.reader import JournalInfo, journals
 from service.journal.sink import JOURNALS
 from service.recorder.cursor import Cursor
+from service.recorder.doubts import Doubts
 from service.recorder.housekeeping import Housekeeping
 from service.recorder.lag import Behind, Lag
 from service.recorder.monitoring import show, tell
 from service.recorder.quarantine import Quarantine
-from service.recorder.refusals import sentence, sqlstate, transient
-from service.recorder.session import CHUNK_BYTES, Moved, Session, UnreadableJournal
+from service.recorder.refusals import doubtful, refused, sentence, sqlstate, transient
+from service.recorder.session import CHUNK_BYTES, Moved, Session, Stuck, UnreadableJournal
 from service.telemetry import metrics
 
 __all__ = ["Drain", "OpenDatabase"]
@@ -65,6 +66,7 @@ class Drain:
         self._session: Session | None = None
         self._cursors: dict[UUID, Cursor] = {}
         self._shelved: dict[UUID, float] = {}
+        self._doubts = Doubts()
         self._trouble: str | None = None
         self._passed_at = self._caught_up_at = float("-inf")
 
@@ -176,8 +178,17 @@ class Drain:
             if self._may_have_more(journal):
                 moved = await self._advance(session, journal, most_bytes)
                 busy |= moved is not None and moved.state == "more"
-        await self._housekeeping.run(session, here)
-        for gone in self._cursors.keys() - {journal.uuid for journal in here}:
+        try:
+            await self._housekeeping.run(session, here)
+        except Exception as error:
+            if transient(error) and not (refused(error) or doubtful(error)):
+                raise
+            # A defect of ours must not keep what comes next from being drained.
+            metrics.count_recorder_error("housekeeping")
+            _log.exception("not_tidied")
+        there = {journal.uuid for journal in here}
+        self._doubts.keep_only(there)
+        for gone in self._cursors.keys() - there:
             del self._cursors[gone]
         return busy
 
@@ -207,17 +218,26 @@ class Drain:
 
     async def _advance(self, session: Session, journal: JournalInfo, most_bytes: int) -> Moved | None:
         try:
-            moved = await session.advance(journal, most_bytes)
+            moved = await session.advance(journal, most_bytes, self._doubts.of(journal.uuid))
         except UnreadableJournal as error:
             self._shelve(journal, str(error))
             return None
+        except Stuck as stuck:
+            self._doubts.stuck(journal.uuid, stuck.kinds)
+            self._shelve(journal, sentence(stuck.error))
+            return None
         except Exception as error:
-            if transient(error):
+            if transient(error) and not (refused(error) or doubtful(error)):
+                if session.connection.is_closed() and self._doubts.lost(journal.uuid):
+                    self._shelve(journal, sentence(error))
                 raise
             # A defect of ours must not keep the other journals from being drained.
             _log.exception("journal_not_drained", journal=str(journal.uuid))
             self._shelve(journal, type(error).__name__)
             return None
+        before = self._cursors.get(journal.uuid)
+        if before is None or before.position != moved.cursor.position:
+            self._doubts.moved(journal.uuid, moved.passed)
         self._cursors[journal.uuid] = moved.cursor
         _count(moved)
         return moved

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from service.recorder.rows_text import REPLACEMENT
 from service.recorder.statements import statements
 
 __all__ = ["EXPIRED", "QUARANTINED", "Gap", "insert_gaps"]
@@ -17,6 +18,7 @@ __all__ = ["EXPIRED", "QUARANTINED", "Gap", "insert_gaps"]
 EXPIRED: Final = "expired"
 QUARANTINED: Final = "quarantined"
 _SQL: Final = statements("queries.sql")
+_MOST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,20 +47,32 @@ async def insert_gaps(
         (
             journal,
             process,
-            gap.model,
-            gap.version,
-            gap.reason,
-            gap.frames,
-            gap.records,
-            gap.executed,
-            gap.flagged,
-            gap.first_at,
-            gap.last_at,
-            gap.segment,
-            gap.position,
-            gap.detail,
+            *map(
+                _storable,
+                (
+                    gap.model,
+                    gap.version,
+                    gap.reason,
+                    gap.frames,
+                    gap.records,
+                    gap.executed,
+                    gap.flagged,
+                    gap.first_at,
+                    gap.last_at,
+                    gap.segment,
+                    gap.position,
+                    gap.detail,
+                ),
+            ),
         )
         for gap in gaps
     ]
     if rows:
         await connection.executemany(_SQL["insert_gap"], rows)
+
+
+def _storable(value: object) -> object:
+    """A gap must be written whatever it speaks of: what no column can hold is cut to what it can."""
+    if isinstance(value, int):
+        return max(-_MOST, min(value, _MOST))
+    return value.replace("\0", REPLACEMENT) if isinstance(value, str) else value

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from service.errors import VersionRefused
-from service.recorder.refusals import sentence
+from service.recorder.refusals import doubtful, refused, sentence
 from service.recorder.rows import KnownVersion, VersionKey
 from service.recorder.rows_text import without_nul
 from service.recorder.statements import statements
@@ -23,6 +23,7 @@ from service.versions import read_version
 __all__ = ["KnownVersions", "NewVersion"]
 
 _SQL: Final = statements("queries.sql")
+_MOST: Final = 2**63 - 1
 _log = structlog.get_logger(__name__)
 
 
@@ -69,14 +70,24 @@ class KnownVersions:
         return [version for version in versions if version.key not in self._known and self._worthwhile(version)]
 
     async def learn(self, connection: asyncpg.Connection[asyncpg.Record], version: NewVersion) -> None:
-        """Look a version up, and insert it where it is new. Not within a transaction: other recorders may wait for it."""
-        known = await _find(connection, version.key)
-        if known is None:
-            manifest = version.manifest or self._on_disk(version.key)
-            try:
+        """Look a version up, and insert it where it is new. Not within a transaction: other recorders may wait for it.
+
+        A version that cannot be looked up or inserted for a reason of its own counts as found nowhere: what it answered is
+        put aside, and other versions are recorded.
+
+        Raises:
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: it is not the version's fault.
+        """
+        known = None
+        try:
+            known = await _find(connection, version.key)
+            if known is None:
+                manifest = version.manifest or self._on_disk(version.key)
                 known = None if manifest is None else await _insert(connection, version, manifest)
-            except (msgspec.DecodeError, UnicodeDecodeError, asyncpg.DataError) as error:
-                _log.error("manifest_unusable", model=version.key[0], version=version.key[1], reason=sentence(error))
+        except (ValueError, RecursionError, asyncpg.PostgresError) as error:
+            if isinstance(error, asyncpg.PostgresError) and not (refused(error) or doubtful(error)):
+                raise
+            _log.error("version_unusable", model=version.key[0], version=version.key[1], reason=_reason(error))
         if known is not None:
             self._known[version.key] = known
             return
@@ -91,7 +102,7 @@ class KnownVersions:
         model, number, weights = key
         try:
             manifest = read_version(self._models / model / str(number))
-        except VersionRefused:
+        except (VersionRefused, OSError, ValueError):  # a name that is no file's
             return None
         return msgspec.json.encode(manifest.public()) if manifest.weights_sha256 == weights else None
 
@@ -105,9 +116,16 @@ async def _insert(
     connection: asyncpg.Connection[asyncpg.Record], version: NewVersion, manifest: bytes
 ) -> KnownVersion | None:
     parent = msgspec.json.decode(manifest, type=_Contract).parent
+    if parent is not None and not 0 < parent <= _MOST:
+        parent = None
     text = without_nul(manifest).decode()
     await connection.execute(_SQL["insert_version"], *version.key, text, parent, version.first_served_at)
     return await _find(connection, version.key)
+
+
+def _reason(error: Exception) -> str:
+    """In words, and without the value that asyncpg's own text quotes."""
+    return type(error).__name__ if isinstance(error, asyncpg.InterfaceError) else sentence(error)
 
 
 def _signature(manifest: str) -> Signature:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -21,6 +21,7 @@ from service.journal.records import (
     DeploymentRecord,
     GapRecord,
     LabelRecord,
+    Record,
     RejectionRecord,
     SupplementRecord,
 )
@@ -40,14 +41,17 @@ from service.recorder.encode import (
 )
 from service.recorder.gaps import QUARANTINED, Gap
 from service.recorder.quarantine import Quarantine
-from service.recorder.refusals import refused, sqlstate
+from service.recorder.refusals import doubtful, refused, sqlstate
+from service.recorder.rows_text import REPLACEMENT
 from service.recorder.sorting import Piece, Unreadable
 from service.recorder.statements import statements
 
-__all__ = ["Loader", "Outcome"]
+__all__ = ["Loader", "Outcome", "Stuck"]
 
 _SQL: Final = statements("queries.sql")
 _COPY_TIMEOUT_S: Final = 120.0
+_MOST_SUSPECTS: Final = 8
+"""Records that fail for no reason of their own, before it is believed that it is the server."""
 _log = structlog.get_logger(__name__)
 
 
@@ -59,11 +63,13 @@ class Outcome:
         rows: inserted, by table.
         gaps: of what was put aside.
         shed: records that journals counted as missing, by reason.
+        passed: the types of records that Postgres took.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     gaps: list[Gap] = field(default_factory=list)
     shed: Counter[str] = field(default_factory=Counter)
+    passed: set[type[Record]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,32 @@ class _Unfit(Exception):
     """No rows can be made of some pieces."""
 
 
+class Stuck(Exception):
+    """Nothing of a journal moves, and nobody can say whether its next record is at fault or the server.
+
+    Args:
+        error: what the server said.
+        kinds: of the records that it said it of.
+    """
+
+    def __init__(self, error: asyncpg.PostgresError, kinds: frozenset[type[Record]] = frozenset()) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.kinds = kinds
+
+
+_UNFIT: Final = (_Unfit, ArithmeticError, TypeError, ValueError)
+"""What is raised where no rows can be made, here or by asyncpg as it encodes a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """A piece that stands alone and fails, and what Postgres said."""
+
+    piece: Piece
+    error: asyncpg.PostgresError
+
+
 @dataclass(slots=True)
 class Loader:
     """Inserts one chunk of one journal.
@@ -89,6 +121,7 @@ class Loader:
         process: that wrote it.
         versions: every version that could be found.
         quarantine: for what is refused.
+        proven: types of records that Postgres takes from other journals, though not from this one.
         outcome: so far.
     """
 
@@ -97,14 +130,23 @@ class Loader:
     process: str
     versions: Mapping[VersionKey, KnownVersion]
     quarantine: Quarantine
+    proven: Collection[type[Record]] = ()
     outcome: Outcome = field(default_factory=Outcome)
+    _suspects: list[_Suspect] = field(default_factory=list)
 
     async def load(self, pieces: Sequence[Piece]) -> None:
-        """Insert pieces; those that are refused are halved until the offender stands alone.
+        """Insert pieces; those that are refused are halved until the offender stands alone, and put aside.
 
         Raises:
+            Stuck: records fail for no reason of their own, and none of their kind passes.
             asyncpg.PostgresError, OSError: it is not the data's fault; nothing of the transaction holds.
         """
+        await self._load(pieces)
+        self._give_up_on_server(least=1)
+        for suspect in self._suspects:
+            await self._refuse(suspect.piece, suspect.error)
+
+    async def _load(self, pieces: Sequence[Piece]) -> None:
         if not pieces:
             return
         try:
@@ -114,21 +156,47 @@ class Loader:
                 for piece in pieces:
                     if isinstance(piece.record, SupplementRecord):
                         await self._supplement(piece.record)
-        except (_Unfit, asyncpg.PostgresError) as error:
-            if not (isinstance(error, _Unfit) or refused(error)):
+        except Exception as error:
+            if not (isinstance(error, _UNFIT) or refused(error) or doubtful(error)):
                 raise
-            problem, code = _words(error), sqlstate(error)
+            cause = error
         else:
             self.outcome.rows += rows
             self.outcome.shed += _shed(pieces)
+            self.outcome.passed |= {type(piece.record) for piece in pieces}
             return
         halves = _halves(pieces)
-        if halves is None:
-            (piece,) = pieces
-            await self._put_aside(piece.frame, piece.row, piece.payload, records=piece.rows, problem=problem, code=code)
-            return
-        for half in halves:
-            await self.load(half)
+        if halves is not None:
+            for half in halves:
+                await self._load(half)
+        elif isinstance(cause, asyncpg.PostgresError) and doubtful(cause):
+            self._suspects.append(_Suspect(pieces[0], cause))
+            self._give_up_on_server(least=_MOST_SUSPECTS)
+        else:
+            await self._refuse(pieces[0], cause)
+
+    def _give_up_on_server(self, *, least: int) -> None:
+        """Believe that it is the server, where so many records fail and none of their kind passes.
+
+        Raises:
+            Stuck: so it is.
+        """
+        proven = {*self.outcome.passed, *self.proven}
+        suspects = [each for each in self._suspects if type(each.piece.record) not in proven]
+        if len(suspects) >= least:
+            raise Stuck(suspects[0].error, frozenset(type(each.piece.record) for each in suspects))
+
+    async def _refuse(self, piece: Piece, error: BaseException) -> None:
+        await self._put_aside(
+            piece.frame,
+            piece.row,
+            piece.payload,
+            records=piece.rows,
+            problem=_words(error),
+            code=sqlstate(error),
+            model=getattr(piece.record, "model", None),
+            version=getattr(piece.record, "version", None),
+        )
 
     async def put_aside(self, unreadable: Unreadable) -> None:
         """Keep a frame that holds no record."""
@@ -205,8 +273,18 @@ class Loader:
         return len(given.rows)
 
     async def _put_aside(
-        self, frame: Frame, row: int | None, payload: bytes, *, records: int, problem: str, code: str | None
+        self,
+        frame: Frame,
+        row: int | None,
+        payload: bytes,
+        *,
+        records: int,
+        problem: str,
+        code: str | None,
+        model: str | None = None,
+        version: int | str | None = None,
     ) -> None:
+        problem = problem.replace("\0", REPLACEMENT)
         file = await asyncio.to_thread(self.quarantine.put, self.journal, frame.seq, row, payload)
         await self.connection.execute(
             _SQL["insert_quarantine"],
@@ -222,11 +300,13 @@ class Loader:
         self.outcome.gaps.append(
             Gap(
                 reason=QUARANTINED,
+                model=model,
+                version=version if isinstance(version, int) else None,
                 frames=1 if row is None else None,
                 records=records,
                 segment=frame.segment,
                 position=frame.offset,
-                detail=file,
+                detail=f"{file}: {problem}" + (f" ({code})" if code else ""),
             )
         )
         _log.error("record_quarantined", journal=str(self.journal), file=file, records=records, reason=problem)
@@ -257,7 +337,10 @@ def _words(error: BaseException) -> str:
         return f"it cannot be encoded: {cause if isinstance(cause, Unencodable) else type(cause).__name__}"
     places = {name: getattr(error, f"{name}_name", None) for name in ("table", "column", "constraint")}
     found = ", ".join(f"{name} {place}" for name, place in places.items() if place)
-    return type(error).__name__ + (f": {found}" if found else "")
+    if isinstance(error, (ArithmeticError, TypeError, ValueError)):
+        return "a value does not fit its column"
+    what = type(error).__name__
+    return what + (f": {found}" if found else "")
 
 
 def _shed(pieces: Sequence[Piece]) -> Counter[str]:

@@ -18,7 +18,7 @@ from service.outliers import rate_bound
 from service.recorder import alarm_table, drift_table
 from service.recorder.alarms import Alarm, blocks_of
 from service.recorder.drift import Finding, Reference
-from service.recorder.refusals import refused, sentence, transient
+from service.recorder.refusals import doubtful, refused, sentence, transient
 from service.recorder.rows import KnownVersion, VersionKey, version_key
 from service.recorder.statements import statements
 from service.telemetry import metrics
@@ -138,8 +138,8 @@ class Monitoring:
             async with connection.transaction():
                 return await self._follow(connection, _by_version(batches, versions), news)
         except Exception as error:
-            # Ours would be data that Postgres or asyncpg refuses; recording goes on without it.
-            if transient(error) and not (refused(error) or isinstance(error, ValueError)):
+            # Ours would be data that Postgres or asyncpg refuses, theirs a table that is broken; recording goes on without.
+            if transient(error) and not (refused(error) or doubtful(error)):
                 raise
             self._watched.clear()
             metrics.count_recorder_error("monitoring")

@@ -24,6 +24,7 @@ LEAD: Final = timedelta(days=1)
 """How far ahead of the recorder's clock a time is still believed."""
 
 _RETRY_S: Final = 30.0
+_MOST_DAYS: Final = 400
 _DAY_MS: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1)
 _SQL: Final = statements("schema.sql")
@@ -150,10 +151,11 @@ def _ms(at: datetime) -> int:
 
 
 def _runs(days: Collection[date]) -> Iterator[tuple[date, date]]:
-    """Days as runs without a hole, (first, last) each, ascending."""
+    """Days as runs without a hole, (first, last) each, ascending; none longer than `make_partitions` takes."""
     ordered = sorted(days)
     start = 0
     for i, day in enumerate(ordered):
-        if i + 1 == len(ordered) or ordered[i + 1] - day > timedelta(days=1):
+        last = i + 1 == len(ordered) or ordered[i + 1] - day > timedelta(days=1)
+        if last or i + 1 - start == _MOST_DAYS:
             yield ordered[start], day
             start = i + 1

@@ -1,4 +1,11 @@
-"""What went wrong with Postgres, and what follows: try again, for ever, or put the offending record aside."""
+"""What went wrong with Postgres, and what follows: try again, for ever, or put the offending record aside.
+
+- An error that will pass (`transient` and not `refused` or `doubtful`): no connection, a full disk, a lock, a shutdown, a
+  database that is read-only or not migrated. Everything waits in the journals, and is tried again.
+- A `refused` record: the server or the client says that the data itself is at fault. It is put aside, the others go on.
+- A `doubtful` error: the server says something that is neither. A record that fails with it while others of its kind pass is
+  put aside; where all fail it is not the record's fault, and the journal waits.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +15,13 @@ import asyncpg
 
 from service.errors import HoverboardError
 
-__all__ = ["refused", "sentence", "sqlstate", "transient"]
+__all__ = ["doubtful", "refused", "sentence", "sqlstate", "transient"]
 
 _DATA: Final = ("22", "23", "54")  # data exceptions, integrity constraints, limits: the record's own fault
+_PASSING: Final = ("08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
+"""Connections, read-only, logins, a schema that is not there, deadlocks, resources, locks, shutdowns, the server's disk."""
+_NEITHER: Final = frozenset({"08P01", "42804", "53200", "57014"})
+"""Of those classes, but a single record can be the cause: bytes that the server cannot read, its size, the time it takes."""
 _HINTS: Final = {
     "3F": "run `hoverboard migrate`",
     "42P": "run `hoverboard migrate`",
@@ -30,8 +41,17 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def refused(error: BaseException) -> bool:
-    """Whether Postgres took offence at the data itself, so that trying the same again is of no use."""
-    return (sqlstate(error) or "").startswith(_DATA)
+    """Whether the data itself is at fault, as Postgres or asyncpg says, so that trying the same again is of no use."""
+    client_side = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    return client_side or (sqlstate(error) or "").startswith(_DATA)
+
+
+def doubtful(error: BaseException) -> bool:
+    """Whether Postgres says something that may be the record's fault or the server's; see above."""
+    code = sqlstate(error)
+    if code is None or code.startswith(_DATA):
+        return False
+    return code in _NEITHER or not code.startswith(_PASSING)
 
 
 def transient(error: Exception) -> bool:

@@ -16,24 +16,27 @@ from service.config import Settings
 from service.errors import HoverboardError
 from service.journal.reader import Chunk, Damage, JournalInfo
 from service.journal.reader import read as read_journal
+from service.journal.records import Record
 from service.recorder import cursor as cursors
 from service.recorder.cursor import Cursor
+from service.recorder.doubts import Doubt
 from service.recorder.erase import apply_tombstones
 from service.recorder.gaps import Gap, insert_gaps
 from service.recorder.known import KnownVersions, NewVersion
-from service.recorder.load import Loader
+from service.recorder.load import Loader, Stuck
 from service.recorder.monitoring import Monitoring, Seen
 from service.recorder.partitions import Partitions, hold
 from service.recorder.quarantine import Quarantine
-from service.recorder.sorting import Sorted, sort_out
+from service.recorder.sorting import Sorted, Unreadable, sort_out
 from service.recorder.statements import statements
 
-__all__ = ["CHUNK_BYTES", "Moved", "Session", "UnreadableJournal"]
+__all__ = ["CHUNK_BYTES", "Moved", "Session", "Stuck", "UnreadableJournal"]
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Of a journal, at most, that goes into one transaction; a larger frame goes alone."""
 _LAST_WORDS_S: Final = 1.0
 _SQL: Final = statements("queries.sql")
+_NO_DOUBT: Final = Doubt()
 
 
 class UnreadableJournal(Exception):
@@ -53,6 +56,7 @@ class Moved:
         implausible: rows whose clock cannot be right.
         erased: rows that an earlier erasure meant.
         seen: what the versions' alarms and drift say now.
+        passed: the types of records that Postgres took.
     """
 
     cursor: Cursor
@@ -63,6 +67,7 @@ class Moved:
     implausible: int = 0
     erased: int = 0
     seen: Seen = field(default_factory=Seen)
+    passed: Collection[type[Record]] = ()
 
 
 class _Unprepared(Exception):
@@ -97,20 +102,21 @@ class Session:
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection.add_termination_listener(self._on_lost)
 
-    async def advance(self, journal: JournalInfo, most_bytes: int = CHUNK_BYTES) -> Moved:
+    async def advance(self, journal: JournalInfo, most_bytes: int = CHUNK_BYTES, doubt: Doubt = _NO_DOUBT) -> Moved:
         """Carry the next chunk of a journal into Postgres.
 
         Args:
             journal: as it was found.
             most_bytes: of the chunk; a larger frame goes alone.
+            doubt: what is known of a journal that has not moved.
 
         Raises:
-            UnreadableJournal: nothing moved.
+            UnreadableJournal, Stuck: nothing moved.
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: what had been sent may be committed or not; only
                 the cursor knows, and it is what the next call reads.
         """
         # asyncpg waits for ever to go on with a COPY whose connection went away while its buffers were full.
-        advancing = asyncio.create_task(self._advance(journal, most_bytes))
+        advancing = asyncio.create_task(self._advance(journal, most_bytes, doubt))
         try:
             either: set[asyncio.Future[Any]] = {advancing, self._lost}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -130,12 +136,12 @@ class Session:
         if not self._lost.done():
             self._lost.set_result(None)
 
-    async def _advance(self, journal: JournalInfo, most_bytes: int) -> Moved:
+    async def _advance(self, journal: JournalInfo, most_bytes: int, doubt: Doubt) -> Moved:
         while True:
             await self._begin(journal)
             try:
                 async with self.connection.transaction():
-                    return await self._step(journal, most_bytes)
+                    return await self._step(journal, most_bytes, doubt)
             except _Unprepared as unprepared:
                 await self.prepare(unprepared.days)
                 for version in unprepared.versions:
@@ -151,7 +157,7 @@ class Session:
             await cursors.ensure(self.connection, journal.uuid, journal.process)
             self._begun.add(journal.uuid)
 
-    async def _step(self, journal: JournalInfo, most_bytes: int) -> Moved:
+    async def _step(self, journal: JournalInfo, most_bytes: int, doubt: Doubt) -> Moved:
         connection = self.connection
         await connection.execute(_SQL["share_erasing"])
         await hold(connection)
@@ -161,13 +167,16 @@ class Session:
             raise _Unprepared((), ())
         if cursor.finished:
             return Moved(cursor, "finished")
-        chunk = await asyncio.to_thread(_read, journal, cursor, most_bytes)
+        chunk = await asyncio.to_thread(_read, journal, cursor, 1 if doubt.careful else most_bytes)
         now = datetime.now(UTC)
-        found = await asyncio.to_thread(sort_out, chunk.frames, now=now, retention_days=self._settings.retention_days)
+        frames = () if doubt.condemned else chunk.frames
+        found = await asyncio.to_thread(sort_out, frames, now=now, retention_days=self._settings.retention_days)
+        if doubt.condemned:
+            found.unreadable += [Unreadable(frame, "connections break over it") for frame in chunk.frames]
         self._require(found)
         if chunk.end == cursor.position and chunk.state == "waiting":
             return Moved(cursor, chunk.state)
-        loader = Loader(connection, journal.uuid, journal.process, self._versions.found, self._quarantine)
+        loader = Loader(connection, journal.uuid, journal.process, self._versions.found, self._quarantine, doubt.proven)
         await loader.load(found.pieces)
         for unreadable in found.unreadable:
             await loader.put_aside(unreadable)
@@ -190,7 +199,17 @@ class Session:
         for gap in gaps:
             counts[gap.reason] += gap.records or 0
         quarantined = sum(gap.records or 0 for gap in loader.outcome.gaps)
-        return Moved(moved, chunk.state, loader.outcome.rows, counts, quarantined, found.implausible, erased, seen)
+        return Moved(
+            moved,
+            chunk.state,
+            loader.outcome.rows,
+            counts,
+            quarantined,
+            found.implausible,
+            erased,
+            seen,
+            loader.outcome.passed,
+        )
 
     def _require(self, found: Sorted) -> None:
         versions = self._versions.missing(found.versions)

@@ -13,6 +13,7 @@ import numpy as np
 
 from service.journal.reader import Frame
 from service.journal.records import (
+    AlarmResetRecord,
     BatchRecord,
     DeploymentRecord,
     LabelRecord,
@@ -32,6 +33,8 @@ from service.types import Array
 __all__ = ["Piece", "Sorted", "Unreadable", "sort_out"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_ROWS: Final = 2**31 - 1
+_MOST_NUMBER: Final = 2**63 - 1
 _LATEST_MS: Final = 253_370_764_800_000  # the year 9999: later times fit Postgres, but no Python datetime
 
 
@@ -135,11 +138,15 @@ def sort_out(frames: Iterable[Frame], *, now: datetime, retention_days: int) -> 
 def _take(found: Sorted, piece: Piece, now: datetime, retention_days: int) -> None:
     record = piece.record
     if isinstance(record, BatchRecord):
-        times = times_ms(record.sample_ids)
-        if len(times) != record.rows:
+        if len(record.sample_ids) != 16 * record.rows:
             raise ValueError("sample ids and rows disagree")
+        if not all(0 <= count <= _MOST_ROWS for count in (record.executed, record.flagged, record.repeats)):
+            raise ValueError("counts that cannot be")
+        times = times_ms(record.sample_ids)
     elif isinstance(record, RejectionRecord):
         times = np.array([record.at_us // 1000])
+    elif isinstance(record, AlarmResetRecord) and not 0 <= record.version <= _MOST_NUMBER:
+        raise ValueError("a version number that cannot be")
     else:
         found.pieces.append(piece)
         return

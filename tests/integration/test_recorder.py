@@ -319,7 +319,7 @@ async def test_a_row_that_postgres_refuses_is_put_aside_and_all_others_arrive(
     assert ids_of(kept) == [offender]
     gap = await sql.fetchrow("select reason, records, frames, detail from gaps")
     assert gap is not None
-    assert tuple(gap) == ("quarantined", 1, None, row["file"])
+    assert tuple(gap) == ("quarantined", 1, None, f"{row['file']}: {row['error']} (23514)")
     sums = await sql.fetchrow("select executed, recorded from recorder_cursor")
     assert sums is not None
     assert tuple(sums) == (41 * 16, 41 * 16 - 1)

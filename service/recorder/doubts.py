@@ -1,0 +1,81 @@
+"""Which journals do not move, and what other journals prove meanwhile: so that one record never stops the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from service.journal.records import Record
+
+__all__ = ["Doubt", "Doubts"]
+
+_CAREFUL: Final = 3
+_CONDEMNED: Final = 6
+_WELL_AGAIN: Final = 10_000
+
+
+@dataclass(slots=True)
+class Doubt:
+    """What is known of a journal that does not move.
+
+    Attributes:
+        kinds: of records that Postgres does not take from it, without saying whose fault that is.
+        proven: types of records that Postgres has taken from other journals since.
+        losses: connections that were lost over it, since it has moved.
+        frames: that went through one at a time.
+    """
+
+    kinds: frozenset[type[Record]] = frozenset()
+    proven: set[type[Record]] = field(default_factory=set)
+    losses: int = 0
+    frames: int = 0
+
+    @property
+    def careful(self) -> bool:
+        """Whether its frames are sent one at a time, to find the one that connections break over."""
+        return self.losses >= _CAREFUL
+
+    @property
+    def condemned(self) -> bool:
+        """Whether its next frame is put aside unsent: connections break over it, and others' records arrive."""
+        return self.losses >= _CONDEMNED and bool(self.proven)
+
+
+class Doubts:
+    """The journals that do not move."""
+
+    def __init__(self) -> None:
+        self._of: dict[UUID, Doubt] = {}
+
+    def of(self, journal: UUID) -> Doubt:
+        """What is known of a journal; nothing, of one that moves."""
+        return self._of.get(journal) or Doubt()
+
+    def stuck(self, journal: UUID, kinds: frozenset[type[Record]]) -> None:
+        """Records of these kinds failed, and none of their kind passed."""
+        doubt = self._of.setdefault(journal, Doubt())
+        doubt.kinds = kinds
+
+    def lost(self, journal: UUID) -> bool:
+        """A connection was lost over a journal; returns whether others should have their turn first."""
+        doubt = self._of.setdefault(journal, Doubt())
+        doubt.losses += 1
+        return doubt.careful
+
+    def moved(self, journal: UUID, passed: Collection[type[Record]]) -> None:
+        """A journal's step was committed; Postgres took records of these types."""
+        for uuid, doubt in self._of.items():
+            if uuid != journal:
+                doubt.proven |= set(passed)
+        doubt = self.of(journal)
+        doubt.frames += 1
+        if doubt.careful and doubt.frames < _WELL_AGAIN:
+            doubt.losses = _CAREFUL  # the offender may be further on
+        else:
+            self._of.pop(journal, None)
+
+    def keep_only(self, journals: Collection[UUID]) -> None:
+        """Forget the journals that are gone."""
+        self._of = {uuid: doubt for uuid, doubt in self._of.items() if uuid in journals}
