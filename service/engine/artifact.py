@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from service.engine.keras_archive import check_keras_archive
 from service.engine.runtime import Graph, first_line, quiet
 from service.engine.saved_model import GRAPH_FILE, check_saved_model
 
@@ -49,12 +50,19 @@ def load_artifact(path: Path, allowed_ops: Sequence[str] = ()) -> Graph:
     extra = tuple(allowed_ops)
     if path.is_dir():
         return replace(_load_saved_model(path, extra), allowed_ops=extra)
+    check_keras_archive(path, lambda name: keras.saving.get_registered_object(name) is not None)
     try:
         with quiet():
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        raise PublishError(f"{path.name} cannot be loaded in safe mode: {first_line(error)}") from error
+        raise PublishError(f"{path.name} cannot be loaded in safe mode: {_reason(error)}") from error
     return replace(wrap_keras(model), allowed_ops=extra)
+
+
+def _reason(error: BaseException) -> str:
+    """Keras' own words, but never its advice to leave safe mode."""
+    said = first_line(error)
+    return "it holds code, or opens a file, when it is loaded" if "safe_mode" in str(error) else said
 
 
 def wrap_keras(model: Any) -> Graph:

@@ -78,8 +78,8 @@ def _other_input(name: str) -> dict[str, Any]:
         (override(inputs=[{"name": "x", "dtype": "float32", "shape": [2]}]), "golden", "golden.json"),
         (override(outputs=[{"name": "z", "dtype": "float32", "shape": [1]}]), "golden", "golden.json"),
         (override(max_batch=0), "manifest", "max_batch"),
-        (lambda v: (v / "model.keras").write_bytes(b"PK\x03\x04 no model"), "load", "cannot be loaded in safe mode"),
-        (lambda v: (v / "model.keras").write_bytes(b""), "load", "cannot be loaded in safe mode"),
+        (lambda v: (v / "model.keras").write_bytes(b"PK\x03\x04 no model"), "load", "is no whole Keras archive"),
+        (lambda v: (v / "model.keras").write_bytes(b""), "load", "is no whole Keras archive"),
     ],
 )
 def test_a_version_that_is_wrong_inside_is_refused_with_the_check_that_found_it(
@@ -113,7 +113,7 @@ def test_a_lambda_layer_is_refused_by_publishing_and_by_the_server(models: Path,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sneaky.save(tmp_path / "sneaky.keras")
-    with pytest.raises(PublishError, match="safe mode"):
+    with pytest.raises(PublishError, match="is a Lambda"):
         publish(tmp_path / "sneaky.keras", name="sneaky", models_dir=tmp_path / "out")
     assert not (tmp_path / "out" / "sneaky").exists()
 
@@ -121,9 +121,9 @@ def test_a_lambda_layer_is_refused_by_publishing_and_by_the_server(models: Path,
         shutil.copy(tmp_path / "sneaky.keras", directory / "model.keras")
 
     version = rewritten(models / "constant" / "1", swap)
-    with pytest.raises(VersionRefused, match="safe mode") as caught:
+    with pytest.raises(VersionRefused, match="is a Lambda") as caught:
         load(version)
-    assert caught.value.check == "load"
+    assert caught.value.check == "safety"
 
 
 def test_a_saved_model_that_touches_files_is_refused(tmp_path: Path) -> None:
