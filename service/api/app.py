@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
@@ -26,6 +26,7 @@ from service.rpc.methods import admin_methods, public_methods, table
 from service.rpc.openrpc import with_discovery
 from service.rpc.recording import Recording
 from service.telemetry import metrics
+from service.telemetry.recording_state import RecordingState
 from service.types import EnginePort
 
 __all__ = ["Application", "limits_of", "running"]
@@ -37,6 +38,10 @@ _CUT_S = 1.0
 _GAUGE_EVERY_S = 0.25
 
 
+def _off() -> RecordingState:
+    return RecordingState("off")
+
+
 class Application:
     """The public and the admin face of one api process on one engine. Nothing listens until `listen`.
 
@@ -44,6 +49,7 @@ class Application:
         url, admin_url: where the faces answer, for their OpenRPC documents.
         recording: where refused calls and labels of the public face are written down; without it, it takes no labels.
         alarms: where the admin face writes down resets; without it, it takes none.
+        recording_state: whether what is answered reaches Postgres.
     """
 
     def __init__(
@@ -55,12 +61,13 @@ class Application:
         admin_url: str,
         recording: Recording | None = None,
         alarms: Alarms | None = None,
+        recording_state: Callable[[], RecordingState] = _off,
     ) -> None:
         self._settings = settings
         self.draining = False
         self.book = CodecBook()
         self._observer = CallObserver(settings.log_level)
-        self._health = Health(engine, draining=self._is_draining)
+        self._health = Health(engine, draining=self._is_draining, recording=recording_state)
         self._public = self._public_dispatcher(engine, url, recording)
         self._admin = self._admin_dispatcher(engine, admin_url, alarms)
         self._sockets = WebSockets(
@@ -173,11 +180,18 @@ async def running(
     admin: socket.socket | None = None,
     recording: Recording | None = None,
     alarms: Alarms | None = None,
+    recording_state: Callable[[], RecordingState] = _off,
 ) -> AsyncIterator[Application]:
     """An application that listens; what is still open at the end is cut."""
     admin_url = "" if admin is None else _url(admin)
     application = Application(
-        settings, engine, url=_url(public), admin_url=admin_url, recording=recording, alarms=alarms
+        settings,
+        engine,
+        url=_url(public),
+        admin_url=admin_url,
+        recording=recording,
+        alarms=alarms,
+        recording_state=recording_state,
     )
     application.know_methods()
     async with AsyncExitStack() as stack:

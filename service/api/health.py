@@ -10,6 +10,7 @@ from aiohttp import web
 
 from service.api.replies import as_json
 from service.telemetry import metrics
+from service.telemetry.recording_state import RecordingState
 from service.types import Catalog, EnginePort
 
 __all__ = ["Health", "exposition", "missing"]
@@ -21,23 +22,32 @@ class Health:
     Args:
         engine: whose state decides readiness.
         draining: whether this process is about to leave.
+        recording: whether what is answered reaches Postgres.
     """
 
-    def __init__(self, engine: EnginePort, *, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, engine: EnginePort, *, draining: Callable[[], bool], recording: Callable[[], RecordingState]
+    ) -> None:
         self._engine = engine
         self._draining = draining
+        self._recording = recording
 
     async def healthz(self, _request: web.BaseRequest) -> web.StreamResponse:
         """200 while this process turns its event loop."""
         return as_json({"status": "ok"})
 
-    async def readyz(self, _request: web.BaseRequest) -> web.StreamResponse:
-        """200 when every model has a live version; else 503 and what is missing."""
+    async def readyz(self, request: web.BaseRequest) -> web.StreamResponse:
+        """200 when every model has a live version; else 503 and what is missing.
+
+        With `?verbose` also whether recording works, which has no say in the status: records wait in the journals.
+        """
         lacking = missing(self._engine.catalog, connected=self._engine.connected)
         if self._draining():
             lacking.insert(0, {"what": "draining", "why": "this process is stopping"})
         models = {name: dict(model.roles) for name, model in sorted(self._engine.catalog.models.items())}
         body: dict[str, Any] = {"ready": not lacking, "models": models, "missing": lacking}
+        if "verbose" in request.query:
+            body["recording"] = self._recording().as_json()
         return as_json(body, status=503 if lacking else 200)
 
 

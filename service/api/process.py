@@ -15,7 +15,7 @@ from service.api.recording import recording
 from service.config import Settings
 from service.engine.client import EngineClient
 from service.errors import ConfigError
-from service.telemetry import logs, metrics
+from service.telemetry import logs, metrics, recording_state
 
 __all__ = ["main"]
 
@@ -34,7 +34,7 @@ def main(runtime_dir: Path, index: int) -> None:
     # A long decode on its thread must not hold up the event loop for the usual 5 ms at a time.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        status = children.run(_serve(settings, name, runtime_dir / "engine-0.sock", index))
+        status = children.run(_serve(settings, name, runtime_dir, index))
     except ConfigError as error:
         log.critical("api_cannot_start", reason=str(error))
         status = 1
@@ -42,14 +42,22 @@ def main(runtime_dir: Path, index: int) -> None:
     sys.exit(status)
 
 
-async def _serve(settings: Settings, name: str, engine_socket: Path, index: int) -> int:
+async def _serve(settings: Settings, name: str, runtime_dir: Path, index: int) -> int:
     stop = children.stop_event()
     public = listening_socket(settings.host, settings.port)
     admin = listening_socket(settings.admin_host, settings.admin_port) if index == 0 else None
     async with (
-        EngineClient(engine_socket) as engine,
+        EngineClient(runtime_dir / "engine-0.sock") as engine,
         recording(settings, name, lambda: engine.catalog) as journal,
-        running(settings, engine, public=public, admin=admin, recording=journal, alarms=journal) as application,
+        running(
+            settings,
+            engine,
+            public=public,
+            admin=admin,
+            recording=journal,
+            alarms=journal,
+            recording_state=lambda: recording_state.read(runtime_dir),
+        ) as application,
     ):
         children.calm_gc()
         children.say_ready()

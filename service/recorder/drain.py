@@ -54,11 +54,19 @@ class Drain:
         settings: the service's.
         database: opens a connection.
         busy: whether the machine has no time for this now; then records wait, for at most `recorder_yield_s`.
+        tell: told why it does not drain, in a sentence, and None whenever it does.
     """
 
-    def __init__(self, settings: Settings, database: OpenDatabase, busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: OpenDatabase,
+        busy: Callable[[], bool] = lambda: False,
+        tell: Callable[[str | None], object] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._busy = busy
+        self._tell = tell
         self._root = settings.data_dir / JOURNALS
         self._database = database
         self._quarantine = Quarantine(settings.data_dir)
@@ -146,6 +154,7 @@ class Drain:
         ):
             with attempt:
                 busy = await self._pass(most_bytes)
+        self._tell(None)
         if self._trouble is not None:
             self._trouble = None
             _log.info("draining_again")
@@ -160,6 +169,7 @@ class Drain:
         if said != self._trouble:
             _log.warning("cannot_drain", reason=said, then="records wait in the journals; trying again")
             self._trouble = said
+            self._tell(said)
         return True
 
     def close(self) -> None:

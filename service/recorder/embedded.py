@@ -161,6 +161,16 @@ class Cluster:
         """Whether it exists: it appears whole, by one rename."""
         return self.pgdata.exists()
 
+    @property
+    def lost(self) -> bool:
+        """Whether it is gone although it was begun at least: its password is there."""
+        return not self.made and (self.data_dir / _PASSWORD_FILE).exists()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the files of a running server are in their place."""
+        return (self.pgdata / "postmaster.pid").exists()
+
     def make(self, settings: Mapping[str, str] | None = None, *, sync: bool = True) -> None:
         """Make the cluster and the service's database where they are missing; killed at any moment, nothing half-made
         stays in their place.
@@ -182,7 +192,7 @@ class Cluster:
                 (scratch / PGDATA).rename(self.pgdata)
             _sync_directory(self.data_dir)
         except OSError as error:
-            raise ConfigError(f"the embedded Postgres could not be made in {self.pgdata}: {error}") from error
+            raise ConfigError(f"the embedded Postgres could not be made in {self.pgdata}: {error.strerror}") from error
 
     def command(self, socket_dir: Path, settings: Mapping[str, str] | None = None) -> Sequence[str]:
         """The argument list of the server: in the foreground, its log on standard error.
@@ -283,15 +293,28 @@ class Endpoint:
     @contextmanager
     def announced(self, data_dir: Path) -> Iterator[None]:
         """Let `embedded_url` find it, until the end."""
-        path = data_dir / _ENDPOINT_FILE
-        fresh = data_dir / f".{_ENDPOINT_FILE}.{os.getpid()}"
-        fresh.write_text(json.dumps({"socket_dir": str(self.socket_dir), "port": _PORT, "pid": self.pid}))
-        fresh.replace(path)
+        self.announce(data_dir)
         try:
             yield
         finally:
             if endpoint(data_dir) == self:  # not that of a service that has taken over
-                path.unlink(missing_ok=True)
+                (data_dir / _ENDPOINT_FILE).unlink(missing_ok=True)
+
+    def announce(self, data_dir: Path) -> None:
+        """Write down where it listens, again where the file was removed.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        path = data_dir / _ENDPOINT_FILE
+        fresh = data_dir / f".{_ENDPOINT_FILE}.{os.getpid()}"
+        fresh.write_text(json.dumps({"socket_dir": str(self.socket_dir), "port": _PORT, "pid": self.pid}))
+        fresh.replace(path)
+
+    @property
+    def socket(self) -> Path:
+        """The socket itself; there once the server is."""
+        return self.socket_dir / f".s.PGSQL.{_PORT}"
 
     @staticmethod
     def forget(data_dir: Path) -> None:
@@ -323,7 +346,7 @@ def embedded_url(data_dir: Path) -> str:
         ConfigError: nothing listens there now, or its password cannot be read.
     """
     found = endpoint(data_dir)
-    if found is None or not _listens(found.socket_dir / f".s.PGSQL.{_PORT}"):
+    if found is None or not _listens(found.socket):
         raise ConfigError(
             f"the embedded Postgres of {data_dir} does not run; it runs while `hoverboard serve` does, with that "
             "--data-dir and without --database-url",

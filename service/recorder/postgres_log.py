@@ -25,6 +25,7 @@ _LEVELS: Final[Mapping[str, str]] = {
     "PANIC": "error",
 }
 _CLIENTS: Final = frozenset({"client backend", "parallel worker"})
+_ENDS: Final = ("FATAL", "PANIC")
 _EXPECTED: Final = frozenset({"57P01", "57P03"})  # it shuts down; it is still starting
 _READY: Final = "database system is ready to accept connections"
 _LONGEST_LINE: Final = 1 << 16
@@ -39,6 +40,7 @@ class PostgresLog:
 
     Attributes:
         ready: whether Postgres has said that it takes connections.
+        last_words: the last thing that it could not go on after; empty where there was none.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,7 @@ class PostgresLog:
         self._report: dict[str, str] | None = None
         self._last = ""
         self.ready = False
+        self.last_words = ""
 
     def feed(self, chunk: bytes) -> None:
         """Log every report that is complete."""
@@ -88,6 +91,8 @@ class PostgresLog:
         report, self._report = self._report, None
         if report is not None:
             level, facts = _told(report)
+            if report["severity"] in _ENDS and report["backend"] not in _CLIENTS:
+                self.last_words = report["text"]
             write: Callable[..., Any] = getattr(_log, level)
             write("postgres_said", **facts)
 

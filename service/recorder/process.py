@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
@@ -15,11 +16,13 @@ import structlog
 
 from service import children
 from service.config import ENV_PREFIX, Settings
+from service.errors import ConfigError, DatabaseUnavailable
 from service.recorder.connect import connect
 from service.recorder.drain import Drain
-from service.recorder.embedded import embedded_url
+from service.recorder.embedded import embedded_url, endpoint
 from service.recorder.migrate import migrate, require_current
 from service.telemetry import logs, metrics
+from service.telemetry.recording_state import RECORDER, Part
 
 __all__ = ["DATABASE_URL", "main", "open_database"]
 
@@ -27,6 +30,9 @@ DATABASE_URL: Final = f"{ENV_PREFIX}DATABASE_URL"
 """Where the supervisor leaves the URL of a Postgres that is not the embedded one."""
 
 _NICE: Final = 10
+_UP_PATIENCE_S: Final = 5.0
+_POLL_S: Final = 0.1
+_NOT_UP: Final = "the embedded Postgres is not up; should it stay so, what postgres-0 writes to the log says why"
 _BUSY_PERCENT: Final = 65.0
 """Of all cores, since the last look. Calls that wait for each other's processes leave a fifth of two cores idle at full load,
 and using that slows them down nevertheless: cores share caches, and often more."""
@@ -43,18 +49,18 @@ def main(runtime_dir: Path, index: int) -> None:
     # It has time, and answering has none.
     os.nice(_NICE)
     stamina.instrumentation.set_on_retry_hooks([])  # one sentence an outage is enough, and we write it
-    status = children.run(_record(settings))
+    status = children.run(_record(settings, Part(runtime_dir, RECORDER)))
     metrics.close()
     sys.exit(status)
 
 
-async def _record(settings: Settings) -> int:
+async def _record(settings: Settings, part: Part) -> int:
     stop = children.stop_event()
     gc.freeze()  # what was imported lives for ever, and records are made by the thousand
     children.say_ready()
     _log.info("recorder_started", pid=os.getpid())
     url = os.environ.get(DATABASE_URL, "")
-    await Drain(settings, lambda: open_database(settings, url), _machine_is_busy).run(stop)
+    await Drain(settings, lambda: open_database(settings, url), _machine_is_busy, part.say).run(stop)
     _log.info("recorder_stopped")
     return 0
 
@@ -75,7 +81,7 @@ async def open_database(settings: Settings, url: str) -> asyncpg.Connection[asyn
     """
     embedded = not url
     if embedded:
-        url = embedded_url(settings.data_dir)
+        url = await _embedded_url(settings.data_dir)
         for migration in await migrate(url):
             _log.info("migrated", file=migration.name)
     connection = await connect(url, application="hoverboard recorder")
@@ -85,3 +91,18 @@ async def open_database(settings: Settings, url: str) -> asyncpg.Connection[asyn
         connection.terminate()
         raise
     return connection
+
+
+async def _embedded_url(data_dir: Path) -> str:
+    """As of `embedded_url`, which is waited for: it starts beside this process, and makes its cluster the first time."""
+    until = asyncio.get_running_loop().time() + _UP_PATIENCE_S
+    while True:
+        try:
+            return embedded_url(data_dir)
+        except ConfigError as error:
+            if asyncio.get_running_loop().time() < until:
+                await asyncio.sleep(_POLL_S)
+            elif endpoint(data_dir) is not None:
+                raise
+            else:
+                raise DatabaseUnavailable(_NOT_UP) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from service import __version__
 from service.config import Settings
+from service.telemetry.recording_state import RecordingState
 
 __all__ = ["Readiness", "banner", "ready_line", "url", "wait_ready"]
 
@@ -97,8 +99,8 @@ def _object(body: bytes) -> Mapping[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def ready_line(settings: Settings, readiness: Readiness, token: Path) -> str:
-    """One line of JSON for a program: where the service listens, and what it serves."""
+def ready_line(settings: Settings, readiness: Readiness, recording: RecordingState, token: Path) -> str:
+    """One line of JSON for a program: where the service listens, what it serves, and whether that is recorded."""
     return json.dumps(
         {
             "event": "ready",
@@ -106,18 +108,34 @@ def ready_line(settings: Settings, readiness: Readiness, token: Path) -> str:
             "admin_url": url(settings.admin_host, settings.admin_port),
             "admin_token_file": str(token),
             "models": readiness.models,
+            "recording": recording.as_json(),
         },
     )
 
 
-def banner(settings: Settings, readiness: Readiness, token: Path) -> str:
-    """A few lines for a person: what is served where, and what to try first. Names the token's file, not the token."""
+def banner(settings: Settings, readiness: Readiness, recording: RecordingState, token: Path) -> str:
+    """A few lines for a person: what is served where, whether it is recorded, and what to try first. Names the token's
+    file, not the token.
+    """
     address = url(settings.host, settings.port)
     lines = [f"Hoverboard {__version__} serves {_models(readiness.models, settings.models)}", "", f"  {address}"]
-    lines += [f"  {url(settings.admin_host, settings.admin_port)}  (admin; bearer token in {token})", "", "Try:"]
+    lines += [
+        f"  {url(settings.admin_host, settings.admin_port)}  (admin; bearer token in {token})",
+        "",
+        *_told(recording),
+        "Try:",
+    ]
     lines.append(f"  {_CURL} {address} -d '{_FIRST_CALL}'")
     lines += ["", "Ctrl-C drains and stops."]
     return "\n".join(["", *lines, ""])
+
+
+def _told(recording: RecordingState) -> Sequence[str]:
+    if recording.state == "failing":
+        return [*textwrap.wrap(f"RECORDING DOES NOT WORK: {recording.why}", 100), f"Meanwhile {recording.then}.", ""]
+    if recording.state == "starting":
+        return [f"Recording has not begun: {recording.why}. /readyz?verbose says when it has.", ""]
+    return []
 
 
 def _models(models: Mapping[str, Any], directory: Path) -> str:

@@ -53,7 +53,9 @@ class DataDir:
             path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise ConfigError(f"data_dir {path} cannot be used: {error.strerror}") from error
+            raise ConfigError(
+                f"data_dir {path} cannot be used: {error.strerror}; mend that, or choose another with --data-dir"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -66,6 +68,13 @@ class DataDir:
         claimed = cls(path, descriptor, _read(descriptor))
         claimed.note(pid=os.getpid())
         return claimed
+
+    @property
+    def intact(self) -> bool:
+        """Whether the directory is still where it was: a service that claims it now finds this lock."""
+        with suppress(OSError):
+            return os.path.samestat((self.path / LOCK_FILE).stat(), os.fstat(self._descriptor))
+        return False
 
     def note(self, **facts: object) -> None:
         """Replace what the lock file says."""

@@ -23,12 +23,16 @@ from service.supervisor import open_files
 from service.supervisor.banner import banner, ready_line, url, wait_ready
 from service.supervisor.child import DATABASE_VARIABLE, Backoff, Child, ChildSpec
 from service.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
-from service.telemetry import logs, metrics
+from service.telemetry import logs, metrics, recording_state
+from service.telemetry.recording_state import Part
 
 __all__ = ["ChildSpecs", "Supervisor", "service_children"]
 
 _PATIENCE_S: Final = 30.0
 _GRACE_S: Final = 2.0
+_RECORDING_PATIENCE_S: Final = 10.0
+_POLL_S: Final = 0.1
+_LOOK_S: Final = 2.0
 
 _log = logs.get("supervisor")
 
@@ -50,6 +54,29 @@ class ChildSpecs:
     recorders: Sequence[ChildSpec]
     engines: Sequence[ChildSpec]
     apis: Sequence[ChildSpec]
+
+    @property
+    def recording(self) -> Sequence[str]:
+        """The parts that have a say in whether recording works."""
+        kinds = ((recording_state.POSTGRES, self.databases), (recording_state.RECORDER, self.recorders))
+        return [name for name, specs in kinds if specs]
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """What is this service's own while it runs.
+
+    Attributes:
+        settings: with real ports.
+        data: the data directory.
+        runtime: the folder of sockets and metrics.
+        token: the file with the admin listener's bearer token.
+    """
+
+    settings: Settings
+    data: DataDir
+    runtime: Path
+    token: Path
 
 
 def service_children(settings: Settings, runtime: Path) -> ChildSpecs:
@@ -118,50 +145,63 @@ class Supervisor:
 
     async def serve(self) -> int:
         """As `run`, in a loop that already runs in the main thread."""
-        with self._claimed() as (settings, runtime, token):
-            metrics.init("supervisor-0", runtime / "metrics")
+        with self._claimed() as claimed:
+            metrics.init("supervisor-0", claimed.runtime / "metrics")
             try:
-                await self._supervise(settings, runtime, token)
+                await self._supervise(claimed)
             finally:
                 metrics.init("supervisor-0", None)
         return 0
 
     @contextmanager
-    def _claimed(self) -> Iterator[tuple[Settings, Path, Path]]:
-        """Everything that must be this service's own, while it is: settings with real ports, runtime and token."""
+    def _claimed(self) -> Iterator[_Claimed]:
+        """Everything that must be this service's own, while it is."""
+        with ExitStack() as held:
+            try:
+                claimed = self._claim(held)
+            except OSError as error:  # a disk that is full or cannot be written to
+                place = f"{error.filename}: " if error.filename else ""
+                raise ConfigError(
+                    f"the service cannot start: {place}{error.strerror or error}; it writes to --data-dir "
+                    f"({self._settings.data_dir}) and to TMPDIR ({os.environ.get('TMPDIR', '/tmp')})"  # noqa: S108
+                ) from error
+            yield claimed
+
+    def _claim(self, held: ExitStack) -> _Claimed:
         wanted = self._settings
         if not wanted.models.is_dir():
             raise ConfigError(
                 f"models directory {wanted.models} does not exist; make it, or choose another with --models"
             )
-        with ExitStack() as held:
-            data = DataDir.claim(wanted.data_dir)
-            held.callback(data.release)
-            if wanted.recording == "on" and not wanted.database_url.get_secret_value():
-                Cluster.of(wanted.data_dir)
-            public = held.enter_context(reserve(wanted.host, wanted.port))
-            admin = held.enter_context(reserve(wanted.admin_host, wanted.admin_port, setting="admin_port"))
-            runtime = held.enter_context(runtime_directory(data.previous.get("runtime")))
-            settings = wanted.model_copy(
-                update={
-                    "port": address_of(public),
-                    "admin_port": address_of(admin),
-                    "log_format": _format(wanted),
-                    "max_connections": open_files.connections(wanted.max_connections),
-                },
-            )
-            (runtime / "metrics").mkdir()
-            settings.to_runtime(runtime)
-            data.note(
-                pid=os.getpid(),
-                runtime=str(runtime),
-                url=url(settings.host, settings.port),
-                admin_url=url(settings.admin_host, settings.admin_port),
-            )
-            yield settings, runtime, admin_token(wanted.data_dir)
+        data = DataDir.claim(wanted.data_dir)
+        held.callback(data.release)
+        if wanted.recording == "on" and not wanted.database_url.get_secret_value():
+            Cluster.of(wanted.data_dir)
+        public = held.enter_context(reserve(wanted.host, wanted.port))
+        admin = held.enter_context(reserve(wanted.admin_host, wanted.admin_port, setting="admin_port"))
+        runtime = held.enter_context(runtime_directory(data.previous.get("runtime")))
+        settings = wanted.model_copy(
+            update={
+                "port": address_of(public),
+                "admin_port": address_of(admin),
+                "log_format": _format(wanted),
+                "max_connections": open_files.connections(wanted.max_connections),
+            },
+        )
+        (runtime / "metrics").mkdir()
+        settings.to_runtime(runtime)
+        data.note(
+            pid=os.getpid(),
+            runtime=str(runtime),
+            url=url(settings.host, settings.port),
+            admin_url=url(settings.admin_host, settings.admin_port),
+        )
+        return _Claimed(settings, data, runtime, admin_token(wanted.data_dir))
 
-    async def _supervise(self, settings: Settings, runtime: Path, token: Path) -> None:
+    async def _supervise(self, claimed: _Claimed) -> None:
+        settings, runtime = claimed.settings, claimed.runtime
         specs = self._children(settings, runtime)
+        recording_state.expect(runtime, specs.recording)
         groups = [
             [Child(spec, runtime / "metrics", self._backoff) for spec in kind]
             for kind in (specs.databases, specs.recorders, specs.engines, specs.apis)
@@ -169,26 +209,48 @@ class Supervisor:
         with _stop_signals() as (stop, hasten):
             _log.info("service_starting", url=url(settings.host, settings.port), models=str(settings.models))
             keeping = [asyncio.create_task(child.keep()) for child in chain(*groups)]
-            announcing = asyncio.create_task(self._announce_when_ready(settings, token))
+            announcing = asyncio.create_task(self._announce_when_ready(claimed))
+            watching = asyncio.create_task(_watch_data(claimed))
             stopping = asyncio.create_task(stop.wait())
             try:
                 await asyncio.wait([stopping, *keeping], return_when=asyncio.FIRST_COMPLETED)
             finally:
-                announcing.cancel()
-                stopping.cancel()
+                for task in (announcing, watching, stopping):
+                    task.cancel()
                 await _drain(settings, groups, hasten)
                 await asyncio.gather(*keeping)
-                await asyncio.gather(announcing, stopping, return_exceptions=True)
+                await asyncio.gather(announcing, watching, stopping, return_exceptions=True)
                 _log.info("service_stopped")
 
-    async def _announce_when_ready(self, settings: Settings, token: Path) -> None:
+    async def _announce_when_ready(self, claimed: _Claimed) -> None:
         while True:
-            readiness = await wait_ready(settings, _PATIENCE_S)
+            readiness = await wait_ready(claimed.settings, _PATIENCE_S)
             if readiness.ready:
                 break
             _log.warning("not_ready_yet", status=readiness.status, missing=readiness.missing)
-        text = banner if sys.stdout.isatty() else ready_line
-        self._announce(text(settings, readiness, token))
+        person = sys.stdout.isatty()
+        until = asyncio.get_running_loop().time() + (_RECORDING_PATIENCE_S if person else 0.0)
+        while (recording := recording_state.read(claimed.runtime)).state == "starting":
+            if asyncio.get_running_loop().time() >= until:
+                break
+            await asyncio.sleep(_POLL_S)
+        text = banner if person else ready_line
+        self._announce(text(claimed.settings, readiness, recording, claimed.token))
+
+
+async def _watch_data(claimed: _Claimed) -> None:
+    """Say when the data directory is gone: open files in it go on being written, and nobody will find them."""
+    part, path = Part(claimed.runtime, recording_state.DATA), claimed.data.path.absolute()
+    part.say(None)
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if claimed.data.intact:
+            if part.say(None):
+                _log.info("data_directory_back", data_dir=str(path))
+            continue
+        why = f"the data directory {path} was removed, moved or replaced while the service ran"
+        if part.say(f"{why}; put it back, or restart the service"):
+            _log.critical("data_directory_gone", why=why, then="put it back, or restart the service")
 
 
 async def _drain(settings: Settings, groups: Sequence[Sequence[Child]], hasten: asyncio.Event) -> None:

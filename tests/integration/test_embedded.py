@@ -319,6 +319,52 @@ async def test_it_stops_cleanly_while_clients_are_at_work(made: Path) -> None:
         connection.terminate()
 
 
+async def test_a_removed_socket_is_noticed_and_made_again(made: Path) -> None:
+    with database(made) as running:
+        await remember(running, range(3))
+        embedded_url(running.data_dir)
+        socket_dir = Path(json.loads((running.data_dir / "postgres.json").read_text())["socket_dir"])
+        (socket_dir / ".s.PGSQL.5432").unlink()
+        until(lambda: "postgres_socket_removed" in running.log.read_text())
+        assert await remembered(running) == [0, 1, 2]
+
+
+async def test_a_removed_endpoint_file_is_written_again(made: Path) -> None:
+    with database(made) as running:
+        await remember(running, range(3))
+        server = running.server().pid
+        (running.data_dir / "postgres.json").unlink()
+        until((running.data_dir / "postgres.json").exists)
+        assert (await remembered(running), running.server().pid) == ([0, 1, 2], server)
+
+
+async def test_removed_files_are_noticed_and_a_new_database_is_said_to_be_empty(made: Path) -> None:
+    with database(made) as running:
+        await remember(running, range(3))
+        (running.data_dir / "postgres").rename(made / "away")
+        until(lambda: "postgres_files_removed" in running.log.read_text())
+        until(lambda: "postgres_starts_empty" in running.log.read_text(), 30)
+        connection = await running.connect()
+        assert await connection.fetchval("select to_regclass('remembered')") is None
+        await connection.close()
+
+
+async def test_a_data_directory_that_is_gone_is_told_once_and_what_comes_back_is_used(made: Path) -> None:
+    def told() -> list[str]:
+        events = [json.loads(line) for line in running.log.read_text().splitlines()]
+        return [event["event"] for event in events if event["level"] in ("error", "critical")]
+
+    with database(made) as running:
+        await remember(running, range(3))
+        running.data_dir.rename(made / "away")
+        until(lambda: {"data_directory_gone", "postgres_files_removed", "postgres_cannot_start"} <= set(told()), 30)
+        await asyncio.sleep(3)  # it tries again, and has said why
+        assert told().count("data_directory_gone") == told().count("postgres_cannot_start") == 1
+        (made / "away").rename(running.data_dir)
+        assert await remembered(running) == [0, 1, 2]
+        until(lambda: "data_directory_back" in running.log.read_text())
+
+
 def psql(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [*HOVERBOARD, "psql", *arguments]
     how: Mapping[str, Any] = {"env": environment() | variables, "capture_output": True, "text": True, "timeout": 60}

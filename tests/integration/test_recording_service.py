@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -80,12 +82,48 @@ def test_answers_are_recorded_outlive_the_supervisor_and_are_there_next_time(fol
     assert leftovers.processes(Cluster.of(folder / "data")) == []
 
 
+def readyz(service: Service) -> tuple[int, dict[str, Any]]:
+    with urllib.request.urlopen(f"{service.url}/readyz?verbose", timeout=20) as response:
+        return response.status, json.loads(response.read())["recording"]
+
+
+def until_recording(service: Service, state: str) -> dict[str, Any]:
+    """Wait until recording is in a state; the service is ready all the time."""
+    end = time.monotonic() + 60
+    while True:
+        status, recording = readyz(service)
+        assert status == 200
+        if recording["state"] == state:
+            return recording
+        assert time.monotonic() < end, (recording, service.log.read_text())
+        time.sleep(0.1)
+
+
+def test_where_no_database_can_be_made_that_is_told_once_and_mended_without_a_restart(folder: Path) -> None:
+    in_its_way = folder / "data" / "postgres"
+    in_its_way.parent.mkdir()
+    in_its_way.symlink_to("nowhere")  # so that renaming the new cluster to this name fails
+    with running(folder, ON) as service:
+        hoverboard(service, "predict", "constant", "[1, 2]")
+        why = until_recording(service, "failing")
+        assert str(in_its_way) in why["why"]
+        assert "wait in the journals" in why["then"]
+        time.sleep(3)
+        assert events(service).count("postgres_cannot_start") == 1
+        assert "child_died" not in events(service)
+        assert "child_cannot_start" not in events(service)
+        in_its_way.unlink()
+        assert until_recording(service, "working") == {"state": "working"}
+        recorded(service, 1)
+
+
 def test_an_absent_database_holds_nothing_up_and_its_url_is_the_recorders_alone(folder: Path) -> None:
     url = f"postgresql://writer:s3cret-s3cret@127.0.0.1:{free_port()}/records"
     with running(folder, ON | {"HOVERBOARD_DATABASE_URL": url}) as service:
         hoverboard(service, "predict", "constant", "[1, 2]")
         assert service.children("_postgres") == []
         assert len(service.children("_recorder")) == 1
+        assert "no connection to Postgres at 127.0.0.1" in until_recording(service, "failing")["why"]
         if sys.platform == "linux":
             told = [child for child in service.children() if url in child.environ().values()]
             assert told == service.children("_recorder")

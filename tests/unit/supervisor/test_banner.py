@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from service.supervisor.banner import Readiness, _probe
+from service.config import Settings
+from service.supervisor.banner import Readiness, _probe, banner, ready_line
+from service.telemetry.recording_state import RecordingState
 
 
 @contextmanager
@@ -53,3 +57,24 @@ def test_a_refusal_says_what_is_missing() -> None:
         readiness = _probe(url)
     assert not readiness.ready
     assert readiness.missing == [{"what": "model", "name": "m"}]
+
+
+@pytest.mark.parametrize(
+    "recording, said",
+    [
+        (RecordingState("working"), None),
+        (RecordingState("off"), None),
+        (RecordingState("failing", "no room on disk", "records wait"), "RECORDING DOES NOT WORK: no room on disk"),
+        (RecordingState("starting", "Postgres is starting"), "Recording has not begun: Postgres is starting."),
+    ],
+)
+def test_a_person_and_a_program_are_told_whether_answers_are_recorded(
+    make_settings: Callable[..., Settings], recording: RecordingState, said: str | None
+) -> None:
+    settings, readiness = make_settings(), Readiness(200, {"models": {"m": {"stable": 1}}})
+    text = banner(settings, readiness, recording, Path("token"))
+    assert (said or "Try:") in text
+    assert ("RECORDING" in text) == (recording.state == "failing")
+    line = json.loads(ready_line(settings, readiness, recording, Path("token")))
+    assert line["recording"]["state"] == recording.state
+    assert line["recording"].get("why") == recording.why
