@@ -79,7 +79,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--version", type=click.IntRange(min=1), help="The version's number.  [default: the next one]")
 @click.option("--parent", type=click.IntRange(min=1), help="The version this one was made from.")
 @click.option("--notes", help="A sentence to keep in the manifest.")
-@click.option("--max-batch", type=click.IntRange(min=1), help="Largest batch bucket.  [default: the server's]")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(min=1),
+    help="Largest batch bucket; 1 where rows of a batch change each other's answers.  [default: the server's]",
+)
 @click.option(
     "--breaking", is_flag=True, default=None, help="Publish it although callers of the version before may break."
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from service.types import Array
 
-__all__ = ["Executor", "GraphError", "OutOfMemory"]
+__all__ = ["Executor", "GraphError", "OutOfMemory", "run_in_pieces"]
 
 
 class GraphError(Exception):
@@ -41,3 +43,10 @@ class Executor(Protocol):
 
     def traces(self) -> int:
         """How often the graph has been traced; it must not grow once a version is live."""
+
+
+def run_in_pieces(executor: Executor, columns: Sequence[Array], rows: int) -> list[Array]:
+    """Run columns of any length at most `rows` at a time; arguments, answers and errors are those of `Executor.run`."""
+    starts = range(0, len(columns[0]), rows)
+    pieces = [executor.run([column[start : start + rows] for column in columns]) for start in starts]
+    return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]

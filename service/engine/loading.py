@@ -23,6 +23,7 @@ import numpy as np
 import structlog
 
 from service.engine import artifact, runtime
+from service.engine.company import Company, Shared
 from service.engine.costs import CostModel, ladder, useful_buckets
 from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.engine.live import GraphDetector, LiveVersion, pad
@@ -47,6 +48,11 @@ _WAYS: Final = f"tf {_DIRECT} {_XLA}"  # what a measurement chose from
 # where it needs at most half the time, and only two buckets are compiled to find out.
 _MARGIN: Final = 0.5
 _STEEP: Final = 1.9  # a bucket that takes this many times its half's time saves nothing: stop there
+_MIXED: Final = (
+    "Alone it gives what is expected: the graph mixes the rows of a batch, as batch statistics, a softmax over the batch or "
+    "padding to the longest text of the batch do, and callers would change each other's answers. Mend the graph, or publish it "
+    "with --max-batch 1, so that each sample runs alone"
+)
 _GPU_TOLERANCE: Final = 100.0  # golden tolerance on a GPU, as a multiple
 
 
@@ -61,6 +67,14 @@ class _Measured(msgspec.Struct, frozen=True):
 class _Candidate:
     executor: Executor
     timings: tuple[BucketTiming, ...]
+
+
+class _Trial(NamedTuple):
+    """What every way to run a graph is held against."""
+
+    signature: Signature
+    golden: GoldenSet
+    company: Company
 
 
 class _Offer(NamedTuple):
@@ -127,7 +141,8 @@ class Loader:
         largest = min(limit for limit in (max_batch or self.max_batch, manifest.max_batch) if limit)
         memory = self._memory_path(manifest, largest)
         known = _recall(memory)
-        chosen = self._choose(graph, manifest, golden, largest, known)
+        trial = _Trial(manifest.signature, golden, Company(manifest.signature, golden))
+        chosen = self._choose(graph, trial, largest, known)
         if memory is not None and (known is None or known.executor != chosen.executor.name):
             _remember(memory, _Measured(chosen.executor.name, list(chosen.timings)))
         return LiveVersion(
@@ -142,21 +157,19 @@ class Loader:
             extract=None if outliers is None else graph.extractor(manifest.signature, outliers.layer, outliers.space),
         )
 
-    def _choose(
-        self, graph: runtime.Graph, manifest: Manifest, golden: GoldenSet, largest: int, known: _Measured | None
-    ) -> _Candidate:
+    def _choose(self, graph: runtime.Graph, trial: _Trial, largest: int, known: _Measured | None) -> _Candidate:
         """The quickest way to run it whose golden samples pass in every bucket."""
-        signature = manifest.signature
+        signature = trial.signature
         offers = self._offers(graph, signature)
         if known is not None and known.executor in offers:
-            again = self._accepted(offers[known.executor], signature, golden, largest, known=known)
+            again = self._accepted(offers[known.executor], trial, largest, known=known)
             if again is not None:
                 return again
             known = None
-        best = self._prove(graph.executor(signature, jit=False), signature, golden, largest, known)
+        best = self._prove(graph.executor(signature, jit=False), trial, largest, known)
         if known is None:
             for offer in offers.values():
-                best = self._accepted(offer, signature, golden, largest, instead_of=best) or best
+                best = self._accepted(offer, trial, largest, instead_of=best) or best
         return best
 
     def _offers(self, graph: runtime.Graph, signature: Signature) -> dict[str, _Offer]:
@@ -173,8 +186,7 @@ class Loader:
     def _accepted(
         self,
         offer: _Offer,
-        signature: Signature,
-        golden: GoldenSet,
+        trial: _Trial,
         largest: int,
         *,
         known: _Measured | None = None,
@@ -186,29 +198,25 @@ class Loader:
         """
         try:
             executor = offer.build()
-            if instead_of is not None and not self._worthwhile(offer, executor, signature, golden, instead_of):
+            if instead_of is not None and not self._worthwhile(offer, executor, trial, instead_of):
                 return None
-            return self._prove(executor, signature, golden, largest, known)
+            return self._prove(executor, trial, largest, known)
         except (VersionRefused, GraphError, OutOfMemory):
             return None
 
-    def _worthwhile(
-        self, offer: _Offer, executor: Executor, signature: Signature, golden: GoldenSet, best: _Candidate
-    ) -> bool:
+    def _worthwhile(self, offer: _Offer, executor: Executor, trial: _Trial, best: _Candidate) -> bool:
         """Whether it is quick enough in the smallest and the largest bucket."""
         ends = {timing.size: timing for timing in (best.timings[0], best.timings[-1])}
-        offered = [self._prove_bucket(executor, signature, golden, size, timed=True).mean_ms for size in ends]
+        offered = [self._prove_bucket(executor, trial, size, timed=True).mean_ms for size in ends]
         return sum(offered) < offer.margin * sum(timing.mean_ms for timing in ends.values())
 
-    def _prove(
-        self, executor: Executor, signature: Signature, golden: GoldenSet, largest: int, known: _Measured | None
-    ) -> _Candidate:
+    def _prove(self, executor: Executor, trial: _Trial, largest: int, known: _Measured | None) -> _Candidate:
         """Warm every bucket, check the golden samples in it, time it."""
         wanted = ladder(largest) if known is None else [timing.size for timing in known.buckets]
         timings: dict[int, BucketTiming] = {}
         for size in wanted:
             try:
-                timing = self._prove_bucket(executor, signature, golden, size, timed=known is None)
+                timing = self._prove_bucket(executor, trial, size, timed=known is None)
             except OutOfMemory as error:
                 if not timings:
                     raise VersionRefused("out of memory with a single sample", check="load") from error
@@ -222,15 +230,16 @@ class Loader:
         kept = useful_buckets({size: timing.mean_ms for size, timing in timings.items()})
         return _Candidate(executor, tuple(timings[size] for size in kept))
 
-    def _prove_bucket(
-        self, executor: Executor, signature: Signature, golden: GoldenSet, size: int, *, timed: bool
-    ) -> BucketTiming:
-        batches = [[pad(column, size) for column in sample.inputs] for sample in golden.samples]
+    def _prove_bucket(self, executor: Executor, trial: _Trial, size: int, *, timed: bool) -> BucketTiming:
+        batches = [[pad(column, size) for column in sample.inputs] for sample in trial.golden.samples]
         try:
             executor.run(batches[0])  # here, not on the execution thread: a first run may compile for long
         except GraphError as error:
             raise VersionRefused(f"golden sample 0 fails in bucket {size}: {error}", check="golden") from error
-        self._check_golden(executor, signature, golden, batches, size)
+        for index, batch in enumerate(batches):
+            self._check_rows(executor, trial, Shared(batch, dict.fromkeys((0, size - 1), index)), size)
+        for shared in trial.company.batches(size, partial(self._runs, executor)):
+            self._check_rows(executor, trial, shared, size)
         if not timed:
             return BucketTiming(size, math.nan, math.nan)
         seconds: list[float] = []
@@ -239,23 +248,29 @@ class Loader:
         steady = sorted(seconds)[: math.ceil(0.75 * len(seconds))]  # the slowest quarter met other work
         return BucketTiming(size, statistics.fmean(steady) * 1e3, float(np.percentile(seconds, 99)) * 1e3)
 
-    def _check_golden(
-        self, executor: Executor, signature: Signature, golden: GoldenSet, batches: Sequence[list[Array]], size: int
-    ) -> None:
-        wanted = len(signature.outputs)  # a score may follow them
+    def _check_rows(self, executor: Executor, trial: _Trial, batch: Shared, size: int) -> None:
+        """Hold the golden samples of a batch against what they gave alone."""
+        wanted = len(trial.signature.outputs)  # a score may follow them
         scale = _GPU_TOLERANCE if runtime.device_kind() == "gpu" else 1.0
-        for index, batch in enumerate(batches):
-            try:
-                outputs = self.run_job(partial(executor.run, batch))
-            except GraphError as error:
-                message = f"golden sample {index} fails in bucket {size}: {error}"
-                raise VersionRefused(message, check="golden") from error
-            for row in {0, size - 1}:
-                problem = golden.mismatch(
-                    signature, index, [output[row : row + 1] for output in outputs[:wanted]], scale
-                )
-                if problem:
-                    raise VersionRefused(f"{problem} (bucket {size}, {executor.name})", check="golden")
+        try:
+            outputs = self.run_job(partial(executor.run, batch.columns))
+        except GraphError as error:
+            index = next(iter(batch.golden.values()))
+            raise VersionRefused(f"golden sample {index} fails in bucket {size}: {error}", check="golden") from error
+        for row, index in batch.golden.items():
+            given = [output[row : row + 1] for output in outputs[:wanted]]
+            problem = trial.golden.mismatch(trial.signature, index, given, scale)
+            if problem and size == 1:
+                raise VersionRefused(f"{problem} ({executor.name})", check="golden")
+            if problem:
+                raise VersionRefused(f"{problem} (bucket {size}, {executor.name}). {_MIXED}", check="rows")
+
+    def _runs(self, executor: Executor, row: Sequence[Array]) -> bool:
+        try:
+            self.run_job(partial(executor.run, row))
+        except GraphError:
+            return False
+        return True
 
     def _memory_path(self, manifest: Manifest, largest: int) -> Path | None:
         if self.timings_dir is None:

@@ -29,7 +29,7 @@ with warnings.catch_warnings(), silent_stderr():
     from tensorflow.core.protobuf import config_pb2
     from tensorflow.python.framework import convert_to_constants  # its documented way to freeze; it has no other name
 
-from service.engine.executor import GraphError, OutOfMemory
+from service.engine.executor import GraphError, OutOfMemory, run_in_pieces
 from service.engine.operations import check_graph
 from service.engine.scorer import score_of
 from service.engine.watcher import watch_of
@@ -289,8 +289,10 @@ class Graph:
 
         return View(found, tap.layer if tap else None, call)
 
-    def extractor(self, signature: Signature, layer: str | None = None, space: Space | None = None) -> FeatureExtractor:
-        """Trace what gives the features alone; arguments and errors are those of `view`."""
+    def extractor(
+        self, signature: Signature, layer: str | None = None, space: Space | None = None, rows: int | None = None
+    ) -> FeatureExtractor:
+        """Trace what gives the features alone; run at most `rows` at once. Other arguments and errors are those of `view`."""
         view = self.view(signature, layer, space)
         order = self._order(signature)
 
@@ -309,7 +311,7 @@ class Graph:
             names.append("logits")
         if any(spec.dtype != STRING and not spec.variable for spec in self.inputs):
             names.append("inputs")
-        return FeatureExtractor(view.space, view.layer, names, given)
+        return FeatureExtractor(view.space, view.layer, names, given, rows)
 
     def _order(self, signature: Signature) -> list[int]:
         """The signature's inputs, as places among the graph's own."""
@@ -337,6 +339,7 @@ class FeatureExtractor:
     layer: str | None
     _names: Sequence[Needs]
     _executor: _TensorFlowExecutor
+    _rows: int | None = None
 
     def __call__(self, columns: Sequence[Array]) -> features.Features:
         """Features of `(rows, *shape)` columns, in the signature's order.
@@ -344,7 +347,8 @@ class FeatureExtractor:
         Raises:
             GraphError, OutOfMemory: as an executor does.
         """
-        found = dict(zip(self._names, self._executor.run(columns), strict=True))
+        given = run_in_pieces(self._executor, columns, self._rows or len(columns[0]))
+        found = dict(zip(self._names, given, strict=True))
         return features.Features(**found, space=self.space)
 
 

@@ -29,7 +29,6 @@ from service.versions.golden import GOLDEN_FILE
 from service.versions.manifest import KERAS_FILE, SAVED_MODEL_DIR, check_name
 
 if TYPE_CHECKING:
-    from service.engine.executor import Executor
     from service.engine.runtime import Graph
 
 __all__ = ["publish"]
@@ -137,6 +136,7 @@ def publish(
                 layer=feature_layer,
                 detector=detector,
                 progress=progress,
+                max_batch=max_batch,
             )
             manifest = replace(manifest, outliers=outliers)
         elif feature_layer is not None or detector is not None:
@@ -213,7 +213,7 @@ def _contract_of(
     inputs = apply_contract(graph.inputs, contract)
     signature = Signature(found, inputs, outputs, names if found == "classification" else None)
     columns = golden_samples.chosen(signature, instances) if instances is not None else golden_samples.drawn(inputs)
-    golden = GoldenSet(tuple(GoldenSample(column, _outputs(graph, signature, column)) for column in columns))
+    golden = _answered(graph, signature, columns)
     if found == "classification" and len(first.shape) == 1:
         rows = np.concatenate([sample.outputs[0] for sample in golden.samples])
         signature = replace(signature, head=head_of(first.name, rows))
@@ -230,12 +230,15 @@ def _calibrated(
     layer: str | None,
     detector: str | None,
     progress: Progress | None,
+    max_batch: int | None,
 ) -> Mapping[str, Any]:
     """Write `outliers.npz` and `baseline.arrow`; returns what the manifest says of outliers."""
-    from service.engine.executor import GraphError, OutOfMemory
+    from service.engine.executor import GraphError, OutOfMemory, run_in_pieces
 
     rows = calibration if isinstance(calibration, CalibrationRows) else read_calibration(Path(calibration), signature)
-    extractor = graph.extractor(signature, layer)
+    # Not all rows at once where the publisher says so: a graph may mix the rows of a batch.
+    at_once = min(max_batch or _ROWS_AT_ONCE, _ROWS_AT_ONCE)
+    extractor = graph.extractor(signature, layer, rows=at_once)
     try:
         package = calibrate(
             extractor,
@@ -248,7 +251,8 @@ def _calibrated(
             progress=progress,
         )
         scored = graph.watched(package).executor(signature, jit=False)
-        baseline = _baseline(scored, signature, rows, package.points)
+        *outputs, _ = run_in_pieces(scored, rows.columns, at_once)
+        baseline = _baseline(signature, rows, outputs, package.points)
     except (GraphError, OutOfMemory) as error:
         raise PublishError(f"calibration: the model fails on one of the samples: {error}") from error
     save_package(package, directory / OUTLIERS_FILE)
@@ -256,30 +260,36 @@ def _calibrated(
     return package.summary()
 
 
-def _baseline(executor: Executor, signature: Signature, rows: CalibrationRows, points: int) -> Baseline:
+def _baseline(signature: Signature, rows: CalibrationRows, outputs: Sequence[Array], points: int) -> Baseline:
     """Bins and counts of what was calibrated on: what later traffic is compared with."""
-    pieces = [
-        executor.run([column[start : start + _ROWS_AT_ONCE] for column in rows.columns])
-        for start in range(0, len(rows), _ROWS_AT_ONCE)
-    ]
-    *outputs, _ = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
     # As those of normal samples are: these rows' own would not do, since the detector was fitted on some of them.
     p_values = np.arange(1, points + 2) / (points + 1)
     return make_baseline(signature, rows.columns, outputs, p_values)
 
 
-def _outputs(graph: Graph, signature: Signature, columns: Sequence[Array]) -> tuple[Array, ...]:
-    """What the graph answers to one golden sample."""
+def _answered(graph: Graph, signature: Signature, samples: Sequence[tuple[Array, ...]]) -> GoldenSet:
+    """Samples with what the graph answers to each, which must be the same when it is asked again."""
     from service.engine.executor import GraphError, OutOfMemory
 
     try:
-        outputs = graph.executor(signature, jit=False).run(columns)
+        executor = graph.executor(signature, jit=False)
+        golden = GoldenSet(tuple(GoldenSample(sample, tuple(executor.run(sample))) for sample in samples))
+        again = [executor.run(sample) for sample in samples]
     except (GraphError, OutOfMemory, VersionRefused) as error:
         raise PublishError(f"the model fails on a golden sample: {error}; give samples it can answer") from error
-    for spec, output in zip(signature.outputs, outputs, strict=True):
-        if output.dtype.kind == "f" and not np.isfinite(output).all():
-            raise PublishError(f"output {spec.name} of a golden sample is NaN or infinite; give samples it can answer")
-    return tuple(outputs)
+    for index, (sample, outputs) in enumerate(zip(golden.samples, again, strict=True)):
+        for spec, output in zip(signature.outputs, sample.outputs, strict=True):
+            if output.dtype.kind == "f" and not np.isfinite(output).all():
+                raise PublishError(
+                    f"output {spec.name} of a golden sample is NaN or infinite; give samples it can answer"
+                )
+        problem = golden.mismatch(signature, index, outputs)
+        if problem:
+            raise PublishError(
+                f"{problem}: the model gives other values each time it is asked. Something in it is random (dropout or noise "
+                "with training=True, sampling) or keeps a state (a stateful RNN): make it answer the same sample the same way"
+            )
+    return golden
 
 
 def _same_in_memory(model: Any, signature: Signature, golden: GoldenSet) -> None:
