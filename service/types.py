@@ -143,7 +143,7 @@ class VersionStatus:
     Attributes:
         version: its number.
         state: `live` (answers), `loading`, `available` (on disk, loaded on demand), `refused` (see `reason`).
-        reason: why it is refused, one sentence.
+        reason: why it is refused, or does not become stable, one sentence.
         signature: known once the manifest has been read.
         manifest: the manifest as JSON-ready values, without checksums; for `models.describe`.
         executor: how its graph runs, such as `tf`, `tf-direct` or `tf-xla`; None unless live.
@@ -177,6 +177,7 @@ class ModelStatus:
             stable version), one sentence; None when all is well.
         serving: what `serving.toml` says, defaults filled in, JSON-ready.
         routed_by: who chose the present roles: `admin`, or `disk` (a new version, an edited serving.toml, a start).
+        served: whether a version of it has ever been stable, also before the last restart.
     """
 
     name: str
@@ -185,6 +186,7 @@ class ModelStatus:
     problem: str | None = None
     serving: Mapping[str, Any] = field(default_factory=dict)
     routed_by: str = "disk"
+    served: bool = False
 
     def version(self, number: int) -> VersionStatus | None:
         """The status of one version, or None where there is no such version."""

@@ -13,7 +13,7 @@ from service.telemetry import metrics
 from service.telemetry.recording_state import RecordingState
 from service.types import Catalog, EnginePort
 
-__all__ = ["Health", "exposition", "missing"]
+__all__ = ["Health", "exposition", "missing", "reported"]
 
 
 class Health:
@@ -37,17 +37,20 @@ class Health:
         return as_json({"status": "ok"})
 
     async def readyz(self, request: web.BaseRequest) -> web.StreamResponse:
-        """200 when every model has a live version; else 503 and what is missing.
+        """200 when what has served, or is named, has a live version; else 503 and what is missing.
 
-        With `?verbose` also whether recording works, which has no say in the status: records wait in the journals.
+        With `?verbose` also what is wrong elsewhere, which has no say in the status: refused versions, models that never
+        served, and whether recording works: records wait in the journals.
         """
-        lacking = missing(self._engine.catalog, connected=self._engine.connected)
+        catalog = self._engine.catalog
+        lacking = missing(catalog, connected=self._engine.connected)
         if self._draining():
             lacking.insert(0, {"what": "draining", "why": "this process is stopping"})
-        models = {name: dict(model.roles) for name, model in sorted(self._engine.catalog.models.items())}
+        models = {name: dict(model.roles) for name, model in sorted(catalog.models.items())}
         body: dict[str, Any] = {"ready": not lacking, "models": models, "missing": lacking}
         if "verbose" in request.query:
             body["recording"] = self._recording().as_json()
+            body["reported"] = reported(catalog)
         return as_json(body, status=503 if lacking else 200)
 
 
@@ -60,8 +63,19 @@ def missing(catalog: Catalog, *, connected: bool) -> list[dict[str, str]]:
     return [
         {"what": f"model {name}", "why": model.problem or "no version is live"}
         for name, model in sorted(catalog.models.items())
-        if "stable" not in model.roles
+        if "stable" not in model.roles and (model.served or model.serving.get("stable") is not None)
     ]
+
+
+def reported(catalog: Catalog) -> list[dict[str, str]]:
+    """What is wrong with models and versions, whether or not anybody needs them."""
+    found = []
+    for name, model in sorted(catalog.models.items()):
+        if model.problem is not None:
+            found.append({"what": f"model {name}", "why": model.problem})
+        refused = [status for status in model.versions if status.state == "refused"]
+        found += [{"what": f"model {name} version {one.version}", "why": one.reason or ""} for one in refused]
+    return found
 
 
 async def exposition(_request: web.BaseRequest) -> web.StreamResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from service.errors import ModelNotFound, VersionNotFound, VersionRefused
 from service.rpc.results import describe, summaries
 from service.types import Catalog, ModelStatus, VersionStatus
 from service.versions import ModelOnDisk, Serving, VersionOnDisk, read_version, scan
+from service.versions.roles import lineage
 
 __all__ = ["describe_on_disk", "list_on_disk"]
 
@@ -40,12 +42,17 @@ def describe_on_disk(models: Path, name: str, version: int | None) -> dict[str, 
 
 def _model(found: ModelOnDisk) -> ModelStatus:
     versions = tuple(_version(found.versions[number]) for number in sorted(found.versions))
-    sound = [status.version for status in versions if status.state != "refused"]
+    sound = {status.version for status in versions if status.state != "refused"}
     wished = (found.serving or Serving()).stable
-    stable = wished if wished in sound else max(sound, default=None) if wished is None else None
+    stable = wished if wished in sound else _highest(found, sound) if wished is None else None
     roles = {} if stable is None else {"stable": stable}
     problem = found.problem or (None if roles else "no version can be stable")
     return ModelStatus(found.name, roles, versions, problem, msgspec.to_builtins(found.serving or Serving()))
+
+
+def _highest(found: ModelOnDisk, sound: Collection[int]) -> int | None:
+    manifests = {number: read_version(found.versions[number].path) for number in sorted(sound)}
+    return lineage(manifests).highest(())
 
 
 def _version(place: VersionOnDisk) -> VersionStatus:

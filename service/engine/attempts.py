@@ -48,6 +48,10 @@ class LoadAttempts:
         finally:
             marker.unlink(missing_ok=True)
 
+    def deaths(self, model: str, version: int) -> int:
+        """How often loading it has ended the process."""
+        return 0 if self._directory is None else _read(self._directory / f"{model}.{version}")
+
     def forget(self, model: str, version: int) -> None:
         """Give a version another chance."""
         if self._directory is not None:

@@ -55,6 +55,7 @@ waiting for it to be scheduled, on cores that are busy."""
 _MOST_SUPPLEMENTS: Final = 8  # batches whose outliers wait to be looked at by the other detectors
 _TIMINGS: Final = "timings"
 _ATTEMPTS: Final = "loading"
+_SERVED: Final = "served"
 
 
 class Engine:
@@ -71,7 +72,7 @@ class Engine:
         self._settings = settings
         self._sink = sink
         self._worker = Worker("execute")
-        self._loader_pool = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._loader_pool = ThreadPoolExecutor(2, thread_name_prefix="load")
         self._loader: Loader | None = None
         owned = settings.data_dir if settings.data_dir.is_dir() else None
         self._timings_dir = owned / _TIMINGS if owned else None
@@ -82,6 +83,7 @@ class Engine:
             LoadAttempts(owned / _ATTEMPTS if owned else None),
             memory_limit_bytes=settings.memory_limit_mb * 1024 * 1024,
             changed=self._announce,
+            served=owned / _SERVED if owned else None,
         )
         self._queue = Queue(self._registry.lookup)
         self._listeners = Listeners()
@@ -405,17 +407,26 @@ class Engine:
             self._settled.set_exception(error)
             return
         retraced: dict[tuple[str, int], int] = {}
-        while True:
-            try:
-                await self._registry.refresh()
-                self._count_retraces(retraced)
-            except Exception:  # noqa: BLE001 - the next scan may well succeed, and what serves goes on
-                _log.exception("refresh_failed")
-            if not self._settled.done():
-                gc.collect()
-                gc.freeze()  # start-up's objects live for ever: unloading a version must not walk them again
-                self._settled.set_result(None)
-            await asyncio.sleep(self._settings.scan_interval_s)
+        settling: asyncio.Future[None] | None = None
+        try:
+            while True:
+                try:
+                    await self._registry.refresh()
+                    self._count_retraces(retraced)
+                except Exception:  # noqa: BLE001 - the next scan may well succeed, and what serves goes on
+                    _log.exception("refresh_failed")
+                settling = settling or asyncio.ensure_future(self._settle())
+                await asyncio.sleep(self._settings.scan_interval_s)
+        finally:
+            if settling is not None:
+                settling.cancel()
+
+    async def _settle(self) -> None:
+        """Wait for the loads that the first look at the disk asked for, while the disk is followed already."""
+        await self._registry.settled()
+        gc.collect()
+        gc.freeze()  # start-up's objects live for ever: unloading a version must not walk them again
+        self._settled.set_result(None)
 
     def _count_retraces(self, seen: dict[tuple[str, int], int]) -> None:
         for live in self._registry.live():

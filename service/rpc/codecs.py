@@ -114,7 +114,7 @@ class CodecBook:
         if isinstance(version, int):
             return _missing_number(model, version)
         if version == DEFAULT_ROLE:
-            return NotReady(f"No version of {name!r} is live", details={"model": name}, retry_after_ms=_RETRY_MS)
+            return _missing_stable(model, first_look=not self.catalog.ready)
         details = {"model": name, "version": version[:100]}
         return VersionNotFound(f"Model {name!r} has no version in the role {version[:100]!r}", details=details)
 
@@ -129,6 +129,17 @@ def _codec(key: _CodecKey) -> Codec:
     return Codec(signature, alpha=alpha, uncategorized_below=below)
 
 
+def _missing_stable(model: ModelStatus, *, first_look: bool) -> RpcError:
+    if first_look or any(status.state == "loading" for status in model.versions):
+        return NotReady(
+            f"No version of {model.name!r} is live yet", details={"model": model.name}, retry_after_ms=_RETRY_MS
+        )
+    # Waiting would not help: somebody has to mend it first.
+    reason = model.problem or "no version is on disk"
+    details = {"model": model.name, "reason": reason}
+    return VersionNotFound(f"Model {model.name!r} has no live version: {reason}"[:500], details=details)
+
+
 def _missing_number(model: ModelStatus, version: int) -> RpcError:
     status: VersionStatus | None = model.version(version)
     details = {"model": model.name, "version": version}
@@ -136,5 +147,5 @@ def _missing_number(model: ModelStatus, version: int) -> RpcError:
         return VersionNotFound(f"Model {model.name!r} has no version {version}", details=details)
     if status.state == "refused":
         message = f"Version {version} of {model.name!r} was refused; models.describe says why"
-        return VersionNotFound(message, details=details)
+        return VersionNotFound(message, details={**details, "reason": status.reason})
     return NotReady(f"Version {version} of {model.name!r} is {status.state}", details=details, retry_after_ms=_RETRY_MS)

@@ -47,7 +47,8 @@ class Manifest:
         parent: the version this one was made from.
         outliers: what the version promises about outliers, `OutlierPackage.summary()`; None without calibration.
         max_batch: largest batch bucket the publisher allows; None for the server's default.
-        breaking: whether the publisher knew that it breaks callers of the version before it (`compare`).
+        breaking: whether the publisher knew that it breaks callers of the version before it (`compare`); None in a
+            manifest from before versions were compared.
         allowed_ops: operations of the graph that the publisher allows beside the usual ones, by name.
         sha256: relative path -> hex digest of every other file.
         notes: the publisher's own, JSON.
@@ -67,7 +68,7 @@ class Manifest:
     software: Mapping[str, str] = field(default_factory=dict)
     parent: int | None = None
     max_batch: int | None = None
-    breaking: bool = False
+    breaking: bool | None = None
     outliers: Mapping[str, Any] | None = None
     allowed_ops: tuple[str, ...] = ()
     notes: Any = None

@@ -77,6 +77,8 @@ def read_golden(directory: Path, manifest: Manifest) -> GoldenSet:
     """Read a version's golden samples. Raises VersionRefused."""
     try:
         text = read_file(directory / GOLDEN_FILE, _MOST_GOLDEN)
+    except FileNotFoundError as error:
+        raise VersionRefused(f"{GOLDEN_FILE}: missing", check="checksum") from error
     except OSError as error:
         raise VersionRefused(f"{GOLDEN_FILE}: {error.strerror}", check="golden") from error
     return GoldenSet.from_json(text, manifest.signature)

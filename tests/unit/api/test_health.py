@@ -1,4 +1,7 @@
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from service.types import Catalog, VersionStatus
 from tests.unit.api.conftest import PREDICT, Service
@@ -29,12 +32,31 @@ async def test_ready_when_every_model_has_a_live_version(service: Service, engin
     )
 
 
-async def test_not_ready_names_each_model_without_a_live_version(service: Service, engine: LinearEngine) -> None:
+@pytest.mark.parametrize("needed", [{"served": True}, {"serving": {"stable": 1}}])
+async def test_not_ready_names_each_model_that_is_needed_and_has_no_live_version(
+    service: Service, engine: LinearEngine, needed: dict[str, Any]
+) -> None:
     serve_only(engine, "a")
-    engine.publish(model("b", stable=None))
+    engine.publish(replace(model("b", stable=None), **needed))
     status, body = await got(service, "/readyz")
     assert status == 503
     assert body["missing"] == [{"what": "model b", "why": "no version is live"}]
+
+
+async def test_a_new_model_that_cannot_go_live_does_not_flip_readiness_and_is_reported(
+    service: Service, engine: LinearEngine
+) -> None:
+    serve_only(engine, "a")
+    refused = model("typo", VersionStatus(1, "refused", reason="no manifest.json"), stable=None)
+    engine.publish(replace(refused, problem="no version can go live"))
+    status, body = await got(service, "/readyz")
+    assert (status, "reported" in body) == (200, False)
+    status, body = await got(service, "/readyz?verbose")
+    assert status == 200
+    assert body["reported"] == [
+        {"what": "model typo", "why": "no version can go live"},
+        {"what": "model typo version 1", "why": "no manifest.json"},
+    ]
 
 
 async def test_not_ready_without_an_engine(service: Service, engine: LinearEngine) -> None:

@@ -109,7 +109,7 @@ async def test_as_many_and_as_long_tags_as_allowed_are_taken(call: Ask) -> None:
         ({"model": "digits", "version": 9}, -32001, "version_not_found"),
         ({"model": "digits", "version": "canary"}, -32001, "version_not_found"),
         ({"model": "broken", "version": 1}, -32001, "version_not_found"),
-        ({"model": "broken"}, -32002, "not_ready"),
+        ({"model": "broken"}, -32001, "version_not_found"),
         ({"model": "sleepy", "version": 3}, -32002, "not_ready"),
     ],
 )

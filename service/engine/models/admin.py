@@ -1,0 +1,163 @@
+"""What a person may order: load, unload, route, pin, unpin, scan. Each answers once it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from service.engine.models.follow import LOOKS, Follower, read
+from service.engine.models.keeper import Keeper
+from service.engine.models.state import ADMIN, Model, Version
+from service.errors import ConfigError, InternalError, InvalidParams, ModelNotFound, UnknownMethod, VersionNotFound
+from service.versions.serving import rewrite
+
+__all__ = ["Admin"]
+
+_log = structlog.get_logger(__name__)
+_Action = Callable[[Model, Mapping[str, Any]], Awaitable[None]]
+
+
+class Admin:
+    """Admin calls.
+
+    Args:
+        keeper: of the models.
+        follower: of the disk.
+        forget: forgets that the process died while a version ran, by model and number.
+    """
+
+    def __init__(self, keeper: Keeper, follower: Follower, forget: Callable[[str, int], None]) -> None:
+        self._keeper = keeper
+        self._follower = follower
+        self._forget = forget
+        self._actions: Final[Mapping[str, _Action]] = {
+            "load": self._load,
+            "unload": self._unload,
+            "route": self._route,
+            "pin": self._pin,
+            "unpin": self._unpin,
+        }
+
+    async def do(self, action: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `EnginePort.admin`."""
+        if action == "scan":
+            return await self._scan()
+        name = str(params.get("model"))
+        model = self._keeper.models.get(name)
+        if model is None:
+            raise ModelNotFound(f"Model {name[:200]!r} not found")
+        if action not in self._actions:
+            raise UnknownMethod
+        try:
+            await self._actions[action](model, params)
+        finally:
+            self._keeper.publish()
+        roles = {} if model.stable is None else {"stable": model.stable}
+        return {"model": model.name, "roles": roles, "live": model.alive()}
+
+    async def _scan(self) -> Mapping[str, Any]:
+        for model in self._keeper.models.values():
+            for number, version in model.versions.items():
+                if version.refused is not None:
+                    self._forget(model.name, number)
+                    version.stale = True
+        for _ in range(LOOKS):
+            if await self._follower.look():
+                break
+        await self._keeper.loads.quiet()
+        return {"models": sorted(self._keeper.models)}
+
+    async def _load(self, model: Model, params: Mapping[str, Any]) -> None:
+        number = _number(model, params)
+        version = await self._insist(model, number)
+        version.ordered = not model.kept(number)
+
+    async def _unload(self, model: Model, params: Mapping[str, Any]) -> None:
+        number = _number(model, params)
+        if model.kept(number):
+            raise InvalidParams("/version", "a version that is neither stable nor pinned", str(number))
+        version = model.versions[number]
+        version.on_demand = version.ordered = False  # one that waits to be loaded is not wanted any more
+        self._keeper.drop(model, number, "admin call")
+
+    async def _route(self, model: Model, params: Mapping[str, Any]) -> None:
+        stable = params.get("stable")
+        if stable is None:
+            await self._rewrite(model, lambda: {"stable": None})
+            return
+        version = await self._insist(model, _number(model, {"version": stable}, "/stable"), "/stable")
+        await self._rewrite(model, lambda: {"stable": stable}, version)
+
+    async def _pin(self, model: Model, params: Mapping[str, Any]) -> None:
+        number = _number(model, params)
+        version = await self._insist(model, number)
+        await self._rewrite(model, lambda: {"pins": sorted({*model.serving.pins, number})}, version)
+
+    async def _unpin(self, model: Model, params: Mapping[str, Any]) -> None:
+        number = _number(model, params)
+        await self._rewrite(model, lambda: {"pins": sorted({*model.serving.pins} - {number})})
+
+    async def _rewrite(
+        self, model: Model, changes: Callable[[], Mapping[str, Any]], ordered: Version | None = None
+    ) -> None:
+        """Change `serving.toml`, and answer once that holds. Two at once on one model take their turns.
+
+        Args:
+            model: whose.
+            changes: key -> new value, asked when it is this call's turn.
+            ordered: the version that was loaded for this; from then on the file keeps it in memory.
+        """
+        async with model.rewriting:
+            if model.disk_problem:
+                raise InvalidParams("/model", "a model whose serving.toml is well-formed", model.disk_problem)
+            wanted = changes()
+            try:
+                serving = await asyncio.get_running_loop().run_in_executor(None, lambda: rewrite(model.path, **wanted))
+            except (ConfigError, OSError) as error:
+                _log.error("serving_toml_not_written", model=model.name, reason=str(error))
+                raise InternalError("serving.toml could not be written") from error
+            model.serving = serving
+            model.revision += 1
+        if ordered is not None:
+            ordered.ordered = False
+        model.actor = ADMIN
+        self._keeper.settle(model)
+        self._keeper.publish()
+        await self._keeper.settled(model)
+
+    async def _insist(self, model: Model, number: int, pointer: str = "/version") -> Version:
+        """Load a version for a person, who may try a refused one again. It stays `ordered`.
+
+        Raises:
+            InvalidParams: it cannot go live, and why.
+        """
+        version = model.versions[number]
+        if version.refused is not None:
+            self._forget(model.name, number)
+            fresh = await read(version.place)
+            if model.versions.get(number) is version:  # else somebody else was quicker
+                model.versions[number] = fresh
+                model.changed()
+        version = model.versions.get(number, version)
+        version.ordered = True
+        if version.live is None and version.refused is None and not version.gone:
+            job = self._keeper.want(model, version)
+            self._keeper.publish()
+            await asyncio.shield(job)
+        if version.live is None:
+            version.ordered = False
+            why = f"refused: {version.refused}" if version.refused else "which was unloaded or removed meanwhile"
+            raise InvalidParams(pointer, "a version that can go live", f"{number}, {why}")
+        return version
+
+
+def _number(model: Model, params: Mapping[str, Any], pointer: str = "/version") -> int:
+    number = params.get("version")
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise InvalidParams(pointer, "a version number", type(number).__name__)
+    if number not in model.versions:
+        raise VersionNotFound(f"Model {model.name!r} has no version {number}")
+    return number

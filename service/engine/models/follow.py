@@ -1,0 +1,168 @@
+"""Follows the models directory: what came, what changed, what is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from service.engine.models.keeper import Keeper
+from service.engine.models.state import DISK, Model, Version
+from service.errors import ConfigError, VersionRefused
+from service.versions import Manifest, ModelOnDisk, VersionOnDisk, read_version, remove_leftovers, scan
+from service.versions.golden import to_jsonable
+from service.versions.store import read_golden
+
+__all__ = ["LOOKS", "Follower", "read"]
+
+T = TypeVar("T")
+_LEFTOVER_AGE_S: Final = 3600.0
+_MOST_TOLD: Final = 1000
+LOOKS: Final = 2
+"""Looks in a row that must miss a directory before it is taken to be gone: people and tools move directories about."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Follower:
+    """Brings the keeper's models in step with the disk, look by look.
+
+    Args:
+        root: the models directory.
+        keeper: of the models.
+    """
+
+    def __init__(self, root: Path, keeper: Keeper) -> None:
+        self._root = root
+        self._keeper = keeper
+        self._looking = asyncio.Lock()
+        self._told: set[str] = set()
+
+    async def look(self) -> bool:
+        """Look once; whether everything that is known was there."""
+        async with self._looking:
+            keeper = self._keeper
+            revisions = {name: model.revision for name, model in keeper.models.items()}
+            try:
+                found = await _in_thread(scan, self._root, self._tell)
+            except ConfigError as error:
+                _log.error("scan_failed", reason=str(error))
+                return True  # nothing is known to be gone
+            for name in keeper.models.keys() - found.keys():
+                keeper.models[name].unseen += 1
+                if keeper.models[name].unseen >= LOOKS:
+                    keeper.remove(name)
+            for name, disk in found.items():
+                model = keeper.model(name, Model(name, disk.path))
+                await self._follow(model, disk, revisions.get(name, 0))
+            keeper.publish()
+            unseen = [m.unseen + sum(v.unseen for v in m.versions.values()) for m in keeper.models.values()]
+            return not any(unseen)
+
+    async def _follow(self, model: Model, disk: ModelOnDisk, revision: int) -> None:
+        await _in_thread(remove_leftovers, disk.path, _LEFTOVER_AGE_S, time.time())
+        fresh = {number: await read(place) for number, place in disk.versions.items() if _worth_reading(model, place)}
+        # From here on nothing is awaited: whoever else changes the model does so before this look or after it.
+        if self._keeper.models.get(model.name) is not model:
+            return
+        model.unseen = 0
+        model.passed_over = disk.passed_over
+        for sentence in disk.passed_over:
+            self._tell(f"model {model.name}: {sentence}")
+        changed = self._take_serving(model, disk, revision)
+        if disk.listed:
+            changed |= _miss(model, disk)
+            changed |= self._take_versions(model, disk, fresh)
+        if changed:
+            model.actor = DISK
+        self._keeper.settle(model)
+
+    def _take_serving(self, model: Model, disk: ModelOnDisk, revision: int) -> bool:
+        """Take over `serving.toml`, unless it was rewritten since this look; whether it says something new."""
+        if model.rewriting.locked() or model.revision != revision:
+            return False
+        if disk.problem != model.disk_problem:
+            model.disk_problem = disk.problem
+            if disk.problem is not None:
+                _log.error("serving_toml_refused", model=model.name, reason=disk.problem)
+        if disk.serving is None or disk.serving == model.serving:
+            return False
+        model.serving = disk.serving
+        return True
+
+    def _take_versions(self, model: Model, disk: ModelOnDisk, fresh: Mapping[int, Version]) -> bool:
+        """Take over what was read; whether anything was."""
+        for number, version in fresh.items():
+            known = model.versions.get(number)
+            if known is not None and not _worth_reading(model, version.place):
+                continue  # it was loaded meanwhile
+            model.versions[number] = version
+            model.changed()
+            if version.refused is not None:
+                self._keeper.refuse(model, version, version.refused)
+        for number, place in disk.versions.items():
+            known = model.versions.get(number)
+            if known is not None and known.live is not None:
+                known.place = place  # versions are immutable: what is in memory was checked and goes on
+        return bool(fresh)
+
+    def _tell(self, sentence: str) -> None:
+        """Say once what a look at the disk passes over."""
+        if sentence not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(sentence)
+            _log.warning("passed_over", reason=sentence)
+
+
+def _worth_reading(model: Model, place: VersionOnDisk) -> bool:
+    """Whether a version is new, or has other content than the one known, which nobody uses."""
+    known = model.versions.get(place.number)
+    if known is None:
+        return True
+    other = known.stale or known.place.stamp != place.stamp
+    return other and known.live is None and not known.loading
+
+
+def _miss(model: Model, disk: ModelOnDisk) -> bool:
+    """Note which versions are not there; whether one has just been taken to be gone."""
+    gone = False
+    for number, version in model.versions.items():
+        there = number in disk.versions
+        version.unseen = 0 if there else version.unseen + 1
+        if version.gone is not (version.unseen >= LOOKS):
+            version.gone = not version.gone
+            gone |= version.gone
+            model.changed()
+    return gone
+
+
+async def read(place: VersionOnDisk) -> Version:
+    """Read what a version says of itself; whatever is wrong with it is in its `refused`."""
+    version = Version(place)
+    try:
+        version.manifest, version.public = await _in_thread(_read_public, place)
+    except VersionRefused as refusal:
+        version.refused = refusal
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a version is its own
+        _log.exception("version_unreadable", model=place.path.parent.name, version=place.number)
+        version.refused = VersionRefused(f"it cannot be read: {type(error).__name__}", check="manifest")
+    return version
+
+
+def _read_public(place: VersionOnDisk) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest, and what `models.describe` shows of it, with an example of what to send."""
+    if place.problem is not None:
+        raise VersionRefused(place.problem, check="files")
+    manifest = read_version(place.path)
+    public = manifest.public()
+    specs, columns = manifest.inputs, read_golden(place.path, manifest).samples[0].inputs
+    values = {spec.name: to_jsonable(column) for spec, column in zip(specs, columns, strict=True)}
+    public["example_instance"] = values if len(specs) > 1 else values[specs[0].name]
+    return manifest, public
+
+
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)

@@ -1,0 +1,136 @@
+"""The loads: each a job that nothing else waits for, the most needed first.
+
+There are two lanes, each with one load at a time: one for everything, and one for what a person has just asked for, so
+that a roll-back never waits until another model has been loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from service.engine.live import LiveVersion
+from service.engine.models.state import Model, Version
+from service.errors import VersionRefused
+
+__all__ = ["Load", "Loads", "Owner"]
+
+_log = structlog.get_logger(__name__)
+
+Load = Callable[[Model, Version], Awaitable[LiveVersion]]
+"""Loads a version; raises VersionRefused."""
+
+
+class Owner(Protocol):
+    """Whose versions are loaded."""
+
+    def still_wanted(self, model: Model, version: Version) -> bool:
+        """Asked when a load's turn has come."""
+
+    def loaded(self, model: Model, version: Version, outcome: LiveVersion | VersionRefused | None) -> None:
+        """Told how a load ended; None where it was not wanted any more."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    model: Model
+    version: Version
+    done: asyncio.Future[None]
+    suspect: bool
+    begun: bool = False
+    lanes: set[bool] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    waiting: list[tuple[bool, bool, int, _Job]] = field(default_factory=list)
+    work: asyncio.Task[None] | None = None
+
+
+class Loads:
+    """Jobs that load versions.
+
+    Args:
+        load: loads one version.
+        owner: asked whether a load is wanted still, and told how it ended.
+    """
+
+    def __init__(self, load: Load, owner: Owner) -> None:
+        self._load = load
+        self._owner = owner
+        self._numbers = itertools.count()
+        self._lanes = (_Lane(), _Lane())
+        self._jobs: dict[Version, _Job] = {}
+        self._closed = False
+
+    def want(
+        self, model: Model, version: Version, *, asked_for: bool = False, suspect: bool = False
+    ) -> asyncio.Future[None]:
+        """Have a version loaded; the future is done when it lives or is refused. Asking again changes nothing.
+
+        Args:
+            model: whose.
+            version: which.
+            asked_for: a person waits for it.
+            suspect: the process died while this version ran before: all others come first, and nobody waits for it.
+        """
+        job = self._jobs.get(version)
+        if job is None:
+            version.loading = True
+            job = self._jobs[version] = _Job(model, version, asyncio.get_running_loop().create_future(), suspect)
+        if not job.begun and asked_for not in job.lanes:
+            job.lanes.add(asked_for)
+            lane = self._lanes[asked_for]
+            # A model that answers already can wait for one that does not.
+            heapq.heappush(lane.waiting, (suspect, model.stable is not None, next(self._numbers), job))
+            if lane.work is None or lane.work.done():
+                lane.work = asyncio.ensure_future(self._run(lane))
+        return job.done
+
+    def of(self, version: Version) -> asyncio.Future[None] | None:
+        """Done with the job of a version; None where it has none."""
+        job = self._jobs.get(version)
+        return job.done if job is not None else None
+
+    async def quiet(self) -> None:
+        """Wait until every version that is wanted has had its chance, but for suspects."""
+        while waited_for := [job.done for job in self._jobs.values() if not job.suspect]:
+            await asyncio.wait(waited_for)
+
+    async def aclose(self) -> None:
+        """Begin no more; waits for loads that run."""
+        self._closed = True
+        await asyncio.gather(*[lane.work for lane in self._lanes if lane.work is not None])
+
+    async def _run(self, lane: _Lane) -> None:
+        while lane.waiting and not self._closed:
+            *_, job = heapq.heappop(lane.waiting)
+            if job.begun:
+                continue  # the other lane was quicker
+            job.begun = True
+            model, version = job.model, job.version
+            outcome: LiveVersion | VersionRefused | None = None
+            if self._owner.still_wanted(model, version):
+                outcome = await self._outcome(model, version)
+            version.loading = False
+            del self._jobs[version]
+            try:
+                self._owner.loaded(model, version, outcome)
+            except Exception:  # noqa: BLE001 - the loads of other models go on
+                _log.exception("load_not_taken_over", model=model.name, version=version.place.number)
+            job.done.set_result(None)
+
+    async def _outcome(self, model: Model, version: Version) -> LiveVersion | VersionRefused:
+        try:
+            return await self._load(model, version)
+        except VersionRefused as refusal:
+            return refusal
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this version's own
+            _log.exception("load_failed", model=model.name, version=version.place.number)
+            return VersionRefused(f"loading failed: {type(error).__name__}", check="load")
