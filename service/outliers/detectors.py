@@ -83,6 +83,7 @@ CANDIDATES: Final = (
         gaussian.GaussianParameters,
         gaussian.fit_mahalanobis,
         gaussian.mahalanobis_score,
+        gaussian.without_covariance,
     ),
     Candidate(
         "relative_mahalanobis",

@@ -14,6 +14,7 @@ from service.types import Array
 
 __all__ = [
     "STRANGEST",
+    "WIDEST",
     "Features",
     "Labels",
     "Matrix",
@@ -34,6 +35,8 @@ Matrix = NDArray[np.float64]
 STRANGEST: Final = float(np.finfo(np.float32).max)
 """The score of a row that cannot be scored: NaN or Infinity in its features, squares or a distance beyond float32."""
 
+WIDEST: Final = 4096
+"""Features wider than this have no covariance fitted: it would take many minutes, and gigabytes."""
 _CELLS: Final = 1 << 22
 
 
@@ -85,6 +88,18 @@ class Features:
     def get(self, name: Needs) -> Array:
         """One of them, which must be there."""
         return dict(self.parts())[name]
+
+    @property
+    def width(self) -> int:
+        """d, of z; 0 where there is none."""
+        return 0 if self.z is None else self.z.shape[1]
+
+    def narrowed(self, most: int) -> Features:
+        """With at most so many columns of the inputs, evenly spread over them."""
+        if self.inputs is None or self.inputs.shape[1] <= most:
+            return self
+        places = np.linspace(0, self.inputs.shape[1] - 1, most).round().astype(np.int64)
+        return Features(self.z, self.logits, self.inputs[:, places], self.space)
 
     def without_class(self, index: int) -> Features:
         """As if the model had never heard of a class: its logit is left out; a single one left is no logit to score by."""

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers.features import Features, Labels, Matrix, check_shapes, chunks, finite_rows, never_nan
+from service.outliers.features import WIDEST, Features, Labels, Matrix, check_shapes, chunks, finite_rows, never_nan
 from service.outliers.prepare import Preparation, ledoit_wolf
 from service.types import Array
 
@@ -19,6 +19,7 @@ __all__ = [
     "fit_relative",
     "mahalanobis_score",
     "relative_score",
+    "without_covariance",
     "without_relative",
 ]
 
@@ -105,8 +106,19 @@ def relative_score(features: Features, parameters: RelativeParameters) -> NDArra
     return never_nan(distances)
 
 
-def without_relative(features: Features, labels: Labels | None) -> str | None:  # noqa: ARG001 - one signature for all
+def without_covariance(features: Features, labels: Labels | None) -> str | None:  # noqa: ARG001 - one signature for all
+    """Why no covariance is fitted."""
+    return (
+        f"{features.width:,} features are too many for a covariance (at most {WIDEST:,})"
+        if features.width > WIDEST
+        else None
+    )
+
+
+def without_relative(features: Features, labels: Labels | None) -> str | None:
     """Why there is nothing relative here."""
+    if (wide := without_covariance(features, labels)) is not None:
+        return wide
     if labels is None or len(np.unique(labels)) < 2:
         return "with a single class the nearest class is all the data"
     return None

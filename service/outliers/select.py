@@ -24,6 +24,8 @@ _FOLDS: Final = 5
 _FEW_ROWS: Final = 2000
 _FEW_CLASSES: Final = 5
 _WIDE: Final = 1024
+MOST_INPUTS: Final = 512
+"""Of wider inputs, such as images, so many columns tell how well their tails do."""
 TOLERANCE: Final = 0.01
 """Mean AUROC within which two detectors count as equal, and the one listed first in `CANDIDATES` is taken.
 
@@ -71,20 +73,26 @@ def folds_of(features: Features, labels: Labels, seed: int) -> list[Fold]:
     """The rows of `turns_of` with their features and labels."""
     return [
         Fold(features[fitting], labels[fitting], features[scoring], labels[scoring])
-        for fitting, scoring in turns_of(labels, seed)
+        for fitting, scoring in turns_of(labels, seed, features.width)
     ]
 
 
-def turns_of(labels: Labels, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows to fit on, and others to score: five folds of few rows, or one fifth held out of many.
+def turns_of(labels: Labels, seed: int, width: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows to fit on, and others to score: five folds of few rows, or one fifth held out of many or wide ones.
 
     Of more than 10,000 rows, 10,000 are drawn at random.
+
+    Args:
+        labels: int64 `(n,)`, of the rows.
+        seed: of the draw.
+        width: features a row.
     """
     rows = np.random.default_rng(seed).permutation(len(labels))[:MOST_ROWS]
     # By class, in turns: every fold gets its share of each.
     turns = np.empty(len(rows), np.int64)
     turns[np.argsort(labels[rows], kind="stable")] = np.arange(len(rows)) % _FOLDS
-    return [(rows[turns != turn], rows[turns == turn]) for turn in range(_FOLDS if len(rows) <= _FEW_ROWS else 1)]
+    few = len(rows) <= _FEW_ROWS and width <= _WIDE
+    return [(rows[turns != turn], rows[turns == turn]) for turn in range(_FOLDS if few else 1)]
 
 
 def drawn(rows: int, seed: int) -> NDArray[np.int64]:
@@ -156,8 +164,7 @@ def _held_out(folds: Sequence[Fold], seed: int) -> list[int]:
     classes = sorted(int(index) for index in set.intersection(*both)) if both else []
     if len(classes) < 2:
         return []
-    z = folds[0].fitting.z
-    most = _FEW_CLASSES if z is not None and z.shape[1] > _WIDE else MOST_CLASSES
+    most = _FEW_CLASSES if folds[0].fitting.width > _WIDE else MOST_CLASSES
     if len(classes) <= most:
         return classes
     return sorted(np.random.default_rng(seed).choice(classes, most, replace=False).tolist())

@@ -13,7 +13,7 @@ from service.errors import PublishError
 from service.outliers import BY_NAME, CANDIDATES, Calibrated, Features, OutlierPackage, needed_points
 from service.outliers.conformal import check_alpha
 from service.outliers.features import STRANGEST, Labels
-from service.outliers.select import Choice, Fold, choose, drawn, folds_of, leave_one_class_out, named
+from service.outliers.select import MOST_INPUTS, Choice, Fold, choose, drawn, folds_of, leave_one_class_out, named
 from service.publishing.calibration_file import CalibrationRows
 from service.publishing.watched import Known, watchable_columns, watched
 from service.types import Array, TensorSpec
@@ -249,11 +249,12 @@ def _left_out(
     """AUROC by detector and class, or nothing and why."""
     if base.labels is None or first.labels is None:
         return {}, "there are no classes to leave out"
+    fitting, scoring = (known.features.narrowed(MOST_INPUTS) for known in (base, first))
     if base is first:
-        folds = folds_of(base.features, base.labels, seed)
+        folds = folds_of(fitting, base.labels, seed)
     else:
         rows = drawn(len(base.features), seed)
-        folds = [Fold(base.features[rows], base.labels[rows], first.features, first.labels)]
+        folds = [Fold(fitting[rows], base.labels[rows], scoring, first.labels)]
     found = leave_one_class_out(folds, seed=seed, progress=report)
     return found, "" if found else "there are too few classes to leave one out"
 

@@ -39,7 +39,7 @@ class Known:
     def turns(self, seed: int) -> list[tuple[Known, Known]]:
         """Parts to fit on, and parts to score, such that none was fitted on what it scores."""
         labels = np.zeros(len(self.features), np.int64) if self.labels is None else self.labels
-        return [(self[fitting], self[scoring]) for fitting, scoring in turns_of(labels, seed)]
+        return [(self[fitting], self[scoring]) for fitting, scoring in turns_of(labels, seed, self.features.width)]
 
 
 def watchable_columns(

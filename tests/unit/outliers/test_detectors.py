@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import numpy as np
@@ -397,3 +398,24 @@ def test_no_features_whatever_give_nan(data: st.DataObject, n: int, d: int) -> N
     for candidate in CANDIDATES:
         if candidate.unsuited(fitted, labels) is None:
             scores(candidate.name, fitted, labels, rows)
+
+
+def test_the_tails_of_400_images_of_96_by_96_take_seconds_and_no_more_memory_than_a_few_copies() -> None:
+    draw = np.random.default_rng(0)
+    images = Features(inputs=draw.integers(0, 256, (400, 96 * 96 * 3)).astype(np.float32))
+    started = time.process_time()
+    parameters = BY_NAME["tails"].fit(images[:200], None)
+    found = BY_NAME["tails"].score(images[200:], parameters)
+    assert time.process_time() - started < 10
+    # A column's tails are those that it has alone.
+    one = Features(inputs=images.get("inputs")[:200, 500:501])
+    alone = BY_NAME["tails"].fit(one, None)
+    np.testing.assert_array_equal(alone.knots, parameters.knots[500:501, : alone.knots.shape[1]])
+    assert np.isfinite(found).all()
+
+
+def test_features_too_wide_for_a_covariance_are_said_to_be() -> None:
+    wide = Features(np.zeros((3, 5000), np.float32))
+    for name in ("mahalanobis", "relative_mahalanobis"):
+        assert BY_NAME[name].unsuited(wide, None) == "5,000 features are too many for a covariance (at most 4,096)"
+    assert BY_NAME["knn"].unsuited(wide, None) is None
