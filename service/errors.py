@@ -19,6 +19,7 @@ HoverboardError                     code    HTTP  retryable
 |  |- BatchTooLarge                -32010   200   no
 |  |- DeadlineExceeded             -32012   200   yes
 |  |- Unauthorized                 -32013   401   no
+|  |- Cancelled                    -32800          no     never sent: whoever asked has gone; counted and recorded
 |- StaleSignature                  never leaves the service: the api re-encodes and tries again
 |- VersionRefused                  a version on disk that must not go live, and why
 |- PublishError                    what `hoverboard publish` was given cannot become a version
@@ -37,6 +38,7 @@ from typing import Any, ClassVar, Literal
 __all__ = [
     "BY_KIND",
     "BatchTooLarge",
+    "Cancelled",
     "ConfigError",
     "DataDirLocked",
     "DatabaseUnavailable",
@@ -219,6 +221,12 @@ class Unauthorized(RpcError):
     code, http_status, kind, default = -32013, 401, "unauthorized", "Unauthorized"
 
 
+class Cancelled(RpcError):
+    """The caller has gone before its answer: its connection closed, say. The code is the Language Server Protocol's."""
+
+    code, kind, default = -32800, "cancelled", "The caller has gone"
+
+
 class StaleSignature(HoverboardError):
     """The version that would answer now takes other inputs than those the call was encoded for."""
 
@@ -269,5 +277,5 @@ def _leaves(cls: type[RpcError]) -> list[type[RpcError]]:
     return [cls, *(leaf for sub in cls.__subclasses__() for leaf in _leaves(sub))]
 
 
-BY_KIND: Mapping[str, type[RpcError]] = {cls.kind: cls for cls in _leaves(RpcError)}
-"""`data.type` -> class, so that an error survives the way from the engine to the api."""
+BY_KIND: Mapping[str, type[RpcError]] = {cls.kind: cls for cls in _leaves(RpcError) if cls is not Cancelled}
+"""`data.type` -> class, so that an error survives the way from the engine to the api; of those that are ever sent."""

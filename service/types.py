@@ -245,7 +245,7 @@ class PredictAnswer(msgspec.Struct, frozen=True, eq=False):
         sample_ids: n UUIDv7, 16 bytes each, concatenated.
         label_index: int32, argmax of the first output (classification only).
         confidence: float32, that class's probability (classification only).
-        value: float32 `(n,)` (regression only).
+        value: `(n,)` in the output's dtype (regression only).
         outputs: one column per output, in the signature's order, where the call wanted them.
         p_value: float32 conformal p-values; None without calibration.
         queue_ms: longest wait of its samples, from arrival to execution.
@@ -293,7 +293,8 @@ class ExecutedBatch(msgspec.Struct, frozen=True, eq=False):
         columns: the inputs, `(rows, ...)` each, padding already cut off.
         outputs: the outputs, likewise.
         sample_ids: 16 bytes a row.
-        ok: bool `(rows,)`; False where the row was answered with an error.
+        ok: bool `(rows,)`; False where its caller gets no prediction: the row failed, or another one of its call, or
+            nobody waits for it any more.
         label_index, confidence, value, p_value: as in `PredictAnswer`, one entry a row.
         outlier: bool `(rows,)`, whether the p-value is at most the detector's alpha; None without calibration.
         queue_us: uint32 `(rows,)`.
@@ -327,6 +328,14 @@ class RecordSink(Protocol):
 
         Raises:
             Overloaded: neither a record nor a gap could be written; the batch's calls are refused with it.
+        """
+
+    def withdraw(self, source: Source, sample_ids: bytes) -> None:
+        """Take back predictions that `append` was given and that no caller got after all; never raises.
+
+        Args:
+            source: the version.
+            sample_ids: 16 bytes each.
         """
 
     def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:

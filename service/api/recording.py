@@ -176,9 +176,9 @@ async def _tick(journal: JournalRecording) -> None:
 
 def _record(rejection: Rejection, status: ModelStatus | None, now: int) -> RejectionRecord:
     error, request = rejection.error, rejection.request
-    details = error.details if isinstance(error, InvalidParams) else None
-    pointer = None if details is None else str(details["pointer"])
-    shown = None if details is None else str(details["got"])
+    details = error.details or {}
+    pointer = str(details["pointer"]) if "pointer" in details else None
+    shown = str(details["got"]) if isinstance(error, InvalidParams) else None
     if pointer is not None and rejection.method == "predict" and (status is None or _hides(status)):
         pointer, shown = _outline(pointer, status), None
     return RejectionRecord(

@@ -85,7 +85,7 @@ class Engine:
             changed=self._announce,
             served=owned / _SERVED if owned else None,
         )
-        self._queue = Queue(self._registry.lookup)
+        self._queue = Queue(self._registry.lookup, self._withdraw_parts)
         self._listeners = Listeners()
         self._depth = 1
         self._supplements = 0
@@ -305,12 +305,14 @@ class Engine:
         ids = sample_ids(batch.rows, started_at)
         outcome = _Outcome(executed, ids, started_at, started)
         if self._sink is not None:
+            strange = _strange(executed, columns, ids)
             try:
-                self._sink.append(_record(batch, columns, outcome))
+                record = _record(batch, columns, outcome)
+                self._sink.append(record)
             except Overloaded as error:
                 outcome.refused = error
             else:
-                outcome.strange = _strange(executed, columns, ids)
+                outcome.ok, outcome.strange = record.ok, strange
         batch.version.run_s = followed(batch.version.run_s, time.monotonic() - started)
         return outcome
 
@@ -361,6 +363,16 @@ class Engine:
 
         self._worker.submit(self._loop, look, looked)
 
+    def _withdraw_parts(self, work: Work) -> None:
+        if work.version is not None:
+            self._withdraw(work.version, b"".join([answer.sample_ids for _, answer in work.parts]))
+
+    def _withdraw(self, version: LiveVersion, sample_ids: bytes) -> None:
+        """Take back what is recorded of predictions that nobody gets; on the thread that may wait for the disk."""
+        if self._sink is not None:
+            job = partial(self._sink.withdraw, version.source, sample_ids)
+            self._worker.submit(self._loop, job, partial(_withdrawn, version))
+
     def _answer(self, batch: Batch, outcome: _Outcome) -> None:
         row = 0
         for part in batch.slices:
@@ -375,6 +387,8 @@ class Engine:
         """Answer one call with its rows of a batch, from `first` on, or keep them until the rest of it has run."""
         work, executed = part.work, outcome.executed
         if work.closed or work.version is not batch.version:
+            if outcome.ok is not None and outcome.ok[first]:  # it ended after the record was written
+                self._withdraw(batch.version, outcome.ids[16 * first : 16 * (first + part.rows)])
             return
         if outcome.refused is not None:
             self._queue.refuse(work, outcome.refused)
@@ -498,11 +512,12 @@ def thread_settings(settings: Settings) -> tuple[int, int]:
 class _Outcome:
     """What came of one batch."""
 
-    __slots__ = ("executed", "ids", "refused", "started", "started_at", "strange")
+    __slots__ = ("executed", "ids", "ok", "refused", "started", "started_at", "strange")
 
     def __init__(self, executed: Executed, ids: bytes, started_at: float, started: float) -> None:
         self.executed, self.ids = executed, ids
         self.started_at, self.started = started_at, started  # on the wall clock, on the monotonic clock
+        self.ok: Array | None = None  # which rows are recorded as answered
         self.refused: RpcError | None = None
         self.strange: _Strange | None = None
 
@@ -571,8 +586,8 @@ def _joined(work: Work) -> PredictAnswer:
 def _record(batch: Batch, columns: list[Array], outcome: _Outcome) -> ExecutedBatch:
     executed = outcome.executed
     ok = np.ones(batch.rows, dtype=bool)
-    if executed.errors:
-        ok[list(executed.errors)] = False
+    if executed.errors or any(part.work.closed for part in batch.slices):
+        _leave_out(batch, executed.errors, ok)
     arrived = np.array([part.work.arrived for part in batch.slices])
     waits = np.maximum((outcome.started - arrived) * 1e6, 0.0).astype(np.uint32)
     if len(waits) != batch.rows:
@@ -595,6 +610,21 @@ def _record(batch: Batch, columns: list[Array], outcome: _Outcome) -> ExecutedBa
         bucket=executed.bucket,
         started_at=outcome.started_at,
     )
+
+
+def _leave_out(batch: Batch, errors: Mapping[int, RpcError], ok: Array) -> None:
+    """Mark the rows of calls that get no answer: one of their rows failed, or nobody waits for them any more."""
+    row = 0
+    for part in batch.slices:
+        rows = range(row, row + part.rows)
+        row += part.rows
+        if part.work.closed or not errors.keys().isdisjoint(rows):
+            ok[rows.start : rows.stop] = False
+
+
+def _withdrawn(version: LiveVersion, _: None, error: BaseException | None) -> None:
+    if error is not None:
+        _log.error("withdrawal_not_journaled", model=version.key[0], version=version.key[1], exc_info=error)
 
 
 def _placed(error: RpcError, row: int) -> RpcError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from service.versions import Manifest
 
 __all__ = ["Executed", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
 
+_NARROW: Final = (np.dtype(np.float16), np.dtype(np.bool_))
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -25,7 +28,7 @@ class Reading:
     Attributes:
         label_index: int32, for a classification.
         confidence: float32, likewise.
-        value: float32, for a regression.
+        value: in the output's dtype, for a regression; float32 where that is float16 or bool.
     """
 
     label_index: Array | None = None
@@ -233,7 +236,8 @@ def pad(column: Array, bucket: int) -> Array:
 def read_outputs(signature: Signature, first: Array) -> Reading:
     """Read labels and confidences, or values, off the first output `(rows, *shape)`."""
     if signature.task == "regression":
-        return Reading(value=first.reshape(len(first)).astype(np.float32, copy=False))
+        value = first.reshape(len(first))
+        return Reading(value=value.astype(np.float32) if value.dtype in _NARROW else value)
     if signature.task != "classification":
         return Reading()
     if signature.head == "sigmoid":

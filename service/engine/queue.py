@@ -148,10 +148,12 @@ class Queue:
 
     Args:
         lookup: finds the live version that would answer now; raises RpcError when there is none.
+        withdraw: told of a call some of whose batches have run, and which gets no answer of them after all.
     """
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, withdraw: Callable[[Work], None]) -> None:
         self._lookup = lookup
+        self._withdraw = withdraw
         self._lanes: dict[_LaneKey, _Lane] = {}
         self._counter = itertools.count()
 
@@ -170,12 +172,14 @@ class Queue:
         if not work.closed:
             self._forget(work)
             work.closed = True
+            self._give_up(work)
 
     def refuse(self, work: Work, error: HoverboardError) -> None:
         """Answer a call with an error and take back what still waits of it."""
         if not work.closed:
             self._forget(work)
             work.fail(error)
+            self._give_up(work)
 
     def expire(self, now: float) -> list[Work]:
         """Refuse every call whose deadline has passed; returns them."""
@@ -273,6 +277,7 @@ class Queue:
         del self._lanes[lane.key]
         for _, _, work in lane.heap:
             work.fail(error)
+            self._give_up(work)
 
     def _company(self, lane: _Lane, version: LiveVersion) -> list[_Lane]:
         """The lanes that can share a batch with `lane`: asked for by number and by role, say, but one version."""
@@ -295,6 +300,8 @@ class Queue:
             work = lane.head()
             if work is None:
                 break
+            if work.version is not version:
+                self._give_up(work)
             lane.rows += work.begin_on(version)
             rows = min(missing, work.remaining)
             slices.append(Slice(work, work.taken, rows))
@@ -302,6 +309,12 @@ class Queue:
             lane.rows -= rows
             missing -= rows
         return Batch(version, tuple(slices), take - missing, bucket)
+
+    def _give_up(self, work: Work) -> None:
+        """Nobody gets what has run of a call."""
+        if work.parts:
+            self._withdraw(work)
+            work.parts.clear()
 
     def _forget(self, work: Work) -> None:
         lane = self._lanes.get(_lane_key(work.call))

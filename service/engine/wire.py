@@ -110,7 +110,7 @@ class AdminMessage(_Message, tag=2):
 
 
 class AnswerMessage(_Message, tag=0):
-    """A call's answer; fields as in `PredictAnswer`, one-column arrays as raw int32 or float32."""
+    """A call's answer; fields as in `PredictAnswer`, `label_index` as raw int32, `confidence` and `p_value` float32."""
 
     id: int
     version: int
@@ -118,7 +118,7 @@ class AnswerMessage(_Message, tag=0):
     sample_ids: bytes
     label_index: bytes | None
     confidence: bytes | None
-    value: bytes | None
+    value: Column | None
     p_value: bytes | None
     outputs: list[Column] | None
     queue_ms: float
@@ -135,7 +135,7 @@ class AnswerMessage(_Message, tag=0):
             answer.sample_ids,
             None if answer.label_index is None else answer.label_index.tobytes(),
             None if answer.confidence is None else answer.confidence.tobytes(),
-            None if answer.value is None else answer.value.tobytes(),
+            None if answer.value is None else pack_column(answer.value),
             None if answer.p_value is None else answer.p_value.tobytes(),
             None if answer.outputs is None else [pack_column(column) for column in answer.outputs],
             answer.queue_ms,
@@ -151,7 +151,7 @@ class AnswerMessage(_Message, tag=0):
             self.sample_ids,
             None if self.label_index is None else np.frombuffer(self.label_index, np.int32),
             None if self.confidence is None else np.frombuffer(self.confidence, np.float32),
-            None if self.value is None else np.frombuffer(self.value, np.float32),
+            None if self.value is None else column_array(self.value),
             None if self.outputs is None else tuple([column_array(column) for column in self.outputs]),
             None if self.p_value is None else np.frombuffer(self.p_value, np.float32),
             self.queue_ms,

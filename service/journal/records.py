@@ -27,6 +27,7 @@ __all__ = [
     "RejectionRecord",
     "SupplementRecord",
     "VersionRecord",
+    "WithdrawalRecord",
     "column_array",
     "decode",
     "encode",
@@ -89,7 +90,8 @@ class BatchRecord(_Record, frozen=True, tag=2):
         started_us: microseconds since the epoch.
         executed: rows that ran.
         flagged: rows among them whose p-value is at most alpha, those that repeat a recent row left out.
-        failed: rows among them that were answered with an error.
+        failed: rows among them whose callers got no prediction: an error, for this row or another one of the call, or
+            nothing, since nobody waited any more.
         bucket: it ran in.
         infer_us: its execution time.
         rows: kept rows.
@@ -281,6 +283,22 @@ class SupplementRecord(_Record, frozen=True, tag=8):
     scores: dict[str, bytes]
 
 
+class WithdrawalRecord(_Record, frozen=True, tag=9):
+    """Samples whose predictions no caller got after all: a later part of their call failed, or it was cancelled.
+
+    Their batches were recorded before that was known. Frame count 0.
+
+    Attributes:
+        model, version, weights_sha256: what they ran on.
+        sample_ids: 16 bytes each; those that the policy did not keep are among them.
+    """
+
+    model: str
+    version: int
+    weights_sha256: str
+    sample_ids: bytes
+
+
 Record = (
     VersionRecord
     | BatchRecord
@@ -290,6 +308,7 @@ Record = (
     | GapRecord
     | AlarmResetRecord
     | SupplementRecord
+    | WithdrawalRecord
 )
 
 # NumPy makes both of these anew each time, in Python.

@@ -24,6 +24,7 @@ from service.journal.records import (
     GapEntry,
     SupplementRecord,
     VersionRecord,
+    WithdrawalRecord,
     encode,
     pack_column,
 )
@@ -40,6 +41,8 @@ _KEY_FILE: Final = "hashing.key"
 _BATCH: Final = 2
 _DEPLOYMENT: Final = 5
 _SUPPLEMENT: Final = 8
+_WITHDRAWAL: Final = 9
+_WITHDRAWN_AT_ONCE: Final = 16 * 65536  # bytes of sample ids in one record
 _OVER_BUDGET: Final = "journal budget"
 _CANNOT_WRITE: Final = "journal cannot be written"
 _MIB: Final = 1024 * 1024
@@ -176,6 +179,16 @@ class JournalSink:
         except JournalFull:
             self._shed(_gap(batch, _CANNOT_WRITE, record.rows, executed, record.flagged))
 
+    def withdraw(self, source: Source, sample_ids: bytes) -> None:
+        """See `RecordSink.withdraw`."""
+        for start in range(0, len(sample_ids), _WITHDRAWN_AT_ONCE):
+            part = sample_ids[start : start + _WITHDRAWN_AT_ONCE]
+            record = WithdrawalRecord(source.model, source.version, source.weights_sha256, part)
+            try:
+                self._writer.append(_WITHDRAWAL, encode(record), count=0, needs=self._version(source))
+            except (JournalFull, NotOnDisk):
+                _log.error("withdrawal_not_journaled", model=source.model, samples=len(part) // 16)
+
     def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
         """See `RecordSink.supplement`."""
         packed = {name: values.astype(np.float32).tobytes() for name, values in scores.items()}
@@ -273,7 +286,7 @@ def _record(batch: ExecutedBatch, policy: RowPolicy, kept: Kept, counts: _Counts
         [pack_column(column if rows is None else column[rows]) for column in batch.outputs] if count else [],
         _bytes(batch.label_index, rows),
         _bytes(batch.confidence, rows),
-        _bytes(batch.value, rows),
+        _bytes(_floats(batch.value), rows),
         _bytes(batch.p_value, rows),
         _bytes(batch.outlier, rows),
         (batch.queue_us if rows is None else batch.queue_us[rows]).tobytes(),
@@ -283,6 +296,13 @@ def _record(batch: ExecutedBatch, policy: RowPolicy, kept: Kept, counts: _Counts
         _calls(batch, rows),
         counts.repeats,
     )
+
+
+def _floats(values: Array | None) -> Array | None:
+    """Values as they are journaled: float32 where that holds each of their dtype, else float64."""
+    if values is None or values.dtype == np.float32:
+        return values
+    return values.astype(np.float32 if np.can_cast(values.dtype, np.float32) else np.float64, copy=False)
 
 
 def _bytes(values: Array | None, rows: Array | None) -> bytes | None:

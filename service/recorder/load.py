@@ -24,6 +24,7 @@ from service.journal.records import (
     Record,
     RejectionRecord,
     SupplementRecord,
+    WithdrawalRecord,
 )
 from service.recorder.encode import (
     DEPLOYMENT_COLUMNS,
@@ -153,9 +154,7 @@ class Loader:
             async with self.connection.transaction():
                 copies, plain = await asyncio.to_thread(self._encode, pieces)
                 rows = await self._copy(copies, plain)
-                for piece in pieces:
-                    if isinstance(piece.record, SupplementRecord):
-                        await self._supplement(piece.record)
+                await self._amend(pieces)
         except Exception as error:
             if not (isinstance(error, _UNFIT) or refused(error) or doubtful(error)):
                 raise
@@ -247,6 +246,14 @@ class Loader:
             rows[each.table] += await self._insert(each)
         return rows
 
+    async def _amend(self, pieces: Sequence[Piece]) -> None:
+        """Carry out what changes rows that are in their tables already."""
+        for piece in pieces:
+            if isinstance(piece.record, SupplementRecord):
+                await self._supplement(piece.record)
+            elif isinstance(piece.record, WithdrawalRecord):
+                await self._withdraw(piece.record)
+
     async def _supplement(self, record: SupplementRecord) -> None:
         """What the other detectors say of outliers that are in their table already, or were erased."""
         try:
@@ -260,6 +267,14 @@ class Loader:
         await self.connection.execute(
             _SQL["supplement_outliers"], record.detector, ids, [text.decode() for text in texts]
         )
+
+    async def _withdraw(self, record: WithdrawalRecord) -> None:
+        """Predictions that no caller got; they are in their table already, or were not kept."""
+        known = self.versions.get((record.model, record.version, record.weights_sha256))
+        if known is None or len(record.sample_ids) % 16:
+            raise _Unfit from Unencodable(f"withdrawal of {record.model} version {record.version}")
+        ids = [UUID(bytes=record.sample_ids[at : at + 16]) for at in range(0, len(record.sample_ids), 16)]
+        await self.connection.execute(_SQL["withdraw_predictions"], known.id, ids, timeout=_COPY_TIMEOUT_S)
 
     async def _insert(self, given: _Rows) -> int:
         """Insert rows; returns how many there were to insert."""

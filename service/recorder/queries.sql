@@ -78,6 +78,15 @@ set detector = $1, scores = given.scores::jsonb
 from unnest($2::uuid[], $3::text[]) as given (id, scores)
 where o.sample_id = given.id and o.at = sample_at(given.id);
 
+-- name: withdraw_predictions
+delete from predictions p
+using unnest($2::uuid[]) as given (id)
+where p.sample_id = given.id
+    and p.at = sample_at(given.id)
+    and p.version_id = $1
+    and p.at between (select min(sample_at(id)) from unnest($2::uuid[]) as all_of (id))
+        and (select max(sample_at(id)) from unnest($2::uuid[]) as all_of (id));
+
 -- name: orphan_labels
 select count(*)
 from labels l

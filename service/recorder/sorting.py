@@ -20,6 +20,7 @@ from service.journal.records import (
     Record,
     RejectionRecord,
     VersionRecord,
+    WithdrawalRecord,
     decode,
     encode,
 )
@@ -193,6 +194,8 @@ def _versions(pieces: Sequence[Piece], records: dict[VersionKey, VersionRecord],
         record = piece.record
         if isinstance(record, BatchRecord):
             key, at = version_key(record), record.started_us
+        elif isinstance(record, WithdrawalRecord):
+            key, at = (record.model, record.version, record.weights_sha256), int(now.timestamp() * 1e6)
         elif isinstance(record, DeploymentRecord) and record.version is not None:
             key, at = (record.model, record.version, record.weights_sha256), record.at_us
         else:

@@ -13,7 +13,14 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from service.journal.records import BatchRecord, LabelRecord, Record, RejectionRecord, SupplementRecord
+from service.journal.records import (
+    BatchRecord,
+    LabelRecord,
+    Record,
+    RejectionRecord,
+    SupplementRecord,
+    WithdrawalRecord,
+)
 from service.recorder.partitions import times_ms
 from service.types import Array
 
@@ -60,7 +67,7 @@ def digest_of(value: str) -> str:
 
 def samples_of(record: Record | None) -> list[bytes]:
     """Sample ids that a journaled record names, 16 bytes each."""
-    if isinstance(record, (BatchRecord, SupplementRecord)):
+    if isinstance(record, (BatchRecord, SupplementRecord, WithdrawalRecord)):
         ids = record.sample_ids
     elif isinstance(record, LabelRecord):
         ids = record.sample_id
@@ -74,7 +81,7 @@ def means(tombstone: Tombstone, record: Record) -> bool:
     ids = samples_of(record)
     if isinstance(record, BatchRecord):
         tags = [call.tags for call in record.calls]
-    elif isinstance(record, (SupplementRecord, LabelRecord)):
+    elif isinstance(record, (SupplementRecord, WithdrawalRecord, LabelRecord)):
         tags = []
     elif isinstance(record, RejectionRecord):
         tags = [record.tags]

@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from service.errors import (
     BatchTooLarge,
+    Cancelled,
     InternalError,
     InvalidParams,
     InvalidRequest,
@@ -78,6 +79,7 @@ class Dispatcher:
         self._lane = lane
         self._recording = recording
         self._adapted = {name: _adapted(method) for name, method in methods.items()}
+        self._notes: set[asyncio.Future[None]] = set()
         self.in_flight = 0
 
     @property
@@ -174,7 +176,6 @@ class Dispatcher:
     async def _carried_out(self, call: Call, run: Callable[[Call, T], Awaitable[bytes]], given: T) -> bytes | RpcError:
         """Run one call under the concurrency limit, and tell the observer how it went."""
         error: RpcError | None = None
-        start = time.perf_counter()
         self.in_flight += 1
         try:
             if self.in_flight > self._limits.max_concurrency:
@@ -191,6 +192,10 @@ class Dispatcher:
             error.__cause__ = error.__context__ = None
             await self._reject(call, error)
             return error
+        except asyncio.CancelledError:
+            error = Cancelled()
+            self._note_later(call, error)
+            raise
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
             error = _unforeseen(call, bug)
             await self._reject(call, error)
@@ -199,7 +204,7 @@ class Dispatcher:
             return result
         finally:
             self.in_flight -= 1
-            self._observer.finished(call, error, time.perf_counter() - start)
+            self._observer.finished(call, error, time.monotonic() - call.request.received_at)
 
     async def _through_jsonrpcserver(self, call: Call, incoming: Incoming) -> bytes:
         item = {"method": incoming.method, "id": 0}
@@ -228,6 +233,13 @@ class Dispatcher:
             await self._recording.reject(self._rejection(call, error))
         except Exception as bug:  # noqa: BLE001 - the client gets the answer that it was about to get
             _unforeseen(call, bug)
+
+    def _note_later(self, call: Call, error: RpcError) -> None:
+        """Write down a call that nobody waits for any more: this task ends now."""
+        if self._recording is not None:
+            task = asyncio.ensure_future(self._reject(call, error))
+            self._notes.add(task)
+            task.add_done_callback(self._notes.discard)
 
     def _rejection(self, call: Call, error: RpcError) -> Rejection:
         method = self._methods.get(call.method)

@@ -19,7 +19,8 @@ def prediction_fields(signature: Signature, *, outputs: bool) -> Iterator[pa.Fie
         yield pa.field("confidence", pa.float32())
         yield pa.field("top", pa.list_(pa.struct([("label", pa.string()), ("confidence", pa.float32())])))
     if signature.task == "regression":
-        yield pa.field("value", pa.float32())
+        dtype = signature.outputs[0].dtype
+        yield pa.field("value", pa.float32() if dtype in ("float16", "bool") else pa.from_numpy_dtype(dtype))
     yield pa.field("p_value", pa.float32())
     yield pa.field("outlier", pa.bool_())
     if outputs or signature.task in ("embedding", "raw"):

@@ -51,7 +51,7 @@ class Families:
 
         self.calls = counter(
             "calls_total",
-            "JSON-RPC calls answered, by the version and role that answered; code 0 is success",
+            "JSON-RPC calls answered, by the version and role that answered; code 0 is success, -32800 a caller that has gone",
             "method",
             "model",
             "version",

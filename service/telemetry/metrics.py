@@ -20,7 +20,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from service.errors import BY_KIND, Violation
+from service.errors import BY_KIND, Cancelled, Violation
 from service.telemetry.families import SECONDS, Families
 from service.telemetry.tally import Flusher, Tally
 from service.types import Catalog, ModelStatus
@@ -62,7 +62,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN: Final = "unknown"
 
 _ROLES: Final = frozenset({"", "stable", "pinned", "canary", "shadow"})
-_CODES: Final = frozenset({0, *(error.code for error in BY_KIND.values())})
+_CODES: Final = frozenset({0, Cancelled.code, *(error.code for error in BY_KIND.values())})
 
 _CallKey = tuple[str, str | None, int | None, str | None, int]
 

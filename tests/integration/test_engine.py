@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import shutil
 import threading
@@ -303,6 +304,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.batches: list[ExecutedBatch] = []
+        self.withdrawn: list[bytes] = []
         self.threads: list[str] = []
         self.full = False
 
@@ -311,6 +313,19 @@ class Sink:
             raise Overloaded("No room for records")
         self.threads.append(threading.current_thread().name)
         self.batches.append(batch)
+
+    def withdraw(self, source: Source, sample_ids: bytes) -> None:
+        self.withdrawn += [sample_ids[at : at + 16] for at in range(0, len(sample_ids), 16)]
+
+    @property
+    def answered(self) -> list[bytes]:
+        """Samples that are recorded with a prediction."""
+        told = [
+            batch.sample_ids[16 * row : 16 * row + 16]
+            for batch in self.batches
+            for row in np.flatnonzero(batch.ok).tolist()
+        ]
+        return [each for each in told if each not in self.withdrawn]
 
     def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
         raise AssertionError("no version of these tests has a detector")
@@ -339,6 +354,80 @@ async def test_a_batch_is_recorded_before_it_is_answered_or_its_calls_are_refuse
         sink.full = True
         with pytest.raises(Overloaded):
             await engine.predict(call(engine, "logarithm", numbers[:1]))
+
+
+async def test_a_call_that_is_refused_for_one_row_is_recorded_without_predictions(
+    models: Path, make_settings: MakeSettings
+) -> None:
+    sink = Sink()
+    async with Engine(make_settings(models=models), sink=sink) as engine:
+        await engine.settled()
+        good, bad = np.array([[3]], np.int32), np.array([[1], [12], [2]], np.int32)
+        answered, refused = await asyncio.gather(
+            engine.predict(call(engine, "poisoned", good)),
+            engine.predict(call(engine, "poisoned", bad)),
+            return_exceptions=True,
+        )
+        assert isinstance(refused, ModelFailed)
+        assert isinstance(answered, PredictAnswer)
+        assert sink.answered == [answered.sample_ids]
+        assert sum(len(batch.ok) for batch in sink.batches) == 4
+
+
+async def test_a_call_whose_later_part_fails_takes_the_earlier_ones_predictions_back(
+    models: Path, make_settings: MakeSettings
+) -> None:
+    sink = Sink()
+    async with Engine(make_settings(models=models), sink=sink) as engine:
+        await engine.settled()
+        rows = np.zeros((200, 1), np.int32)
+        rows[199] = 12
+        with pytest.raises(ModelFailed) as caught:
+            await engine.predict(call(engine, "poisoned", rows))
+        assert caught.value.details == {"pointer": "/instances/199"}
+        assert len(sink.batches) > 1
+        await until(lambda: not sink.answered)
+
+
+async def test_a_call_that_nobody_waits_for_any_more_is_recorded_without_predictions(
+    models: Path, make_settings: MakeSettings
+) -> None:
+    sink = Sink()
+    async with Engine(make_settings(models=models), sink=sink) as engine:
+        await engine.settled()
+        engine._short_s = 0.0  # on the execution thread, so that this one can go meanwhile
+        waiting = asyncio.create_task(engine.predict(call(engine, "dense", features(5000))))
+        await until(lambda: len(sink.batches) > 3)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+        await engine.drain()
+        await until(lambda: not sink.answered)
+
+
+async def test_a_value_has_the_digits_of_its_output(tmp_path: Path, make_settings: MakeSettings) -> None:
+    import keras
+
+    from service.publishing import publish
+    from service.rpc.arrays import Codec
+
+    root = tmp_path / "models"
+    for dtype in ("float64", "int64"):
+        number = keras.Input((1,), name="x", dtype=dtype)
+        publish(keras.Model(number, keras.ops.add(number, 0)), name=dtype, models_dir=root, task="regression")
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(Engine(make_settings(models=root)))
+        await stack.enter_async_context(EngineServer(engine, tmp_path / "e.sock"))
+        client = await stack.enter_async_context(EngineClient(tmp_path / "e.sock"))
+        await engine.settled()
+        await until(lambda: client.connected)
+        for dtype, values in (("float64", [123456789.123, 1e300]), ("int64", [2**62 + 1, -3])):
+            asked = call(client, dtype, np.array(values, dtype).reshape(-1, 1))
+            answer = await client.predict(asked)
+            status = client.catalog.models[dtype].version(1)
+            assert status is not None and status.signature is not None
+            told = json.loads(Codec(status.signature).encode_text(answer))
+            assert [prediction["value"] for prediction in told] == values
 
 
 @pytest.mark.parametrize("fsync", [False, True])

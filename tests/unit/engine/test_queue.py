@@ -20,7 +20,8 @@ class House:
         for live in versions:
             self.table[live.key] = live
             self.table[live.key[0], "stable"] = live
-        self.queue = Queue(self._lookup)
+        self.withdrawn: list[tuple[Work, int]] = []
+        self.queue = Queue(self._lookup, lambda work: self.withdrawn.append((work, len(work.parts))))
 
     def _lookup(self, model: str, wanted: int | str) -> LiveVersion:
         try:
