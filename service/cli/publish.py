@@ -62,6 +62,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=_FILE,
     help="Samples with labels that the model was not trained on (.npz, .parquet, .csv or .jsonl): outliers are told by them.",
 )
+@click.option(
+    "--ignore-column",
+    "ignore_columns",
+    multiple=True,
+    metavar="NAME",
+    help="A column of the calibration file that is neither an input nor the label; may be repeated.",
+)
 @click.option("--alpha", type=float, help="Share of normal samples that may be called outliers.  [default: 0.01]")
 @click.option(
     "--feature-layer", help="Layer whose output detectors look at.  [default: the one before the last dense layer]"
@@ -107,9 +114,11 @@ def command(model: Path, models: Path | None, json_: bool | None, **options: Any
     for option, read in (("samples", read_samples), ("labels", read_labels), ("contract", read_contract)):
         options[option] = options[option] and read(options[option])
     if options["calibration"] is None:
-        for option in ("alpha", "feature_layer", "detector"):
-            if options[option] is not None:
-                raise click.UsageError(f"--{option.replace('_', '-')} is about outliers: give --calibration, too")
+        for option in ("ignore_columns", "alpha", "feature_layer", "detector"):
+            if options[option] not in (None, ()):
+                raise click.UsageError(
+                    f"--{option.removesuffix('s').replace('_', '-')} is about outliers: give --calibration, too"
+                )
     options = {name: value for name, value in options.items() if value is not None}
     load_framework()
     from service.publishing import publish

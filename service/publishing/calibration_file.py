@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import csv
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import decimal
+import difflib
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 
 from service.errors import InvalidParams, PublishError
+from service.publishing.calibration_formats import read_columns
 from service.rpc.arrays import Codec
 from service.rpc.exact import column_from_tensor
 from service.types import STRING, Array, Signature, TensorSpec
@@ -40,33 +42,32 @@ class CalibrationRows:
         return len(self.columns[0])
 
 
-def read_calibration(path: Path, signature: Signature, *, label: str = LABEL) -> CalibrationRows:
+def read_calibration(
+    path: Path, signature: Signature, *, label: str = LABEL, ignore: Collection[str] = ()
+) -> CalibrationRows:
     """Read a file, and hold every row against the contract that calls are held against.
 
-    The file has a column per input and one named `label`; other columns are ignored. A model with one input takes the
-    only other column, whatever its name.
+    The file has a column per input and one named `label`; any other is refused unless it is named to be ignored, since a
+    misspelt one would be missed. A model with one input takes the only other column, whatever its name. A missing value
+    is NaN where the input is declared with `finite = false`.
+
+    Args:
+        path: .npz, .parquet, .csv or .jsonl.
+        signature: the version's.
+        label: the column with the label of each row.
+        ignore: columns that are neither.
 
     Raises:
-        PublishError: the file is empty, unreadable, of another format, lacks a column, or has a row that the service
-            would refuse; one sentence that names the place.
+        PublishError: the file is empty, unreadable, of another format, lacks a column or has one too many, or has a row
+            that the service would refuse; one sentence that names the place.
     """
-    readers: Mapping[str, Callable[[Path, Signature, str], dict[str, Any]]] = {
-        ".npz": _npz,
-        ".parquet": _parquet,
-        ".pq": _parquet,
-        ".csv": _csv,
-        ".jsonl": _jsonl,
-        ".ndjson": _jsonl,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise PublishError(f"{path}: the extension must be one of {', '.join(readers)}")
-    try:
-        found = reader(path, signature, label)
-    except (OSError, EOFError, ValueError, csv.Error, zipfile.BadZipFile) as error:
-        raise PublishError(f"{path}: {_first_line(error)}") from error
+    found = read_columns(path, lambda names: _texts(signature, label, names))
+    for name in ignore:
+        if name not in found:
+            raise PublishError(f"{path}: has no column {name!r} to ignore; it has {', '.join(found)}")
+    found = {name: column for name, column in found.items() if name not in ignore}
     labels = None if label in _names(signature) else found.pop(label, None)
-    values = _inputs(path, signature, found)
+    values = _inputs(path, signature, found, label)
     rows = {len(column) for column in (*values, *([] if labels is None else [labels]))}
     if rows == {0}:
         raise PublishError(f"{path}: holds no rows")
@@ -79,16 +80,40 @@ def _names(signature: Signature) -> list[str]:
     return [spec.name for spec in signature.inputs]
 
 
-def _inputs(path: Path, signature: Signature, found: Mapping[str, Any]) -> list[Any]:
+def _texts(signature: Signature, label: str, names: Collection[str]) -> Collection[str]:
+    """Columns whose cells are texts; a model of one text takes any column for it."""
+    only = signature.inputs[0]
+    if len(signature.inputs) == 1 and only.dtype == STRING:
+        return names
+    return {label, *(spec.name for spec in signature.inputs if spec.dtype == STRING)}
+
+
+def _inputs(path: Path, signature: Signature, found: Mapping[str, Any], label: str) -> list[Any]:
     if not found:
         raise PublishError(f"{path}: holds no rows")
     wanted = _names(signature)
     if len(wanted) == 1 and wanted[0] not in found and len(found) == 1:
         return list(found.values())
+    spare = [name for name in found if name not in wanted]
     for name in wanted:
         if name not in found:
-            raise PublishError(f"{path}: has no column {name!r} for the model's input; it has {', '.join(found)}")
+            raise PublishError(
+                f"{path}: has no column {name!r} for the model's input{_closest(name, spare)}; it has {', '.join(found)}"
+            )
+    if spare:
+        known = [*(name for name in wanted if name not in found), label]
+        raise PublishError(
+            f"{path}: column {spare[0]!r} is no input of the model{_closest(spare[0], known)}: rename it, or name it to be "
+            f"ignored (--ignore-column {shlex.quote(spare[0])}, in Python ignore_columns); inputs: {', '.join(wanted)}"
+        )
     return [found[name] for name in wanted]
+
+
+def _closest(name: str, others: Sequence[str]) -> str:
+    """The one that was probably meant, in words; nothing where none is like it."""
+    folded = {other.strip().casefold(): other for other in others}
+    close = difflib.get_close_matches(name.strip().casefold(), folded, n=1)
+    return f" (is {folded[close[0]]!r} meant?)" if close else ""
 
 
 def _columns(path: Path, signature: Signature, values: Sequence[Any]) -> tuple[Array, ...]:
@@ -101,7 +126,11 @@ def _columns(path: Path, signature: Signature, values: Sequence[Any]) -> tuple[A
         except InvalidParams as error:
             details = error.details or {}
             place = _place(str(details["pointer"]), start)
-            raise PublishError(f"{path}: {place}: expected {details['expected']}, got {details['got']}") from error
+            hint = "; declare finite = false in the input's contract where a value may be missing"
+            hint = hint if details["got"] == "null" else ""
+            raise PublishError(
+                f"{path}: {place}: expected {details['expected']}, got {details['got']}{hint}"
+            ) from error
     for spec, column in zip(signature.inputs, zip(*pieces, strict=True), strict=True):
         if len({piece.shape[1:] for piece in column}) > 1:
             raise PublishError(f"{path}: samples of {spec.name} differ in shape: give calibration samples of one shape")
@@ -126,7 +155,28 @@ def _tensor(spec: TensorSpec, array: Array) -> Array:
     return column_from_tensor(tensor, spec, f"/{spec.name}")
 
 
-def _decoded(signature: Signature, part: Sequence[Any]) -> tuple[Array, ...]:
+def _decoded(signature: Signature, given: Sequence[Any]) -> tuple[Array, ...]:
+    pairs = [_without_gaps(spec, _list(values)) for spec, values in zip(signature.inputs, given, strict=True)]
+    columns = _from_json(signature, [values for values, _ in pairs])
+    for column, (_, gaps) in zip(columns, pairs, strict=True):
+        if gaps is not None:
+            column[gaps.reshape(column.shape)] = np.nan
+    return columns
+
+
+def _without_gaps(spec: TensorSpec, values: list[Any]) -> tuple[list[Any], Array | None]:
+    """Values of an input that may be NaN with 0 for what is missing, and where that is; None where nothing is."""
+    if spec.finite or spec.dtype == STRING or np.dtype(spec.dtype).kind != "f":
+        return values, None
+    try:
+        every = np.array(values, object)
+    except ValueError:
+        return values, None  # of several shapes: named when they are decoded
+    gaps = np.frompyfunc(lambda value: value is None or value != value, 1, 1)(every).astype(np.bool_)  # noqa: PLR0124 - NaN
+    return (np.where(gaps, 0.0, every).tolist(), gaps) if gaps.any() else (values, None)
+
+
+def _from_json(signature: Signature, part: Sequence[Any]) -> tuple[Array, ...]:
     if len(part) == 1:
         instances = [_jsonable(value) for value in _list(part[0])]
     else:
@@ -143,6 +193,8 @@ def _list(values: Any) -> list[Any]:
 def _jsonable(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, decimal.Decimal):
+        return float(value)
     return [_jsonable(item) for item in value] if isinstance(value, list) else value
 
 
@@ -152,76 +204,3 @@ def _place(pointer: str, start: int) -> str:
     if parts[0] == "instances" and len(parts) > 1 and parts[1].isdecimal():
         return "/".join([f"row {start + int(parts[1])}", *parts[2:]])
     return f"rows {start} on, {parts[0]}"
-
-
-def _npz(path: Path, signature: Signature, label: str) -> dict[str, Any]:  # noqa: ARG001 - one signature for all readers
-    arrays = np.load(path, allow_pickle=False)
-    if not isinstance(arrays, np.lib.npyio.NpzFile):
-        raise PublishError(f"{path}: expected an archive of named arrays (numpy.savez)")
-    with arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    for name, array in found.items():
-        if array.ndim == 0:
-            raise PublishError(f"{path}: {name}: expected an array with a row for each sample, got a single value")
-    return found
-
-
-def _parquet(path: Path, signature: Signature, label: str) -> dict[str, Any]:  # noqa: ARG001 - see above
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-        return {name: table.column(name).to_pylist() for name in table.column_names}
-    except pa.ArrowException as error:
-        raise PublishError(f"{path}: {_first_line(error)}") from error
-
-
-def _csv(path: Path, signature: Signature, label: str) -> dict[str, Any]:
-    csv.field_size_limit(1 << 28)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        names = list(reader.fieldnames or ())
-        rows = list(reader)
-    for number, row in enumerate(rows):
-        if None in row or None in row.values():
-            raise PublishError(f"{path}: row {number}: its cells are not as many as the header's")
-    texts = {label, *(spec.name for spec in signature.inputs if spec.dtype == STRING)}
-    only = signature.inputs[0]
-    if len(signature.inputs) == 1 and only.dtype == STRING:
-        texts |= set(names)
-    return {name: [row[name] if name in texts else _cell(row[name]) for row in rows] for name in names}
-
-
-def _cell(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
-
-
-def _jsonl(path: Path, signature: Signature, label: str) -> dict[str, Any]:  # noqa: ARG001 - see above
-    rows = list(_objects(path, label))
-    names: dict[str, None] = {name: None for row in rows for name in row}
-    for number, row in enumerate(rows):
-        missing = names.keys() - row.keys()
-        if missing:
-            raise PublishError(f"{path}: row {number}: {min(missing)} is missing")
-    return {name: [row[name] for row in rows] for name in names}
-
-
-def _objects(path: Path, label: str) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(line for line in file if not line.isspace()):
-            try:
-                row = msgspec.json.decode(line)
-            except msgspec.DecodeError as error:
-                raise PublishError(f"{path}: row {number}: {error}") from error
-            if not isinstance(row, dict):
-                raise PublishError(f"{path}: row {number}: expected an object with the inputs and {label!r}")
-            yield row
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -53,6 +53,7 @@ def publish(
     max_batch: int | None = None,
     breaking: bool = False,
     calibration: Path | str | CalibrationRows | None = None,
+    ignore_columns: Sequence[str] = (),
     alpha: float = DEFAULT_ALPHA,
     feature_layer: str | None = None,
     detector: str | None = None,
@@ -79,6 +80,7 @@ def publish(
         breaking: publish it even where callers of the version before it may break on it.
         calibration: samples like those to come, with labels, none of which the model was trained on: a file
             (`calibration_file`) or rows. With them the version answers how usual each sample is.
+        ignore_columns: columns of the calibration file that are neither inputs nor labels.
         alpha: the share of normal samples that may be called outliers.
         feature_layer: whose output detectors look at; the one before the last dense layer when left out.
         detector: the one that answers, by name; the best at telling classes left out when left out.
@@ -127,6 +129,8 @@ def publish(
             raise PublishError(problem)
         compare_with_previous(writer.model_dir, manifest, version)  # now, since calibration may take long
         if calibration is not None:
+            if not isinstance(calibration, CalibrationRows):
+                calibration = read_calibration(Path(calibration), signature, ignore=ignore_columns)
             outliers = _calibrated(
                 graph,
                 signature,
@@ -223,7 +227,7 @@ def _contract_of(
 def _calibrated(
     graph: Graph,
     signature: Signature,
-    calibration: Path | str | CalibrationRows,
+    rows: CalibrationRows,
     directory: Path,
     *,
     alpha: float,
@@ -235,7 +239,6 @@ def _calibrated(
     """Write `outliers.npz` and `baseline.arrow`; returns what the manifest says of outliers."""
     from service.engine.executor import GraphError, OutOfMemory, run_in_pieces
 
-    rows = calibration if isinstance(calibration, CalibrationRows) else read_calibration(Path(calibration), signature)
     # Not all rows at once where the publisher says so: a graph may mix the rows of a batch.
     at_once = min(max_batch or _ROWS_AT_ONCE, _ROWS_AT_ONCE)
     extractor = graph.extractor(signature, layer, rows=at_once)

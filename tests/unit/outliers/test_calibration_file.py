@@ -68,7 +68,7 @@ Writer = Callable[[Path, dict[str, list[Any]]], Path]
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_every_format_gives_the_same_columns_and_labels(tmp_path: Path, write: Writer) -> None:
-    found = read_calibration(write(tmp_path / "rows", STONE | {"extra": [1, 2]}), STONES)
+    found = read_calibration(write(tmp_path / "rows", STONE | {"extra": [1, 2]}), STONES, ignore=["extra"])
     carat, cut, size = found.columns
     np.testing.assert_array_equal(carat, np.array([0.25, 1.5], np.float32))
     assert carat.dtype == np.float32
@@ -114,6 +114,96 @@ def test_a_missing_column_is_named(tmp_path: Path, write: Writer) -> None:
         read_calibration(path, STONES)
 
 
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize(
+    ("wrong", "right", "words"),
+    [
+        ("Carat", "carat", r"has no column 'carat' for the model's input \(is 'Carat' meant\?\)"),
+        ("cut_", "cut", r"has no column 'cut' for the model's input \(is 'cut_' meant\?\)"),
+        (
+            "lable",
+            "label",
+            r"column 'lable' is no input of the model \(is 'label' meant\?\): rename it, or name it to be ignored",
+        ),
+        (
+            "target",
+            "label",
+            r"column 'target' is no input of the model: rename it, .*--ignore-column target.*inputs: carat, cut",
+        ),
+    ],
+)
+def test_a_misspelt_column_is_noticed_and_the_closest_name_suggested(
+    tmp_path: Path, write: Writer, wrong: str, right: str, words: str
+) -> None:
+    columns = {wrong if name == right else name: values for name, values in STONE.items()}
+    with pytest.raises(PublishError, match=words):
+        read_calibration(write(tmp_path / "rows", columns), STONES)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_column_to_ignore_that_is_not_there_is_named(tmp_path: Path, write: Writer) -> None:
+    with pytest.raises(PublishError, match="has no column 'idd' to ignore; it has carat, cut, size, label, id"):
+        read_calibration(write(tmp_path / "rows", STONE | {"id": [1, 2]}), STONES, ignore=["idd"])
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_missing_value_is_nan_where_the_input_may_be_and_else_refused_with_what_to_do(
+    tmp_path: Path, write: Writer
+) -> None:
+    gap = float("nan") if write is npz else None
+    path = write(tmp_path / "rows", {"x": [1.5, gap], "y": [1.0, 2.0]})
+    pair = tuple(TensorSpec(name, "float32", (), finite=name != "x") for name in ("x", "y"))
+    found = read_calibration(path, Signature("raw", pair, Y))
+    np.testing.assert_array_equal(found.columns[0], np.array([1.5, np.nan], np.float32))
+    np.testing.assert_array_equal(found.columns[1], np.array([1.0, 2.0], np.float32))
+    strict = Signature("raw", tuple(TensorSpec(name, "float32", ()) for name in ("x", "y")), Y)
+    words = "x: expected" if write is npz else "row 1/x: expected a number, got null; declare finite = false"
+    with pytest.raises(PublishError, match=words):
+        read_calibration(path, strict)
+
+
+def test_a_csv_of_other_programs_is_read_as_they_mean_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('x,yes\n.5,True\n+1.,False\n1e3,true\n"",true\nNaN,false\n')
+    both = (TensorSpec("x", "float32", (), finite=False), TensorSpec("yes", "bool", ()))
+    found = read_calibration(path, Signature("raw", both, Y))
+    np.testing.assert_array_equal(found.columns[0], np.array([0.5, 1, 1000, np.nan, np.nan], np.float32))
+    assert found.columns[1].tolist() == [True, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"x,x,y\n1,2,3\n", "'x' is there 2 times"),
+        ("a.csv", b"x;y\n1;2\n", "its cells are parted by ';': write them with commas"),
+        ("a.csv", b"x\ty\n1\t2\n", "its cells are parted by '.t': write them with commas"),
+        ("a.csv", b'x,y\n1,"2\n3,4\n', "unexpected end of data"),
+        ("a.csv", b"x,y\none,2\n", "row 0/x: expected a number, got a string"),
+        ("a.jsonl", b'{"x": 1, "y": 2}\n{"x": 1, "y": 2, "x": 3}\n', "row 1: 'x' is there 2 times"),
+    ],
+)
+def test_what_a_lax_reader_would_take_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    pair = tuple(TensorSpec(name, "float32", ()) for name in ("x", "y"))
+    with pytest.raises(PublishError, match=words):
+        read_calibration(tmp_path / name, Signature("raw", pair, Y))
+
+
+def test_a_table_with_a_name_twice_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0])], names=["x", "x"]), tmp_path / "a.parquet")
+    with pytest.raises(PublishError, match="'x' is there 2 times"):
+        read_calibration(tmp_path / "a.parquet", Signature("raw", (TensorSpec("x", "float32", ()),), Y))
+
+
+def test_a_byte_order_mark_and_decimals_are_read(tmp_path: Path) -> None:
+    from decimal import Decimal
+
+    one = Signature("raw", (TensorSpec("x", "float32", ()),), Y)
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"x": 1.5}\n')
+    assert read_calibration(tmp_path / "a.jsonl", one).columns[0].tolist() == [1.5]
+    assert read_calibration(parquet(tmp_path / "b", {"x": [Decimal("2.50")]}), one).columns[0].tolist() == [2.5]
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [("a.jsonl", b""), ("a.csv", b""), ("a.csv", b"pixels,label\n"), ("a.jsonl", b"\n\n")]
 )
@@ -137,7 +227,7 @@ def test_an_empty_table_is_refused(tmp_path: Path, write: Writer) -> None:
         ("a.npz", b"junk", "a.npz: "),
         ("a.parquet", b"junk", "a.parquet: "),
         ("a.jsonl", b'{"pixels": [1, 2]}\nnonsense', "row 1: JSON is malformed"),
-        ("a.jsonl", b"[1, 2]", "row 0: expected an object with the inputs and 'label'"),
+        ("a.jsonl", b"[1, 2]", "row 0: expected an object with the inputs and the label"),
         ("a.jsonl", b'{"pixels": [1, 2], "label": 1}\n{"pixels": [1, 2]}', "row 1: label is missing"),
         ("a.csv", b"pixels,label\n1,2,3", "row 0: its cells are not as many as the header's"),
         ("a.csv", b"pixels,label\n1", "row 0: its cells are not as many as the header's"),
