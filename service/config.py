@@ -120,6 +120,13 @@ class Settings(BaseSettings):
     max_batch_delay_ms: float = Field(0.0, ge=0, le=1000)
     """Milliseconds that an idle executor waits for company before it runs a batch; 0 runs at once."""
 
+    batch_deadline_s: float = Field(30.0, gt=0, le=3600)
+    """Seconds after which a batch that has not ended is taken to hang, or twenty times its measured time where that is
+    longer: the engine is ended and started again. Raise it where a model may need longer for what callers send."""
+
+    load_deadline_s: float = Field(600.0, gt=0, le=86_400)
+    """Seconds after which a version that is still being loaded is taken to hang, likewise."""
+
     memory_limit_mb: int = Field(0, ge=0)
     """Most MiB of weights in memory before the least recently used version is unloaded; 0 is no limit."""
 

@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 import numpy as np
 import structlog
 
 from service.config import Settings
-from service.engine.attempts import LoadAttempts
+from service.engine.attempts import LoadAttempts, attempts_dir
 from service.engine.costs import followed
 from service.engine.listeners import Listeners
 from service.engine.live import Executed, LiveVersion, Reading
 from service.engine.queue import Batch, Done, Queue, Slice, Work, tell
 from service.engine.registry import Registry
 from service.engine.sample_ids import sample_ids
+from service.engine.slots import EXECUTION, LOOP, Slots
 from service.engine.worker import Worker
 from service.errors import (
     DeadlineExceeded,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 _SWEEP_S: Final = 0.05
 _AFTER_FAILURE_S: Final = 1.0  # what failed once may fail each time: the log must not fill up with it
@@ -54,8 +57,9 @@ _SHORT_S: Final = 0.002
 waiting for it to be scheduled, on cores that are busy."""
 _MOST_SUPPLEMENTS: Final = 8  # batches whose outliers wait to be looked at by the other detectors
 _TIMINGS: Final = "timings"
-_ATTEMPTS: Final = "loading"
 _SERVED: Final = "served"
+_HANGS: Final = 20.0  # times its measured execution time
+_TRIAL: Final = 4.0  # times `batch_deadline_s`, where nothing was measured that would tell
 
 
 class Engine:
@@ -66,11 +70,16 @@ class Engine:
     Args:
         settings: of the service.
         sink: where executed batches are recorded before they are answered.
+        slots: where it notes what it runs, for a supervisor that ends it when that hangs. Without one, as in offline
+            scoring, a graph that never returns is waited for until somebody ends the process.
     """
 
-    def __init__(self, settings: Settings, *, sink: RecordSink | None = None) -> None:
+    def __init__(self, settings: Settings, *, sink: RecordSink | None = None, slots: Slots | None = None) -> None:
         self._settings = settings
         self._sink = sink
+        self._slots = slots or Slots()
+        self._hang_s = settings.batch_deadline_s
+        self._proving = threading.local()
         self._worker = Worker("execute")
         self._loader_pool = ThreadPoolExecutor(2, thread_name_prefix="load")
         self._loader: Loader | None = None
@@ -80,7 +89,7 @@ class Engine:
             settings.models,
             self._load,
             self._loader_pool,
-            LoadAttempts(owned / _ATTEMPTS if owned else None),
+            LoadAttempts(attempts_dir(owned) if owned else None),
             memory_limit_bytes=settings.memory_limit_mb * 1024 * 1024,
             changed=self._announce,
             served=owned / _SERVED if owned else None,
@@ -253,7 +262,7 @@ class Engine:
             self._run_here(batch)
             return
         try:
-            job = partial(self._run, batch, batch.columns())
+            job = partial(self._run, batch, batch.columns(), EXECUTION)
             self._worker.submit(self._loop, job, partial(self._finish, batch))
         except Exception as error:  # noqa: BLE001 - as above
             self._close(batch, None, error)
@@ -268,7 +277,7 @@ class Engine:
         """Run a short batch at once; what waits has its turn in the next tick, with what arrived meanwhile."""
         outcome, failure = None, None
         try:
-            outcome = self._run(batch, batch.columns())
+            outcome = self._run(batch, batch.columns(), LOOP)
         except Exception as error:  # noqa: BLE001 - the loop must live; the callers are told
             failure = error
         self._close(batch, outcome, failure)
@@ -298,10 +307,22 @@ class Engine:
     def _largest(self, model: str) -> int:
         return max((live.costs.largest for live in self._registry.live() if live.key[0] == model), default=1)
 
-    def _run(self, batch: Batch, columns: list[Array]) -> _Outcome:
+    def _patience(self, batch: Batch) -> float:
+        """Seconds after which a batch is taken to hang: far more than any that ends ever took."""
+        patience = max(self._hang_s, _HANGS * batch.version.costs.seconds(batch.bucket))
+        if batch.version.sized_by_caller:  # what was timed says little: give it what its callers give it, within reason
+            latest = max(part.work.call.deadline for part in batch.slices) - time.monotonic()
+            patience = max(patience, min(latest, _TRIAL * self._hang_s))
+        return patience
+
+    def _run(self, batch: Batch, columns: list[Array], slot: int) -> _Outcome:
         """On either thread: run, then record, so that no answer leaves before its record."""
         started_at, started = time.time(), time.monotonic()
-        executed = batch.version.execute(columns, batch.rows, batch.bucket)
+        self._slots.begin(slot, batch.version.key, self._patience(batch))
+        try:
+            executed = batch.version.execute(columns, batch.rows, batch.bucket)
+        finally:
+            self._slots.end(slot)
         ids = sample_ids(batch.rows, started_at)
         outcome = _Outcome(executed, ids, started_at, started)
         if self._sink is not None:
@@ -347,7 +368,11 @@ class Engine:
         self._supplements += 1
 
         def look() -> None:
-            looked = version.look(strange.columns)
+            self._slots.begin(EXECUTION, version.key, _TRIAL * self._hang_s)
+            try:
+                looked = version.look(strange.columns)
+            finally:
+                self._slots.end(EXECUTION)
             if looked is None:
                 return
             for decided, rows in looked.by_reason(outliers.chosen).items():
@@ -486,7 +511,7 @@ class Engine:
         if runtime.device_kind() == "gpu":
             self._depth = 2  # the host assembles one batch while the device runs the other
         return Loader(
-            self._worker.call,
+            self._prove,
             self._settings.max_batch,
             xla=self._settings.xla == "auto",
             timings_dir=self._timings_dir,
@@ -494,9 +519,22 @@ class Engine:
         )
 
     def _load(self, place: VersionOnDisk, max_batch: int | None) -> LiveVersion:
+        """On a loader's thread."""
         if self._loader is None:
             raise NotReady
-        return self._loader.load(place, max_batch)
+        self._proving.key = key = place.path.parent.name, place.number
+        with self._slots.trying(key, self._settings.load_deadline_s):
+            return self._loader.load(place, max_batch)
+
+    def _prove(self, job: Callable[[], T]) -> T:
+        """On a loader's thread: have the execution thread run a graph that is being loaded, which may hang there."""
+        key = self._proving.key
+
+        def watched() -> T:
+            with self._slots.trying(key, _TRIAL * self._hang_s, EXECUTION):
+                return job()
+
+        return self._worker.call(watched)
 
     def _announce(self, catalog: Catalog) -> None:
         delays = [self._registry.serving(name).batching.max_batch_delay_ms for name in catalog.models]

@@ -16,6 +16,7 @@ from service import children
 from service.config import Settings
 from service.engine.core import Engine
 from service.engine.server import EngineServer
+from service.engine.slots import Slots, slots_path
 from service.journal.sink import JournalSink, hashing_key, open_writer
 from service.journal.writer import JournalWriter
 from service.telemetry import logs, metrics
@@ -41,15 +42,20 @@ def main(runtime_dir: Path, index: int) -> None:
     children.watch_parent()
     # A version that is traced holds the interpreter for long stretches: let the threads that serve have it back soon.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    status = children.run(_serve(settings, name, socket_path(runtime_dir, index)))
+    slots = Slots(slots_path(runtime_dir, name))
+    status = children.run(_serve(settings, name, socket_path(runtime_dir, index), slots))
     metrics.close()
     sys.exit(status)
 
 
-async def _serve(settings: Settings, name: str, path: Path) -> int:
+async def _serve(settings: Settings, name: str, path: Path, slots: Slots) -> int:
     stop = children.stop_event()
     _log.info("engine_starting", pid=os.getpid())
-    async with _recording(settings, name) as sink, Engine(settings, sink=sink) as engine, EngineServer(engine, path):
+    async with (
+        _recording(settings, name) as sink,
+        Engine(settings, sink=sink, slots=slots) as engine,
+        EngineServer(engine, path),
+    ):
         if sink is not None:
             engine.subscribe(sink.follow)
         stopped = asyncio.ensure_future(stop.wait())

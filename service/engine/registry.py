@@ -136,8 +136,11 @@ class Registry:
         await self._keeper.loads.aclose()
 
     async def _load(self, model: Model, version: Version) -> LiveVersion:
-        max_batch = model.serving.batching.max_batch
-        with self._attempts.trying(model.name, version.place.number):
+        number, max_batch = version.place.number, model.serving.batching.max_batch
+        self._attempts.check(model.name, number)
+        try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._loader, self._load_version, version.place, max_batch
             )
+        finally:
+            self._attempts.survived(model.name, number)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final
 
 from service.children import READY_FD
 from service.config import ENV_PREFIX
+from service.supervisor.hangs import EngineWatch
 from service.telemetry import logs, metrics
 
 __all__ = ["DATABASE_VARIABLE", "Backoff", "Child", "ChildSpec"]
@@ -78,6 +79,7 @@ class Child:
         spec: how it is started.
         metrics_dir: where it leaves its metrics.
         backoff: how long it stays dead.
+        watch: told about each life of the process, which it may end.
         output: where its standard output and error go, line by line; this process's standard error when left out.
     """
 
@@ -87,8 +89,10 @@ class Child:
         metrics_dir: Path,
         backoff: Backoff | None = None,
         output: BinaryIO | None = None,
+        watch: EngineWatch | None = None,
     ) -> None:
         self.spec = spec
+        self.watch = watch
         self.deaths = 0
         self._metrics_dir = metrics_dir
         self._backoff = backoff or Backoff()
@@ -135,6 +139,15 @@ class Child:
             process.kill()
         await _ended(process, _KILL_PATIENCE_S, asyncio.Event())
 
+    def end(self, why: str) -> None:
+        """Kill it for good."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.returncode is None:
+            _log.warning("child_killed", child=self.spec.name, why=why)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
     async def _run_once(self, pipe: _ReadyPipe) -> str:
         """One life of the process; returns how it ended, in words."""
         try:
@@ -154,7 +167,11 @@ class Child:
         if self._stopping.is_set():  # asked to stop while it was being started: it has nothing to drain yet
             process.kill()
         passing_on = asyncio.create_task(self._pass_on(process))
+        watching = asyncio.create_task(self.watch.watch(process)) if self.watch is not None else None
         status = await process.wait()
+        if self.watch is not None and watching is not None:
+            watching.cancel()
+            self.watch.ended(_how(status), asked=self._stopping.is_set())
         await asyncio.wait([passing_on], timeout=_LAST_WORDS_S)
         passing_on.cancel()  # a process of its own may still hold the pipe
         return _how(status)

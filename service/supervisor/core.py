@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ from typing import Final
 import service
 from service.children import stop_signals
 from service.config import Settings
+from service.engine.attempts import LoadAttempts, attempts_dir
+from service.engine.slots import Run, slots_path
 from service.errors import ConfigError
 from service.recorder import postgres_process
 from service.recorder.embedded import Cluster
@@ -23,6 +26,7 @@ from service.supervisor import open_files
 from service.supervisor.banner import banner, ready_line, url, wait_ready
 from service.supervisor.child import DATABASE_VARIABLE, Backoff, Child, ChildSpec
 from service.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
+from service.supervisor.hangs import EngineWatch
 from service.telemetry import logs, metrics, recording_state
 from service.telemetry.recording_state import Part
 
@@ -30,6 +34,7 @@ __all__ = ["ChildSpecs", "Supervisor", "service_children"]
 
 _PATIENCE_S: Final = 30.0
 _GRACE_S: Final = 2.0
+_STUCK_S: Final = 3.0
 _RECORDING_PATIENCE_S: Final = 10.0
 _POLL_S: Final = 0.1
 _LOOK_S: Final = 2.0
@@ -203,8 +208,13 @@ class Supervisor:
         specs = self._children(settings, runtime)
         recording_state.expect(runtime, specs.recording)
         groups = [
-            [Child(spec, runtime / "metrics", self._backoff) for spec in kind]
-            for kind in (specs.databases, specs.recorders, specs.engines, specs.apis)
+            [Child(spec, runtime / "metrics", self._backoff, watch=watch(spec)) for spec in kind]
+            for kind, watch in (
+                (specs.databases, _unwatched),
+                (specs.recorders, _unwatched),
+                (specs.engines, partial(_watch_engine, settings, runtime)),
+                (specs.apis, _unwatched),
+            )
         ]
         with _stop_signals() as (stop, hasten):
             _log.info("service_starting", url=url(settings.host, settings.port), models=str(settings.models))
@@ -238,6 +248,14 @@ class Supervisor:
         self._announce(text(claimed.settings, readiness, recording, claimed.token))
 
 
+def _unwatched(_: ChildSpec) -> None:
+    return None
+
+
+def _watch_engine(settings: Settings, runtime: Path, spec: ChildSpec) -> EngineWatch:
+    return EngineWatch(slots_path(runtime, spec.name), LoadAttempts(attempts_dir(settings.data_dir)))
+
+
 async def _watch_data(claimed: _Claimed) -> None:
     """Say when the data directory is gone: open files in it go on being written, and nobody will find them."""
     part, path = Part(claimed.runtime, recording_state.DATA), claimed.data.path.absolute()
@@ -258,12 +276,37 @@ async def _drain(settings: Settings, groups: Sequence[Sequence[Child]], hasten: 
     databases, recorders, engines, apis = groups
     _log.info("service_draining", at_most_s=settings.drain_timeout_s)
     until = asyncio.get_running_loop().time() + settings.drain_timeout_s
-    await _stop(apis, settings.drain_timeout_s + _GRACE_S, hasten)
+    # A batch that runs all that time answers nobody any more, and holds up those who wait behind it.
+    stuck_s = min(_STUCK_S, settings.drain_timeout_s / 3)
+    async with _ending_what_hangs(engines, settings.drain_timeout_s - stuck_s, EngineWatch.executes):
+        await _stop(apis, settings.drain_timeout_s + _GRACE_S, hasten)
     left = max(0.0, until - asyncio.get_running_loop().time())
-    await _stop(engines, left + _GRACE_S, hasten)
+    async with _ending_what_hangs(engines, stuck_s, EngineWatch.runs):  # whoever asked is gone
+        await _stop(engines, left + _GRACE_S, hasten)
     # What it cannot carry over in its own time waits in the journals for the next start.
     await _stop(recorders, settings.drain_timeout_s + _GRACE_S, hasten)
     await _stop(databases, postgres_process.STOP_S, hasten)
+
+
+@asynccontextmanager
+async def _ending_what_hangs(
+    engines: Sequence[Child], after_s: float, runs: Callable[[EngineWatch], Sequence[Run]]
+) -> AsyncIterator[None]:
+    """Meanwhile, end each engine in which something goes on from now until `after_s` seconds later."""
+
+    async def end() -> None:
+        before = [(engine, engine.watch, set(runs(engine.watch))) for engine in engines if engine.watch is not None]
+        await asyncio.sleep(after_s)
+        for engine, watch, seen in before:
+            for run in seen & set(runs(watch)):
+                engine.end(f"a {run.kind} of {run.model} {run.version} goes on while the service stops")
+
+    ending = asyncio.create_task(end())
+    try:
+        yield
+    finally:
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
 
 
 async def _stop(children: Sequence[Child], patience_s: float, hasten: asyncio.Event) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.attempts import LoadAttempts
 from service.engine.executor import GraphError
 from service.engine.loading import Loader
 from service.errors import PublishError, VersionRefused
@@ -382,21 +381,3 @@ def test_what_is_remembered_is_of_the_ways_there_are_and_put_right(
     monkeypatch.setattr("service.engine.loading._WAYS", "another release's")
     assert executor() == "tf-direct"  # measured again
     assert len(list((tmp_path / "timings").iterdir())) == 2
-
-
-def test_a_load_that_kills_the_process_three_times_is_refused_until_somebody_insists(tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
-
-    attempts = LoadAttempts(tmp_path)
-    with attempts.trying("m", 1):
-        pass
-    assert list(tmp_path.iterdir()) == []
-    for deaths in range(3):
-        (tmp_path / "m.1").write_text(str(deaths + 1))  # what a killed process leaves behind
-    with pytest.raises(VersionRefused, match="died 3 times") as caught, attempts.trying("m", 1):
-        pass
-    assert caught.value.check == "crash"
-    attempts.forget("m", 1)
-    with attempts.trying("m", 1):
-        assert (tmp_path / "m.1").read_text() == "1"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from service.engine.attempts import CRASH
 from service.engine.live import LiveVersion
 from service.errors import VersionRefused
 from service.journal.policy import input_of
@@ -15,13 +16,11 @@ from service.types import ModelStatus, Signature, VersionStatus
 from service.versions import Manifest, Serving, VersionOnDisk
 from service.versions.roles import Lineage, lineage
 
-__all__ = ["ADMIN", "CRASH", "DISK", "STABLE", "Model", "Version"]
+__all__ = ["ADMIN", "DISK", "STABLE", "Model", "Version"]
 
 STABLE: Final = "stable"
 DISK: Final = "disk"
 ADMIN: Final = "admin"
-CRASH: Final = "crash"
-"""The check that refuses a version on which the engine died."""
 
 
 @dataclass(slots=True, eq=False)

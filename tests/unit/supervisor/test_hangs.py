@@ -1,0 +1,108 @@
+"""An engine that hangs is ended, and what it died on is written down; what killed it from outside is not."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from service.engine.attempts import LoadAttempts
+from service.engine.slots import slots_path
+from service.supervisor.child import Backoff, Child, ChildSpec
+from service.supervisor.hangs import EngineWatch
+
+RUNS = """
+import os, signal, sys, time
+from pathlib import Path
+from service.engine.slots import EXECUTION, LOOP, Slots
+slots = Slots(Path(sys.argv[1]))
+what, seconds, then = sys.argv[2], float(sys.argv[3]), sys.argv[4]
+if what == "load":
+    loading = slots.trying(("m", 3), seconds)
+    loading.__enter__()
+if what != "nothing":
+    slots.begin(LOOP, ("m", 2), seconds if what == "batch" else 60)
+print("ran", flush=True)
+os.kill(os.getpid(), getattr(signal, then)) if then.startswith("SIG") else time.sleep(60)
+"""
+
+
+class Engine:
+    """A process that notes what it runs as an engine does, kept by a supervisor's child."""
+
+    def __init__(self, folder: Path, what: str, seconds: float, then: str) -> None:
+        self.attempts = LoadAttempts(folder / "loading")
+        self.output = io.BytesIO()
+        path = slots_path(folder, "engine-0")
+        command = [sys.executable, "-c", RUNS, str(path), what, str(seconds), then]
+        watch = EngineWatch(path, self.attempts)
+        self.child = Child(ChildSpec("engine-0", command), folder, Backoff(0.01), self.output, watch)
+
+    async def __aenter__(self) -> Self:
+        self._keeping = asyncio.create_task(self.child.keep())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.child.stop(0.1, asyncio.Event())
+        await self._keeping
+
+    async def lives(self, count: int) -> None:
+        async with asyncio.timeout(30):
+            while self.output.getvalue().count(b"ran") < count:
+                await asyncio.sleep(0.02)
+
+    def blamed(self) -> set[int]:
+        return {version for version in (2, 3) if self.attempts.deaths("m", version)}
+
+
+async def test_a_batch_that_does_not_end_in_time_is_ended_with_its_engine(tmp_path: Path) -> None:
+    async with Engine(tmp_path, "batch", 0.1, "hangs") as engine:
+        await engine.lives(2)
+        assert engine.blamed() == {2}
+    (file,) = (tmp_path / "loading").iterdir()
+    assert "did not end in time" in json.loads(file.read_text())[0]["how"]
+
+
+@pytest.mark.parametrize(
+    ("what", "then", "blamed"),
+    [
+        ("batch", "SIGSEGV", {2}),
+        ("load", "SIGABRT", {3}),
+        ("load", "SIGKILL", {3}),
+        ("batch", "SIGKILL", set()),
+        ("nothing", "SIGSEGV", set()),
+    ],
+)
+async def test_a_death_counts_against_what_ran_unless_it_came_from_outside(
+    tmp_path: Path, what: str, then: str, blamed: set[int]
+) -> None:
+    async with Engine(tmp_path, what, 60, then) as engine:
+        await engine.lives(2)
+        assert engine.blamed() == blamed
+
+
+async def test_what_ends_because_it_was_asked_to_counts_for_nothing(tmp_path: Path) -> None:
+    async with Engine(tmp_path, "load", 60, "hangs") as engine:
+        await engine.lives(1)
+    assert engine.blamed() == set()
+
+
+async def test_a_run_within_its_time_is_left_alone(tmp_path: Path) -> None:
+    async with Engine(tmp_path, "batch", 60, "hangs") as engine:
+        await engine.lives(1)
+        pid = engine.child.pid
+        await asyncio.sleep(1.6)
+        assert engine.child.pid == pid
+
+
+def test_signals_that_come_from_outside_are_named_as_a_child_names_them() -> None:
+    from service.supervisor.child import _how
+    from service.supervisor.hangs import _OUTSIDE
+
+    assert _how(-signal.SIGKILL) in _OUTSIDE
