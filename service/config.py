@@ -75,6 +75,13 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
     """Largest request body, in bytes, after decompression."""
 
+    body_memory_mb: int = Field(128, ge=1)
+    """Most MiB of request bodies above 64 KB that one api process holds at once; above it they are refused with -32005.
+    Its decoder holds them a second time, until they are answered."""
+
+    decode_memory_mb: int = Field(1024, ge=128)
+    """Most MiB of memory of the process that decodes large requests for an api process; what needs more is refused."""
+
     max_batch_items: int = Field(1000, ge=1)
     """Most calls in one JSON-RPC batch."""
 

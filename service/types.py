@@ -222,6 +222,8 @@ class PredictCall(msgspec.Struct, frozen=True, eq=False):
         request_id: the HTTP request's id, for logs and records.
         traceparent: W3C trace context, as it came.
         tags: the caller's own key-value pairs, recorded with the sample.
+        packed: the columns as they travel over the engine's socket, in place of `columns`, which is empty then: made in
+            another process, and only passed on.
     """
 
     model: str
@@ -234,6 +236,7 @@ class PredictCall(msgspec.Struct, frozen=True, eq=False):
     request_id: str = ""
     traceparent: str | None = None
     tags: Mapping[str, str] | None = None
+    packed: bytes | None = None
 
 
 class PredictAnswer(msgspec.Struct, frozen=True, eq=False):

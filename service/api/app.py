@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import structlog
 
 from service.api.admin import TokenGuard
+from service.api.budget import Budget
+from service.api.decoder import DecoderProcess
 from service.api.handlers import RpcHandler
 from service.api.health import Health, exposition
 from service.api.listener import Listener
@@ -33,6 +35,7 @@ __all__ = ["Application", "limits_of", "running"]
 
 log = structlog.get_logger(__name__)
 
+_MIB = 1 << 20
 _IDLE_GRACE_S = 1.0
 _CUT_S = 1.0
 _GAUGE_EVERY_S = 0.25
@@ -64,6 +67,10 @@ class Application:
         recording_state: Callable[[], RecordingState] = _off,
     ) -> None:
         self._settings = settings
+        self._bodies = Budget(settings.body_memory_mb * _MIB, "large requests")
+        self.decoder = DecoderProcess(
+            limit=settings.max_body_bytes, memory=settings.decode_memory_mb * _MIB, budget=self._bodies
+        )
         self.draining = False
         self.book = CodecBook()
         self._observer = CallObserver(settings.log_level)
@@ -74,6 +81,7 @@ class Application:
             self._public,
             max_message_bytes=settings.max_body_bytes,
             max_inflight=settings.ws_max_inflight,
+            bodies=self._bodies,
             draining=self._is_draining,
         )
         self.public = self._listener(self._public_table())
@@ -123,15 +131,15 @@ class Application:
 
     def _public_dispatcher(self, engine: EnginePort, url: str, recording: Recording | None) -> Dispatcher:
         limits = limits_of(self._settings)
-        methods = public_methods(engine, self.book, limits, recording)
+        methods = public_methods(engine, self.book, limits, recording, self.decoder)
         lane = FastLane(methods[0])
         known = table(with_discovery(methods, self.book, url=url, title="Hoverboard"))
-        return Dispatcher(known, limits, self._observer, lane=lane, recording=recording)
+        return Dispatcher(known, limits, self._observer, lane=lane, recording=recording, decoder=self.decoder)
 
     def _admin_dispatcher(self, engine: EnginePort, url: str, alarms: Alarms | None) -> Dispatcher:
         known = admin_methods(engine, self.book, alarms)
         methods = with_discovery(known, self.book, url=url, title="Hoverboard admin")
-        return Dispatcher(table(methods), limits_of(self._settings), self._observer)
+        return Dispatcher(table(methods), limits_of(self._settings), self._observer, decoder=self.decoder)
 
     def _public_table(self) -> Table:
         post = {"POST": self._rpc(self._public).post}
@@ -154,6 +162,7 @@ class Application:
             dispatcher,
             max_body_bytes=self._settings.max_body_bytes,
             body_timeout_s=self._settings.body_timeout_s,
+            bodies=self._bodies,
             draining=self._is_draining,
             authorize=guard,
         )
@@ -199,6 +208,7 @@ async def running(
         stack.callback(engine.subscribe(metrics.know_catalog))
         watching = asyncio.create_task(application.watch())
         stack.callback(watching.cancel)
+        await stack.enter_async_context(application.decoder)
         stack.push_async_callback(application.close)
         await application.listen(public, admin)
         yield application

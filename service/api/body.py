@@ -1,16 +1,18 @@
-"""Request bodies: read whole, within limits of size and time, and decompressed without being bombed."""
+"""Request bodies: read whole, within limits of size, time and memory."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
-from service.api.inflate import inflate
+from service.api.budget import Share
 from service.api.replies import HttpRefusal
 from service.errors import ParseError, RequestTooLarge
+from service.rpc.large import SMALL_BYTES
 
 __all__ = ["accept_content", "body_at_hand", "read_body"]
 
@@ -44,26 +46,28 @@ def body_at_hand(request: web.BaseRequest, limit: int) -> bytes | None:
     return body
 
 
-async def read_body(request: web.BaseRequest, *, limit: int, timeout_s: float) -> bytes:
-    """The whole body, decompressed.
+async def read_body(request: web.BaseRequest, *, limit: int, timeout_s: float, share: Share) -> tuple[bytes, bool]:
+    """The whole body as it came, and whether it is packed with gzip.
 
     Args:
-        limit: most bytes, before and after decompression.
+        limit: most bytes.
         timeout_s: seconds the client may take to send it.
+        share: of the budget of large bodies; it grows as the body arrives.
 
     Raises:
-        HttpRefusal: 408 too slow, 413 too large, 415 an unknown encoding, 417 an unknown expectation.
-        ParseError: a broken transfer or a broken gzip stream.
+        HttpRefusal: 408 too slow, 415 an unknown encoding, 417 an unknown expectation.
+        RequestTooLarge: it is longer than `limit`.
+        Overloaded: it does not fit the budget.
+        ParseError: a broken transfer.
     """
+    packed = _is_packed(request.headers.get("Content-Encoding"))
     try:
-        body = await _arriving(request, limit, timeout_s)
+        return await _arriving(request, limit, timeout_s, share), packed
     except RequestPayloadError:
         raise ParseError("Parse error: the body's transfer encoding is broken") from None
-    encoding = request.headers.get("Content-Encoding")
-    return body if encoding is None else _decoded(body, encoding.strip().lower(), limit)
 
 
-async def _arriving(request: web.BaseRequest, limit: int, timeout_s: float) -> bytes:
+async def _arriving(request: web.BaseRequest, limit: int, timeout_s: float, share: Share) -> bytes:
     length = request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)
@@ -75,9 +79,12 @@ async def _arriving(request: web.BaseRequest, limit: int, timeout_s: float) -> b
                 body += chunk
                 if len(body) > limit:
                     raise _too_large(limit)
+                if len(body) > SMALL_BYTES:
+                    share.grow(len(body) - share.size)
     except TimeoutError:
         raise HttpRefusal.invalid(408, f"the body did not arrive within {timeout_s:g} s", close=True) from None
-    return bytes(body)
+    # A copy of megabytes takes as long as many small calls; whoever decodes takes either.
+    return bytes(body) if len(body) <= SMALL_BYTES else cast(bytes, body)
 
 
 async def _continue(request: web.BaseRequest) -> None:
@@ -91,12 +98,13 @@ async def _continue(request: web.BaseRequest) -> None:
     request.writer.output_size = 0  # the response itself has not begun
 
 
-def _decoded(body: bytes, encoding: str, limit: int) -> bytes:
-    if encoding in ("", "identity"):
-        return body
-    if encoding not in ("gzip", "x-gzip"):
+def _is_packed(encoding: str | None) -> bool:
+    coding = (encoding or "identity").strip().lower()
+    if coding in ("", "identity"):
+        return False
+    if coding not in ("gzip", "x-gzip"):
         raise HttpRefusal.invalid(415, "Content-Encoding must be gzip or identity", {"Accept-Encoding": "gzip"})
-    return inflate(body, limit)
+    return True
 
 
 def _too_large(limit: int) -> RequestTooLarge:

@@ -12,11 +12,13 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from service.api.body import accept_content, body_at_hand, read_body
+from service.api.budget import Budget
 from service.api.identity import request_id_of, traceparent_of
 from service.api.replies import JSON, HttpRefusal, PlainAnswer, error_headers, refusal
 from service.errors import RpcError
 from service.rpc.call import Reply, Request
 from service.rpc.dispatch import Dispatcher
+from service.rpc.large import SMALL_BYTES
 from service.telemetry import logs
 
 __all__ = ["RpcHandler"]
@@ -33,6 +35,7 @@ class RpcHandler:
     Args:
         max_body_bytes: largest body, before and after decompression.
         body_timeout_s: seconds a client may take to send it.
+        bodies: the budget of large bodies.
         draining: whether answers should end their connections.
         authorize: raises Unauthorized for requests that may not even be read.
     """
@@ -43,12 +46,14 @@ class RpcHandler:
         *,
         max_body_bytes: int,
         body_timeout_s: float,
+        bodies: Budget,
         draining: Callable[[], bool],
         authorize: Callable[[web.BaseRequest], None] | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._bodies = bodies
         self._draining = draining
         self._authorize = authorize
 
@@ -62,21 +67,34 @@ class RpcHandler:
                 self._authorize(request)
             accept_content(request.headers.get("Content-Type"))
             body = body_at_hand(request, self._max_body_bytes)
-            if body is None:
-                body = await read_body(request, limit=self._max_body_bytes, timeout_s=self._body_timeout_s)
+            if body is None or len(body) > SMALL_BYTES:
+                reply = await self._large(request, body, request_id, received_at)
+            else:
+                arrived = Request(request_id, received_at, traceparent_of(request))
+                reply = await self._dispatcher.handle(body, arrived)
         except HttpRefusal as reason:
             response = await self._refused(reason, request, request_id, received_at)
         except RpcError as error:
             response = await self._refused(HttpRefusal(error.http_status, error), request, request_id, received_at)
         else:
-            arrived = Request(request_id, received_at, traceparent_of(request))
-            reply = await self._dispatcher.handle(body, arrived)
             if self._is_plain(request, reply):
                 return PlainAnswer(cast(bytes, reply.body), request_id)
             response = await self._response(request, reply, request_id)
         if self._draining():
             response.force_close()
         return response
+
+    async def _large(self, request: web.BaseRequest, body: bytes | None, request_id: str, received_at: float) -> Reply:
+        """The answer to a body that is large, packed, or not here yet."""
+        packed = False
+        with self._bodies.share() as share:
+            if body is None:
+                limit, timeout_s = self._max_body_bytes, self._body_timeout_s
+                body, packed = await read_body(request, limit=limit, timeout_s=timeout_s, share=share)
+            else:
+                share.grow(len(body))
+            arrived = Request(request_id, received_at, traceparent_of(request))
+            return await self._dispatcher.handle(body, arrived, packed=packed)
 
     async def _refused(
         self, reason: HttpRefusal, request: web.BaseRequest, request_id: str, received_at: float

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from service.api.budget import Budget
 from service.api.identity import request_id_of, traceparent_of
 from service.api.replies import HttpRefusal, refusal
 from service.errors import Overloaded
 from service.rpc.call import Request
 from service.rpc.dispatch import Dispatcher
+from service.rpc.large import SMALL_BYTES
 from service.telemetry import logs
 
 __all__ = ["WebSockets"]
@@ -29,13 +31,21 @@ class WebSockets:
     Args:
         max_message_bytes: a longer message closes its socket with 1009.
         max_inflight: messages of one socket worked on at once; above it they are refused with -32005.
+        bodies: the budget of large messages.
         draining: whether this process takes no new sockets.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, *, max_message_bytes: int, max_inflight: int, draining: Callable[[], bool]
+        self,
+        dispatcher: Dispatcher,
+        *,
+        max_message_bytes: int,
+        max_inflight: int,
+        bodies: Budget,
+        draining: Callable[[], bool],
     ) -> None:
         self._dispatcher = dispatcher
+        self._bodies = bodies
         self._max_message_bytes = max_message_bytes
         self._max_inflight = max_inflight
         self._draining = draining
@@ -50,7 +60,7 @@ class WebSockets:
         if reason is not None:
             return refusal(reason, request_id_of(request))
         await socket.prepare(request)
-        session = _Session(socket, self._dispatcher, request, self._max_inflight)
+        session = _Session(socket, self._dispatcher, request, self._max_inflight, self._bodies)
         self._sessions.add(session)
         try:
             await session.run()
@@ -76,8 +86,14 @@ class WebSockets:
 
 class _Session:
     def __init__(
-        self, socket: web.WebSocketResponse, dispatcher: Dispatcher, request: web.BaseRequest, max_inflight: int
+        self,
+        socket: web.WebSocketResponse,
+        dispatcher: Dispatcher,
+        request: web.BaseRequest,
+        max_inflight: int,
+        bodies: Budget,
     ) -> None:
+        self._bodies = bodies
         self._socket = socket
         self._dispatcher = dispatcher
         self._name = request_id_of(request)
@@ -117,7 +133,14 @@ class _Session:
 
     async def _answer(self, body: bytes, arrived: Request) -> None:
         logs.request_id.set(arrived.request_id)
-        reply = await self._dispatcher.handle(body, arrived)
+        with self._bodies.share() as share:
+            try:
+                share.grow(len(body) if len(body) > SMALL_BYTES else 0)
+            except Overloaded as error:
+                await self._dispatcher.note_refused(error, arrived)
+                reply = self._dispatcher.refused(error, arrived)
+            else:
+                reply = await self._dispatcher.handle(body, arrived)
         if reply.body is not None and not self._socket.closed:
             try:
                 await self._socket.send_str(reply.body.decode())

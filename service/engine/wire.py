@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 import numpy as np
+from msgspec import Raw
 
 from service.errors import BY_KIND, HoverboardError, InternalError, RpcError, StaleSignature
 from service.journal.records import Column, column_array, pack_column
@@ -70,7 +71,7 @@ class CallMessage(_Message, tag=0):
             call.model,
             call.version,
             call.fingerprint,
-            [pack_column(column) for column in call.columns],
+            [pack_column(column) for column in call.columns] if call.packed is None else cast(Any, Raw(call.packed)),
             call.n,
             call.deadline,
             call.want_outputs,

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from service.errors import RpcError
+from service.rpc.large import Kept
 
 __all__ = ["OK", "Call", "Limits", "Observer", "Reply", "Request"]
 
@@ -39,6 +40,7 @@ class Call(msgspec.Struct, eq=False):
         method: as the client wrote it.
         given: its params: the method's struct, or still raw JSON, by name or by position; None where there are none.
         model, version, role: that answered.
+        kept: where its samples are, in place of its params: in the decoder.
     """
 
     request: Request
@@ -47,6 +49,7 @@ class Call(msgspec.Struct, eq=False):
     model: str | None = None
     version: int | None = None
     role: str | None = None
+    kept: Kept | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, eq=False):

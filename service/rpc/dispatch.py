@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar, cast
 
+import msgspec
 import structlog
 from msgspec import Raw
 
@@ -19,14 +22,18 @@ from service.errors import (
     InvalidRequest,
     Overloaded,
     ParseError,
+    RequestTooLarge,
     ResponseTooLarge,
     RpcError,
     UnknownMethod,
 )
 from service.rpc.call import Call, Limits, Observer, Reply, Request
-from service.rpc.envelope import NULL, Batch, Incoming, failure, parse, parse_item, success
+from service.rpc.envelope import NULL, Batch, Incoming, failure, is_utf8, parse, parse_item, success
 from service.rpc.fastlane import FastLane
+from service.rpc.inflate import inflate
+from service.rpc.large import SAID, SMALL_BYTES, Decoder, Kept, Message, Part
 from service.rpc.methods import Method, Methods
+from service.rpc.params import KEPT
 from service.rpc.recording import Recording, Rejection
 from service.rpc.words import excerpt
 
@@ -43,6 +50,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _BUSY_RETRY_MS = 1000
+_BEGUN_AT_ONCE = 128
+"""Items of a batch that begin in one turn of the event loop; more than share a batch in an engine."""
 
 
 class _Answer(NamedTuple):
@@ -51,6 +60,18 @@ class _Answer(NamedTuple):
     call: Call
     id: bytes
     reply: Reply
+
+
+class _Room:
+    """What the answers of one batch may still take, in bytes."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def fits(self, size: int) -> bool:
+        """Whether one more fits; once one does not, none does."""
+        self._left -= size
+        return self._left >= 0
 
 
 class Dispatcher:
@@ -62,6 +83,7 @@ class Dispatcher:
         observer: told of every finished call.
         lane: skips jsonrpcserver for one well-formed call of the hot path; None sends everything through it.
         recording: where every refused call is written down before it is answered; None for nowhere.
+        decoder: takes large messages apart; without one they are taken apart here.
     """
 
     def __init__(
@@ -72,14 +94,17 @@ class Dispatcher:
         *,
         lane: FastLane[Any] | None = None,
         recording: Recording | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self._methods = methods
         self._limits = limits
         self._observer = observer
         self._lane = lane
         self._recording = recording
+        self._decoder = decoder
         self._adapted = {name: _adapted(method) for name, method in methods.items()}
         self._notes: set[asyncio.Future[None]] = set()
+        self._params = {name: method.params.__name__ for name, method in methods.items()}
         self.in_flight = 0
 
     @property
@@ -87,15 +112,66 @@ class Dispatcher:
         """The methods' names."""
         return tuple(self._methods)
 
-    async def handle(self, body: bytes, request: Request) -> Reply:
-        """Answer one message; never raises but `CancelledError`."""
+    async def handle(self, body: bytes, request: Request, *, packed: bool = False) -> Reply:
+        """Answer one message, perhaps packed with gzip; never raises but `CancelledError`."""
         try:
+            if packed or len(body) > SMALL_BYTES:
+                return await self._handled_large(body, request, packed=packed)
             return await self._handled(body, request)
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
             return self.refused(_unforeseen(Call(request, ""), bug), request)
 
+    async def _handled_large(self, body: bytes, request: Request, *, packed: bool) -> Reply:
+        try:
+            if packed and len(body) <= SMALL_BYTES:
+                with suppress(RequestTooLarge):
+                    return await self._handled(inflate(body, SMALL_BYTES), request)
+            if self._decoder is None:
+                return await self._handled(inflate(body, sys.maxsize - 1) if packed else body, request)
+            most = self._limits.max_batch_items
+            message = await self._decoder.take(body, self._params, packed=packed, most=most)
+        except RpcError as error:
+            return await self._whole(error, NULL, request)
+        try:
+            return await self._taken(message, request)
+        finally:
+            message.close()
+
+    async def _taken(self, message: Message, request: Request) -> Reply:
+        taken = message.taken
+        first = taken.parts[0] if taken.parts else None
+        if taken.batch:
+            refused = await self._refused_batch(taken.count, None if first is None else first.id, request)
+            parts = range(len(taken.parts))
+            return refused or await self._together((self._part(message, index, request) for index in parts), request)
+        answer = await self._part(message, 0, request)
+        return Reply(None) if answer is None else answer.reply
+
+    async def _part(self, message: Message, index: int, request: Request) -> _Answer | None:
+        """One call of a large message; None for a notification."""
+        part = message.taken.parts[index]
+        if part.fault is not None and not part.method:
+            call_id = part.id or NULL
+            return _Answer(Call(request, ""), call_id, await self._whole(part.fault.error, call_id, request))
+        said = {name: Raw(msgspec.json.encode(value)) for name, value in part.said.items()}
+        call = Call(request, part.method, said, kept=Kept(message, index) if part.samples else None)
+        outcome = await self._carried_out(call, self._run_part, part)
+        return None if part.id is None else _Answer(call, part.id, _reply(part.id, outcome, request))
+
+    async def _run_part(self, call: Call, part: Part) -> bytes:
+        method = self._methods.get(part.method)
+        if method is None:
+            raise UnknownMethod
+        if part.fault is not None:
+            raise part.fault.error
+        call.given = msgspec.convert({**(part.params or {}), **dict.fromkeys(part.samples, KEPT)}, method.params)
+        try:
+            return await method.run(call, call.given)
+        except InvalidParams as error:
+            raise method.binder.repoint(error) if part.positional else error from None
+
     async def _handled(self, body: bytes, request: Request) -> Reply:
-        if not _is_utf8(body):
+        if not is_utf8(body):
             return await self._whole(ParseError("Parse error: not UTF-8"), NULL, request)
         fast = None if self._lane is None else self._lane.parse(body)
         if fast is not None and self._lane is not None:
@@ -120,24 +196,46 @@ class Dispatcher:
         await self._reject(Call(request, ""), error)
 
     async def _batch(self, items: list[Raw], request: Request) -> Reply:
-        if not items:
+        first = parse_item(items[0]).id if items else None
+        refused = await self._refused_batch(len(items), first, request)
+        return refused or await self._together((self._item(raw, request) for raw in items), request)
+
+    async def _refused_batch(self, count: int, first: bytes | None, request: Request) -> Reply | None:
+        """The answer to a batch of no calls, or of too many; `first` is the id of the first of them."""
+        if not count:
             return await self._whole(InvalidRequest("Invalid Request: an empty batch"), NULL, request)
         most = self._limits.max_batch_items
-        if len(items) > most:
-            too_large = BatchTooLarge(f"At most {most} calls in one batch", details={"limit": most, "got": len(items)})
-            first = await self._whole(too_large, parse_item(items[0]).id or NULL, request)
-            return Reply(b"[" + cast(bytes, first.body) + b"]")
-        answers = await asyncio.gather(*(self._guarded_item(raw, request) for raw in items))
-        parts = await self._within_limit([answer for answer in answers if answer is not None])
+        if count <= most:
+            return None
+        too_large = BatchTooLarge(f"At most {most} calls in one batch", details={"limit": most, "got": count})
+        answer = await self._whole(too_large, first or NULL, request)
+        return Reply(b"[" + cast(bytes, answer.body) + b"]")
+
+    async def _together(self, items: Iterator[Coroutine[Any, Any, _Answer | None]], request: Request) -> Reply:
+        """The answers of a batch's items, which run at once; begun some at a time, for the sake of other connections."""
+        room = _Room(self._limits.max_response_bytes)
+        async with asyncio.TaskGroup() as running:
+            tasks = []
+            for item in items:
+                tasks.append(running.create_task(self._guarded(item, room, request)))
+                if len(tasks) % _BEGUN_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        parts = [body for body in (task.result() for task in tasks) if body is not None]
         return Reply(b"[" + b",".join(parts) + b"]" if parts else None)
 
-    async def _guarded_item(self, raw: Raw, request: Request) -> _Answer | None:
-        """As `_item`; a defect that one item meets costs its neighbours nothing."""
+    async def _guarded(self, item: Coroutine[Any, Any, _Answer | None], room: _Room, request: Request) -> bytes | None:
+        """An item's response, or an error in place of one past the limit; a defect costs its neighbours nothing."""
         try:
-            return await self._item(raw, request)
+            answer = await item
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
-            error = _unforeseen(Call(request, ""), bug)
-            return _Answer(Call(request, ""), NULL, self.refused(error, request))
+            return self.refused(_unforeseen(Call(request, ""), bug), request).body
+        body = None if answer is None else answer.reply.body
+        if answer is None or body is None or room.fits(len(body) + 1):
+            return body
+        error = self._too_large()
+        if answer.reply.error is None:
+            await self._reject(answer.call, error)
+        return failure(answer.id, error, request.request_id)
 
     async def _item(self, raw: Raw, request: Request) -> _Answer | None:
         """One batch item's answer; None for a notification."""
@@ -153,22 +251,6 @@ class Dispatcher:
         call = _call(incoming, request)
         outcome = await self._one(call, incoming)
         return None if incoming.id is None else _Answer(call, incoming.id, _reply(incoming.id, outcome, request))
-
-    async def _within_limit(self, answers: list[_Answer]) -> list[bytes]:
-        """The responses, those past the size limit replaced by errors."""
-        room = self._limits.max_response_bytes
-        parts, dropped = [], []
-        for answer in answers:
-            body = cast(bytes, answer.reply.body)
-            room -= len(body) + 1
-            if room < 0:
-                error = self._too_large()
-                if answer.reply.error is None:
-                    dropped.append(self._reject(answer.call, error))
-                body = failure(answer.id, error, answer.call.request.request_id)
-            parts.append(body)
-        await asyncio.gather(*dropped)
-        return parts
 
     async def _one(self, call: Call, incoming: Incoming) -> bytes | RpcError:
         return await self._carried_out(call, self._through_jsonrpcserver, incoming)
@@ -243,7 +325,7 @@ class Dispatcher:
 
     def _rejection(self, call: Call, error: RpcError) -> Rejection:
         method = self._methods.get(call.method)
-        said = {} if method is None else method.binder.understood(call.given, ("model", "version", "tags"))
+        said = {} if method is None else method.binder.understood(call.given, SAID)
         tags = said.get("tags")
         if tags is not None and any("\0" in text for pair in tags.items() for text in pair):
             tags = None  # that is why it was refused
@@ -276,16 +358,6 @@ def _unforeseen(call: Call, bug: Exception) -> InternalError:
         exc_info=bug,
     )
     return InternalError()
-
-
-def _is_utf8(body: bytes) -> bool:
-    if body.isascii():
-        return True
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _as_is(item: Any) -> Any:

@@ -13,7 +13,7 @@ from msgspec import Raw
 from service.errors import InvalidRequest, ParseError, RpcError
 from service.rpc.words import excerpt
 
-__all__ = ["NULL", "Batch", "Incoming", "failure", "parse", "success"]
+__all__ = ["NULL", "Batch", "Incoming", "failure", "is_utf8", "parse", "parse_item", "success"]
 
 NULL = b"null"
 _ABSENT = Raw()
@@ -99,6 +99,17 @@ def parse_item(raw: bytes | Raw) -> Incoming:
     if params in (b"", NULL):
         return Incoming(method, None, call_id)
     return _invalid(call_id, "params must be an object or an array")
+
+
+def is_utf8(body: bytes) -> bool:
+    """Whether a message is valid UTF-8, which `parse` takes for granted."""
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def success(call_id: bytes, result: bytes) -> bytes:

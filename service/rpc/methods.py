@@ -23,6 +23,7 @@ from service.rpc.alarms import Alarms, Resetter
 from service.rpc.call import Call, Limits
 from service.rpc.codecs import CodecBook
 from service.rpc.labels import Labeller
+from service.rpc.large import Decoder
 from service.rpc.params import (
     AlarmResetParams,
     Binder,
@@ -85,13 +86,17 @@ def table(methods: Sequence[Method[Any]]) -> Methods:
 
 
 def public_methods(
-    engine: EnginePort, book: CodecBook, limits: Limits, recording: Recording | None = None
+    engine: EnginePort,
+    book: CodecBook,
+    limits: Limits,
+    recording: Recording | None = None,
+    decoder: Decoder | None = None,
 ) -> list[Method[Any]]:
     """What the public face answers, but for `rpc.discover`; without a recording there is no `label` either."""
     predict = Method(
         "predict",
         PredictParams,
-        Predictor(engine, book, limits).__call__,
+        Predictor(engine, book, limits, decoder).__call__,
         "What a model says about some samples.",
         PredictResult,
         (

@@ -15,6 +15,7 @@ from service.rpc.words import excerpt, kind, token
 
 __all__ = [
     "ABSENT",
+    "KEPT",
     "AlarmResetParams",
     "Binder",
     "DescribeParams",
@@ -31,6 +32,9 @@ __all__ = [
 
 ABSENT = Raw()
 """Stands for a raw param that was left out."""
+
+KEPT = Raw(b"{}")
+"""Stands for samples that are in the decoder."""
 
 P = TypeVar("P", bound=msgspec.Struct)
 

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
+from typing import Any
 
-from service.errors import InvalidParams, NotReady, StaleSignature
+import msgspec
+import numpy as np
+
+from service.errors import DeadlineExceeded, InvalidParams, NotReady, StaleSignature
 from service.rpc.arrays import Codec
 from service.rpc.call import Call, Limits
 from service.rpc.codecs import CodecBook, Route
 from service.rpc.fastdecode import Columns, NotPlain
+from service.rpc.large import Decoder
 from service.rpc.params import ABSENT, PredictParams, refuse_nul
 from service.rpc.words import token
-from service.types import EnginePort, PredictAnswer, PredictCall
+from service.types import Array, EnginePort, PredictAnswer, PredictCall
 
 __all__ = ["Predictor"]
 
 _ATTEMPTS = 2
-_SMALL_BYTES = 64 * 1024
+_SMALL_BYTES = 16 * 1024
+"""Samples up to this are decoded here even if that has to go the exact way: some milliseconds."""
+_AT_ONCE = 1024
+"""Predictions, or sixteens of output elements, that are encoded in one go: some milliseconds."""
 _CATALOG_WAIT_S = 0.5
 
 
 class Predictor:
     """Carries out `predict` calls on an engine."""
 
-    def __init__(self, engine: EnginePort, book: CodecBook, limits: Limits) -> None:
+    def __init__(self, engine: EnginePort, book: CodecBook, limits: Limits, decoder: Decoder | None = None) -> None:
         self._engine = engine
         self._book = book
         self._limits = limits
-        self._long_decode = asyncio.Semaphore(1)
+        self._decoder = decoder
 
     async def __call__(self, call: Call, params: PredictParams) -> bytes:
         """The result as JSON text.
@@ -44,18 +53,16 @@ class Predictor:
         call.model = params.model
         route = self._route(call, params)
         try:
-            columns = _plain(route.codec, params)
-        except NotPlain as stopped:
-            columns = await self._exact(route.codec, params, stopped)
-        try:
-            answer = await self._engine.predict(_encoded(call, params, route.codec, columns, deadline))
+            answer = await self._engine.predict(await self._encoded(call, params, route.codec, deadline))
         except StaleSignature:
             route, answer = await self._again(call, params, route, deadline)
         codec = route.codec
         if answer.version != route.version:
             codec = self._book.answering(params.model, answer.version)
         call.version, call.role = answer.version, answer.role
-        return _result(params, codec, answer)
+        if _weight(answer) <= _AT_ONCE:
+            return _result(params, answer, codec.encode_text(answer, top_k=params.top_k, outputs=params.outputs))
+        return _result(params, answer, await self._encoded_text(codec, params, answer))
 
     def _deadline(self, call: Call, params: PredictParams) -> float:
         longest = self._limits.max_deadline_ms
@@ -64,14 +71,37 @@ class Predictor:
             raise InvalidParams("/deadline_ms", f"a number from 1 to {longest:g}", f"{wanted:g}")
         return call.request.received_at + wanted / 1000
 
-    async def _exact(self, codec: Codec, params: PredictParams, stopped: NotPlain) -> Columns:
-        """Columns by the exact way; off the event loop where that takes long, and one such call at a time."""
-        rows = params.instances is not ABSENT
-        raw, decode = (params.instances, codec.exact_instances) if rows else (params.inputs, codec.exact_inputs)
-        if len(bytes(raw)) <= _SMALL_BYTES:
-            return decode(raw, stopped)
-        async with self._long_decode:
-            return await asyncio.to_thread(decode, raw, stopped)
+    async def _encoded(self, call: Call, params: PredictParams, codec: Codec, deadline: float) -> PredictCall:
+        """The call for the engine; samples that take long to decode are decoded elsewhere."""
+        if call.kept is not None:
+            _refuse_late(deadline)
+            name = "instances" if params.inputs is ABSENT else "inputs"
+            packed, n = await call.kept.message.columns(call.kept.index, codec.signature, name)
+            return _call(call, params, codec, deadline, n, packed=packed)
+        try:
+            columns, n = _plain(codec, params)
+        except NotPlain as stopped:
+            rows = params.inputs is ABSENT
+            raw, decode = (params.instances, codec.exact_instances) if rows else (params.inputs, codec.exact_inputs)
+            if self._decoder is not None and len(bytes(raw)) > _SMALL_BYTES:
+                name = "instances" if rows else "inputs"
+                packed, n = await self._decoder.columns(bytes(raw), codec.signature, name)
+                return _call(call, params, codec, deadline, n, packed=packed)
+            columns, n = decode(raw, stopped)
+        return _call(call, params, codec, deadline, n, columns)
+
+    async def _encoded_text(self, codec: Codec, params: PredictParams, answer: PredictAnswer) -> bytes:
+        """The predictions of a long answer, encoded in pieces: other calls have their turns between them."""
+        n, parts, size = len(answer.sample_ids) // 16, [], 0
+        step = max(1, n * _AT_ONCE // _weight(answer))
+        for start in range(0, n, step):
+            piece = _rows(answer, start, start + step)
+            parts.append(codec.encode_text(piece, top_k=params.top_k, outputs=params.outputs)[1:-1])
+            size += len(parts[-1])
+            if size > self._limits.max_response_bytes:
+                break  # it is refused: no need for the rest
+            await asyncio.sleep(0)
+        return b"[%b]" % b",".join(parts)
 
     def _route(self, call: Call, params: PredictParams) -> Route:
         route = self._book.route(params.model, params.version)
@@ -87,9 +117,8 @@ class Predictor:
             if self._book.route(params.model, params.version).codec is stale.codec:
                 await self._book.changed(_CATALOG_WAIT_S)
             route = self._route(call, params)
-            columns = await self._exact(route.codec, params, NotPlain())
             try:
-                return route, await self._engine.predict(_encoded(call, params, route.codec, columns, deadline))
+                return route, await self._engine.predict(await self._encoded(call, params, route.codec, deadline))
             except StaleSignature:
                 stale = route
         raise NotReady("The model's inputs are changing", retry_after_ms=1000)
@@ -107,8 +136,38 @@ def _plain(codec: Codec, params: PredictParams) -> Columns:
     return codec.plain_inputs(params.inputs) if params.instances is ABSENT else codec.plain_instances(params.instances)
 
 
-def _encoded(call: Call, params: PredictParams, codec: Codec, decoded: Columns, deadline: float) -> PredictCall:
-    columns, n = decoded
+def _weight(answer: PredictAnswer) -> int:
+    """How long an answer takes to encode, in predictions."""
+    n = len(answer.sample_ids) // 16
+    return n if answer.outputs is None else max(n, sum(column.size for column in answer.outputs) // 16)
+
+
+def _rows(answer: PredictAnswer, start: int, stop: int) -> PredictAnswer:
+    """Some samples' part of an answer."""
+    parts: dict[str, Any] = {"sample_ids": answer.sample_ids[16 * start : 16 * stop]}
+    for name, value in msgspec.structs.asdict(answer).items():
+        if isinstance(value, np.ndarray):
+            parts[name] = value[start:stop]
+        elif isinstance(value, tuple):
+            parts[name] = tuple(column[start:stop] for column in value)
+    return msgspec.structs.replace(answer, **parts)
+
+
+def _refuse_late(deadline: float) -> None:
+    """Pass a call that can still be in time; decoding megabytes for one that cannot helps nobody."""
+    if time.monotonic() > deadline:
+        raise DeadlineExceeded
+
+
+def _call(  # noqa: PLR0917 - on the way of every call; positional arguments are quicker
+    call: Call,
+    params: PredictParams,
+    codec: Codec,
+    deadline: float,
+    n: int,
+    columns: tuple[Array, ...] = (),
+    packed: bytes | None = None,
+) -> PredictCall:
     return PredictCall(
         model=params.model,
         version=params.version,
@@ -120,11 +179,11 @@ def _encoded(call: Call, params: PredictParams, codec: Codec, decoded: Columns, 
         request_id=call.request.request_id,
         traceparent=call.request.traceparent,
         tags=params.tags,
+        packed=packed,
     )
 
 
-def _result(params: PredictParams, codec: Codec, answer: PredictAnswer) -> bytes:
+def _result(params: PredictParams, answer: PredictAnswer, predictions: bytes) -> bytes:
     head = f'{{"model":"{params.model}","version":{answer.version},"predictions":'  # an existing model's name is plain
     timing = f'"queue_ms":{answer.queue_ms:.3f},"infer_ms":{answer.infer_ms:.3f},"batch":{answer.batch}'
-    predictions = codec.encode_text(answer, top_k=params.top_k, outputs=params.outputs)
     return b'%b%b,"timing":{%b}}' % (head.encode(), predictions, timing.encode())

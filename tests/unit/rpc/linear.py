@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from service.errors import ModelNotFound, NotReady, StaleSignature, VersionNotFound
+from service.journal.records import Column, column_array
 from service.types import (
     Array,
     BucketTiming,
@@ -164,10 +166,12 @@ class LinearEngine:
         return version, role
 
     def _answer(self, call: PredictCall, version: int, role: str | None, signature: Signature) -> PredictAnswer:
-        score = np.sum([_numbers(column) for column in call.columns], axis=0)
+        packed = [] if call.packed is None else msgspec.msgpack.decode(call.packed, type=list[Column])
+        columns = call.columns or [column_array(column) for column in packed]
+        score = np.sum([_numbers(column) for column in columns], axis=0)
         ids = b"".join(next(self._ids).to_bytes(16, "big") for _ in range(call.n))
-        columns = tuple(_output(spec, score * version) for spec in signature.outputs)
-        first = columns[0].reshape(call.n, -1)
+        outputs = tuple(_output(spec, score * version) for spec in signature.outputs)
+        first = outputs[0].reshape(call.n, -1)
         classes = signature.task == "classification"
         return PredictAnswer(
             version=version,
@@ -176,7 +180,7 @@ class LinearEngine:
             label_index=first.argmax(axis=1).astype(np.int32) if classes else None,
             confidence=_confidence(first, signature) if classes else None,
             value=first[:, 0].astype(np.float32) if signature.task == "regression" else None,
-            outputs=columns if call.want_outputs else None,
+            outputs=outputs if call.want_outputs else None,
             p_value=None if self.p_value is None else np.full(call.n, self.p_value, np.float32),
             queue_ms=0.125,
             infer_ms=0.5,

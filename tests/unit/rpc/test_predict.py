@@ -245,17 +245,3 @@ async def test_codecs_are_kept_while_their_signature_stays(engine: LinearEngine)
     engine.publish(model("other", live(1, SHORT)))
     assert book.route("digits", "stable").codec is before
     assert book.route("other", 1).codec is not before
-
-
-async def test_a_long_decode_leaves_the_event_loop_free(engine: LinearEngine) -> None:
-    engine.publish(model("long", live(1, replace(DIGITS, inputs=(TensorSpec("x", "int64", (None,)),)))))
-    dispatcher = public_dispatcher(engine)
-    rows = ",".join(["1.0"] * 300_000)
-    body = f'{{"jsonrpc":"2.0","method":"predict","params":{{"model":"long","instances":[[{rows}]]}},"id":1}}'
-    slow = asyncio.create_task(dispatcher.handle(body.encode(), arrived()))
-    turns = 0
-    while not slow.done():
-        await asyncio.sleep(0.001)
-        turns += 1
-    assert (await slow).error is None
-    assert turns > 10

@@ -1,0 +1,200 @@
+"""The api's end of its decoder process: what waits for it, and what becomes of that when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+import structlog
+
+import service
+from service.api.budget import Budget, Share
+from service.api.decoder_wire import LENGTH, ColumnsAsk, DropAsk, Reply, TakeAsk, frame
+from service.errors import InternalError, Overloaded
+from service.rpc.large import SMALL_BYTES, Taken
+from service.types import Signature
+
+__all__ = ["DecoderProcess"]
+
+_log = structlog.get_logger(__name__)
+_replied: Final = msgspec.msgpack.Decoder(Reply).decode
+_LONGEST_S: Final = 60.0
+_RETRY_MS: Final = 1000
+_CHUNK: Final = 1 << 20
+
+_Waiting = tuple[TakeAsk | ColumnsAsk, asyncio.Future[Reply]]
+
+
+class DecoderProcess:
+    """A `Decoder`: a child process, started with the first large message. An async context manager.
+
+    Short asks go before long ones, so that a call of some kilobytes does not wait for those of megabytes.
+
+    Args:
+        limit: most bytes of one message's JSON.
+        memory: most bytes of memory of the process.
+        budget: of the bytes of large messages; what is unpacked is taken from it.
+    """
+
+    def __init__(self, *, limit: int, memory: int, budget: Budget) -> None:
+        self._limit = limit
+        self._memory = memory
+        self._budget = budget
+        self._numbers = count(1)
+        self._short: deque[_Waiting] = deque()
+        self._long: deque[_Waiting] = deque()
+        self._dropped: list[int] = []
+        self._work = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._pumping = asyncio.create_task(self._pump())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pumping.cancel()
+        await asyncio.wait([self._pumping])
+        await self._end()
+
+    async def take(self, body: bytes, methods: Mapping[str, str], *, packed: bool, most: int) -> _Message:
+        """See `Decoder.take`."""
+        number, share = next(self._numbers), self._budget.share()
+        try:
+            reply = await self._asked(TakeAsk(number, body, packed, self._limit, most, dict(methods)), self._long)
+            if reply.taken is None:
+                raise InternalError
+            share.grow(max(0, reply.taken.size - len(body)))
+        except BaseException:
+            self.drop(number)
+            raise
+        return _Message(self, number, reply.taken, share)
+
+    async def columns(self, raw: bytes, signature: Signature, name: str) -> tuple[bytes, int]:
+        """See `Decoder.columns`."""
+        line = self._short if len(raw) <= SMALL_BYTES else self._long
+        reply = await self._asked(ColumnsAsk(0, 0, raw, _packed(signature), name), line)
+        return reply.packed, reply.n
+
+    async def kept_columns(self, number: int, index: int, signature: Signature, name: str) -> tuple[bytes, int]:
+        """See `Message.columns`."""
+        reply = await self._asked(ColumnsAsk(number, index, None, _packed(signature), name), self._long)
+        return reply.packed, reply.n
+
+    def drop(self, number: int) -> None:
+        """Let go of a message."""
+        self._dropped.append(number)
+        self._work.set()
+
+    async def _asked(self, ask: TakeAsk | ColumnsAsk, line: deque[_Waiting]) -> Reply:
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        line.append((ask, answer))
+        self._work.set()
+        reply = await answer
+        if reply.fault is not None:
+            raise reply.fault.error
+        return reply
+
+    async def _pump(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._short or self._long:
+                ask, answer = (self._short or self._long).popleft()
+                if not answer.done():  # else its client has left
+                    await self._answer(ask, answer)
+                del ask, answer
+            if self._dropped:
+                await self._exchange(None)
+
+    async def _answer(self, ask: TakeAsk | ColumnsAsk, answer: asyncio.Future[Reply]) -> None:
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                reply = await self._exchange(ask)
+        except (OSError, asyncio.IncompleteReadError, TimeoutError, msgspec.DecodeError) as reason:
+            _log.warning("decoder_lost", reason=type(reason).__name__)
+            await self._end()
+            if not answer.done():
+                lost = Overloaded("The message could not be decoded now, try again later", retry_after_ms=_RETRY_MS)
+                answer.set_exception(lost)
+        except BaseException:
+            answer.cancel()
+            raise
+        else:
+            if reply is not None and not answer.done():
+                answer.set_result(reply)
+
+    async def _exchange(self, ask: TakeAsk | ColumnsAsk | None) -> Reply | None:
+        """Say which messages are closed, and ask."""
+        dropped, self._dropped = self._dropped, []
+        if self._streams is None and ask is None:
+            return None
+        reader, writer = self._streams or await self._start()
+        writer.writelines([frame(DropAsk(number)) for number in dropped])
+        if ask is None:
+            return None
+        data = memoryview(frame(ask))
+        for at in range(0, len(data), _CHUNK):
+            writer.write(data[at : at + _CHUNK])
+            await writer.drain()
+        (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+        return _replied(await reader.readexactly(size))
+
+    async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            arguments = ["-P", "-m", "service.api.decoder_process", str(theirs.fileno()), str(self._memory)]
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": str(Path(service.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"},
+            )
+        self._streams = await asyncio.open_connection(sock=ours, limit=_CHUNK)
+        return self._streams
+
+    async def _end(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+        if self._process is not None:
+            if self._process.returncode is None:
+                self._process.kill()
+            await self._process.wait()
+        self._streams = self._process = None
+
+
+class _Message:
+    """A `Message`."""
+
+    def __init__(self, decoder: DecoderProcess, number: int, taken: Taken, share: Share) -> None:
+        self._decoder = decoder
+        self._number = number
+        self._share = share
+        self.taken = taken
+
+    async def columns(self, index: int, signature: Signature, name: str) -> tuple[bytes, int]:
+        """See `Message.columns`."""
+        return await self._decoder.kept_columns(self._number, index, signature, name)
+
+    def close(self) -> None:
+        """See `Message.close`."""
+        self._share.close()
+        self._decoder.drop(self._number)
+
+
+@lru_cache(64)
+def _packed(signature: Signature) -> bytes:
+    return msgspec.msgpack.encode(signature)

@@ -1,0 +1,94 @@
+"""The process that decodes large messages for one api process: asks in, replies out, one after the other.
+
+It ends when the socket does. It gives way to the processes that answer, and takes no more memory than it is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from service.api.decoder_wire import Ask, ColumnsAsk, DropAsk, Reply, TakeAsk, frame, frames
+from service.errors import InternalError, Overloaded, RequestTooLarge, RpcError
+from service.rpc.arrays import Codec
+from service.rpc.large import Fault, Samples, columns_of, take_apart
+from service.types import Signature
+
+__all__ = ["main"]
+
+_NICE: Final = 5
+_CODECS: Final = 64
+_asked = msgspec.msgpack.Decoder(Ask).decode
+
+
+class _Messages:
+    """The samples of the messages that are not closed yet."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, list[Samples]] = {}
+
+    def reply(self, ask: TakeAsk | ColumnsAsk) -> Reply:
+        """What comes of an ask."""
+        try:
+            if isinstance(ask, TakeAsk):
+                taken, samples = take_apart(ask.body, ask.methods, packed=ask.packed, limit=ask.limit, most=ask.most)
+                self._kept[ask.message] = samples
+                return Reply(taken=taken)
+            packed, n = columns_of(self._samples(ask), _codec(ask.signature), ask.name)
+        except RpcError as error:
+            return Reply(fault=Fault.of(error))
+        except MemoryError:
+            return Reply(fault=Fault.of(RequestTooLarge("The message takes too much memory to decode")))
+        except Exception:  # noqa: BLE001 - one message's trouble; the next is decoded
+            traceback.print_exc()
+            return Reply(fault=Fault.of(InternalError()))
+        else:
+            return Reply(packed=packed, n=n)
+
+    def drop(self, message: int) -> None:
+        """Let go of a message."""
+        self._kept.pop(message, None)
+
+    def _samples(self, ask: ColumnsAsk) -> msgspec.Raw | bytes:
+        if ask.raw is not None:
+            return ask.raw
+        kept = self._kept.get(ask.message)
+        if kept is None:
+            raise Overloaded("The message was lost while it was decoded", retry_after_ms=100)
+        return kept[ask.index][ask.name]
+
+
+@lru_cache(_CODECS)
+def _codec(signature: bytes) -> Codec:
+    return Codec(msgspec.msgpack.decode(signature, type=Signature))
+
+
+def main() -> None:
+    """Serve the socket whose descriptor, and the process' most bytes of memory, are the arguments."""
+    descriptor, most = int(sys.argv[1]), int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the api decides when to end
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    messages = _Messages()
+    with socket.socket(fileno=descriptor) as asking, contextlib.suppress(ConnectionError):
+        for body in frames(asking):
+            ask = _asked(body)
+            if isinstance(ask, DropAsk):
+                messages.drop(ask.message)
+            else:
+                asking.sendall(frame(messages.reply(ask)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Large messages: taken apart and decoded where that keeps no small call waiting.
+
+A decoder of JSON keeps Python's lock for as long as it runs: 100 to 400 ms for 10 MB, on whatever thread. So it runs in
+another process (`service.api.decoder`), in two steps. First a message is taken apart: every call with its params but
+for the samples, or what is wrong with it. Then, once it is known which version answers, the samples become columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec import Raw
+
+from service.errors import BY_KIND, InvalidParams, ParseError, RpcError, Violation
+from service.journal.records import pack_column
+from service.rpc import params as known_params
+from service.rpc.arrays import Codec
+from service.rpc.envelope import Batch, Incoming, is_utf8, parse, parse_item
+from service.rpc.inflate import inflate
+from service.rpc.params import Binder
+from service.types import Signature
+
+__all__ = [
+    "SAID",
+    "SMALL_BYTES",
+    "Decoder",
+    "Fault",
+    "Kept",
+    "Message",
+    "Part",
+    "Samples",
+    "Taken",
+    "columns_of",
+    "take_apart",
+]
+
+SMALL_BYTES: Final = 64 * 1024
+"""Messages up to this are taken apart on the event loop: a millisecond or two."""
+
+SAID: Final = ("model", "version", "tags")
+"""What is recorded of a refused call."""
+
+_SAMPLES: Final = ("instances", "inputs")
+_LONGEST_SAID: Final = 200
+
+Samples = Mapping[str, Raw]
+"""The params of one call that hold samples, still raw JSON."""
+
+
+class Fault(msgspec.Struct, array_like=True, frozen=True):
+    """An error on its way between processes."""
+
+    kind: str
+    message: str
+    details: dict[str, Any] | None = None
+    violation: Violation | None = None
+    input_name: str | None = None
+
+    @classmethod
+    def of(cls, error: RpcError) -> Fault:
+        """An error, packed."""
+        if isinstance(error, InvalidParams):
+            return cls(error.kind, error.message, error.details, error.violation, error.input_name)
+        return cls(error.kind, error.message, error.details)
+
+    @property
+    def error(self) -> RpcError:
+        """The error again, of its own class."""
+        error = BY_KIND[self.kind].__new__(BY_KIND[self.kind])
+        RpcError.__init__(error, self.message, details=self.details)
+        if isinstance(error, InvalidParams):
+            error.violation, error.input_name = self.violation, self.input_name
+        return error
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True):
+    """One call of a large message.
+
+    Attributes:
+        id: raw JSON; None for a notification.
+        method: as the client wrote it.
+        params: of the method, but for the samples; None where there is a fault, or no such method.
+        samples: which of `instances` and `inputs` it has.
+        positional: whether its params came by position.
+        said: of what is recorded of refused calls, as much as can be read, where there is a fault.
+        fault: why it is refused.
+    """
+
+    id: bytes | None
+    method: str
+    params: dict[str, Any] | None = None
+    samples: list[str] = []
+    positional: bool = False
+    said: dict[str, Any] = {}
+    fault: Fault | None = None
+
+
+class Taken(msgspec.Struct, array_like=True, frozen=True):
+    """A large message, taken apart.
+
+    Attributes:
+        size: bytes of its JSON.
+        batch: whether it is an array.
+        count: calls in it; `parts` holds the first only where they are too many.
+        parts: its calls.
+    """
+
+    size: int
+    batch: bool
+    count: int
+    parts: list[Part]
+
+
+class Message(Protocol):
+    """A large message that the decoder keeps until it is closed."""
+
+    @property
+    def taken(self) -> Taken:
+        """What it holds."""
+
+    async def columns(self, index: int, signature: Signature, name: str) -> tuple[bytes, int]:
+        """The samples of one call as the engine's socket takes them (`PredictCall.packed`), and how many they are.
+
+        Args:
+            index: of the part.
+            signature: to decode for.
+            name: `instances` or `inputs`.
+
+        Raises:
+            InvalidParams: as `Codec.decode_instances`.
+            Overloaded: the decoder has lost the message.
+        """
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Kept(msgspec.Struct, frozen=True, eq=False):
+    """The samples of one call, which are elsewhere."""
+
+    message: Message
+    index: int
+
+
+class Decoder(Protocol):
+    """Decodes in another process, one thing at a time."""
+
+    async def take(self, body: bytes, methods: Mapping[str, str], *, packed: bool, most: int) -> Message:
+        """Take a message apart.
+
+        Args:
+            methods: the names of their params' classes.
+            packed: whether it is compressed with gzip.
+            most: calls in a batch.
+
+        Raises:
+            ParseError, RequestTooLarge: it is no JSON; it is too large once it is unpacked.
+            Overloaded: too much waits already, or the decoder died.
+        """
+
+    async def columns(self, raw: bytes, signature: Signature, name: str) -> tuple[bytes, int]:
+        """As `Message.columns`, of samples that are at hand."""
+
+
+def take_apart(
+    body: bytes, methods: Mapping[str, str], *, packed: bool, limit: int, most: int
+) -> tuple[Taken, list[Samples]]:
+    """See `Decoder.take`; with the samples of each part.
+
+    Args:
+        limit: most bytes of JSON.
+    """
+    if packed:
+        body = inflate(body, limit)
+    if not is_utf8(body):
+        raise ParseError("Parse error: not UTF-8")
+    incoming = parse(body)
+    if isinstance(incoming, Batch):
+        count = len(incoming.items)
+        items: Sequence[Incoming] = [parse_item(raw) for raw in incoming.items[: 1 if count > most else count]]
+    else:
+        count, items = 1, [incoming]
+    parts = [_part(item, methods) for item in items]
+    taken = Taken(len(body), isinstance(incoming, Batch), count, [part for part, _ in parts])
+    return taken, [samples for _, samples in parts]
+
+
+def columns_of(raw: bytes | Raw, codec: Codec, name: str) -> tuple[bytes, int]:
+    """See `Decoder.columns`."""
+    columns, n = codec.decode_instances_json(raw) if name == "instances" else codec.decode_inputs_json(raw)
+    return msgspec.msgpack.encode([pack_column(column) for column in columns]), n
+
+
+def _part(item: Incoming, methods: Mapping[str, str]) -> tuple[Part, Samples]:
+    if item.fault is not None:
+        return Part(item.id, "", fault=Fault.of(item.fault)), {}
+    if item.method not in methods:
+        return Part(item.id, item.method[:_LONGEST_SAID]), {}
+    binder: Binder[Any] = Binder(getattr(known_params, methods[item.method]))
+    positional = item.params if isinstance(item.params, list) else []
+    named = item.params if isinstance(item.params, Mapping) else {}
+    try:
+        bound = msgspec.structs.asdict(binder.bind(positional, named))
+    except InvalidParams as error:
+        said = {name: value for name, value in binder.understood(item.params, SAID).items() if _is_short(value)}
+        fault = Fault.of(binder.repoint(error) if positional else error)
+        return Part(item.id, item.method, said=said, fault=fault), {}
+    samples = [(name, bound.pop(name)) for name in _SAMPLES if name in bound]
+    given: Samples = {name: raw for name, raw in samples if raw is not known_params.ABSENT}
+    return Part(item.id, item.method, msgspec.to_builtins(bound), list(given), bool(positional)), given
+
+
+def _is_short(value: Any) -> bool:
+    return not isinstance(value, str) or len(value) <= _LONGEST_SAID
