@@ -57,6 +57,7 @@ _SOCKET_PREFIX: Final = "hoverboard-pg-"
 _LONGEST_SOCKET_BASE: Final = 60  # a socket's path has room for 104 bytes on macOS
 _PORT: Final = 5432  # names the socket's file; no TCP port is opened
 _LAST_LINES: Final = 6
+_LOG_HEAD: Final = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ UTC \[\d+\] ")
 _GUIDE: Final = "docs/embedded.md"
 _UNPRIVILEGED_USERS: Final = ("postgres", "nobody")
 
@@ -249,7 +250,8 @@ class Cluster:
                 "others may traverse",
             )
         if done.returncode != 0:
-            said = "; ".join((done.stderr or done.stdout).strip().splitlines()[-_LAST_LINES:])
+            lines = (done.stderr or done.stdout).strip().splitlines()[-_LAST_LINES:]
+            said = "; ".join(_LOG_HEAD.sub("", line) for line in lines)
             raise ConfigError(f"the embedded Postgres could not be made in {self.pgdata}: {said}")
 
     def _unprivileged(self, at_death: signal.Signals, reach: Sequence[Path], program: Sequence[str]) -> Sequence[str]:

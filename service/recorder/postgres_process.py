@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import select
 import signal
 import sys
@@ -37,6 +38,7 @@ _CHUNK: Final = 1 << 16
 _LAST_WORDS_S: Final = 1.0
 _LOOK_S: Final = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
+_NUMBERS: Final = re.compile(r"\d+")
 _THEN: Final = "calls are answered, and their records wait in the journals; trying again"
 
 STOP_S: Final = FAST_SHUTDOWN_S + _IMMEDIATE_SHUTDOWN_S + 5.0
@@ -62,7 +64,7 @@ def main(runtime_dir: Path, index: int) -> None:
 
 def _prepared(data_dir: Path, part: Part) -> Cluster:
     """The cluster, made and with no server left behind; returns once that is so, or leaves with the supervisor."""
-    pause_s = _FIRST_PAUSE_S
+    pause_s, told = _FIRST_PAUSE_S, ""
     while True:
         try:
             cluster = Cluster.of(data_dir)
@@ -74,7 +76,8 @@ def _prepared(data_dir: Path, part: Part) -> Cluster:
                 why = f"there was no database in {cluster.pgdata}, though its password is there; a new, empty one was made"
                 _log.warning("postgres_starts_empty", why=why)
         except (HoverboardError, OSError) as error:
-            if part.say(f"Postgres cannot start: {error}"):
+            part.say(f"Postgres cannot start: {error}")
+            if told != (told := _NUMBERS.sub("", str(error))):  # process ids and sizes change; the reason does not
                 _log.error("postgres_cannot_start", why=str(error), then=_THEN)
         else:
             return cluster

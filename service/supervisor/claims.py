@@ -76,6 +76,19 @@ class DataDir:
             return os.path.samestat((self.path / LOCK_FILE).stat(), os.fstat(self._descriptor))
         return False
 
+    def require_room(self, mib: int) -> None:
+        """See that its disk has at least so much room, before anything is started that would fail for want of it.
+
+        Raises:
+            ConfigError: it has less.
+        """
+        free = shutil.disk_usage(self.path).free >> 20
+        if free < mib:
+            raise ConfigError(
+                f"data_dir {self.path} is on a disk with {free} MiB of room, and its journals begin with {mib}; make room, "
+                "choose another with --data-dir, or serve without with --recording off"
+            )
+
     def note(self, **facts: object) -> None:
         """Replace what the lock file says."""
         text = json.dumps(facts).encode()

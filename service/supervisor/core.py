@@ -38,6 +38,8 @@ _STUCK_S: Final = 3.0
 _RECORDING_PATIENCE_S: Final = 10.0
 _POLL_S: Final = 0.1
 _LOOK_S: Final = 2.0
+_ROOM_MIB: Final = 1
+"""Of disk for each process that journals: a reserve for what could not be written, and the first frames."""
 
 _log = logs.get("supervisor")
 
@@ -180,6 +182,8 @@ class Supervisor:
             )
         data = DataDir.claim(wanted.data_dir)
         held.callback(data.release)
+        if wanted.recording == "on":
+            data.require_room(_ROOM_MIB * (1 + wanted.api_workers))
         if wanted.recording == "on" and not wanted.database_url.get_secret_value():
             Cluster.of(wanted.data_dir)
         public = held.enter_context(reserve(wanted.host, wanted.port))

@@ -291,6 +291,43 @@ def test_more_connections_than_files_may_be_open_are_refused_and_the_others_answ
     assert "child_died" not in service.events()
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("only root, with the right to mount, has a disk for this")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def refusal(command: Sequence[str]) -> str:
+    """What a service says that does not start."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_on_a_disk_that_is_full_or_read_only_it_does_not_start_and_says_so(
+    models: Path, tmp_path: Path, disk: Path
+) -> None:
+    recording = ["--recording", "on"]
+    said = refusal(command(models, disk / "data", *recording))
+    assert "is on a disk with 0 MiB of room" in said
+    assert "--data-dir" in said
+    (disk / "filling").write_bytes(bytes(200 * 1024))
+    with contextlib.suppress(OSError), (disk / "filled").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    assert "No space left on device" in refusal(command(models, disk / "data"))
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert "Read-only file system" in refusal(command(models, disk / "data", *recording))
+    assert "Read-only file system" in refusal(command(models, disk / "new"))
+
+
 def test_a_models_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = subprocess.run(
         command(tmp_path / "nowhere", tmp_path / "data"), check=False, capture_output=True, text=True, timeout=60
