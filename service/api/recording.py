@@ -199,7 +199,8 @@ def _record(rejection: Rejection, status: ModelStatus | None, now: int) -> Rejec
 def _hides(status: ModelStatus) -> bool:
     """Whether a model's inputs are not written down as they came."""
     policy = status.serving.get("recording", {})
-    return policy.get("policy") in ("hashed", "none") or bool(policy.get("redact"))
+    unread = "unread" in status.serving
+    return unread or policy.get("policy") in ("hashed", "none") or bool(policy.get("redact"))
 
 
 _MEMBERS: Final = frozenset({*PredictParams.__struct_fields__, "b64", "dtype", "shape"})

@@ -15,7 +15,7 @@ from service.journal.records import WHYS, Column, Policy, pack_column
 from service.types import STRING, Array, ExecutedBatch, Signature
 from service.versions import Recording
 
-__all__ = ["Kept", "RowPolicy", "input_of"]
+__all__ = ["Kept", "RowPolicy", "redact_problem"]
 
 _ALL, _SAMPLED, _OUTLIER, _ERROR, _LOW_MARGIN = range(len(WHYS))
 
@@ -54,10 +54,16 @@ class RowPolicy:
         recording: as `serving.toml` says.
         signature: of the version.
         key: for the hashes of `hashed`; without it, somebody with the database could find short inputs by trying.
+
+    Attributes:
+        policy: its name.
+        problem: why nothing may be recorded: a pointer that hides nothing, since somebody believes that it does.
+        redacted: names of the inputs that are left out as a whole.
     """
 
     def __init__(self, recording: Recording, signature: Signature, key: bytes) -> None:
         self.policy: Policy = recording.policy
+        self.problem = redact_problem(recording.redact, signature)
         self._recording = recording
         self._signature = signature
         self._key = key
@@ -118,9 +124,19 @@ class RowPolicy:
         return digest.digest()
 
 
-def input_of(pointer: str) -> str:
-    """The input that a JSON Pointer into a sample leads to."""
-    return _tokens(pointer)[0]
+def redact_problem(pointers: Sequence[str], signature: Signature) -> str | None:
+    """The first pointer that leads to nothing in a version's samples; None where all of them hide something."""
+    specs = {spec.name: spec for spec in signature.inputs}
+    for pointer in pointers:
+        name, *path = _tokens(pointer)
+        spec = specs.get(name)
+        if spec is None:
+            return f"recording.redact: {pointer} is no input; inputs: {', '.join(sorted(specs))}"
+        sizes = zip(path, spec.shape, strict=False)
+        if any(size is not None and index.isdecimal() and int(index) >= size for index, size in sizes):
+            shape = ", ".join("any" if size is None else str(size) for size in spec.shape)
+            return f"recording.redact: {pointer} is past the end of {name}, whose shape is [{shape}]"
+    return None
 
 
 def _tokens(pointer: str) -> list[str]:

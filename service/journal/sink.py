@@ -43,9 +43,12 @@ _DEPLOYMENT: Final = 5
 _SUPPLEMENT: Final = 8
 _WITHDRAWAL: Final = 9
 _WITHDRAWN_AT_ONCE: Final = 16 * 65536  # bytes of sample ids in one record
+_UNSAFE: Final = "redact"
 _OVER_BUDGET: Final = "journal budget"
 _CANNOT_WRITE: Final = "journal cannot be written"
 _MIB: Final = 1024 * 1024
+
+_EVERYTHING: Final = Recording()
 
 _log = structlog.get_logger(__name__)
 _json = msgspec.json.Encoder().encode
@@ -76,13 +79,17 @@ def hashing_key(data_dir: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        fresh = path.with_name(f".{_KEY_FILE}.{os.getpid()}")
+        fresh = path.with_name(f".{_KEY_FILE}.{secrets.token_hex(4)}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
+        try:
+            with suppress(FileExistsError):
+                os.link(fresh, path)  # unlike a rename it leaves the key that another engine has made meanwhile
+        finally:
+            fresh.unlink(missing_ok=True)
         return path.read_bytes()
 
 
@@ -108,6 +115,7 @@ class JournalSink:
         self._writer = writer
         self._key = key
         self._recordings: Mapping[str, Recording] = {}
+        self._unread: Mapping[str, str] = {}
         self._policies: dict[tuple[str, int], tuple[Recording, RowPolicy]] = {}
         self._needs: dict[tuple[str, int], tuple[Source, dict[str, bytes]]] = {}
         self._roles: dict[tuple[str, str], int] = {}
@@ -122,6 +130,10 @@ class JournalSink:
             for name, status in catalog.models.items()
             if "recording" in status.serving
         }
+        self._forget(
+            {(name, each.version) for name, s in catalog.models.items() for each in s.versions if each.state == "live"}
+        )
+        self._unread = {name: s.problem or "" for name, s in catalog.models.items() if s.serving.get("unread")}
         if not catalog.ready:
             return
         now = {
@@ -135,6 +147,12 @@ class JournalSink:
         for place in self._roles.keys() - now.keys():
             self._deploy(place, None, None)
         self._roles = {place: number for place, (number, _) in now.items()}
+
+    def _forget(self, live: set[tuple[str, int]]) -> None:
+        """Let go of what is remembered of versions that answer no more; a batch that still runs makes it anew."""
+        for remembered in (self._policies, self._needs, self._seen):
+            for place in [each for each in list(remembered) if each not in live]:
+                remembered.pop(place, None)
 
     def _deploy(self, place: tuple[str, str], number: int | None, status: ModelStatus | None) -> None:
         version = status.version(number) if status is not None and number is not None else None
@@ -164,6 +182,11 @@ class JournalSink:
         kept = policy.select(batch)
         executed = len(batch.ok)
         counts = self._count(batch)
+        if self._unsafe(source, policy):
+            self._shed(
+                _gap(batch, _UNSAFE, executed if kept.rows is None else len(kept.rows), executed, counts.flagged)
+            )
+            return
         if self._writer.over_budget and policy.policy != "none":
             special = self._shed_ordinary(batch, policy, kept, counts)
             if special is None:
@@ -191,6 +214,8 @@ class JournalSink:
 
     def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
         """See `RecordSink.supplement`."""
+        if self._unsafe(source, self._policy(source)):
+            return
         packed = {name: values.astype(np.float32).tobytes() for name, values in scores.items()}
         record = SupplementRecord(source.model, source.version, detector, sample_ids, packed)
         with suppress(JournalFull, NotOnDisk):  # the outliers themselves are recorded, or counted as missing
@@ -226,11 +251,24 @@ class JournalSink:
 
     def _policy(self, source: Source) -> RowPolicy:
         place = (source.model, source.version)
-        recording = self._recordings.get(source.model) or Recording()
+        recording = self._recordings.get(source.model) or _EVERYTHING
         known = self._policies.get(place)
         if known is None or known[0] is not recording:
             known = self._policies[place] = (recording, RowPolicy(recording, source.signature, self._key))
+            problem = self._unread.get(source.model) or known[1].problem
+            if problem is not None:
+                _log.error(
+                    "nothing_recorded",
+                    model=source.model,
+                    version=source.version,
+                    reason=problem,
+                    then="samples are answered and counted as missing until serving.toml is right",
+                )
         return known[1]
+
+    def _unsafe(self, source: Source, policy: RowPolicy) -> bool:
+        """Whether nothing of a version may be written down: nobody can say what somebody wanted left out."""
+        return policy.problem is not None or source.model in self._unread
 
     def _version(self, source: Source) -> dict[str, bytes]:
         place = (source.model, source.version)

@@ -89,9 +89,9 @@ class Follower:
             model.disk_problem = disk.problem
             if disk.problem is not None:
                 _log.error("serving_toml_refused", model=model.name, reason=disk.problem)
-        if disk.serving is None or disk.serving == model.serving:
+        if disk.serving is None or (model.serving_read and disk.serving == model.serving):
             return False
-        model.serving = disk.serving
+        model.serving, model.serving_read = disk.serving, True
         return True
 
     def _take_versions(self, model: Model, disk: ModelOnDisk, fresh: Mapping[int, Version]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from service.engine.attempts import CRASH
 from service.engine.live import LiveVersion
 from service.errors import VersionRefused
-from service.journal.policy import input_of
+from service.journal.policy import redact_problem
 from service.types import ModelStatus, Signature, VersionStatus
 from service.versions import Manifest, Serving, VersionOnDisk
 from service.versions.roles import Lineage, lineage
@@ -61,6 +61,7 @@ class Model:
         name: its directory's.
         path: of the directory.
         serving: the last good `serving.toml`.
+        serving_read: whether there was one, or no file; until then nobody knows what it wants left out of what is recorded.
         revision: grows with each admin call that rewrote it, so that an older look at the disk changes nothing.
         rewriting: held while it is rewritten.
         versions: by number; those that are on disk, and a stable one that has just left it.
@@ -76,6 +77,7 @@ class Model:
     name: str
     path: Path
     serving: Serving = field(default_factory=Serving)
+    serving_read: bool = False
     revision: int = 0
     rewriting: asyncio.Lock = field(default_factory=asyncio.Lock)
     versions: dict[int, Version] = field(default_factory=dict)
@@ -130,7 +132,7 @@ class Model:
         roles = {} if self.stable is None else {STABLE: self.stable}
         problem = "; ".join(self._problems()) or None
         return ModelStatus(
-            self.name, roles, versions, problem, _serving_json(self.serving), self.routed_by, served=self.served
+            self.name, roles, versions, problem, self._serving_json(), self.routed_by, served=self.served
         )
 
     def _problems(self) -> Iterator[str]:
@@ -148,16 +150,17 @@ class Model:
         return waiting[newest].said(self.name, newest)
 
     def _redact_problem(self) -> str | None:
-        """A pointer that hides nothing, since somebody believes that it does."""
-        stable = self.versions.get(self.stable) if self.stable is not None else None
-        if stable is None or stable.manifest is None:
-            return None
-        names = {spec.name for spec in stable.manifest.inputs}
-        for pointer in self.serving.recording.redact:
-            if input_of(pointer) not in names:
-                listed = ", ".join(sorted(names))
-                return f"recording.redact: {pointer} is no input of version {self.stable}; inputs: {listed}"
+        """Why nothing of a version that answers is recorded; of the stable one first."""
+        for number in sorted(self.alive(), key=lambda each: each != self.stable):
+            manifest = self.versions[number].manifest
+            problem = None if manifest is None else redact_problem(self.serving.recording.redact, manifest.signature)
+            if problem is not None:
+                return f"{problem}; nothing of version {number} is recorded until this is right"
         return None
+
+    def _serving_json(self) -> dict[str, Any]:
+        said = _serving_json(self.serving)
+        return said if self.serving_read else said | {"unread": True}
 
     def _version_status(self, number: int, version: Version) -> VersionStatus:
         live = version.live

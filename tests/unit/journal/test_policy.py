@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.journal.policy import RowPolicy
+from service.journal.policy import RowPolicy, redact_problem
 from service.journal.records import WHYS, column_array
 from service.types import ExecutedBatch, Signature, TensorSpec
 from service.versions import Recording
@@ -137,3 +137,16 @@ def test_what_is_kept_without_room_for_the_rest() -> None:
     special = policy().special(executed)
     assert special.rows is not None
     assert special.rows.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("pointer", ["/notes", "/", "/Note", "/pixels/4", "/note~1text", "/pixels/7/0"])
+def test_a_pointer_that_hides_nothing_is_a_problem(pointer: str) -> None:
+    problem = redact_problem(("/note", pointer), CLASSIFIER)
+    assert problem is not None
+    assert pointer in problem
+    assert policy(redact=("/note", pointer)).problem == problem
+
+
+@pytest.mark.parametrize("pointer", ["/note", "/pixels/3", "/pixels/first", "/size/0", "/note/deeper"])
+def test_a_pointer_that_hides_something_is_none(pointer: str) -> None:
+    assert redact_problem((pointer,), CLASSIFIER) is None

@@ -1,4 +1,6 @@
+import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +200,43 @@ def test_the_hashing_key_is_made_once_and_is_nobody_elses(tmp_path: Path) -> Non
     assert hashing_key(tmp_path) == key
     (path,) = tmp_path.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("recording", [{"redact": ["/note", "/noet"]}, {"redact": ["/pixels/4"], "policy": "hashed"}])
+def test_where_a_pointer_hides_nothing_no_row_is_written_and_all_are_counted(
+    sink: JournalSink, writer: Writer, recording: Any
+) -> None:
+    sink.follow(catalog(None, **recording))
+    sink.append(batch(4, outlier=np.array([False, True, False, False])))
+    sink.supplement(SOURCE, "knn", batch(1).sample_ids, {"knn": np.ones(1)})
+    assert writer.records == []
+    assert [(gap.reason, gap.records, gap.executed, gap.flagged) for gap in writer.gaps] == [("redact", 4, 4, 1)]
+    sink.follow(catalog(None, redact=["/note"]))
+    sink.append(batch(2))
+    assert only(writer).redacted == ["note"]
+
+
+def test_of_a_serving_toml_that_was_never_well_formed_nothing_is_known_and_nothing_is_written(
+    sink: JournalSink, writer: Writer
+) -> None:
+    given = catalog(None)
+    (status,) = given.models.values()
+    unread = dataclasses.replace(status, problem="serving.toml: no TOML", serving={**status.serving, "unread": True})
+    sink.follow(Catalog({"shapes": unread}, 2, ready=True))
+    sink.append(batch(3))
+    assert (writer.records, [gap.records for gap in writer.gaps]) == ([], [3])
+
+
+def test_what_is_remembered_of_a_version_goes_with_it(sink: JournalSink) -> None:
+    sink.follow(catalog())
+    sink.append(batch(2, outlier=np.zeros(2, bool)))
+    assert sink._seen and sink._policies and sink._needs
+    sink.follow(Catalog({}, 2, ready=True))
+    assert not (sink._seen or sink._policies or sink._needs)
+
+
+def test_engines_that_start_together_agree_on_one_hashing_key(tmp_path: Path) -> None:
+    for round_ in range(20):
+        (directory := tmp_path / str(round_)).mkdir()
+        with ThreadPoolExecutor(8) as threads:
+            assert len(set(threads.map(hashing_key, [directory] * 8))) == 1
