@@ -25,6 +25,7 @@ __all__ = [
     "Detector",
     "EnginePort",
     "ExecutedBatch",
+    "Head",
     "ModelStatus",
     "PredictAnswer",
     "PredictCall",
@@ -38,7 +39,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-Task = Literal["classification", "regression", "embedding", "raw"]
+Task = Literal["classification", "multi-label", "regression", "embedding", "raw"]
+Head = Literal["softmax", "logits", "sigmoid"]
 Role = Literal["stable", "pinned"]
 VersionState = Literal["live", "loading", "available", "refused"]
 
@@ -99,16 +101,20 @@ class Signature:
         task: decides which fields a prediction has.
         inputs: in the order columns travel in.
         outputs: in the order columns travel in; the first is the one labels, values and confidences come from.
-        labels: class names by index of the first output's last axis; None for no classification.
-        head: what a classifier's first output holds: `softmax` probabilities, `logits`, or one `sigmoid`
-            probability of the second of two labels.
+        labels: names by index of the first output's last axis, of classes of which one holds (classification), or of
+            labels each of which may hold (multi-label); None for other tasks.
+        head: what the first output holds. Of a classification: `softmax` probabilities, `logits`, or one `sigmoid`
+            probability of the second of two labels. Of a multi-label version: a `sigmoid` probability, or a logit
+            (`logits`), for each label.
+        thresholds: multi-label only: from which probability on each label holds; None for 0.5 throughout.
     """
 
     task: Task
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     labels: tuple[str, ...] | None = None
-    head: Literal["softmax", "logits", "sigmoid"] = "softmax"
+    head: Head = "softmax"
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -246,8 +252,8 @@ class PredictAnswer(msgspec.Struct, frozen=True, eq=False):
         version: the number of the version that answered.
         role: the role it answered in; None when asked for by number.
         sample_ids: n UUIDv7, 16 bytes each, concatenated.
-        label_index: int32, argmax of the first output (classification only).
-        confidence: float32, that class's probability (classification only).
+        label_index: int32, the most probable class or label (classification and multi-label only).
+        confidence: float32, its probability, likewise.
         value: `(n,)` in the output's dtype (regression only).
         outputs: one column per output, in the signature's order, where the call wanted them.
         p_value: float32 conformal p-values; None without calibration.

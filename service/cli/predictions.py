@@ -37,9 +37,12 @@ def drawn(result: Mapping[str, Any]) -> RenderableType:
     return Group(table(columns, cells, right=("#", "confidence", "value")), "", f"[dim]{footer}[/]")
 
 
+_NONE = {"label": "(no label)", "confidence": 0.0}
+
+
 def _columns(prediction: Mapping[str, Any]) -> list[str]:
     columns = ["#"]
-    if "label" in prediction:
+    if "label" in prediction or "labels" in prediction:
         columns += ["label", "confidence", ""]
     if "value" in prediction:
         columns.append("value")
@@ -52,7 +55,7 @@ def _rows(number: int, prediction: Mapping[str, Any]) -> list[list[str]]:
     rest = [f"{prediction['value']:.6g}"] if "value" in prediction else []
     if "outputs" in prediction:
         rest.append(_short(prediction["outputs"]))
-    if "label" not in prediction:
+    if "label" not in prediction and "labels" not in prediction:
         return [[str(number), *rest]]
     blank = [""] * len(rest)
     return [
@@ -64,7 +67,7 @@ def _rows(number: int, prediction: Mapping[str, Any]) -> list[list[str]]:
 def _ranked(
     prediction: Mapping[str, Any], rest: Sequence[str], blank: Sequence[str]
 ) -> list[tuple[Mapping[str, Any], bool, Sequence[str]]]:
-    top = prediction.get("top") or [prediction]
+    top = prediction.get("labels", prediction.get("top")) or [_NONE if "labels" in prediction else prediction]
     return [(one, index == 0, rest if index == 0 else blank) for index, one in enumerate(top)]
 
 

@@ -14,7 +14,7 @@ from service.cli.framework import load_framework
 from service.cli.help import Command
 from service.cli.output import as_json, console, emit, json_option
 from service.cli.target import models_dir
-from service.types import Task
+from service.types import Head, Task
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _thresholds(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float] | None:
+    """`name=0.7` pairs; a label may hold `=` itself."""
+    found = {}
+    for pair in given:
+        label, sign, number = pair.rpartition("=")
+        try:
+            found[label] = float(number)
+        except ValueError:
+            sign = ""
+        if not sign:
+            raise click.BadParameter(f"{pair}: expected LABEL=P, such as chair=0.7", context, option)
+    return found or None
 
 
 @click.command(
@@ -53,6 +67,17 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--output",
     metavar="NAME",
     help="The output that is the answer.  [default: the only one with a column for each label, else the first]",
+)
+@click.option(
+    "--head", type=click.Choice(get_args(Head)), help="What the answer's output holds.  [default: read from the graph]"
+)
+@click.option(
+    "--threshold",
+    "thresholds",
+    metavar="LABEL=P",
+    multiple=True,
+    callback=_thresholds,
+    help="Multi-label: from which probability on a label holds; may be repeated.  [default: 0.5]",
 )
 @click.option(
     "--contract", type=_FILE, help="Limits by input name (.toml or .json): min, max, max_length, allowed, ..."

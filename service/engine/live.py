@@ -12,6 +12,7 @@ import numpy as np
 from service.engine.costs import CostModel
 from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.errors import ModelFailed, NonFiniteOutput, Overloaded, RpcError
+from service.heads import probabilities
 from service.outliers import Features, Looked, OutlierPackage, p_values
 from service.types import STRING, Array, BucketTiming, Detector, Signature, Source
 from service.versions import Manifest
@@ -26,7 +27,7 @@ class Reading:
     """What the task reads off the first output; one entry a row.
 
     Attributes:
-        label_index: int32, for a classification.
+        label_index: int32, the most probable one, for a classification or a multi-label version.
         confidence: float32, likewise.
         value: in the output's dtype, for a regression; float32 where that is float16 or bool.
     """
@@ -238,6 +239,10 @@ def read_outputs(signature: Signature, first: Array) -> Reading:
     if signature.task == "regression":
         value = first.reshape(len(first))
         return Reading(value=value.astype(np.float32) if value.dtype in _NARROW else value)
+    if signature.task == "multi-label":
+        each = probabilities(signature, first)
+        index = each.argmax(axis=1)
+        return Reading(index.astype(np.int32), np.take_along_axis(each, index[:, np.newaxis], axis=1)[:, 0])
     if signature.task != "classification":
         return Reading()
     if signature.head == "sigmoid":

@@ -30,6 +30,7 @@ with warnings.catch_warnings(), silent_stderr():
     from tensorflow.python.framework import convert_to_constants  # its documented way to freeze; it has no other name
 
 from service.engine.executor import GraphError, OutOfMemory, run_in_pieces
+from service.engine.heads import head_of
 from service.engine.operations import check_graph
 from service.engine.scorer import score_of
 from service.engine.watcher import watch_of
@@ -37,7 +38,7 @@ from service.errors import PublishError, VersionRefused
 from service.outliers import features
 from service.outliers.features import Needs, Space
 from service.outliers.package import OutlierPackage
-from service.types import STRING, Array, Signature, TensorSpec
+from service.types import STRING, Array, Head, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,6 +172,15 @@ class Graph:
         """The same graph, whose executors give the combined score of the chosen detector and the watch after the outputs."""
         return replace(self, outliers=outliers)
 
+    def head(self, signature: Signature) -> Head | None:
+        """What the signature's first output holds, by the operation it ends in; None where that cannot be told.
+
+        Raises:
+            VersionRefused: as `executor` does.
+        """
+        _, concrete = self._traced(signature, jit=False)
+        return head_of(concrete.graph.as_graph_def(), concrete.outputs[0].name)
+
     def executor(self, signature: Signature, *, jit: bool) -> _TensorFlowExecutor:
         """Trace the graph once for a signature's dtypes, shapes and order.
 
@@ -264,7 +274,7 @@ class Graph:
         """
         places = [i for i, spec in enumerate(self.inputs) if spec.dtype != STRING and not spec.variable]
         first = next(i for i, spec in enumerate(self.outputs) if spec.name == signature.outputs[0].name)
-        vector = signature.task in ("classification", "embedding") and not self.outputs[first].variable
+        vector = signature.task in ("classification", "multi-label", "embedding") and not self.outputs[first].variable
         # Also where z is the inputs: the logits of a linear model are those of its one layer.
         tap = self.tap(layer, first) if space != "outputs" else None
         best: Space = "outputs" if vector and tap is None else "inputs"

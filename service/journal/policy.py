@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from service.heads import probabilities, thresholds
 from service.journal.records import WHYS, Column, Policy, pack_column
 from service.types import STRING, Array, ExecutedBatch, Signature
 from service.versions import Recording
@@ -169,17 +170,18 @@ def _without(column: Array, path: tuple[int, ...]) -> Array:
 
 
 def _margins(signature: Signature, first: Array) -> Array | None:
-    """How far apart the two most probable classes are, in probability, a row; None for no classification."""
-    if signature.task != "classification" or not len(first):
+    """How far apart the two most probable classes are, in probability, a row; None for a task without classes.
+
+    Of a multi-label version: how far the label that is nearest to its threshold is from it.
+    """
+    if signature.task not in ("classification", "multi-label") or not len(first):
         return None
-    scores = first.reshape(len(first), -1).astype(np.float64)
-    if signature.head == "sigmoid":
-        return np.abs(2 * scores[:, 0] - 1)
-    if scores.shape[1] < 2:
+    scores = probabilities(signature, first).astype(np.float64)
+    if signature.task != "multi-label" and scores.shape[1] < 2:
         return None
-    if signature.head == "logits":
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores /= scores.sum(axis=1, keepdims=True)
-    top = np.partition(scores, -2, axis=1)
-    margins: Array = top[:, -1] - top[:, -2]
+    if signature.task == "multi-label":
+        margins: Array = np.abs(scores - thresholds(signature)).min(axis=1)
+    else:
+        top = np.partition(scores, -2, axis=1)
+        margins = top[:, -1] - top[:, -2]
     return margins

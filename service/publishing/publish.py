@@ -20,9 +20,9 @@ from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate
 from service.publishing.calibration_file import CalibrationRows, read_calibration
 from service.publishing.previous import compare_with_previous, numbers
-from service.publishing.signature import apply_contract, default_labels, head_of, infer_task, main_first
+from service.publishing.signature import apply_contract, default_labels, head_of, infer_task, main_first, thresholds_of
 from service.rpc.predictions import DEFAULT_ALPHA
-from service.types import Array, Signature
+from service.types import Array, Head, Signature, TensorSpec
 from service.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
 from service.versions.baseline import BASELINE_FILE, Baseline, write_baseline
 from service.versions.golden import GOLDEN_FILE
@@ -46,6 +46,8 @@ def publish(
     labels: Sequence[str] | None = None,
     task: str | None = None,
     output: str | None = None,
+    head: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
     contract: Mapping[str, Any] | None = None,
     version: int | None = None,
     parent: int | None = None,
@@ -68,10 +70,13 @@ def publish(
         models_dir: the models directory.
         samples: instances in row form, as a client would send them; up to eight become golden samples. Without them
             they are drawn from the signature.
-        labels: class names by index; they make the model a classification.
-        task: `classification`, `regression`, `embedding` or `raw`; inferred when left out.
+        labels: names by index, of classes or of labels; they make the model a classification, or multi-label.
+        task: `classification` (one class holds), `multi-label` (several may), `regression`, `embedding` or `raw`; told from
+            labels and head when left out.
         output: name of the main output, the one that answers are read from. Left out, it is the only one with a column
             for each label, else the first; the names of a dict are sorted.
+        head: what the main output holds: `softmax`, `sigmoid` or `logits`; read from the graph's last operation when left out.
+        thresholds: multi-label: label -> from which probability on it holds; 0.5 for those left out.
         contract: input name -> declared limits: `min`, `max`, `max_length`, `allowed`, `finite`, `description`.
         version: its number; the next free one when left out.
         parent: the version it was made from.
@@ -102,7 +107,8 @@ def publish(
     extra = _allowed_ops(allow_ops)
     with VersionWriter(Path(models_dir) / name) as writer:
         artifact, graph = _write_artifact(model, writer.path, extra)
-        signature, golden = _contract_of(graph, samples, labels, task, contract, output=output)
+        signature, golden = _contract_of(graph, samples, labels, task, contract, output=output, head=head)
+        signature = replace(signature, thresholds=thresholds_of(signature.labels, signature.task, thresholds))
         _same_in_memory(model, signature, golden)
         (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(signature))
         manifest = Manifest(
@@ -115,6 +121,8 @@ def publish(
             outputs=signature.outputs,
             labels=signature.labels,
             head=signature.head,
+            thresholds=signature.thresholds,
+            **({"format": 2} if signature.task == "multi-label" else {}),
             software=_software(),
             parent=parent,
             max_batch=max_batch,
@@ -204,24 +212,34 @@ def _contract_of(
     contract: Mapping[str, Any] | None,
     *,
     output: str | None,
+    head: str | None,
 ) -> tuple[Signature, GoldenSet]:
     """The signature, and golden samples that suit it with the outputs they give."""
     outputs = main_first(graph.outputs, output, labels, task)
     first = outputs[0]
-    found = infer_task(task, labels, first)
+    ends = _head_in(graph, outputs) if labels or task in ("classification", "multi-label") else None
+    found = infer_task(task, labels, first, head or ends)
     names = tuple(str(label) for label in labels) if labels else None
-    if found == "classification" and names is None:
+    labelled = found in ("classification", "multi-label")
+    if labelled and names is None:
         names = default_labels(first)
     if names and len(set(names)) != len(names):
         raise PublishError("labels: two of them are the same")
     inputs = apply_contract(graph.inputs, contract)
-    signature = Signature(found, inputs, outputs, names if found == "classification" else None)
+    signature = Signature(found, inputs, outputs, names if labelled else None)
     columns = golden_samples.chosen(signature, instances) if instances is not None else golden_samples.drawn(inputs)
     golden = _answered(graph, signature, columns)
-    if found == "classification" and len(first.shape) == 1:
+    if labelled and len(first.shape) == 1:
         rows = np.concatenate([sample.outputs[0] for sample in golden.samples])
-        signature = replace(signature, head=head_of(first.name, rows))
+        signature = replace(signature, head=head_of(ends, head, found, first, rows))
     return signature, golden
+
+
+def _head_in(graph: Graph, outputs: Sequence[TensorSpec]) -> Head | None:
+    try:
+        return graph.head(Signature("raw", graph.inputs, tuple(outputs)))
+    except VersionRefused as refusal:
+        raise PublishError(str(refusal)) from refusal
 
 
 def _calibrated(
@@ -247,7 +265,7 @@ def _calibrated(
             extractor,
             rows,
             inputs=signature.inputs,
-            classes=signature.labels,
+            classes=signature.labels if signature.task == "classification" else None,
             layer=extractor.layer,
             detector=detector,
             alpha=alpha,

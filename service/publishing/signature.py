@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final, get_args
 
 import msgspec
 import numpy as np
 
 from service.errors import PublishError
-from service.types import STRING, Array, Task, TensorSpec
+from service.heads import DEFAULT_THRESHOLD
+from service.types import STRING, Array, Head, Task, TensorSpec
 
-__all__ = ["apply_contract", "default_labels", "head_of", "infer_task", "main_first"]
+__all__ = ["apply_contract", "default_labels", "head_of", "infer_task", "main_first", "thresholds_of"]
 
 
 class _Contract(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,7 +82,7 @@ def main_first(
         if output not in named:
             raise PublishError(f"output {output!r}: the model has none of that name; outputs: {', '.join(named)}")
         main = named[output]
-    elif labels and task in (None, "classification"):
+    elif labels and task in (None, "classification", "multi-label"):
         fitting = [spec for spec in outputs if spec.shape == (len(labels),)]
         if len(fitting) > 1 and main not in fitting:
             names = ", ".join(spec.name for spec in fitting)
@@ -90,20 +91,23 @@ def main_first(
     return (main, *(spec for spec in outputs if spec is not main))
 
 
-def infer_task(task: str | None, labels: Sequence[str] | None, first: TensorSpec) -> Task:
-    """The task given, or else: labels make a classification, one number a sample a regression, all else is raw.
+def infer_task(task: str | None, labels: Sequence[str] | None, first: TensorSpec, head: str | None) -> Task:
+    """The task given, or else told from labels and head.
+
+    Labels make a classification, or with a sigmoid for each of several a multi-label version; without labels one number a
+    sample makes a regression, and all else is raw.
 
     Raises:
         PublishError: no such task.
     """
-    known: tuple[Task, ...] = ("classification", "regression", "embedding", "raw")
-    for name in known:
+    for name in get_args(Task):
         if task == name:
-            return name
+            known: Task = name
+            return known
     if task is not None:
-        raise PublishError(f"task {task!r}: use one of {', '.join(known)}")
+        raise PublishError(f"task {task!r}: use one of {', '.join(get_args(Task))}")
     if labels:
-        return "classification"
+        return "multi-label" if head == "sigmoid" and first.shape != (1,) else "classification"
     return "regression" if first.shape in ((), (1,)) and first.dtype.startswith("float") else "raw"
 
 
@@ -114,13 +118,71 @@ def default_labels(first: TensorSpec) -> tuple[str, ...]:
     return tuple(str(index) for index in range(max(2, first.shape[0])))
 
 
-def head_of(name: str, first: Array) -> Literal["softmax", "logits", "sigmoid"]:
-    """What a classifier's first output `(rows, classes)` holds, judged by its values on the golden samples."""
-    values = first.astype(np.float64)
-    probabilities = bool((values >= 0).all() and (values <= 1 + _SUM_TOLERANCE).all())
-    if first.shape[1] == 1:
-        if not probabilities:
-            raise PublishError(f"output {name}: a classification with one output column needs a sigmoid at its end")
-        return "sigmoid"
-    sums_to_one = bool((np.abs(values.sum(axis=1) - 1) < _SUM_TOLERANCE).all())
-    return "softmax" if probabilities and sums_to_one else "logits"
+def head_of(found: Head | None, asked: str | None, task: Task, first: TensorSpec, values: Array) -> Head:
+    """What a first output of classes or labels holds.
+
+    Args:
+        found: what the graph says, by its last operation; None where that says nothing.
+        asked: what the publisher says; it wins.
+        task: `classification` or `multi-label`.
+        first: the output.
+        values: `(rows, classes)`, of golden samples: where they contradict what the publisher says, it is refused.
+
+    Raises:
+        PublishError: nobody knows, or it does not suit the task or the values.
+    """
+    head = _asked_head(asked) or found
+    place = f"output {first.name}"
+    one = first.shape == (1,)
+    if head is None:
+        raise PublishError(
+            f"{place}: its last operation does not say whether it holds a softmax, sigmoids or logits: say it with --head"
+        )
+    if task == "classification" and one and head != "sigmoid":
+        raise PublishError(f"{place}: a classification with one output column needs a sigmoid at its end, not {head}")
+    if task == "classification" and not one and head == "sigmoid":
+        raise PublishError(
+            f"{place}: ends in a sigmoid for each of {first.shape[0]} labels, so that several may hold: that is --task multi-label"
+        )
+    if task == "multi-label" and head == "softmax":
+        raise PublishError(f"{place}: ends in a softmax, of which one class holds: that is --task classification")
+    if head == found:
+        return head
+    wide = values.astype(np.float64)
+    if head != "logits" and not ((wide >= -_SUM_TOLERANCE) & (wide <= 1 + _SUM_TOLERANCE)).all():
+        raise PublishError(
+            f"{place}: a {head} lies between 0 and 1, on golden samples it does not: say what it is with --head"
+        )
+    if head == "softmax" and not (np.abs(wide.sum(axis=1) - 1) < _SUM_TOLERANCE).all():
+        raise PublishError(f"{place}: a softmax sums to 1, on golden samples it does not: say what it is with --head")
+    return head
+
+
+def _asked_head(asked: str | None) -> Head | None:
+    for head in get_args(Head):
+        if asked == head:
+            known: Head = head
+            return known
+    if asked is not None:
+        raise PublishError(f"head {asked!r}: use one of {', '.join(get_args(Head))}")
+    return None
+
+
+def thresholds_of(
+    labels: Sequence[str] | None, task: Task, wanted: Mapping[str, float] | None
+) -> tuple[float, ...] | None:
+    """From which probability on each label of a multi-label version holds; None where nobody said.
+
+    Raises:
+        PublishError: another task, a label that there is not, or a number that is no probability.
+    """
+    if not wanted:
+        return None
+    if task != "multi-label" or labels is None:
+        raise PublishError(f"thresholds are for --task multi-label, this is a {task}")
+    for label, threshold in wanted.items():
+        if label not in labels:
+            raise PublishError(f"threshold of {label!r}: the model has no such label; labels: {', '.join(labels)}")
+        if not 0 <= threshold <= 1:
+            raise PublishError(f"threshold of {label!r}: expected a probability from 0 to 1, got {threshold:g}")
+    return tuple(float(wanted.get(label, DEFAULT_THRESHOLD)) for label in labels)

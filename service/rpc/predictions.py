@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from service.errors import InternalError, NonFiniteOutput
+from service.heads import probabilities, thresholds
 from service.types import STRING, Array, PredictAnswer, Signature
 
 __all__ = ["DEFAULT_ALPHA", "UNCATEGORIZED", "Predictions"]
@@ -38,18 +39,22 @@ class Predictions:
         self._below = uncategorized_below
         self._task = signature.task
         self._always_outputs = signature.task in ("embedding", "raw")
+        self._reads_outputs = self._always_outputs or signature.task == "multi-label"
+        self._thresholds = thresholds(signature)
         self._names = tuple(spec.name for spec in signature.outputs)
         self._label_texts = [orjson.dumps(label).decode() for label in signature.labels or ()]
 
     def wants_outputs(self, *, top_k: int, outputs: bool) -> bool:
         """Whether these options need whole output columns."""
-        return outputs or self._always_outputs or (top_k > 1 and self._task == "classification")
+        return outputs or self._reads_outputs or (top_k > 1 and self._task == "classification")
 
     def of(self, answer: PredictAnswer, *, top_k: int, outputs: bool) -> list[dict[str, Any]]:
         """See `Codec.encode`."""
         predictions = [{"sample_id": sample_id} for sample_id in _uuids(answer.sample_ids)]
         if self._task == "classification":
             self._add_classes(predictions, answer, top_k)
+        elif self._task == "multi-label":
+            self._add_labels(predictions, answer, top_k)
         elif self._task == "regression":
             self._add_values(predictions, answer)
         self._add_p_values(predictions, answer)
@@ -100,24 +105,20 @@ class Predictions:
 
     def _tops(self, answer: PredictAnswer, top_k: int) -> list[list[dict[str, Any]]]:
         """The `top_k` most probable classes of each sample, most probable first."""
-        probabilities = _finite(self._probabilities(_columns(answer)[0]))
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        return [
-            [{"label": self._label(int(index)), "confidence": row[index]} for index in indexes]
-            for row, indexes in zip(probabilities, order, strict=True)
-        ]
+        found = _finite(probabilities(self._signature, _columns(answer)[0]))
+        order = np.argsort(-found, axis=1, kind="stable")[:, :top_k]
+        return [self._named(row, indexes) for row, indexes in zip(found, order, strict=True)]
 
-    def _probabilities(self, scores: Array) -> Array:
-        """float32 `(n, classes)` from the first output, whatever its head."""
-        scores = scores.reshape(len(scores), -1)
-        if self._signature.head == "sigmoid":
-            positive = scores[:, :1].astype(np.float32)
-            return np.hstack([1 - positive, positive])
-        if self._signature.head == "softmax":
-            return scores.astype(np.float32)
-        shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-        probabilities: Array = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
-        return probabilities
+    def _add_labels(self, predictions: list[dict[str, Any]], answer: PredictAnswer, top_k: int) -> None:
+        """Every label at or above its threshold, most probable first; `top` whatever the thresholds."""
+        found = _finite(probabilities(self._signature, _columns(answer)[0]))
+        order = np.argsort(-found, axis=1, kind="stable")
+        for prediction, row, indexes in zip(predictions, found, order, strict=True):
+            prediction["labels"] = self._named(row, indexes[row[indexes] >= self._thresholds[indexes]])
+            prediction["top"] = self._named(row, indexes[:top_k])
+
+    def _named(self, confidences: Array, indexes: Array) -> list[dict[str, Any]]:
+        return [{"label": self._label(index), "confidence": confidences[index]} for index in indexes.tolist()]
 
     def _label(self, index: int) -> str:
         return str(index) if self._signature.labels is None else self._signature.labels[index]
@@ -136,8 +137,8 @@ class Predictions:
         for prediction, p_value in zip(predictions, _finite(answer.p_value), strict=True):
             prediction["p_value"] = p_value
             prediction["outlier"] = bool(p_value <= self._alpha)
-            if "label" in prediction and self._abstains(p_value):
-                prediction["nearest"], prediction["label"] = prediction["label"], UNCATEGORIZED
+            if self._abstains(p_value):
+                _abstain(prediction)
 
     def _add_outputs(self, predictions: list[dict[str, Any]], answer: PredictAnswer) -> None:
         columns = [
@@ -146,6 +147,14 @@ class Predictions:
         ]
         for row, prediction in enumerate(predictions):
             prediction["outputs"] = {name: column[row] for name, column in zip(self._names, columns, strict=True)}
+
+
+def _abstain(prediction: dict[str, Any]) -> None:
+    """Say of a sample that is too strange for any label; `nearest` is the most probable one."""
+    if "label" in prediction:
+        prediction["nearest"], prediction["label"] = prediction["label"], UNCATEGORIZED
+    elif "labels" in prediction:
+        prediction["nearest"], prediction["labels"] = prediction["top"][0]["label"], []
 
 
 def _columns(answer: PredictAnswer) -> tuple[Array, ...]:

@@ -30,11 +30,12 @@ __all__ = [
 
 _LABEL = Meta(description="Classification: the most probable class.")
 _CONFIDENCE = Meta(description="Classification: that class's probability.", ge=0, le=1)
-_TOP = Meta(description="Classification: the `top_k` most probable classes, most probable first.")
+_TOP = Meta(description="Classification and multi-label: the `top_k` most probable ones, most probable first.")
+_LABELS = Meta(description="Multi-label: every label at or above its threshold, most probable first; empty for none.")
 _VALUE = Meta(description="Regression: the predicted value.")
 _P_VALUE = Meta(description="Conformal p-value: how usual the sample is. Null for a version without calibration.")
 _NEAREST = Meta(
-    description="What `label` would have been, where it is `Uncategorized` because the sample is too strange."
+    description="The most probable label, where `label` is `Uncategorized`, or `labels` empty, because the sample is too strange."
 )
 _OUTPUTS = Meta(description="The model's outputs by name: when asked for, and always for embedding and raw tasks.")
 
@@ -48,6 +49,7 @@ class Prediction(msgspec.Struct, kw_only=True):
     sample_id: Annotated[str, Meta(description="UUIDv7 under which the sample is remembered.")]
     label: Annotated[str, _LABEL] | UnsetType = UNSET
     confidence: Annotated[float, _CONFIDENCE] | UnsetType = UNSET
+    labels: Annotated[list[TopClass], _LABELS] | UnsetType = UNSET
     top: Annotated[list[TopClass], _TOP] | UnsetType = UNSET
     value: Annotated[float, _VALUE] | UnsetType = UNSET
     p_value: Annotated[float | None, _P_VALUE]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import pyarrow as pa
 
@@ -11,13 +12,19 @@ from service.types import STRING, Signature, TensorSpec
 __all__ = ["prediction_fields"]
 
 
+_LABELS: Final = pa.list_(pa.struct([("label", pa.string()), ("confidence", pa.float32())]))
+
+
 def prediction_fields(signature: Signature, *, outputs: bool) -> Iterator[pa.Field]:
     """Fields of a prediction as the JSON-RPC result has them, `sample_id` first."""
     yield pa.field("sample_id", pa.string())
     if signature.task == "classification":
         yield pa.field("label", pa.string())
         yield pa.field("confidence", pa.float32())
-        yield pa.field("top", pa.list_(pa.struct([("label", pa.string()), ("confidence", pa.float32())])))
+        yield pa.field("top", _LABELS)
+    if signature.task == "multi-label":
+        yield pa.field("labels", _LABELS)
+        yield pa.field("top", _LABELS)
     if signature.task == "regression":
         dtype = signature.outputs[0].dtype
         yield pa.field("value", pa.float32() if dtype in ("float16", "bool") else pa.from_numpy_dtype(dtype))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from service.heads import thresholds
 from service.types import TensorSpec
 from service.versions.manifest import Manifest
 
@@ -59,12 +60,23 @@ def _answers(before: Manifest, after: Manifest) -> Iterator[Difference]:
         yield Difference("labels", *_label_words(before.labels or (), after.labels or ()), breaking=True)
     if before.labels and after.labels and before.head != after.head:
         yield Difference("head", before.head, after.head, breaking=True)
+    if before.task == after.task == "multi-label" and before.labels == after.labels:
+        yield from _thresholds(before, after)
     if before.outputs[0].name != after.outputs[0].name:
         yield Difference("main output", before.outputs[0].name, after.outputs[0].name, breaking=True)
     if (before.outliers is None) != (after.outliers is None):
         yield Difference("outliers", _calibrated(before), _calibrated(after), breaking=after.outliers is None)
     if before.max_batch != after.max_batch:
         yield Difference("max_batch", _batch(before), _batch(after), breaking=False)
+
+
+def _thresholds(before: Manifest, after: Manifest) -> Iterator[Difference]:
+    """Another threshold is a choice; none any more was forgotten."""
+    old, new = (thresholds(manifest.signature).tolist() for manifest in (before, after))
+    lost = before.thresholds is not None and after.thresholds is None
+    for label, was, now in zip(before.labels or (), old, new, strict=True):
+        if was != now:
+            yield Difference(f"threshold of {label}", _number(was), _number(now), breaking=lost)
 
 
 def _inputs(before: Sequence[TensorSpec], after: Sequence[TensorSpec]) -> Iterator[Difference]:

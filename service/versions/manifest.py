@@ -11,11 +11,12 @@ from typing import Any, Final, Literal
 import msgspec
 
 from service.errors import VersionRefused
-from service.types import NUMERIC_DTYPES, STRING, Signature, Task, TensorSpec
+from service.types import NUMERIC_DTYPES, STRING, Head, Signature, Task, TensorSpec
 
 __all__ = ["FORMAT", "KERAS_FILE", "MANIFEST_FILE", "SAVED_MODEL_DIR", "Manifest", "check_name"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+_FIRST_FORMAT: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 KERAS_FILE: Final = "model.keras"
 SAVED_MODEL_DIR: Final = "saved_model"
@@ -38,11 +39,11 @@ class Manifest:
     """What `manifest.json` holds.
 
     Attributes:
-        format: of this file; a reader refuses a newer one.
+        format: of this file; a reader refuses a newer one. Written as 2 only where readers of 1 would be wrong: multi-label.
         name, version: also the directory's.
         created: ISO 8601, UTC.
         artifact: `model.keras` or `saved_model`.
-        task, inputs, outputs, labels, head: the signature.
+        task, inputs, outputs, labels, head, thresholds: the signature.
         software: versions that wrote the model, by package; `backend` is Keras's.
         parent: the version this one was made from.
         outliers: what the version promises about outliers, `OutlierPackage.summary()`; None without calibration.
@@ -54,7 +55,7 @@ class Manifest:
         notes: the publisher's own, JSON.
     """
 
-    format: int = FORMAT
+    format: int = _FIRST_FORMAT
     name: str
     version: int
     created: str
@@ -64,7 +65,8 @@ class Manifest:
     outputs: tuple[TensorSpec, ...]
     sha256: Mapping[str, str]
     labels: tuple[str, ...] | None = None
-    head: Literal["softmax", "logits", "sigmoid"] = "softmax"
+    head: Head = "softmax"
+    thresholds: tuple[float, ...] | None = None
     software: Mapping[str, str] = field(default_factory=dict)
     parent: int | None = None
     max_batch: int | None = None
@@ -76,7 +78,7 @@ class Manifest:
     @property
     def signature(self) -> Signature:
         """The contract callers see."""
-        return Signature(self.task, self.inputs, self.outputs, self.labels, self.head)
+        return Signature(self.task, self.inputs, self.outputs, self.labels, self.head, self.thresholds)
 
     @property
     def weights_sha256(self) -> str:
@@ -141,6 +143,10 @@ class Manifest:
 
     def _task_problem(self) -> str | None:
         first = self.outputs[0]
+        if self.thresholds is not None and self.task != "multi-label":
+            return f"thresholds are for multi-label versions, not for a {self.task}"
+        if self.task == "multi-label":
+            return self._labels_problem(first)
         if self.task == "regression" and first.shape not in ((), (1,)):
             return f"a regression's first output has one number a sample, {first.name} has shape {list(first.shape)}"
         if self.task != "classification":
@@ -154,6 +160,20 @@ class Manifest:
         classes = 2 if self.head == "sigmoid" else first.shape[0]
         if classes != len(self.labels):
             return f"{len(self.labels)} labels for {classes} classes of output {first.name}"
+        return None
+
+    def _labels_problem(self, first: TensorSpec) -> str | None:
+        if not self.labels:
+            return "a multi-label version needs labels"
+        if first.shape != (len(self.labels),):
+            shape = list(first.shape)
+            return f"a multi-label version's first output has a column for each of {len(self.labels)} labels, {first.name} has {shape}"
+        if self.head == "softmax":
+            return f"a multi-label version's output is a sigmoid or logits for each label, {first.name} is a softmax"
+        if self.thresholds is not None and len(self.thresholds) != len(self.labels):
+            return f"{len(self.thresholds)} thresholds for {len(self.labels)} labels"
+        if any(not 0 <= threshold <= 1 for threshold in self.thresholds or ()):
+            return "thresholds are probabilities, from 0 to 1"
         return None
 
 

@@ -52,7 +52,8 @@ class Recording(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         policy: `all` rows; `sampled`, a share of them and all outliers, errors and low margins; `hashed`, all with a
             keyed hash in place of their inputs; `none`.
         share: of the rows that `sampled` keeps, 0 to 1.
-        low_margin: `sampled` keeps rows whose two most probable classes are at most this far apart, in probability.
+        low_margin: `sampled` keeps rows whose two most probable classes are at most this far apart, in probability; of a multi-label
+            version, rows with a label that near its threshold.
         redact: JSON Pointers into a sample by input name: `/text` is left out, of `/pixels/3` one element.
     """
 

@@ -1,0 +1,44 @@
+"""What a head's numbers mean, in one place: probabilities by class or by label, from a version's first output."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from service.types import Array, Signature
+
+__all__ = ["DEFAULT_THRESHOLD", "probabilities", "thresholds"]
+
+DEFAULT_THRESHOLD = 0.5
+"""From this probability on, a label of a multi-label version holds, unless its publisher said otherwise."""
+
+
+def probabilities(signature: Signature, first: Array) -> Array:
+    """Probabilities, float32 `(rows, labels)`, whatever the head.
+
+    Of a classification they sum to one; of a multi-label version each stands for itself.
+
+    Args:
+        signature: of a classification or multi-label version.
+        first: its first output, `(rows, labels)`; `(rows, 1)` of a sigmoid that tells two classes apart.
+    """
+    scores = first.reshape(len(first), -1)
+    if signature.task == "multi-label":
+        if signature.head == "sigmoid":
+            return scores.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):
+            each: Array = (1.0 / (1.0 + np.exp(-scores.astype(np.float64)))).astype(np.float32)
+        return each
+    if signature.head == "sigmoid":
+        positive = scores[:, :1].astype(np.float32)
+        return np.hstack([1 - positive, positive])
+    if signature.head == "softmax":
+        return scores.astype(np.float32)
+    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    together: Array = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    return together
+
+
+def thresholds(signature: Signature) -> Array:
+    """From which probability on each label of a multi-label version holds, float32 `(labels,)`."""
+    count = len(signature.labels or ())
+    return np.array(signature.thresholds or [DEFAULT_THRESHOLD] * count, np.float32)
