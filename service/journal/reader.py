@@ -11,6 +11,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from service.journal.format import (
     CLOSED_FILE,
@@ -45,6 +46,8 @@ State = Literal["more", "waiting", "finished"]
 Reason = Literal["damaged", "missing", "duplicate", "torn"]
 
 _GAP: Final = int(GapRecord.__struct_config__.tag or 0)
+_told: Final[set[Path]] = set()
+_log = structlog.get_logger(__name__)
 _DAMAGE_BYTES: Final = 128
 """What a damage counts as against `max_bytes`."""
 
@@ -182,8 +185,12 @@ def journals(root: Path) -> list[JournalInfo]:
         except ValueError:
             continue
         if name == str(journal):
-            with suppress(FileNotFoundError, NotADirectoryError):
+            try:
                 found.append(_info(journal, root / name))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:  # one that nobody can read must not keep the others from being read
+                _tell_once(root / name, error)
     return sorted(found, key=lambda info: info.uuid)
 
 
@@ -317,6 +324,8 @@ class _Walk:
             found, payload = file.frame(self.offset) or (None, b"")
             if found is None:
                 if self.offset >= file.size:
+                    if self.offset > file.size and not live:
+                        self._pass("missing", 0)  # emptied, or cut short, by somebody else
                     return "waiting" if live else "finished"
                 if not self._skip(file, live=live):
                     return "waiting" if live else "finished"
@@ -415,6 +424,10 @@ class _Walk:
         stretch = self.stretch
         if known is not None and known.frames >= self.seq:
             self._known(known.frames, known.rows)
+        elif stretch is None and self.segment not in numbers:
+            self._damage(_Stretch("missing", self._here()), None, None)
+        elif stretch is not None and stretch.reason == "missing" and not stretch.bytes:
+            self._damage(stretch, None, None)
         elif stretch is not None and stretch.reason != "damaged":
             self._known(self.seq, self.rows)
         elif stretch is not None and stretch.lost is not None and not stretch.open_end:
@@ -423,8 +436,6 @@ class _Walk:
         elif stretch is not None:
             stretch.reason = "torn"
             self._damage(stretch, None, None)
-        elif not numbers and self._here() == Position():
-            self._damage(_Stretch("missing", self._here()), None, None)
         self.stretch = None
         self._reserved()
 
@@ -444,6 +455,12 @@ def _generation(payload: bytes) -> int:
     except msgspec.DecodeError:
         return 0
     return record.generation if isinstance(record, GapRecord) else 0
+
+
+def _tell_once(directory: Path, error: OSError) -> None:
+    if directory not in _told:
+        _told.add(directory)
+        _log.error("journal_unreadable", journal=str(directory), reason=error.strerror)
 
 
 def _uuid(directory: Path) -> UUID:

@@ -70,6 +70,14 @@ class Reserve:
             synchronise(self._descriptor)
         self._serial += 1
 
+    def is_there(self, directory: int) -> bool:
+        """Whether the file is still in its directory, given by its descriptor, and as large as it was made."""
+        try:
+            there = os.stat(RESERVE_FILE, dir_fd=directory)
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._descriptor)) and there.st_size == 2 * SLOT_BYTES
+
     def close(self) -> None:
         os.close(self._descriptor)
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 from uuid import UUID
 
-import uuid_utils
+import structlog
 
 from service.journal.format import (
     CLOSED_FILE,
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
     MAX_PAYLOAD,
+    RESERVE_FILE,
     SEAL,
     SegmentHeader,
     Totals,
@@ -31,6 +30,7 @@ from service.journal.format import (
     pack_totals,
     segment_name,
 )
+from service.journal.home import Home, is_the_file
 from service.journal.records import GapEntry, GapRecord, VersionRecord
 from service.journal.reserve import GapKey, Reserve, merged, synchronise
 
@@ -38,7 +38,9 @@ __all__ = ["JournalFull", "JournalWriter", "NotOnDisk"]
 
 _GAP: Final = int(GapRecord.__struct_config__.tag or 0)
 _VERSION: Final = int(VersionRecord.__struct_config__.tag or 0)
+_log = structlog.get_logger(__name__)
 _NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
+_REMOVED: Final = "removed by hand"
 _MOST_BUFFERS: Final = 64
 """Of one `writev`; the system takes 1024 or more."""
 
@@ -108,9 +110,6 @@ class JournalWriter:
     def __init__(
         self,
         root: Path,
-        journal: UUID,
-        descriptor: int,
-        reserve: Reserve,
         *,
         process: str,
         segment_bytes: int,
@@ -118,11 +117,11 @@ class JournalWriter:
         fsync: bool,
         roll_after_s: float,
     ) -> None:
-        self.uuid = journal
-        self.directory = root / str(journal)
+        self.uuid: UUID
+        self.directory: Path
+        self._descriptor: int
+        self._reserve: Reserve
         self._root = root
-        self._descriptor = descriptor
-        self._reserve = reserve
         self._process = process
         self._segment_bytes = segment_bytes
         self._budget = budget_bytes
@@ -165,33 +164,15 @@ class JournalWriter:
         Raises:
             OSError, JournalFull: there is no place for it; nothing is left behind.
         """
-        journal = UUID(bytes=uuid_utils.uuid7().bytes)
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Under a hidden name until its lock is held, or a reader would take it for an orphan.
-        hidden = root / f".{journal}"
-        hidden.mkdir(mode=0o700)
-        with ExitStack() as undo:
-            undo.callback(shutil.rmtree, hidden, ignore_errors=True)
-            descriptor = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            undo.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            reserve = Reserve.create(descriptor, fsync=fsync)
-            undo.callback(reserve.close)
-            writer = cls(
-                root,
-                journal,
-                descriptor,
-                reserve,
-                process=process,
-                segment_bytes=segment_bytes,
-                budget_bytes=budget_bytes,
-                fsync=fsync,
-                roll_after_s=roll_after_s,
-            )
-            undo.callback(writer._leave, writer._begin())
-            hidden.rename(writer.directory)
-            _synchronise_directory(root)
-            undo.pop_all()
+        writer = cls(
+            root,
+            process=process,
+            segment_bytes=segment_bytes,
+            budget_bytes=budget_bytes,
+            fsync=fsync,
+            roll_after_s=roll_after_s,
+        )
+        writer._settle()
         writer.tick()
         return writer
 
@@ -282,6 +263,8 @@ class JournalWriter:
         with self._lock:
             if self._closed:
                 return
+            with suppress(JournalFull, OSError):
+                self._look_after()
             with suppress(JournalFull):
                 self._write_gap()
                 first_at = None if self._segment is None else self._segment.first_at
@@ -324,9 +307,61 @@ class JournalWriter:
             self._seal()
         return self._begin()
 
+    def _settle(self) -> None:
+        """Begin a journal with a name of its own.
+
+        Raises:
+            OSError, JournalFull: there is no place for it; the one before stays, if there was one.
+        """
+        before = dict(vars(self))
+        try:
+            with Home.made(self._root, fsync=self._fsync) as home:
+                self.uuid, self.directory, self._descriptor, self._reserve = home
+                self._segment, self._next, self._seq, self._rows, self._generation = None, 0, 0, 0, 0
+                self._begin()
+        except BaseException:
+            if self._segment is not None and self._segment is not before["_segment"]:
+                self._leave(self._segment)
+            vars(self).update(before)
+            raise
+        if before["_segment"] is not None:
+            os.close(before["_segment"].descriptor)
+        if "_descriptor" in before:
+            before["_reserve"].close()
+            os.close(before["_descriptor"])
+
+    def _look_after(self) -> None:
+        """See that what was written is still there: somebody may have removed it, and what is open does not mind.
+
+        How much is lost a reader finds out: it knows how far it has read, and the next header says how much there was.
+        """
+        segment = self._segment
+        if not is_the_file(self.directory, self._descriptor):
+            what = str(self.directory)
+            self._settle()
+        elif segment is not None and not is_the_file(
+            segment.name, segment.descriptor, size=segment.size, directory=self._descriptor
+        ):
+            what = str(self.directory / segment.name)
+            self._leave(segment)
+            self._begin()
+        elif not self._reserve.is_there(self._descriptor):
+            what = str(self.directory / RESERVE_FILE)
+            self._reserve.close()
+            self._reserve = Reserve.create(self._descriptor, fsync=self._fsync)
+        else:
+            return
+        _log.error("journal_removed", what=what, then=f"recording goes on in {self.directory}; do not touch journals")
+        now = int(time.time() * 1e6)
+        entry = GapEntry(None, None, _REMOVED, 0, 0, 0, now, now)
+        self._gap, self._gap_payload = merged(self._gap, [entry], self._generation + 1)
+        self._reserve.put(self._gap_payload)
+
     def _begin(self) -> _Segment:
         if self._closed:
             raise JournalFull(f"{self.directory} is closed")
+        while os.path.lexists(self.directory / segment_name(self._next)):
+            self._next += 1  # somebody has put a file there
         name = segment_name(self._next)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         header = pack_header(
@@ -476,14 +511,6 @@ class JournalWriter:
     def _count(self, size: int) -> None:
         self._written += size
         self._usage += size
-
-
-def _synchronise_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _disk_usage(root: Path) -> int:

@@ -19,6 +19,7 @@ from service.journal.reader import JournalInfo, journals
 from service.journal.sink import JOURNALS
 from service.recorder.cursor import Cursor
 from service.recorder.doubts import Doubts
+from service.recorder.gone import Gone
 from service.recorder.housekeeping import Housekeeping
 from service.recorder.lag import Behind, Lag
 from service.recorder.monitoring import show, tell
@@ -75,6 +76,7 @@ class Drain:
         self._cursors: dict[UUID, Cursor] = {}
         self._shelved: dict[UUID, float] = {}
         self._doubts = Doubts()
+        self._gone = Gone(settings.data_dir)
         self._trouble: str | None = None
         self._passed_at = self._caught_up_at = float("-inf")
 
@@ -196,6 +198,11 @@ class Drain:
             # A defect of ours must not keep what comes next from being drained.
             metrics.count_recorder_error("housekeeping")
             _log.exception("not_tidied")
+        for uuid in await asyncio.to_thread(self._gone.look, here, dict(self._cursors)):
+            if await session.give_up(uuid, self._gone.process(uuid)):
+                _log.error("journal_removed", journal=str(uuid), then="what was not recorded of it is counted as a gap")
+                metrics.count_gap("missing", 0)
+            self._gone.told(uuid)
         there = {journal.uuid for journal in here}
         self._doubts.keep_only(there)
         for gone in self._cursors.keys() - there:

@@ -36,6 +36,7 @@ CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Of a journal, at most, that goes into one transaction; a larger frame goes alone."""
 _LAST_WORDS_S: Final = 1.0
 _SQL: Final = statements("queries.sql")
+_REMOVED: Final = "its directory was removed by hand; {} frames were recorded before, what came later is lost"
 _NO_DOUBT: Final = Doubt()
 
 
@@ -146,6 +147,19 @@ class Session:
                 await self.prepare(unprepared.days)
                 for version in unprepared.versions:
                     await self._versions.learn(self.connection, version)
+
+    async def give_up(self, journal: UUID, process: str) -> bool:
+        """Say that a journal is gone, in a gap and in its cursor; returns whether anything of it may be missing."""
+        await cursors.ensure(self.connection, journal, process)
+        async with self.connection.transaction():
+            cursor = await cursors.lock(self.connection, journal)
+            if cursor is None or cursor.finished:
+                return False
+            at = cursor.position
+            gap = Gap(reason="missing", segment=at.segment, position=at.offset, detail=_REMOVED.format(at.seq))
+            await insert_gaps(self.connection, journal, cursor.process or process, [gap])
+            await cursors.move(self.connection, replace(cursor, finished=True))
+        return True
 
     async def prepare(self, days: Collection[date] = ()) -> None:
         """Make partitions: for these days, and ahead. What cannot be made now is held by the default partitions."""

@@ -77,7 +77,11 @@ class Tidy:
             kept_s = now - self._since[each.path]
             erased = erased_at is not None and each.changed - _SPAN_S <= erased_at
             if erased or kept_s >= self._keep_s or excess > 0:
-                each.path.unlink(missing_ok=True)
+                try:
+                    each.path.unlink(missing_ok=True)
+                except OSError as error:  # it costs disk, and must not keep what comes next from being recorded
+                    _log.warning("journal_file_stays", file=str(each.path), reason=error.strerror)
+                    continue
                 excess -= each.bytes
                 gone.append(each.path)
         gone += _remove_empty(journals, cursors)
