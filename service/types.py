@@ -230,6 +230,7 @@ class PredictCall(msgspec.Struct, frozen=True, eq=False):
         tags: the caller's own key-value pairs, recorded with the sample.
         packed: the columns as they travel over the engine's socket, in place of `columns`, which is empty then: made in
             another process, and only passed on.
+        source: which connection it came by: callers share the engine by it. 0 where there is but one.
     """
 
     model: str
@@ -242,6 +243,7 @@ class PredictCall(msgspec.Struct, frozen=True, eq=False):
     request_id: str = ""
     traceparent: str | None = None
     tags: Mapping[str, str] | None = None
+    source: int = 0
     packed: bytes | None = None
 
 

@@ -70,7 +70,7 @@ class RpcHandler:
             if body is None or len(body) > SMALL_BYTES:
                 reply = await self._large(request, body, request_id, received_at)
             else:
-                arrived = Request(request_id, received_at, traceparent_of(request))
+                arrived = Request(request_id, received_at, traceparent_of(request), source=id(request.protocol))
                 reply = await self._dispatcher.handle(body, arrived)
         except HttpRefusal as reason:
             response = await self._refused(reason, request, request_id, received_at)
@@ -93,7 +93,7 @@ class RpcHandler:
                 body, packed = await read_body(request, limit=limit, timeout_s=timeout_s, share=share)
             else:
                 share.grow(len(body))
-            arrived = Request(request_id, received_at, traceparent_of(request))
+            arrived = Request(request_id, received_at, traceparent_of(request), source=id(request.protocol))
             return await self._dispatcher.handle(body, arrived, packed=packed)
 
     async def _refused(

@@ -122,7 +122,7 @@ class _Session:
         body = data.encode() if isinstance(data, str) else data
         full = len(self._tasks) >= self._max_inflight
         refused = Overloaded(f"More than {self._max_inflight} messages in flight", retry_after_ms=100) if full else None
-        arrived = Request(f"{self._name}/{next(self._numbers)}", time.monotonic(), self._traceparent, refused)
+        arrived = Request(f"{self._name}/{next(self._numbers)}", time.monotonic(), self._traceparent, refused, id(self))
         if full:
             # Answered in line, so that a client that does not read its answers is not read either.
             await self._answer(body, arrived)

@@ -198,7 +198,7 @@ class Engine:
             return None
         version.used_at = now
         work = Work(call, done, now)
-        self._queue.push(work)
+        self._queue.push(work, version)
         self._idle.clear()
         # The calls of one tick of the event loop are let in together, so that they share a batch.
         if not self._in_flight and self._delayed is None:
@@ -221,14 +221,18 @@ class Engine:
         serving = self._registry.serving(call.model)
         if call.n > serving.limits.max_instances:
             raise InvalidParams("/instances", f"at most {serving.limits.max_instances} instances", str(call.n))
-        ahead = max(0.0, self._busy_until - now) + self._queue.seconds()
-        finish = ahead + version.costs.predict(call.n)
-        if now + finish > call.deadline:
+        busy, own = max(0.0, self._busy_until - now), version.costs.predict(call.n)
+        limit_s = (serving.batching.max_queue_ms or self._settings.max_queue_ms) / 1e3
+        longest_s = min(limit_s, call.deadline - now - own)
+        ahead = busy + self._queue.seconds()
+        if ahead <= longest_s:  # whatever the order
+            return version
+        ahead = busy + self._queue.ahead(call, own)
+        if now + ahead + own > call.deadline:
             raise DeadlineExceeded(
                 "The deadline cannot be met: too much work is ahead", retry_after_ms=_milliseconds(ahead)
             )
-        limit_ms = serving.batching.max_queue_ms or self._settings.max_queue_ms
-        if ahead * 1e3 > limit_ms:
+        if ahead > limit_s:
             raise Overloaded(retry_after_ms=_milliseconds(ahead))
         return version
 

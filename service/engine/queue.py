@@ -1,4 +1,6 @@
-"""What waits, and what runs next: earliest deadline first over all models, one version and one shape to a batch.
+"""What waits, and what runs next: models and callers in turns, within a turn the earliest deadline first.
+
+A batch is of one version and one shape.
 
 No clock, no threads, no framework in here: times are passed in, versions are looked up through a function, so that
 every rule can be tested by itself.
@@ -16,6 +18,7 @@ import numpy as np
 import structlog
 
 from service.engine.live import LiveVersion
+from service.engine.shares import TURN_S, Share
 from service.errors import DeadlineExceeded, HoverboardError, InternalError, StaleSignature
 from service.types import Array, PredictAnswer, PredictCall
 
@@ -27,6 +30,8 @@ Lookup = Callable[[str, int | str], LiveVersion]
 """(model, number or role) -> the live version, or an RpcError raised."""
 Done = Callable[[PredictAnswer | HoverboardError], None]
 _LaneKey = tuple[str, int | str, str, tuple[tuple[int, ...], ...]]
+_Waiting = tuple[int, float, int, "Work"]
+"""Turn, deadline, a number that settles the rest, and who waits."""
 
 
 class Work(msgspec.Struct, eq=False):
@@ -41,6 +46,7 @@ class Work(msgspec.Struct, eq=False):
         parts: answers of those batches, by first row.
         closed: answered, cancelled or expired: nothing of it may run any more.
         version: what its rows run on; one version answers a call, whatever is swapped meanwhile.
+        place: of its next row among all rows of its caller, which says when its turn is.
     """
 
     call: PredictCall
@@ -51,6 +57,7 @@ class Work(msgspec.Struct, eq=False):
     parts: list[tuple[int, PredictAnswer]] = msgspec.field(default_factory=list)
     closed: bool = False
     version: LiveVersion | None = None
+    place: int = 0
 
     @property
     def remaining(self) -> int:
@@ -126,21 +133,52 @@ class Batch:
 class _Lane:
     """Calls that may share a batch: same model, version or role, signature and shapes."""
 
-    __slots__ = ("heap", "key", "rows")
+    __slots__ = ("heap", "key", "rows", "share", "version")
 
-    def __init__(self, key: _LaneKey) -> None:
+    def __init__(self, key: _LaneKey, version: LiveVersion, share: Share) -> None:
         self.key = key
-        self.heap: list[tuple[float, int, Work]] = []
+        self.version = version  # that was to answer the latest call: what waiting costs is told by its timings
+        self.share = share
+        self.heap: list[_Waiting] = []
         self.rows = 0
 
     def head(self) -> Work | None:
-        """The call with the earliest deadline that still has rows waiting."""
+        """The call whose turn it is, of those that still have rows waiting."""
         while self.heap:
-            work = self.heap[0][2]
+            work = self.heap[0][3]
             if work.remaining:
                 return work
             heapq.heappop(self.heap)
         return None
+
+    @property
+    def rank(self) -> tuple[int, int, float, int]:
+        """The smaller, the sooner; of a lane with a head."""
+        return (int(self.share.seconds / TURN_S), *self.heap[0][:3])
+
+    def take(self, work: Work, missing: int) -> Slice:
+        """Hand rows of its head to a batch: at most `missing`, and where others wait, no more than its turn has left."""
+        share = self.share
+        turn, deadline, number, _ = self.heap[0]
+        share.turn = max(share.turn, turn)
+        rows = min(missing, work.remaining)
+        if len(self.heap) > 1:
+            rows = min(rows, max(1, share.turn_rows - work.place % share.turn_rows))
+        taken = Slice(work, work.taken, rows)
+        work.taken += rows
+        work.place += rows
+        self.rows -= rows
+        if work.remaining and (later := share.turn_of(work.place)) != turn:
+            heapq.heapreplace(self.heap, (later, deadline, number, work))
+        return taken
+
+    def due(self, deadline: float) -> dict[int, int]:
+        """Rows that wait and are due by a time, by caller."""
+        rows: dict[int, int] = {}
+        for _, due, _, work in self.heap:
+            if due <= deadline and (remaining := work.remaining):
+                rows[work.call.source] = rows.get(work.call.source, 0) + remaining
+        return rows
 
 
 class Queue:
@@ -155,17 +193,29 @@ class Queue:
         self._lookup = lookup
         self._withdraw = withdraw
         self._lanes: dict[_LaneKey, _Lane] = {}
+        self._shares: dict[str, Share] = {}
+        self._had = 0.0  # seconds that the model has had whose turn it is
         self._counter = itertools.count()
 
-    def push(self, work: Work) -> None:
-        """Let a call wait."""
+    def push(self, work: Work, version: LiveVersion) -> None:
+        """Let a call wait for `version`, or whichever answers when its turn comes."""
         call = work.call
         key = _lane_key(call)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = _Lane(key)
-        heapq.heappush(lane.heap, (call.deadline, next(self._counter), work))
+            lane = self._lanes[key] = _Lane(key, version, self._share(call.model, version))
+        lane.version = version
+        work.place = lane.share.enter(call.source, call.n)
+        heapq.heappush(lane.heap, (lane.share.turn_of(work.place), call.deadline, next(self._counter), work))
         lane.rows += call.n
+
+    def _share(self, model: str, version: LiveVersion) -> Share:
+        """A model's share, from now on: what it did not ask for before, it cannot claim."""
+        share = self._shares.get(model)
+        if share is None:
+            share = self._shares[model] = Share(version.costs.largest)
+        share.seconds = max(share.seconds, self._had)
+        return share
 
     def discard(self, work: Work) -> None:
         """Take back what still waits of a call; what runs already is thrown away when it ends."""
@@ -184,12 +234,11 @@ class Queue:
     def expire(self, now: float) -> list[Work]:
         """Refuse every call whose deadline has passed; returns them."""
         expired = []
-        for lane in list(self._lanes.values()):
-            while (head := lane.head()) is not None and head.call.deadline <= now:
-                self.refuse(head, DeadlineExceeded("The deadline passed while the call waited"))
-                expired.append(head)
-            if not lane.heap:
-                del self._lanes[lane.key]
+        for lane in self._lanes.values():
+            for _, deadline, _, work in lane.heap:
+                if deadline <= now and work.remaining:
+                    self.refuse(work, DeadlineExceeded("The deadline passed while the call waited"))
+                    expired.append(work)
         return expired
 
     def rows(self) -> dict[str, int]:
@@ -204,24 +253,41 @@ class Queue:
         """Whether any row waits."""
         return any(lane.rows for lane in self._lanes.values())
 
-    def seconds(self, model: str | None = None) -> float:
-        """Predicted execution time of everything that waits, or of one model's share."""
-        total = 0.0
+    def seconds(self) -> float:
+        """Predicted execution time of everything that waits."""
+        return sum([lane.version.costs.predict(lane.rows) for lane in self._lanes.values()])
+
+    def ahead(self, call: PredictCall, own: float) -> float:
+        """Predicted execution time of what runs before a call that arrives now has had its turn.
+
+        That is its caller's own rows, and of what is due earlier: of each other caller of the model as many rows as of
+        this one, and of each other model as much time as of this one.
+
+        Args:
+            own: the call's own seconds.
+        """
+        mine = 0.0
+        others: dict[str, float] = {}
         for lane in self._lanes.values():
-            if lane.rows and model in (None, lane.key[0]):
-                try:
-                    total += self._lookup(lane.key[0], lane.key[1]).costs.predict(lane.rows)
-                except HoverboardError:
-                    continue  # it will be refused when its turn comes: no time
-        return total
+            costs = lane.version.costs
+            if lane.key[0] == call.model:
+                due = lane.due(call.deadline)
+                behind = due.pop(call.source, 0)
+                most = max(behind + call.n, lane.share.turn_rows)
+                mine += costs.predict(behind + sum([min(rows, most) for rows in due.values()]))
+            else:
+                rows = sum(lane.due(call.deadline).values())
+                others[lane.key[0]] = others.get(lane.key[0], 0.0) + costs.predict(rows)
+        most_s = max(mine + own, TURN_S)
+        return mine + sum([min(seconds, most_s) for seconds in others.values()])
 
     def oldest(self, model: str) -> float | None:
         """When the longest waiting call for a model arrived."""
         heaps = (lane.heap for lane in self._lanes.values() if lane.key[0] == model)
-        return min((work.arrived for heap in heaps for _, _, work in heap if work.remaining), default=None)
+        return min((work.arrived for heap in heaps for *_, work in heap if work.remaining), default=None)
 
     def next_batch(self, now: float) -> Batch | None:
-        """Take the most urgent call and as much company as its bucket holds; None when nothing can run."""
+        """Take the call whose turn it is and as much company as its bucket holds; None when nothing can run."""
         while (lane := self._most_urgent()) is not None:
             try:
                 batch = self._batch_from(lane, now)
@@ -249,16 +315,22 @@ class Queue:
                 self.refuse(head, DeadlineExceeded("The deadline cannot be met any more"))
                 return None
             take, bucket = min(take, fitting), fitting
+        self._had = max(self._had, lane.share.seconds)
+        lane.share.seconds += version.costs.seconds(bucket)
         return self._fill(company, version, take, bucket)
 
     def _most_urgent(self) -> _Lane | None:
-        best: _Lane | None = None
+        ready = []
         for lane in list(self._lanes.values()):
             if lane.head() is None:
                 del self._lanes[lane.key]
-            elif best is None or lane.heap[0][:2] < best.heap[0][:2]:
-                best = lane
-        return best
+            else:
+                ready.append(lane)
+        if not ready:
+            self._shares.clear()
+            self._had = 0.0
+            return None
+        return ready[0] if len(ready) == 1 else min(ready, key=_rank)
 
     def _version_for(self, lane: _Lane) -> LiveVersion | None:
         """The version that answers a lane now; where there is none, or another signature, its calls are refused."""
@@ -275,7 +347,7 @@ class Queue:
     def _dismiss(self, lane: _Lane, error: HoverboardError) -> None:
         """Refuse every call of a lane."""
         del self._lanes[lane.key]
-        for _, _, work in lane.heap:
+        for *_, work in lane.heap:
             work.fail(error)
             self._give_up(work)
 
@@ -293,7 +365,7 @@ class Queue:
             return False
 
     def _fill(self, lanes: list[_Lane], version: LiveVersion, take: int, bucket: int) -> Batch:
-        slices = []
+        slices: list[Slice] = []
         missing = take
         while missing:
             lane = lanes[0] if len(lanes) == 1 else _first(lanes)
@@ -303,11 +375,13 @@ class Queue:
             if work.version is not version:
                 self._give_up(work)
             lane.rows += work.begin_on(version)
-            rows = min(missing, work.remaining)
-            slices.append(Slice(work, work.taken, rows))
-            work.taken += rows
-            lane.rows -= rows
-            missing -= rows
+            taken = lane.take(work, missing)
+            if slices and slices[-1].work is work:
+                last = slices.pop()
+                slices.append(Slice(work, last.start, last.rows + taken.rows))
+            else:
+                slices.append(taken)
+            missing -= taken.rows
         return Batch(version, tuple(slices), take - missing, bucket)
 
     def _give_up(self, work: Work) -> None:
@@ -320,12 +394,17 @@ class Queue:
         lane = self._lanes.get(_lane_key(work.call))
         if lane is not None:
             lane.rows -= work.remaining
+            lane.share.leave(work.call.source, work.remaining)
 
 
 def _first(lanes: Sequence[_Lane]) -> _Lane:
     """The lane whose head is the most urgent; any where none has one."""
     ready = [lane for lane in lanes if lane.head() is not None]
-    return min(ready, key=lambda lane: lane.heap[0][:2], default=lanes[0])
+    return min(ready, key=_rank, default=lanes[0])
+
+
+def _rank(lane: _Lane) -> tuple[int, int, float, int]:
+    return lane.rank
 
 
 def _lane_key(call: PredictCall) -> _LaneKey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -35,14 +36,16 @@ from service.types import Catalog, PredictAnswer
 __all__ = ["EngineServer"]
 
 _log = structlog.get_logger(__name__)
+_SOURCE_BITS: Final = 64  # an api process tells its connections apart by their addresses
 _decode: Final = msgspec.msgpack.Decoder(list[ToEngine]).decode
 
 
 class _Connection(asyncio.Protocol):
     """One api process."""
 
-    def __init__(self, engine: Engine, gone: Callable[[_Connection], None]) -> None:
+    def __init__(self, engine: Engine, first_source: int, gone: Callable[[_Connection], None]) -> None:
         self._engine = engine
+        self._first_source = first_source
         self._gone = gone
         self._reader = FrameReader(_decode)
         self._outbox: list[ToClient] = []
@@ -81,7 +84,7 @@ class _Connection(asyncio.Protocol):
     def _take(self, message: ToEngine) -> None:
         if isinstance(message, CallMessage):
             number = message.id
-            work = self._engine.submit(message.unpack(), partial(self._answer, number))
+            work = self._engine.submit(message.unpack(self._first_source), partial(self._answer, number))
             if work is not None and not work.closed:
                 self._works[number] = work
         elif isinstance(message, CancelMessage):
@@ -147,6 +150,7 @@ class EngineServer:
         self._engine = engine
         self._path = path
         self._connections: set[_Connection] = set()
+        self._numbers = itertools.count()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -170,6 +174,7 @@ class EngineServer:
         self._path.unlink(missing_ok=True)
 
     def _connect(self) -> _Connection:
-        connection = _Connection(self._engine, self._connections.discard)
+        first_source = next(self._numbers) << _SOURCE_BITS
+        connection = _Connection(self._engine, first_source, self._connections.discard)
         self._connections.add(connection)
         return connection

@@ -62,6 +62,7 @@ class CallMessage(_Message, tag=0):
     request_id: str
     traceparent: str | None
     tags: dict[str, str] | None
+    source: int
 
     @classmethod
     def pack(cls, number: int, call: PredictCall) -> CallMessage:
@@ -78,10 +79,15 @@ class CallMessage(_Message, tag=0):
             call.request_id,
             call.traceparent,
             None if call.tags is None else dict(call.tags),
+            call.source,
         )
 
-    def unpack(self) -> PredictCall:
-        """The call again; numeric columns are read-only views."""
+    def unpack(self, first_source: int = 0) -> PredictCall:
+        """The call again; numeric columns are read-only views.
+
+        Args:
+            first_source: added to its source, which is of its own process only.
+        """
         return PredictCall(
             self.model,
             self.version,
@@ -93,6 +99,7 @@ class CallMessage(_Message, tag=0):
             self.request_id,
             self.traceparent,
             self.tags,
+            first_source + self.source,
         )
 
 

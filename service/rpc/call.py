@@ -24,12 +24,14 @@ class Request(msgspec.Struct, frozen=True, eq=False):
         received_at: seconds on `time.monotonic()`; deadlines count from here.
         traceparent: W3C trace context, as it came.
         refusal: answered to every call instead of carrying it out.
+        source: tells the connection that it came by from others: callers share by it what there is.
     """
 
     request_id: str
     received_at: float
     traceparent: str | None = None
     refusal: RpcError | None = None
+    source: int = 0
 
 
 class Call(msgspec.Struct, eq=False):

@@ -106,6 +106,7 @@ class Dispatcher:
         self._notes: set[asyncio.Future[None]] = set()
         self._params = {name: method.params.__name__ for name, method in methods.items()}
         self.in_flight = 0
+        self._in_flight_of: dict[int, int] = {}  # by connection
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -258,10 +259,10 @@ class Dispatcher:
     async def _carried_out(self, call: Call, run: Callable[[Call, T], Awaitable[bytes]], given: T) -> bytes | RpcError:
         """Run one call under the concurrency limit, and tell the observer how it went."""
         error: RpcError | None = None
-        self.in_flight += 1
+        self._enter(call.request.source)
         try:
             if self.in_flight > self._limits.max_concurrency:
-                raise Overloaded(retry_after_ms=_BUSY_RETRY_MS)
+                self._check_share(call.request.source)
             if call.request.refusal is not None:
                 raise call.request.refusal
             result = await run(call, given)
@@ -285,8 +286,29 @@ class Dispatcher:
         else:
             return result
         finally:
-            self.in_flight -= 1
+            self._leave(call.request.source)
             self._observer.finished(call, error, time.monotonic() - call.request.received_at)
+
+    def _enter(self, source: int) -> None:
+        self.in_flight += 1
+        self._in_flight_of[source] = self._in_flight_of.get(source, 0) + 1
+
+    def _leave(self, source: int) -> None:
+        self.in_flight -= 1
+        left = self._in_flight_of[source] - 1
+        if left:
+            self._in_flight_of[source] = left
+        else:
+            del self._in_flight_of[source]
+
+    def _check_share(self, source: int) -> None:
+        """With more calls in flight than there may be, refuse those of the connections that have more than their share.
+
+        Raises:
+            Overloaded: this one has.
+        """
+        if self._in_flight_of[source] * len(self._in_flight_of) > self._limits.max_concurrency:
+            raise Overloaded(retry_after_ms=_BUSY_RETRY_MS)
 
     async def _through_jsonrpcserver(self, call: Call, incoming: Incoming) -> bytes:
         item = {"method": incoming.method, "id": 0}

@@ -180,6 +180,7 @@ def _call(  # noqa: PLR0917 - on the way of every call; positional arguments are
         traceparent=call.request.traceparent,
         tags=params.tags,
         packed=packed,
+        source=call.request.source,
     )
 
 

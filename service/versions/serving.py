@@ -27,7 +27,7 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Attributes:
         max_batch: largest batch bucket, samples.
         max_batch_delay_ms: how long an idle executor waits for company.
-        max_queue_ms: predicted work in the queue above which calls are refused.
+        max_queue_ms: predicted work that would run before a call, above which it is refused.
     """
 
     max_batch: int | None = None

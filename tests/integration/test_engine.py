@@ -485,6 +485,23 @@ async def test_too_much_predicted_work_is_refused_at_once(models: Path, make_set
         assert all(error.retry_after_ms for error in refused)
 
 
+async def test_a_large_call_keeps_no_other_caller_and_no_other_model_waiting(
+    models: Path, make_settings: MakeSettings
+) -> None:
+    async with Engine(make_settings(models=models, max_queue_ms=20)) as engine:
+        await engine.settled()
+        large = call(engine, "dense", features(100_000), seconds=60, source=1)
+        first = asyncio.create_task(engine.predict(large))
+        await asyncio.sleep(0)
+        more = await asyncio.gather(engine.predict(large), return_exceptions=True)
+        assert isinstance(more[0], Overloaded)  # the same caller's
+        for _ in range(5):
+            await engine.predict(call(engine, "dense", features(), seconds=120, source=2))
+            await engine.predict(call(engine, "constant", np.zeros((1, 2), np.float32), seconds=120, source=3))
+        assert not first.done()
+        assert len((await first).sample_ids) == 16 * 100_000
+
+
 async def test_the_least_recently_used_version_is_unloaded_when_memory_is_short(
     tmp_path: Path, make_settings: MakeSettings
 ) -> None:

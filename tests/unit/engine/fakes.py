@@ -57,10 +57,16 @@ def version(
 
 
 def call(
-    live: LiveVersion, n: int = 1, deadline: float = 10.0, wanted: int | str = "stable", fill: float = 1.0
+    live: LiveVersion,
+    n: int = 1,
+    deadline: float = 10.0,
+    wanted: int | str = "stable",
+    fill: float = 1.0,
+    *,
+    source: int = 0,
 ) -> PredictCall:
     column = np.full((n, 2), fill, np.float32)
-    return PredictCall(live.key[0], wanted, live.fingerprint, (column,), n, deadline, want_outputs=True)
+    return PredictCall(live.key[0], wanted, live.fingerprint, (column,), n, deadline, want_outputs=True, source=source)
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

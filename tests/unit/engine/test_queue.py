@@ -32,7 +32,7 @@ class House:
     def push(self, what: PredictCall, arrived: float = 0.0) -> tuple[Work, Outcome]:
         outcome: Outcome = []
         work = Work(what, outcome.append, arrived)
-        self.queue.push(work)
+        self.queue.push(work, self._lookup(what.model, what.version))
         return work, outcome
 
 
@@ -195,3 +195,72 @@ def test_the_oldest_arrival_is_known_by_model() -> None:
     house.push(call(live), arrived=3.0)
     assert house.queue.oldest("m") == 3.0
     assert house.queue.oldest("other") is None
+
+
+def _who(batch: Batch | None) -> dict[int, int]:
+    """Rows of a batch by caller."""
+    assert batch is not None
+    rows: dict[int, int] = {}
+    for part in batch.slices:
+        rows[part.work.call.source] = rows.get(part.work.call.source, 0) + part.rows
+    return rows
+
+
+def test_callers_of_a_model_take_turns_so_that_a_large_call_holds_up_no_small_one() -> None:
+    live = version()
+    house = House(live)
+    house.push(call(live, n=1000, deadline=5.0, source=1))
+    assert _who(house.queue.next_batch(0.0)) == {1: 16}
+    for source in (2, 3):
+        house.push(call(live, n=2, deadline=9.0, source=source))
+    house.push(call(live, n=1000, deadline=9.0, source=4))
+    assert _who(house.queue.next_batch(0.0)) == {2: 2, 3: 2, 4: 12}
+    served = [_who(house.queue.next_batch(0.0)) for _ in range(20)]
+    rows = {source: sum(each.get(source, 0) for each in served) for source in (1, 4)}
+    assert abs(rows[1] - rows[4]) <= 32
+
+
+def test_what_a_caller_took_back_is_not_held_against_it() -> None:
+    live = version()
+    house = House(live)
+    work, _ = house.push(call(live, n=1000, source=1))
+    house.push(call(live, n=1000, deadline=20.0, source=2))
+    house.queue.discard(work)
+    house.push(call(live, n=4, deadline=30.0, source=1))
+    house.queue.next_batch(0.0)
+    assert 1 in _who(house.queue.next_batch(0.0))
+
+
+def test_models_take_turns_so_that_one_models_queue_holds_up_no_other() -> None:
+    flooded, other = version(name="flooded", timings={16: 0.02}), version(name="other", timings={1: 0.001})
+    house = House(flooded, other)
+    for source in range(20):
+        house.push(call(flooded, n=16, deadline=1.0, source=source))
+    assert house.queue.next_batch(0.0) is not None
+    house.push(call(other, deadline=9.0))
+    batches = [house.queue.next_batch(0.0) for _ in range(2)]
+    assert other in [batch.version for batch in batches if batch is not None]
+
+
+def test_what_is_ahead_of_a_call_is_what_is_due_earlier_and_no_more_of_anybody_than_its_own() -> None:
+    live, flooded = version(timings={16: 0.001}), version(name="flooded", timings={16: 0.01})
+    house = House(live, flooded)
+    asked = call(live, n=16, deadline=5.0, source=9)
+    for source in range(3):
+        house.push(call(live, n=1600, deadline=4.0, source=source))
+    assert house.queue.ahead(asked, 0.001) == pytest.approx(0.003)
+    house.push(call(live, n=1600, deadline=6.0, source=3))
+    assert house.queue.ahead(asked, 0.001) == pytest.approx(0.003)
+    house.push(call(flooded, n=1600, deadline=4.0))
+    assert house.queue.ahead(asked, 0.001) == pytest.approx(0.013)
+    house.push(call(live, n=160, deadline=4.0, source=9))
+    assert house.queue.ahead(asked, 0.001) == pytest.approx(0.010 + 3 * 0.011 + 0.044)
+
+
+def test_to_measure_the_queue_looks_nothing_up() -> None:
+    live = version()
+    house = House(live)
+    house.push(call(live))
+    house.table.clear()  # a lookup would raise, or begin a load
+    assert house.queue.seconds() == pytest.approx(0.001)
+    assert house.queue.ahead(call(live), 0.001) == pytest.approx(0.001)

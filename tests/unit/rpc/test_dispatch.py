@@ -233,6 +233,22 @@ async def test_calls_above_the_concurrency_limit_are_refused_at_once(engine: Lin
     assert "result" in await answered(dispatcher, asked("predict", PREDICT))
 
 
+async def test_a_connection_with_less_than_its_share_is_let_in_whatever_others_have_in_flight(
+    engine: LinearEngine,
+) -> None:
+    dispatcher = public_dispatcher(engine, Limits(max_concurrency=4))
+    engine.gate.clear()
+    flood = [asyncio.create_task(answered(dispatcher, asked("predict", PREDICT), source=1)) for _ in range(4)]
+    await asyncio.sleep(0)
+    polite = asyncio.create_task(answered(dispatcher, asked("predict", PREDICT), source=2))
+    await asyncio.sleep(0)
+    refused = await answered(dispatcher, asked("predict", PREDICT), source=1)
+    assert refused["error"]["code"] == -32005
+    engine.gate.set()
+    assert all("result" in response for response in await asyncio.gather(polite, *flood))
+    assert "result" in await answered(dispatcher, asked("predict", PREDICT), source=1)
+
+
 async def test_a_refused_message_has_every_call_refused_with_its_own_id(dispatcher: Dispatcher) -> None:
     body = json.dumps([json.loads(asked("models.list", call_id=number)) for number in (1, 2)]).encode()
     responses = await answered(dispatcher, body, refusal=Overloaded())
