@@ -91,10 +91,10 @@ def reset(
 async def _read(settings: Settings) -> list[AlarmRow]:
     from service.recorder.alarm_table import list_alarms
     from service.recorder.connect import connected
-    from service.recorder.embedded import embedded_url
+    from service.recorder.embedded import RECORDER, embedded_url
     from service.recorder.migrate import require_current
 
-    url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir)
+    url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
     async with connected(url, application="hoverboard alarms", role=None) as connection:
         await require_current(connection)
         return await list_alarms(connection)

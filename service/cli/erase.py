@@ -135,11 +135,11 @@ def command(
 
 
 async def _erase(settings: Settings, request: Request) -> Report:
-    from service.recorder.embedded import embedded_url
+    from service.recorder.embedded import RECORDER, embedded_url
     from service.recorder.erasing import erase_everywhere
 
     try:
-        url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir)
+        url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
         return await erase_everywhere(url, settings.data_dir, request)
     except HoverboardError as error:
         raise DatabaseUnavailable(f"nothing was erased: {error}") from error

@@ -13,12 +13,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 
 from service.errors import ConfigError, DatabaseUnavailable
+from service.recorder.embedded import RECORDER
 from service.recorder.statements import statements
 
 __all__ = ["OLDEST_SERVER", "RECORDER", "connect", "connected", "place"]
 
 OLDEST_SERVER: Final = 15
-RECORDER: Final = "recorder"
 _CLOSE_TIMEOUT_S: Final = 5.0
 _TLS_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _SQL: Final = statements("schema.sql")

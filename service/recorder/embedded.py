@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import importlib.util
 import json
 import os
@@ -34,6 +35,7 @@ from service.recorder import postgres_log, unprivileged
 __all__ = [
     "DATABASE",
     "PGDATA",
+    "RECORDER",
     "USER",
     "Cluster",
     "Endpoint",
@@ -42,10 +44,14 @@ __all__ = [
     "endpoint",
     "environment",
     "libpq_variables",
+    "recorder_password",
 ]
 
 DATABASE: Final = "hoverboard"
 USER: Final = "hoverboard"
+"""The superuser."""
+
+RECORDER: Final = "recorder"
 PGDATA: Final = "postgres"
 MAJOR: Final = "18"
 
@@ -336,10 +342,14 @@ def endpoint(data_dir: Path) -> Endpoint | None:
         return None
 
 
-def embedded_url(data_dir: Path) -> str:
+def embedded_url(data_dir: Path, user: str = USER) -> str:
     """How to reach the running embedded Postgres of a data directory; holds the password.
 
     A server that still recovers from a crash counts as running: it refuses connections in its own words.
+
+    Args:
+        data_dir: the service's.
+        user: its superuser, or the role that records, once `roles.prepare` has let it in.
 
     Returns:
         `postgresql://hoverboard:PASSWORD@/hoverboard?host=SOCKET_DIR&port=5432`, for libpq and asyncpg.
@@ -353,7 +363,17 @@ def embedded_url(data_dir: Path) -> str:
             f"the embedded Postgres of {data_dir} does not run; it runs while `hoverboard serve` does, with that "
             "--data-dir and without --database-url",
         )
-    return _url(found.socket_dir, _read_password(data_dir), DATABASE)
+    password = _read_password(data_dir) if user == USER else recorder_password(data_dir)
+    return _url(found.socket_dir, password, DATABASE, user)
+
+
+def recorder_password(data_dir: Path) -> str:
+    """The password of `recorder`: it follows from the superuser's, so that there is no second one to lose.
+
+    Raises:
+        ConfigError: that one cannot be read.
+    """
+    return hmac.digest(_read_password(data_dir).encode(), RECORDER.encode(), "sha256").hex()
 
 
 def libpq_variables(url: str) -> Mapping[str, str]:
@@ -374,9 +394,9 @@ def environment() -> dict[str, str]:
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _url(socket_dir: Path, password: str, database: str) -> str:
+def _url(socket_dir: Path, password: str, database: str, user: str = USER) -> str:
     query = urllib.parse.urlencode({"host": str(socket_dir), "port": _PORT})
-    return f"postgresql://{USER}:{urllib.parse.quote(password, safe='')}@/{database}?{query}"
+    return f"postgresql://{user}:{urllib.parse.quote(password, safe='')}@/{database}?{query}"
 
 
 def _listens(path: Path) -> bool:

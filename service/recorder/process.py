@@ -19,10 +19,10 @@ from service.config import ENV_PREFIX, Settings
 from service.errors import ConfigError, DatabaseUnavailable
 from service.recorder.connect import connect
 from service.recorder.drain import Drain
-from service.recorder.embedded import embedded_url, endpoint
-from service.recorder.migrate import migrate, require_current
-from service.telemetry import logs, metrics
-from service.telemetry.recording_state import RECORDER, Part
+from service.recorder.embedded import RECORDER, embedded_url, endpoint
+from service.recorder.migrate import require_current
+from service.recorder.roles import prepare
+from service.telemetry import logs, metrics, recording_state
 
 __all__ = ["DATABASE_URL", "main", "open_database"]
 
@@ -49,12 +49,12 @@ def main(runtime_dir: Path, index: int) -> None:
     # It has time, and answering has none.
     os.nice(_NICE)
     stamina.instrumentation.set_on_retry_hooks([])  # one sentence an outage is enough, and we write it
-    status = children.run(_record(settings, Part(runtime_dir, RECORDER)))
+    status = children.run(_record(settings, recording_state.Part(runtime_dir, recording_state.RECORDER)))
     metrics.close()
     sys.exit(status)
 
 
-async def _record(settings: Settings, part: Part) -> int:
+async def _record(settings: Settings, part: recording_state.Part) -> int:
     stop = children.stop_event()
     gc.freeze()  # what was imported lives for ever, and records are made by the thousand
     children.say_ready()
@@ -70,7 +70,7 @@ def _machine_is_busy() -> bool:
 
 
 async def open_database(settings: Settings, url: str) -> asyncpg.Connection[asyncpg.Record]:
-    """A connection to a database with this version's schema. The embedded one is migrated here.
+    """A connection to a database with this version's schema. The embedded one is migrated and given its roles here.
 
     Args:
         settings: the service's.
@@ -81,9 +81,10 @@ async def open_database(settings: Settings, url: str) -> asyncpg.Connection[asyn
     """
     embedded = not url
     if embedded:
-        url = await _embedded_url(settings.data_dir)
-        for migration in await migrate(url):
+        await _embedded_is_up(settings.data_dir)
+        for migration in await prepare(settings.data_dir):
             _log.info("migrated", file=migration.name)
+        url = embedded_url(settings.data_dir, RECORDER)
     connection = await connect(url, application="hoverboard recorder")
     try:
         await require_current(connection)
@@ -93,12 +94,16 @@ async def open_database(settings: Settings, url: str) -> asyncpg.Connection[asyn
     return connection
 
 
-async def _embedded_url(data_dir: Path) -> str:
-    """As of `embedded_url`, which is waited for: it starts beside this process, and makes its cluster the first time."""
+async def _embedded_is_up(data_dir: Path) -> None:
+    """Wait for the embedded Postgres, which starts beside this process, and makes its cluster the first time.
+
+    Raises:
+        ConfigError, DatabaseUnavailable: it is not up within a while.
+    """
     until = asyncio.get_running_loop().time() + _UP_PATIENCE_S
     while True:
         try:
-            return embedded_url(data_dir)
+            embedded_url(data_dir)
         except ConfigError as error:
             if asyncio.get_running_loop().time() < until:
                 await asyncio.sleep(_POLL_S)
@@ -106,3 +111,5 @@ async def _embedded_url(data_dir: Path) -> str:
                 raise
             else:
                 raise DatabaseUnavailable(_NOT_UP) from error
+        else:
+            return

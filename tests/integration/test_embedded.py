@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ import pytest
 from service.errors import ConfigError
 from service.recorder import leftovers, unprivileged
 from service.recorder.connect import connect
-from service.recorder.embedded import Cluster, Endpoint, embedded_url
+from service.recorder.embedded import RECORDER, Cluster, Endpoint, embedded_url
 from service.recorder.migrate import migrate, require_current
+from service.recorder.roles import prepare
 from tests.integration.running import HOVERBOARD, ROOT, environment
 
 NOBODY = 65534
@@ -363,6 +365,47 @@ async def test_a_data_directory_that_is_gone_is_told_once_and_what_comes_back_is
         (made / "away").rename(running.data_dir)
         assert await remembered(running) == [0, 1, 2]
         until(lambda: "data_directory_back" in running.log.read_text())
+
+
+OWNERS = """
+select distinct pg_get_userbyid(owner) as owner, kind from (
+    select relowner, 'relation' from pg_class where relnamespace = 'hoverboard'::regnamespace
+    union all select proowner, 'routine' from pg_proc where pronamespace = 'hoverboard'::regnamespace
+    union all select nspowner, 'schema' from pg_namespace where nspname = 'hoverboard'
+) as owned (owner, kind) order by 2
+"""
+
+
+async def test_what_the_superuser_made_before_is_brought_under_roles_with_fewer_rights(made: Path) -> None:
+    """As 0.1.0 left it: the superuser migrated, owned everything, and recorded."""
+    owned = [("hoverboard_owner", kind) for kind in ("relation", "routine", "schema")]
+    today = datetime.now(UTC).date()
+    with database(made) as running:
+        superuser = await running.connect()
+        await migrate(embedded_url(running.data_dir))
+        await superuser.execute("select hoverboard.make_partitions($1, $1)", today)
+        await superuser.execute(
+            "insert into hoverboard.labels (sample_id, labelled_at, label, source) values ($1, now(), 'chair', 'test')",
+            uuid.UUID(int=7),
+        )
+        assert [tuple(row) for row in await superuser.fetch(OWNERS)] != owned
+        for _ in range(2):
+            assert await prepare(running.data_dir) == ()
+            assert [tuple(row) for row in await superuser.fetch(OWNERS)] == owned
+
+        recorder = await connect(embedded_url(running.data_dir, RECORDER), application="test")
+        assert await recorder.fetchval("select label from labels") == "chair"
+        assert await recorder.fetchval("select make_partitions($1, $2)", today, today + timedelta(days=1)) == 4
+        assert [tuple(row) for row in await superuser.fetch(OWNERS)] == owned
+        assert await recorder.fetchval("select session_user::text") == RECORDER
+        for forbidden in ("set role hoverboard", "set role hoverboard_owner", "drop table labels", "delete from gaps"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await recorder.execute(forbidden)
+        await superuser.execute("create role person login in role reader password 'a word'")
+        person = await asyncpg.connect(embedded_url(running.data_dir), user="person", password="a word")
+        assert await person.fetchval("select count(*) from hoverboard.samples") == 0
+        for connection in (superuser, recorder, person):
+            await connection.close()
 
 
 def psql(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -65,6 +65,8 @@ def test_answers_are_recorded_outlive_the_supervisor_and_are_there_next_time(fol
     with running(folder, ON, status=-signal.SIGKILL) as first:
         hoverboard(first, "predict", "constant", "[1, 2]")
         recorded(first, 1)
+        who = "select distinct usename from pg_stat_activity where application_name = 'hoverboard recorder'"
+        assert hoverboard(first, "psql", "--", "-tAc", who) == "recorder"
         first.process.kill()
         first.process.wait()
         end = time.monotonic() + 20
