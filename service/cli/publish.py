@@ -102,6 +102,11 @@ def _thresholds(context: click.Context, option: click.Parameter, given: tuple[st
     "--detector", help="Detector of outliers, such as energy.  [default: the best at telling left-out classes]"
 )
 @click.option(
+    "--export",
+    is_flag=True,
+    help="Write a .keras file as a SavedModel, which servers of other Keras versions load, too.",
+)
+@click.option(
     "--allow-op",
     "allow_ops",
     multiple=True,

@@ -22,7 +22,7 @@ with quiet():
 from service.errors import PublishError, VersionRefused
 from service.types import NUMERIC_DTYPES, STRING, TensorSpec
 
-__all__ = ["load", "load_artifact", "save_keras", "wrap_keras"]
+__all__ = ["export_keras", "load", "load_artifact", "save_keras", "wrap_keras"]
 
 
 def load(directory: Path, artifact: str, allowed_ops: Sequence[str] = ()) -> Graph:
@@ -96,6 +96,12 @@ def save_keras(model: Any, path: Path) -> None:
     """Write a model as a `.keras` file."""
     with quiet():
         model.save(path)
+
+
+def export_keras(model: Any, path: Path) -> None:
+    """Write a model as a SavedModel, which holds its layers' graphs and none of their Python."""
+    with quiet():
+        model.export(path, format="tf_saved_model", verbose=False)
 
 
 def _load_saved_model(path: Path, allowed_ops: Sequence[str]) -> Graph:

@@ -22,6 +22,7 @@ from service.engine.attempts import LoadAttempts, attempts_dir
 from service.engine.costs import followed
 from service.engine.listeners import Listeners
 from service.engine.live import Executed, LiveVersion, Reading
+from service.engine.proofs import Proofs
 from service.engine.queue import Batch, Done, Queue, Slice, Work, tell
 from service.engine.registry import Registry
 from service.engine.sample_ids import sample_ids
@@ -57,6 +58,7 @@ _SHORT_S: Final = 0.002
 waiting for it to be scheduled, on cores that are busy."""
 _MOST_SUPPLEMENTS: Final = 8  # batches whose outliers wait to be looked at by the other detectors
 _TIMINGS: Final = "timings"
+_PROOFS: Final = "proofs"
 _SERVED: Final = "served"
 _HANGS: Final = 20.0  # times its measured execution time
 _TRIAL: Final = 4.0  # times `batch_deadline_s`, where nothing was measured that would tell
@@ -85,6 +87,7 @@ class Engine:
         self._loader: Loader | None = None
         owned = settings.data_dir if settings.data_dir.is_dir() else None
         self._timings_dir = owned / _TIMINGS if owned else None
+        self._proofs = Proofs(owned / _PROOFS if owned else None)
         self._registry = Registry(
             settings.models,
             self._load,
@@ -113,6 +116,7 @@ class Engine:
         self._idle.set()
         self._stack.enter_context(self._worker)
         self._stack.callback(self._loader_pool.shutdown)
+        self._stack.callback(self._proofs.close)
         self._stack.push_async_callback(self._registry.aclose)
         for work in (self._follow_disk(), self._sweep()):
             self._stack.push_async_callback(_cancel, asyncio.ensure_future(work))
@@ -507,6 +511,7 @@ class Engine:
 
     def _prepare(self) -> Loader:
         """On the loader's thread: the imports that take seconds."""
+        self._proofs.prepare()
         from service.engine import runtime
         from service.engine.loading import Loader
 
@@ -520,6 +525,7 @@ class Engine:
             xla=self._settings.xla == "auto",
             timings_dir=self._timings_dir,
             threads=threads,
+            proofs=self._proofs,
         )
 
     def _load(self, place: VersionOnDisk, max_batch: int | None) -> LiveVersion:

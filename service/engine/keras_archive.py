@@ -30,7 +30,10 @@ _DEEPEST: Final = 200
 _FILTERS: Final = frozenset({1, 2, 3, 4, 5, 6, 32000})
 """HDF5's own filters, and h5py's LZF; any other is a library that HDF5 would look for on this machine."""
 _CODE: Final = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
-_EXPORT: Final = "export the model in the script that made it, with model.export('folder'), and publish the folder"
+_EXPORT: Final = (
+    "publish it as a graph, from the script that made it: publish(model, ..., export=True), or model.export('folder') and "
+    "hoverboard publish folder"
+)
 
 Known = Callable[[str], bool]
 

@@ -27,6 +27,7 @@ from service.engine.company import Company, Shared
 from service.engine.costs import CostModel, ladder, useful_buckets
 from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.engine.live import GraphDetector, LiveVersion, pad
+from service.engine.proofs import Proofs
 from service.errors import VersionRefused
 from service.outliers import OUTLIERS_FILE, OutlierPackage, load_package
 from service.types import STRING, Array, BucketTiming, Signature
@@ -94,6 +95,7 @@ class Loader:
         xla: whether XLA may be tried.
         timings_dir: where timings are remembered by weights and machine; None to measure each time.
         threads: within an operation and operations at once, as they are set; part of what makes a machine.
+        proofs: tries versions in a process of their own before they are loaded here; None trusts them.
     """
 
     run_job: RunJob[Any]
@@ -101,6 +103,7 @@ class Loader:
     xla: bool = True
     timings_dir: Path | None = None
     threads: tuple[int, int] = (1, 1)
+    proofs: Proofs | None = None
 
     def load(self, place: VersionOnDisk, max_batch: int | None = None) -> LiveVersion:
         """Do everything that stands between a directory and its first answer.
@@ -124,6 +127,8 @@ class Loader:
     def _load(self, place: VersionOnDisk, max_batch: int | None) -> LiveVersion:
         manifest = read_version(place.path)
         verify_checksums(place.path, manifest)
+        if self.proofs is not None:
+            self.proofs.require(place.path, manifest, runtime.software())
         return self.prove(place.path, manifest, max_batch)
 
     def prove(self, directory: Path, manifest: Manifest, max_batch: int | None = None) -> LiveVersion:

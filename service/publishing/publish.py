@@ -26,7 +26,7 @@ from service.types import Array, Head, Signature, TensorSpec
 from service.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
 from service.versions.baseline import BASELINE_FILE, Baseline, write_baseline
 from service.versions.golden import GOLDEN_FILE
-from service.versions.manifest import KERAS_FILE, SAVED_MODEL_DIR, check_name
+from service.versions.manifest import KERAS_FILE, MANIFEST_FILE, SAVED_MODEL_DIR, check_name
 
 if TYPE_CHECKING:
     from service.engine.runtime import Graph
@@ -60,6 +60,7 @@ def publish(
     feature_layer: str | None = None,
     detector: str | None = None,
     allow_ops: Sequence[str] = (),
+    export: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write a model as a version, whole or not at all, and prove that it can be served.
@@ -90,6 +91,7 @@ def publish(
         feature_layer: whose output detectors look at; the one before the last dense layer when left out.
         detector: the one that answers, by name; the best at telling classes left out when left out.
         allow_ops: operations that the graph may hold beside the usual ones, by TensorFlow's names.
+        export: write a Keras model as a SavedModel, which needs no Python of its own; features for outliers are then outputs or inputs.
         progress: told the stage of calibration, and the share of it that is done.
 
     Returns:
@@ -106,10 +108,11 @@ def publish(
         raise PublishError(f"version {version}: use a number from 1")
     extra = _allowed_ops(allow_ops)
     with VersionWriter(Path(models_dir) / name) as writer:
-        artifact, graph = _write_artifact(model, writer.path, extra)
+        artifact, graph = _write_artifact(model, writer.path, extra, export=export)
         signature, golden = _contract_of(graph, samples, labels, task, contract, output=output, head=head)
         signature = replace(signature, thresholds=thresholds_of(signature.labels, signature.task, thresholds))
-        _same_in_memory(model, signature, golden)
+        if not export:  # which names outputs in its own way
+            _same_in_memory(model, signature, golden)
         (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(signature))
         manifest = Manifest(
             name=name,
@@ -171,7 +174,7 @@ def _allowed_ops(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _write_artifact(
-    model: Any, directory: Path, allowed_ops: Sequence[str]
+    model: Any, directory: Path, allowed_ops: Sequence[str], *, export: bool
 ) -> tuple[Literal["model.keras", "saved_model"], Graph]:
     """Put the model's files in place and load them back as the server will."""
     from service.engine import artifact, runtime
@@ -184,12 +187,21 @@ def _write_artifact(
         if source.is_dir():
             if any(path.is_symlink() for path in source.rglob("*")):
                 raise PublishError(f"{source}: holds links, which are not followed")
+            if export:
+                raise PublishError(f"{source} is a SavedModel already: publish it as it is")
             shutil.copytree(source, directory / SAVED_MODEL_DIR)
             return "saved_model", _loaded(directory / SAVED_MODEL_DIR, allowed_ops)
         if source.suffix != ".keras":
             raise PublishError(f"{source}: expected a .keras file or a SavedModel directory")
-        shutil.copyfile(source, directory / KERAS_FILE)
-    else:
+        if export:
+            model = _loaded(source, allowed_ops).model
+        else:
+            shutil.copyfile(source, directory / KERAS_FILE)
+    if export:
+        artifact.wrap_keras(model)
+        artifact.export_keras(model, directory / SAVED_MODEL_DIR)
+        return "saved_model", _loaded(directory / SAVED_MODEL_DIR, allowed_ops)
+    if not isinstance(model, str | Path):
         artifact.wrap_keras(model)  # says what is wrong with it before it is saved
         artifact.save_keras(model, directory / KERAS_FILE)
     return "model.keras", _loaded(directory / KERAS_FILE, allowed_ops)
@@ -327,11 +339,12 @@ def _same_in_memory(model: Any, signature: Signature, golden: GoldenSet) -> None
 
 
 def _prove(directory: Path, manifest: Manifest) -> None:
-    """Load it the way the server does: every bucket, every golden sample."""
-    from service.engine.loading import Loader
+    """Load it the way the server does, in a process that knows nothing of this one: every bucket, every golden sample."""
+    from service.engine.proofs import try_version
 
+    (directory / MANIFEST_FILE).write_bytes(manifest.to_json())
     try:
-        Loader(lambda job: job(), manifest.max_batch or 64, xla=False).prove(directory, manifest)
+        try_version(directory, manifest.max_batch or 64)
     except VersionRefused as error:
         raise PublishError(f"the server would refuse this version: {error}") from error
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +21,9 @@ import psutil
 from service.config import TOKEN_FILE
 
 ROOT = Path(__file__).parents[2]
+_PROOFS = Path(tempfile.mkdtemp(prefix="hoverboard-proofs-"))
+"""What services of this session have tried: as between two starts of one service, the next need not try it again."""
+atexit.register(shutil.rmtree, _PROOFS, ignore_errors=True)
 HOVERBOARD = (sys.executable, "-P", "-m", "service")
 
 
@@ -85,6 +91,8 @@ def running(folder: Path, settings: Mapping[str, str] | None = None, *, status: 
     log = folder / "service.log"
     free = {"HOVERBOARD_PORT": "0", "HOVERBOARD_ADMIN_PORT": "0", "HOVERBOARD_SCAN_INTERVAL_S": "0.2"}
     quick = {"HOVERBOARD_RECORDING": "off"}
+    tried = folder / "data" / "proofs"
+    shutil.copytree(_PROOFS, tried, dirs_exist_ok=True)
     with log.open("w") as stderr:
         process = subprocess.Popen(
             [*HOVERBOARD, "serve"],
@@ -107,3 +115,4 @@ def running(folder: Path, settings: Mapping[str, str] | None = None, *, status: 
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+            shutil.copytree(tried, _PROOFS, dirs_exist_ok=True)

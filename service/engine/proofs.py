@@ -1,0 +1,237 @@
+"""A version is tried in a process of its own before it is loaded here, once: what held is remembered with the version's checksums."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+import service
+from service.engine.prover import Outcome, Request
+from service.engine.sandbox import NONE
+from service.errors import VersionRefused
+from service.versions import Manifest
+
+__all__ = ["DEADLINE_S", "Proofs", "try_version"]
+
+DEADLINE_S: Final = 300.0
+"""Seconds that a version may take to load and to answer its golden samples."""
+_START_S: Final = 120.0  # and those that the process itself may take to start, on a machine that is busy
+_BATCH: Final = (
+    2  # golden samples run alone and beside one other; what a version may be run with is the engine's own matter
+)
+_KEPT: Final = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "SYSTEMROOT",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+)
+_log = structlog.get_logger(__name__)
+
+
+class _Prover:
+    """The process that tries versions, started when it is needed and shared by all of this one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+
+    def ask(self, request: Request, wanted: Callable[[], bool]) -> Outcome:
+        """Try a version, as long as that is wanted; blocks."""
+        line = msgspec.json.encode(request) + b"\n"
+        with self._lock:
+            for _ in range(2):  # an idle one may end just when it is asked
+                answer = self._answer(line, request.deadline_s + _START_S) if wanted() else None
+                if answer is not None:
+                    return answer
+            return Outcome("crash", "the process that was to try it ended before it said anything")
+
+    def start(self) -> None:
+        """Let it start while something else is done."""
+        with self._lock:
+            self._running()
+
+    def interrupt(self) -> None:
+        """End it while another thread waits for its answer."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def _answer(self, line: bytes, patience_s: float) -> Outcome | None:
+        process = self._running()
+        if process.stdin is None or process.stdout is None:
+            return None
+        try:
+            process.stdin.write(line)
+            process.stdin.flush()
+        except OSError:
+            self.close()
+            return None
+        if not select.select([process.stdout], [], [], patience_s)[0]:
+            self.close()
+            return Outcome("crash", f"it was not tried within {patience_s:g} s")
+        try:
+            return msgspec.json.decode(process.stdout.readline(), type=Outcome)
+        except msgspec.DecodeError:
+            self.close()
+            return None
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
+            return self._process
+        self.close()
+        self._owner = os.getpid()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "service.engine.prover"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            start_new_session=True,
+        )
+        atexit.register(self.close)
+        return self._process
+
+    def close(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is None or self._owner != os.getpid():
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+_prover = _Prover()
+
+
+def _environment() -> Mapping[str, str]:
+    """What the process needs to find its modules: no secret, and no accelerator, which may be busy or small."""
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = [str(Path(service.__file__).parents[1]), *(str(Path(place).absolute()) for place in given if place)]
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def try_version(
+    directory: Path, max_batch: int, deadline_s: float = DEADLINE_S, wanted: Callable[[], bool] = lambda: True
+) -> str:
+    """Load a version and run its golden samples in a process that can reach nothing else; blocks.
+
+    Args:
+        directory: of the version, whose files are known to be whole.
+        max_batch: largest bucket to run.
+        deadline_s: seconds it may take.
+        wanted: whether anybody still wants to know.
+
+    Returns:
+        What kept it from reaching out: `sandbox.enter`.
+
+    Raises:
+        VersionRefused: whatever the engine would refuse it for, and where it crashes, hangs or eats memory.
+    """
+    outcome = _prover.ask(Request(str(directory.absolute()), max_batch, deadline_s), wanted)
+    if outcome.check:
+        raise VersionRefused(outcome.reason, check=outcome.check)
+    return outcome.sandbox
+
+
+@dataclass(slots=True)
+class Proofs:
+    """Which versions were tried on this machine with this software.
+
+    Attributes:
+        directory: where that is remembered between starts; None for as long as this process lives.
+    """
+
+    directory: Path | None
+    _trying: int = 0
+    _closed: bool = False
+
+    def require(self, directory: Path, manifest: Manifest, software: Mapping[str, str]) -> None:
+        """Try a version, unless that was done before.
+
+        Args:
+            directory: of the version, whose checksums hold.
+            manifest: with the checksums of all its files.
+            software: versions of what a graph runs on, by name.
+
+        Raises:
+            VersionRefused: as `try_version` does.
+        """
+        key = _key(manifest, software)
+        if key in _known or (self.directory is not None and (self.directory / key).is_file()):
+            return
+        self._trying += 1
+        try:
+            size = min(_BATCH, manifest.max_batch or _BATCH)
+            sandbox = try_version(directory, size, wanted=lambda: not self._closed)
+        finally:
+            self._trying -= 1
+        _say(sandbox)
+        _known.add(key)
+        if self.directory is not None:
+            with suppress(OSError):  # only a memory: it is tried again next time
+                self.directory.mkdir(parents=True, exist_ok=True)
+                (self.directory / key).write_text(sandbox)
+
+    def prepare(self) -> None:
+        """Where nothing was tried before, let the process that will be needed start already."""
+        if self.directory is None or not self.directory.is_dir() or not any(self.directory.iterdir()):
+            _prover.start()
+
+    def close(self) -> None:
+        """Wait for no trial that still runs."""
+        self._closed = True
+        if self._trying:
+            _prover.interrupt()
+
+
+def _key(manifest: Manifest, software: Mapping[str, str]) -> str:
+    parts = (*(f"{name}={version}" for name, version in sorted(software.items())), service.__version__)
+    return hashlib.sha256("|".join(parts).encode() + manifest.to_json()).hexdigest()
+
+
+_known: set[str] = set()
+_said: set[str] = set()
+
+
+def _say(sandbox: str) -> None:
+    """Once for each kind, what keeps versions from reaching out while they are tried."""
+    if sandbox in _said:
+        return
+    _said.add(sandbox)
+    if sandbox == NONE:
+        _log.warning(
+            "no_sandbox", reason="this system has neither landlock nor seccomp: versions are tried with full rights"
+        )
+    else:
+        _log.info("sandbox", kind=sandbox)

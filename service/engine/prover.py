@@ -1,0 +1,198 @@
+"""The process that tries versions out: `python -m service.engine.prover`.
+
+It imports Keras and TensorFlow once, without running anything of them, and forks for each version, before TensorFlow has threads of
+its own. The fork gives up all it can do without, loads the version, traces it and runs its golden samples. So a version that
+crashes, hangs, eats memory or reaches for files costs only that fork. Requests come on standard input, a line each; answers leave on
+what was standard output. Its end ends this process, and each fork with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import shutil
+import signal
+import sys
+import sysconfig
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from service.engine.sandbox import NONE, enter
+
+__all__ = ["Outcome", "Request", "main"]
+
+_IDLE_S: Final = 60.0  # without a request for so long it ends; the next one starts another
+_MOST_WORDS: Final = 2000
+_MEMORY: Final = (
+    8 * 1024**3
+)  # bytes of address space beside what its files take, of which TensorFlow itself reserves some
+_FILES: Final = 64 * 1024**2  # bytes of a temporary file beside what its files take
+_HANDLES: Final = 1024  # more than a process of one thread has open
+_TIMES: Final = 8  # what a model may take in memory, as a multiple of its files
+_SYSTEM: Final = (
+    "/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/etc/ld.so.cache", "/proc/cpuinfo", "/proc/meminfo",
+    "/sys/devices/system/cpu", "/dev/urandom",
+)  # fmt: skip
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A version to try.
+
+    Attributes:
+        directory: of the version.
+        max_batch: largest bucket to run.
+        deadline_s: seconds it may take.
+    """
+
+    directory: str
+    max_batch: int
+    deadline_s: float
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of it.
+
+    Attributes:
+        check: which check refused it; empty where it may be served.
+        reason: why.
+        sandbox: what held while it was tried.
+    """
+
+    check: str = ""
+    reason: str = ""
+    sandbox: str = NONE
+
+
+def main() -> None:
+    """Answer requests until nobody asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked
+    answers = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for place in (1, 2):
+        os.dup2(nowhere, place)
+    # Whatever the forks will need is imported now: they cannot read much later.
+    import h5py  # noqa: F401
+
+    from service.engine import loading  # noqa: F401
+
+    gc.freeze()
+    waiting = b""
+    while select.select([0], [], [], _IDLE_S)[0]:
+        waiting += (piece := os.read(0, 1 << 16))
+        if not piece:
+            return
+        *lines, waiting = waiting.split(b"\n")
+        for line in lines:
+            outcome = _try_apart(msgspec.json.decode(line, type=Request))
+            os.write(answers, msgspec.json.encode(outcome) + b"\n")
+
+
+def _try_apart(request: Request) -> Outcome:
+    """Try one version in a fork, which may do to itself what it likes."""
+    if sys.platform != "linux":
+        return _try(request, NONE)  # forking is not safe there: this whole process is what a bad version costs
+    folder = Path(tempfile.mkdtemp(prefix="hoverboard-trial-"))
+    reading, writing = os.pipe()
+    fork = os.fork()
+    if not fork:
+        try:
+            os.close(reading)
+            _become_small(request, folder, writing)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    try:
+        return _outcome(request, fork, reading)
+    finally:
+        os.close(reading)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _outcome(request: Request, fork: int, reading: int) -> Outcome:
+    """What a fork says before it ends, or what its end says."""
+    said, until, late = b"", time.monotonic() + request.deadline_s, False
+    while len(said) < 1 << 16:
+        ready = select.select([reading, 0], [], [], max(0.0, until - time.monotonic()))[0]
+        if 0 in ready:
+            sys.exit(
+                0
+            )  # nobody asks before there is an answer, so whoever asked is gone; the fork goes with this process
+        late = not ready
+        piece = b"" if late else os.read(reading, 4096)
+        if not piece:
+            break
+        said += piece
+    if late:
+        os.kill(fork, signal.SIGKILL)
+    _, status = os.waitpid(fork, 0)
+    if late:
+        return Outcome(
+            "crash",
+            f"it was not loaded and run within {request.deadline_s:g} s, when it was tried in a process of its own",
+        )
+    try:
+        return msgspec.json.decode(said, type=Outcome)
+    except msgspec.DecodeError:
+        return Outcome("crash", _last_words(status))
+
+
+def _last_words(status: int) -> str:
+    number = -os.waitstatus_to_exitcode(status)
+    how = f"ended by {signal.Signals(number).name}" if number > 0 else f"ended with status {-number}"
+    return f"it {how} when it was tried in a process of its own, perhaps out of memory"
+
+
+def _become_small(request: Request, folder: Path, answers: int) -> None:
+    """In the fork: give up what it can do without, try, say what came of it, end."""
+    os.dup2(1, 0)
+    os.closerange(3, answers)
+    os.closerange(answers + 1, _HANDLES)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+    directory = Path(request.directory)
+    size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory is short, this is what goes first
+    # The C library names threads by writing below /proc/self.
+    writable = [folder, Path(os.devnull), Path("/proc/self").resolve()]
+    held = enter([directory, *_software()], writable, _MEMORY + _TIMES * size, _TIMES * size + _FILES)
+    outcome = _try(request, held)
+    os.write(answers, msgspec.json.encode(outcome))
+    os._exit(0)
+
+
+def _software() -> list[Path]:
+    """Where Python and packages lie; not `sys.path`, which may name a folder with much else in it."""
+    packages = [sys.modules[name].__file__ for name in ("service", "keras", "tensorflow", "numpy", "h5py")]
+    places = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    own = [str(Path(file).parent) for file in packages if file]
+    return [Path(place) for place in dict.fromkeys((*places, *own, *_SYSTEM))]
+
+
+def _try(request: Request, held: str) -> Outcome:
+    """Load a version, trace it, run its golden samples alone and beside others."""
+    from service.engine import loading, runtime
+    from service.errors import VersionRefused
+    from service.versions.manifest import MANIFEST_FILE, Manifest
+
+    try:
+        runtime.configure(1, 1)
+        directory = Path(request.directory)
+        manifest = Manifest.from_json((directory / MANIFEST_FILE).read_bytes())
+        loading.Loader(lambda job: job(), request.max_batch, xla=False).prove(directory, manifest)
+    except VersionRefused as refusal:
+        return Outcome(refusal.check, refusal.reason[:_MOST_WORDS], held)
+    except MemoryError:
+        return Outcome("crash", "it ran out of memory when it was tried in a process of its own", held)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the version's
+        return Outcome("load", f"loading failed: {type(error).__name__}: {str(error)[:200]}", held)
+    return Outcome(sandbox=held)
+
+
+if __name__ == "__main__":
+    main()
