@@ -18,6 +18,7 @@ from service.config import Settings
 
 if TYPE_CHECKING:
     from service.recorder.alarm_table import AlarmRow
+    from service.recorder.alarms import Raised
 
 __all__ = ["command"]
 
@@ -112,6 +113,8 @@ def _values(row: AlarmRow) -> dict[str, Any]:
         "log10_e_value": alarm.evidence.log10_e,
         "rows": alarm.evidence.rows,
         "flagged": alarm.evidence.flagged,
+        "repeats": alarm.evidence.repeats,
+        "since_onset": None if alarm.raised is None else alarm.raised.since_onset,
         "raised_at": None if alarm.raised is None else _moment(alarm.raised.at_us),
         "onset_at": None if alarm.raised is None else _moment(alarm.raised.onset_us),
         "reset_at": None if alarm.reset_us is None else _moment(alarm.reset_us),
@@ -120,7 +123,7 @@ def _values(row: AlarmRow) -> dict[str, Any]:
 
 
 def _listed(found: Sequence[AlarmRow]) -> Any:
-    names = ["model", "version", "alarm", "flagged now", "bound", "e-value", "samples"]
+    names = ["model", "version", "alarm", "flagged now", "bound", "e-value", "samples", "repeats"]
     return table(names, [_cells(row) for row in found], right=names[3:])
 
 
@@ -134,17 +137,28 @@ def _cells(row: AlarmRow) -> list[str]:
         f"{alarm.bound:.2%}",
         f"10^{alarm.evidence.log10_e:.1f}",
         f"{alarm.evidence.rows:,}",
+        f"{alarm.evidence.repeats:,}",
     ]
 
 
 def _raised(found: Sequence[AlarmRow]) -> list[str]:
     """A sentence on each alarm that is raised."""
     return [
-        f"{row.model} version {row.version}: raised at {_shown(raised.at_us)}, after {raised.flagged:,} outliers in "
-        f"{raised.rows:,} samples; it seems to have begun at {_shown(raised.onset_us)}."
+        f"{row.model} version {row.version}: raised at {_shown(raised.at_us)}; it seems to have begun at "
+        f"{_shown(raised.onset_us)}. {_counted(raised)}"
         for row in found
         if (raised := row.alarm.raised) is not None
     ]
+
+
+def _counted(raised: Raised) -> str:
+    """How much there is of it: since it began, which is what there is to look at, where that was counted."""
+    since = raised.since_onset
+    if since is None:
+        return f"Counted until it was raised: {raised.flagged:,} outliers in {raised.rows:,} samples."
+    share = f" ({since.flagged / since.rows:.1%})" if since.rows else ""
+    repeats = f", {since.repeats:,} repeats left out" if since.repeats else ""
+    return f"Since then: {since.flagged:,} outliers in {since.rows:,} samples{share}{repeats}."
 
 
 def _moment(at_us: int) -> datetime:

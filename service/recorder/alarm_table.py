@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from service.journal.records import AlarmResetRecord
-from service.recorder.alarms import Alarm, Block, Evidence, Raised
+from service.recorder.alarms import Alarm, Block, Counts, Evidence, Raised
 from service.recorder.rows_text import REPLACEMENT
 from service.recorder.statements import statements
 
@@ -69,6 +69,7 @@ async def follow(
             run_length,
             None,
             None,
+            *_three(raised.since_onset),
         )
     return alarm, raised is not None
 
@@ -87,6 +88,7 @@ async def reset(connection: Connection, record: AlarmResetRecord) -> list[Alarm]
             *(None,) * 6,
             record.actor.replace("\0", REPLACEMENT),
             None if record.reason is None else record.reason.replace("\0", REPLACEMENT),
+            *_three(None),
         )
         found.append(alarm)
     return found
@@ -134,6 +136,9 @@ async def _write(connection: Connection, version_id: int, alarm: Alarm) -> None:
         None if raised is None else raised.rows,
         None if raised is None else raised.flagged,
         None if alarm.reset_us is None else moment(alarm.reset_us),
+        evidence.repeats,
+        [number for each in evidence.counts for number in _three(each)],
+        *_three(None if raised is None else raised.since_onset),
     )
 
 
@@ -146,6 +151,7 @@ def _alarm(row: asyncpg.Record) -> Alarm:
             row["raised_log10_e"],
             row["raised_rows"],
             row["raised_flagged"],
+            _counts((row["onset_rows"], row["onset_flagged"], row["onset_repeats"])),
         )
     evidence = Evidence(
         row["rows"],
@@ -153,9 +159,25 @@ def _alarm(row: asyncpg.Record) -> Alarm:
         tuple(row["log_sums"]),
         tuple(row["log_products"]),
         tuple(None if each is None else micros(each) for each in row["since"]),
+        # Empty in a row from before they were kept.
+        tuple(_counts(three) for three in _threes(row["counts_since"] or [None] * 3 * len(row["since"]))),
+        row["repeats"],
     )
     reset_us = None if row["reset_at"] is None else micros(row["reset_at"])
     return Alarm(row["bound"], evidence, row["recent_rows"], row["recent_flagged"], raised, reset_us)
+
+
+def _threes(numbers: Sequence[int | None]) -> list[Sequence[int | None]]:
+    return [numbers[place : place + 3] for place in range(0, len(numbers), 3)]
+
+
+def _three(counts: Counts | None) -> tuple[int | None, int | None, int | None]:
+    return (None, None, None) if counts is None else (counts.rows, counts.flagged, counts.repeats)
+
+
+def _counts(three: Sequence[int | None]) -> Counts | None:
+    rows, flagged, repeats = three
+    return None if rows is None or flagged is None or repeats is None else Counts(rows, flagged, repeats)
 
 
 def moment(at_us: int) -> datetime:

@@ -27,11 +27,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["BLOCK_ROWS", "ODDS", "Alarm", "Block", "Evidence", "Raised", "blocks_of"]
+__all__ = ["BLOCK_ROWS", "ODDS", "Alarm", "Block", "Counts", "Evidence", "Raised", "blocks_of"]
 
 ODDS: Final = (1.5, 2.0, 4.0, 8.0, 16.0)
 """The odds of the rates q, as multiples of the bound's odds."""
@@ -51,11 +51,30 @@ class Block:
         rows: that ran and repeat no recent one.
         flagged: outliers among them.
         at_us: when the first of them ran, microseconds since the epoch.
+        repeats: others that do repeat one, and are left out.
     """
 
     rows: int
     flagged: int
     at_us: int
+    repeats: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Samples since some time.
+
+    Attributes:
+        rows, flagged, repeats: as in `Block`.
+    """
+
+    rows: int
+    flagged: int
+    repeats: int
+
+    def after(self, block: Block) -> Counts:
+        """These and one block more."""
+        return Counts(self.rows + block.rows, self.flagged + block.flagged, self.repeats + block.repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +86,8 @@ class Evidence:
         log_sums: for each rate the natural logarithm of S.
         log_products: for each rate that of the product of L since `since_us`, begun anew wherever it was below 1.
         since_us: for each rate, when the first sample of that product ran; None before the first.
+        counts: for each rate, what was counted since; None where that began before such counts were kept.
+        repeats: left out, in total.
     """
 
     rows: int = 0
@@ -74,19 +95,29 @@ class Evidence:
     log_sums: tuple[float, ...] = _QUIET
     log_products: tuple[float, ...] = (0.0,) * len(ODDS)
     since_us: tuple[int | None, ...] = (None,) * len(ODDS)
+    counts: tuple[Counts | None, ...] = (None,) * len(ODDS)
+    repeats: int = 0
 
     def after(self, block: Block, bound: float) -> Evidence:
-        """This and one block more."""
+        """This and one block more; one of nothing but repeats is no evidence."""
         rows, flagged = block.rows, block.flagged
+        repeats = self.repeats + block.repeats
+        if not rows:
+            return replace(self, counts=tuple([each and each.after(block) for each in self.counts]), repeats=repeats)
         log_rows = math.log(rows)
         ratios = [flagged * strange + (rows - flagged) * normal for strange, normal in _steps(bound)]
-        begun = zip(self.log_products, self.since_us, strict=True)
+        begins = [product <= 0 or at is None for product, at in zip(self.log_products, self.since_us, strict=True)]
+        fresh = Counts(rows, flagged, block.repeats)
         return Evidence(
             self.rows + rows,
             self.flagged + flagged,
             tuple([_log_add(each, log_rows) + ratio for each, ratio in zip(self.log_sums, ratios, strict=True)]),
             tuple([max(each, 0.0) + ratio for each, ratio in zip(self.log_products, ratios, strict=True)]),
-            tuple([block.at_us if product <= 0 or since is None else since for product, since in begun]),
+            tuple([block.at_us if anew else at for anew, at in zip(begins, self.since_us, strict=True)]),
+            tuple(
+                [fresh if anew else each and each.after(block) for anew, each in zip(begins, self.counts, strict=True)]
+            ),
+            repeats,
         )
 
     @property
@@ -101,8 +132,16 @@ class Evidence:
     @property
     def onset_us(self) -> int | None:
         """The most likely time of the change: where the largest of the products begins."""
-        best = max(range(len(ODDS)), key=self.log_products.__getitem__)
-        return self.since_us[best]
+        return self.since_us[self._likeliest]
+
+    @property
+    def since_onset(self) -> Counts | None:
+        """What was counted since then; None where it began before such counts were kept."""
+        return self.counts[self._likeliest]
+
+    @property
+    def _likeliest(self) -> int:
+        return max(range(len(ODDS)), key=self.log_products.__getitem__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +152,8 @@ class Raised:
         at_us: time of the block that raised it.
         onset_us: when what raised it seems to have begun.
         log10_e: the evidence.
-        rows, flagged: counted since the last reset.
+        rows, flagged: counted since the last reset, when it was raised.
+        since_onset: counted since `onset_us`, up to now; None where that was before such counts were kept.
     """
 
     at_us: int
@@ -121,6 +161,7 @@ class Raised:
     log10_e: float
     rows: int
     flagged: int
+    since_onset: Counts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +199,9 @@ class Alarm:
         fading = math.exp(-block.rows / _RECENT_ROWS)
         evidence = self.evidence.after(block, self.bound)
         raised = self.raised
-        if raised is None and evidence.log10_e >= math.log10(run_length):
+        if raised is not None and raised.since_onset is not None:
+            raised = replace(raised, since_onset=raised.since_onset.after(block))
+        elif raised is None and evidence.log10_e >= math.log10(run_length):
             onset = evidence.onset_us
             raised = Raised(
                 block.at_us,
@@ -166,6 +209,7 @@ class Alarm:
                 evidence.log10_e,
                 evidence.rows,
                 evidence.flagged,
+                evidence.since_onset,
             )
         return Alarm(
             self.bound,
@@ -181,25 +225,22 @@ class Alarm:
         return Alarm(self.bound, reset_us=at_us)
 
 
-def blocks_of(counts: Iterable[tuple[int, int, int]]) -> list[Block]:
+def blocks_of(counts: Iterable[Block]) -> list[Block]:
     """Counts that are at hand together as blocks of at least `BLOCK_ROWS` samples, but for the last one.
 
     Args:
-        counts: rows, flagged and time of each batch, in order; where there are no rows, it counts for nothing.
+        counts: of each batch, in order; one of repeats alone is no sample, though they are counted.
     """
     found: list[Block] = []
-    rows = flagged = first_us = 0
-    for more, strange, at_us in counts:
-        if more <= 0:
-            continue
-        if not rows:
-            first_us = at_us
-        rows += more
-        flagged += min(strange, more)
-        if rows >= BLOCK_ROWS:
-            found.append(Block(rows, flagged, first_us))
-            rows = flagged = 0
-    return [*found, Block(rows, flagged, first_us)] if rows else found
+    block = Block(0, 0, 0)
+    for one in counts:
+        rows, repeats = max(one.rows, 0), max(one.repeats, 0)
+        first_us = block.at_us if block.rows or (block.repeats and not rows) else one.at_us
+        block = Block(block.rows + rows, block.flagged + min(one.flagged, rows), first_us, block.repeats + repeats)
+        if block.rows >= BLOCK_ROWS:
+            found.append(block)
+            block = Block(0, 0, 0)
+    return [*found, block] if block.rows or block.repeats else found
 
 
 @lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ from service.errors import VersionRefused
 from service.journal.records import AlarmResetRecord, BatchRecord, GapRecord, Record
 from service.outliers import rate_bound
 from service.recorder import alarm_table, drift_table
-from service.recorder.alarms import Alarm, blocks_of
+from service.recorder.alarms import Alarm, Block, blocks_of
 from service.recorder.drift import Finding, Reference
 from service.recorder.refusals import doubtful, refused, sentence, transient
 from service.recorder.rows import KnownVersion, VersionKey, version_key
@@ -31,10 +31,6 @@ _SQL: Final = statements("monitoring.sql")
 _log = structlog.get_logger(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-
-_Count: TypeAlias = tuple[int, int, int]
-"""Rows, flagged ones among them, and when the first ran."""
 
 
 class Name(NamedTuple):
@@ -165,7 +161,7 @@ class Monitoring:
                     seen.alarms[Name(record.model, record.version)] = alarm
         return seen
 
-    async def _alarm(self, connection: Connection, watched: _Watched, counts: Sequence[_Count], seen: Seen) -> None:
+    async def _alarm(self, connection: Connection, watched: _Watched, counts: Sequence[Block], seen: Seen) -> None:
         blocks = blocks_of(counts)
         if watched.bound is None or not blocks:
             return
@@ -275,16 +271,16 @@ def _by_version(batches: Iterable[BatchRecord], versions: Mapping[VersionKey, Kn
     return found
 
 
-def _counts(batches: Iterable[BatchRecord]) -> list[_Count]:
+def _counts(batches: Iterable[BatchRecord]) -> list[Block]:
     """What batches count for an alarm: only those that a detector looked at."""
     return [
-        (batch.executed - batch.repeats, batch.flagged, batch.started_us)
+        Block(batch.executed - batch.repeats, batch.flagged, batch.started_us, batch.repeats)
         for batch in batches
         if batch.outlier is not None
     ]
 
 
-async def _lost(connection: Connection, news: Iterable[GapRecord | AlarmResetRecord]) -> dict[int, list[_Count]]:
+async def _lost(connection: Connection, news: Iterable[GapRecord | AlarmResetRecord]) -> dict[int, list[Block]]:
     """What ran and was not journaled, by version; how many of those rows were repeats is not known: all count.
 
     Versions that Postgres does not know are left out.
@@ -303,11 +299,11 @@ async def _lost(connection: Connection, news: Iterable[GapRecord | AlarmResetRec
         _SQL["find_numbered"], [model for model, _ in names], [version for _, version in names]
     )
     ids: dict[Any, int] = {(row["name"], row["version"]): row["id"] for row in rows}
-    found: dict[int, list[_Count]] = {}
+    found: dict[int, list[Block]] = {}
     for entry in entries:
         version_id = ids.get((entry.model, entry.version))
         if version_id is not None:
-            found.setdefault(version_id, []).append((entry.executed, entry.flagged, entry.first_us))
+            found.setdefault(version_id, []).append(Block(entry.executed, entry.flagged, entry.first_us))
     return found
 
 

@@ -27,12 +27,15 @@ select * from alarms where version_id = $1 for update;
 update alarms
 set state = $2, bound = $3, rows = $4, flagged = $5, log10_e = $6, recent_rows = $7, recent_flagged = $8, log_sums = $9,
     log_products = $10, since = $11, raised_at = $12, onset_at = $13, raised_log10_e = $14, raised_rows = $15,
-    raised_flagged = $16, reset_at = $17, updated_at = now()
+    raised_flagged = $16, reset_at = $17, repeats = $18, counts_since = $19, onset_rows = $20, onset_flagged = $21,
+    onset_repeats = $22, updated_at = now()
 where version_id = $1;
 
 -- name: insert_alarm_event
-insert into alarm_events (at, version_id, kind, onset_at, log10_e, rows, flagged, bound, run_length, actor, reason)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+insert into alarm_events
+    (at, version_id, kind, onset_at, log10_e, rows, flagged, bound, run_length, actor, reason, onset_rows, onset_flagged,
+    onset_repeats)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
 -- name: list_alarms
 select v.name as model, v.version, v.weights_sha256, a.*

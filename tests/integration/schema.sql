@@ -92,6 +92,9 @@ CREATE TABLE hoverboard.alarm_events (
     run_length bigint,
     actor text,
     reason text,
+    onset_rows bigint,
+    onset_flagged bigint,
+    onset_repeats bigint,
     CONSTRAINT alarm_events_kind_check CHECK ((kind = ANY (ARRAY['raised'::text, 'reset'::text])))
 );
 COMMENT ON TABLE hoverboard.alarm_events IS 'Alarms that were raised, and resets.';
@@ -107,6 +110,9 @@ COMMENT ON COLUMN hoverboard.alarm_events.bound IS 'The share of normal samples 
 COMMENT ON COLUMN hoverboard.alarm_events.run_length IS 'The setting alarm_run_length: samples between two false alarms, on average, at least; null for a reset.';
 COMMENT ON COLUMN hoverboard.alarm_events.actor IS 'Who reset it; null where it was raised.';
 COMMENT ON COLUMN hoverboard.alarm_events.reason IS 'Why, as the actor put it; null without.';
+COMMENT ON COLUMN hoverboard.alarm_events.onset_rows IS 'Samples counted since onset_at when it was raised; null for a reset, or where it began before they were counted.';
+COMMENT ON COLUMN hoverboard.alarm_events.onset_flagged IS 'Outliers among them.';
+COMMENT ON COLUMN hoverboard.alarm_events.onset_repeats IS 'Repeats left out since onset_at.';
 ALTER TABLE hoverboard.alarm_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME hoverboard.alarm_events_id_seq
     START WITH 1
@@ -134,6 +140,11 @@ CREATE TABLE hoverboard.alarms (
     raised_flagged bigint,
     reset_at timestamp with time zone,
     updated_at timestamp with time zone NOT NULL,
+    repeats bigint DEFAULT 0 NOT NULL,
+    counts_since bigint[] DEFAULT '{}'::bigint[] NOT NULL,
+    onset_rows bigint,
+    onset_flagged bigint,
+    onset_repeats bigint,
     CONSTRAINT alarms_check CHECK (((state = 'raised'::text) = (raised_at IS NOT NULL))),
     CONSTRAINT alarms_state_check CHECK ((state = ANY (ARRAY['quiet'::text, 'raised'::text])))
 );
@@ -156,6 +167,11 @@ COMMENT ON COLUMN hoverboard.alarms.raised_rows IS 'rows when it was raised; nul
 COMMENT ON COLUMN hoverboard.alarms.raised_flagged IS 'flagged when it was raised; null while it is quiet.';
 COMMENT ON COLUMN hoverboard.alarms.reset_at IS 'When it was last reset; samples from before that do not count.';
 COMMENT ON COLUMN hoverboard.alarms.updated_at IS 'When the recorder last counted.';
+COMMENT ON COLUMN hoverboard.alarms.repeats IS 'Samples left out since the last reset, since they repeat a recent one, such as retries.';
+COMMENT ON COLUMN hoverboard.alarms.counts_since IS 'Samples, outliers and repeats since each of `since`, in threes; null where it is from before they were counted.';
+COMMENT ON COLUMN hoverboard.alarms.onset_rows IS 'Samples counted since onset_at, and on; null while it is quiet, or where it began before they were counted.';
+COMMENT ON COLUMN hoverboard.alarms.onset_flagged IS 'Outliers among them.';
+COMMENT ON COLUMN hoverboard.alarms.onset_repeats IS 'Repeats left out since onset_at.';
 CREATE TABLE hoverboard.baselines (
     version_id integer NOT NULL,
     "position" integer NOT NULL,

@@ -222,10 +222,17 @@ async def test_an_excess_raises_one_alarm_which_knows_when_it_began(
     assert change < raised["raised_at"] < change + timedelta(seconds=20)
     assert raised["rows"] == 130 * 64
     assert raised["raised_rows"] < raised["rows"]
+    began = round((raised["onset_at"] - datetime.fromtimestamp(START_US / 1e6, UTC)).total_seconds())
+    assert raised["onset_rows"] == (130 - began) * 64
+    assert 0.04 < raised["onset_flagged"] / raised["onset_rows"] < 0.09
+    assert (raised["repeats"], raised["onset_repeats"]) == (0, 0)
+    assert len(raised["counts_since"]) == 3 * len(raised["since"])
     events = await sql.fetch("select * from alarm_events")
     assert [(event["kind"], event["at"], event["run_length"]) for event in events] == [
         ("raised", raised["raised_at"], 2000)
     ]
+    assert 0 < events[0]["onset_rows"] < raised["onset_rows"]
+    assert 0 < events[0]["onset_flagged"] < raised["onset_flagged"]
     assert exposed("hoverboard_alarm_raised") == 1
     assert exposed("hoverboard_alarm_log10_e_value") > 3.3
     assert 0.03 < exposed("hoverboard_flag_rate") < 0.06
@@ -378,15 +385,17 @@ async def test_the_command_lists_alarms(
     arguments = ["alarms", "--database-url", database]
     empty = await asyncio.to_thread(CliRunner().invoke, main, [*arguments, "--pretty"])
     assert "No version" in empty.output
-    write(engine, batch(64, 64))
+    write(engine, batch(65, 64, repeats=1))
     await drained(settings, database)
     listed = await asyncio.to_thread(CliRunner().invoke, main, [*arguments, "--json"])
     (alarm,) = json.loads(listed.output)["alarms"]
     assert (alarm["model"], alarm["version"], alarm["state"], alarm["rate"]) == (MODEL, 1, "raised", 1.0)
     assert alarm["onset_at"] == alarm["raised_at"]
+    assert (alarm["repeats"], alarm["since_onset"]) == (1, {"rows": 64, "flagged": 64, "repeats": 1})
     pretty = await asyncio.to_thread(CliRunner().invoke, main, [*arguments, "--pretty"])
     assert f"{MODEL} version 1: raised at " in pretty.output
     assert "100.00%" in pretty.output
+    assert "Since then: 64 outliers in 64 samples (100.0%), 1 repeats left out." in " ".join(pretty.output.split())
 
 
 # -- drift ----------------------------------------------------------------------------------------------------------------

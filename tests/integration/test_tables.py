@@ -19,7 +19,7 @@ from service.outliers import OutlierPackage, load_package, p_values
 from service.publishing import publish
 from service.publishing.calibration import calibrate
 from service.publishing.calibration_file import CalibrationRows
-from service.recorder.alarms import Alarm, blocks_of
+from service.recorder.alarms import Alarm, Block, blocks_of
 from service.rpc.promise import promise
 from service.types import Array, Signature, TensorSpec
 from service.versions import read_version
@@ -100,7 +100,7 @@ def test_one_customer_in_five_whose_cents_are_taken_for_dollars_raises_the_alarm
     alarm = Alarm(outliers.bound)
     for given, raised in ((quiet, False), (broken, True)):
         found = flags(version, given)
-        counts = [(64, int(found[start : start + 64].sum()), start) for start in range(0, len(found), 64)]
+        counts = [Block(64, int(found[start : start + 64].sum()), start) for start in range(0, len(found), 64)]
         for block in blocks_of(counts):
             alarm = alarm.after(block, 100_000)
         assert (alarm.raised is not None) is raised

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from service.recorder.alarms import BLOCK_ROWS, ODDS, Alarm, Block, Evidence, blocks_of
+from service.recorder.alarms import BLOCK_ROWS, ODDS, Alarm, Block, Counts, Evidence, blocks_of
 
 BOUND = 0.0157
 NOVEL = 0.055
@@ -145,7 +145,44 @@ def test_the_rate_is_that_of_about_the_last_ten_thousand_samples() -> None:
 
 
 def test_counts_that_come_together_are_joined_and_nonsense_is_left_out() -> None:
-    counts = [(1, 1, at) for at in range(BLOCK_ROWS + 1)] + [(0, 0, 90), (-3, 0, 91), (4, 9, 92)]
+    counts = [Block(1, 1, at) for at in range(BLOCK_ROWS + 1)] + [Block(0, 0, 90), Block(-3, 0, 91), Block(4, 9, 92)]
     assert blocks_of(counts) == [Block(BLOCK_ROWS, BLOCK_ROWS, 0), Block(5, 5, BLOCK_ROWS)]
     assert blocks_of([]) == []
-    assert blocks_of([(200, 2, 1), (200, 3, 2)]) == [Block(200, 2, 1), Block(200, 3, 2)]
+    assert blocks_of([Block(200, 2, 1), Block(200, 3, 2)]) == [Block(200, 2, 1), Block(200, 3, 2)]
+
+
+def test_repeats_are_counted_and_are_no_evidence() -> None:
+    repeats = [Block(0, 0, 3, repeats=5), Block(2, 1, 4, repeats=1), Block(0, 0, 5, repeats=7)]
+    assert blocks_of(repeats) == [Block(2, 1, 4, repeats=13)]
+    assert blocks_of([Block(0, 0, 3, repeats=5)]) == [Block(0, 0, 3, repeats=5)]
+    with_them, without = Alarm(BOUND), Alarm(BOUND)
+    for at in range(5):
+        with_them = with_them.after(Block(64, 8, at, repeats=3), 2000).after(Block(0, 0, at, repeats=100), 2000)
+        without = without.after(Block(64, 8, at), 2000)
+    assert with_them.evidence.repeats == 5 * 103
+    assert with_them.evidence.log10_e == without.evidence.log10_e
+    assert (with_them.evidence.rows, with_them.rate) == (without.evidence.rows, without.rate)
+    assert with_them.reset(9).evidence.repeats == 0
+
+
+def test_an_alarm_counts_what_came_since_its_onset_and_goes_on_counting() -> None:
+    alarm, blocks = Alarm(BOUND), [*stream((20_000, 0.0), (3000, 0.2))]
+    blocks = [Block(one.rows, one.flagged, one.at_us, repeats=2) for one in blocks]
+    for block in blocks:
+        alarm = alarm.after(block, 2000)
+    raised = alarm.raised
+    assert raised is not None
+    since = [block for block in blocks if block.at_us >= raised.onset_us]
+    assert raised.since_onset == Counts(
+        sum(block.rows for block in since), sum(block.flagged for block in since), 2 * len(since)
+    )
+    assert raised.since_onset.rows < 4000 < raised.rows
+    assert raised.since_onset.flagged / raised.since_onset.rows > 0.15
+
+
+def test_of_what_began_before_counts_were_kept_none_are_told() -> None:
+    begun = Evidence(100, 2, since_us=(1,) * len(ODDS), log_products=(0.5,) * len(ODDS), log_sums=(5.0,) * len(ODDS))
+    alarm = Alarm(BOUND, begun).after(Block(64, 30, 5), 2000)
+    assert alarm.raised is not None
+    assert alarm.raised.since_onset is None
+    assert alarm.after(Block(64, 30, 6), 2000).raised == alarm.raised
