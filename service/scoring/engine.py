@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from service.config import Settings
@@ -14,6 +14,7 @@ from service.engine.core import Engine
 from service.errors import ModelNotFound, NotReady, VersionNotFound, VersionRefused
 from service.types import Catalog, EnginePort, Signature, VersionStatus
 from service.versions import ModelOnDisk, Serving, read_version, scan
+from service.versions.roles import lineage
 from service.versions.serving import SERVING_FILE, rewrite
 
 __all__ = ["one_version", "resolve_version"]
@@ -25,18 +26,27 @@ def resolve_version(models: Path, name: str, version: int | None) -> tuple[int, 
     Args:
         models: the models directory.
         name: the model's.
-        version: a number; None for the one `serving.toml` calls stable, or else the highest.
+        version: a number; None for the one `serving.toml` calls stable, or else the highest that would be.
 
     Raises:
         NotFound: no such model or version.
         VersionRefused: its manifest is no good.
     """
     found = _model(models, name)
-    number = version or (found.serving or Serving()).stable or max(found.versions, default=0)
+    number = version or (found.serving or Serving()).stable or _highest(found)
     if number not in found.versions:
         have = ", ".join(map(str, sorted(found.versions))) or "none"
         raise VersionNotFound(f"{name} has no version {number} in {models}; it has {have}")
     return number, read_version(found.versions[number].path).signature
+
+
+def _highest(found: ModelOnDisk) -> int:
+    """The version that a server would make stable; where none can be read, the highest, whose reading says why."""
+    manifests = {}
+    for number, place in found.versions.items():
+        with suppress(VersionRefused):
+            manifests[number] = read_version(place.path)
+    return lineage(manifests).highest(()) or max(found.versions, default=0)
 
 
 def _model(models: Path, name: str) -> ModelOnDisk:

@@ -59,6 +59,8 @@ class Follower:
             for name, disk in found.items():
                 model = keeper.model(name, Model(name, disk.path))
                 await self._follow(model, disk, revisions.get(name, 0))
+            for model in keeper.models.values():  # once all are known, so that the most needed load comes first
+                keeper.settle(model)
             keeper.publish()
             unseen = [m.unseen + sum(v.unseen for v in m.versions.values()) for m in keeper.models.values()]
             return not any(unseen)
@@ -79,7 +81,6 @@ class Follower:
             changed |= self._take_versions(model, disk, fresh)
         if changed:
             model.actor = DISK
-        self._keeper.settle(model)
 
     def _take_serving(self, model: Model, disk: ModelOnDisk, revision: int) -> bool:
         """Take over `serving.toml`, unless it was rewritten since this look; whether it says something new."""

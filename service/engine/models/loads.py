@@ -1,7 +1,8 @@
 """The loads: each a job that nothing else waits for, the most needed first.
 
 There are two lanes, each with one load at a time: one for everything, and one for what a person has just asked for, so
-that a roll-back never waits until another model has been loaded.
+that a roll-back never waits until another model has been loaded. Where one load holds up the first lane for long, what
+waits behind it goes on in the second.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,6 +24,10 @@ from service.errors import VersionRefused
 __all__ = ["Load", "Loads", "Owner"]
 
 _log = structlog.get_logger(__name__)
+LONG_S = 30.0
+"""Seconds after which a load keeps the others waiting no more."""
+NEW_S = 60.0
+"""Seconds that readiness waits at most for models that nobody has called yet."""
 
 Load = Callable[[Model, Version], Awaitable[LiveVersion]]
 """Loads a version; raises VersionRefused."""
@@ -49,7 +55,7 @@ class _Job:
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    waiting: list[tuple[bool, bool, int, _Job]] = field(default_factory=list)
+    waiting: list[tuple[bool, bool, bool, int, _Job]] = field(default_factory=list)
     work: asyncio.Task[None] | None = None
 
 
@@ -87,11 +93,23 @@ class Loads:
         if not job.begun and asked_for not in job.lanes:
             job.lanes.add(asked_for)
             lane = self._lanes[asked_for]
-            # A model that answers already can wait for one that does not.
-            heapq.heappush(lane.waiting, (suspect, model.stable is not None, next(self._numbers), job))
-            if lane.work is None or lane.work.done():
-                lane.work = asyncio.ensure_future(self._run(lane))
+            # A model that answers already can wait for one that does not, and a new one for those that callers know.
+            rank = (suspect, model.stable is not None, not model.needed, next(self._numbers), job)
+            heapq.heappush(lane.waiting, rank)
+            self._wake(lane)
         return job.done
+
+    def _wake(self, lane: _Lane) -> None:
+        if lane.work is None or lane.work.done():
+            lane.work = asyncio.ensure_future(self._run(lane))
+
+    def _overtake(self) -> None:
+        """Let what waits in the first lane go on in the second."""
+        first, second = self._lanes
+        if first.waiting and not self._closed:
+            for rank in first.waiting:
+                heapq.heappush(second.waiting, rank)
+            self._wake(second)
 
     def of(self, version: Version) -> asyncio.Future[None] | None:
         """Done with the job of a version; None where it has none."""
@@ -99,9 +117,15 @@ class Loads:
         return job.done if job is not None else None
 
     async def quiet(self) -> None:
-        """Wait until every version that is wanted has had its chance, but for suspects."""
-        while waited_for := [job.done for job in self._jobs.values() if not job.suspect]:
-            await asyncio.wait(waited_for)
+        """Wait until every version that is wanted has had its chance, but for suspects, and not long for new models."""
+        until = time.monotonic() + NEW_S
+        while True:
+            patient = time.monotonic() < until
+            jobs = [job for job in self._jobs.values() if not job.suspect and (patient or job.model.needed)]
+            if not jobs:
+                return
+            patience = max(0.0, until - time.monotonic()) if patient else None
+            await asyncio.wait([job.done for job in jobs], timeout=patience)
 
     async def aclose(self) -> None:
         """Begin no more; waits for loads that run."""
@@ -117,7 +141,9 @@ class Loads:
             model, version = job.model, job.version
             outcome: LiveVersion | VersionRefused | None = None
             if self._owner.still_wanted(model, version):
+                late = asyncio.get_running_loop().call_later(LONG_S, self._overtake)
                 outcome = await self._outcome(model, version)
+                late.cancel()
             version.loading = False
             del self._jobs[version]
             try:

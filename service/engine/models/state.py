@@ -120,6 +120,11 @@ class Model:
         """The numbers of the versions in memory."""
         return sorted(number for number, version in self.versions.items() if version.live is not None)
 
+    @property
+    def needed(self) -> bool:
+        """Whether callers know it, or a person has named a version of it."""
+        return self.served or self.serving.stable is not None
+
     def loads(self) -> bool:
         """Whether any version is on its way into memory."""
         return any(version.loading for version in self.versions.values())

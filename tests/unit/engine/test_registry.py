@@ -168,9 +168,10 @@ async def test_a_version_or_a_model_that_is_removed_while_it_loads_never_comes_u
     await bench.settle()
     hung = bench.delay("a", 2)
     write(bench.root, "a", 2)
-    write(bench.root, "b", 1)
     await bench.look()
     await until(lambda: ("a", 2) in bench.begun)
+    write(bench.root, "b", 1)
+    await bench.look()
     shutil.rmtree(bench.root / "a" / "2")
     shutil.rmtree(bench.root / "b")
     await bench.look(2)
@@ -423,3 +424,34 @@ async def test_strangers_cannot_have_every_version_loaded_at_once_or_kept(bench:
         await bench.settle()
     assert len(bench.registry.live()) == 9
     assert bench.stable("a") == 20
+
+
+async def test_a_load_that_takes_very_long_holds_up_neither_other_models_nor_readiness(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.models.loads.LONG_S", 0.05)
+    monkeypatch.setattr("service.engine.models.loads.NEW_S", 0.2)
+    hung = bench.delay("a", 1)
+    for name in ("a", "b", "c"):
+        write(bench.root, name, 1)
+    await asyncio.wait_for(bench.settle(), SOON_S)
+    assert bench.registry.catalog.ready
+    assert (bench.stable("a"), bench.stable("b"), bench.stable("c")) == (None, 1, 1)
+    with pytest.raises(NotReady):
+        bench.registry.lookup("a", "stable")
+    hung.set()
+    await until(lambda: bench.stable("a") == 1)
+
+
+async def test_after_a_restart_models_that_have_served_come_up_before_new_ones_and_suspects(bench: Bench) -> None:
+    for name in ("b", "c"):
+        write(bench.root, name, 1)
+    await bench.settle()
+    for name in ("a", "d"):
+        write(bench.root, name, 1)
+    LoadAttempts(bench.data / "loading").count("b", 1, "load", "hung")
+    bench.begun.clear()
+    bench.start()
+    await bench.settle()
+    await until(lambda: bench.stable("b") == 1)
+    assert bench.begun == [("c", 1), ("a", 1), ("d", 1), ("b", 1)]
