@@ -146,7 +146,7 @@ class _Lane:
         """The call whose turn it is, of those that still have rows waiting."""
         while self.heap:
             work = self.heap[0][3]
-            if work.remaining:
+            if not work.closed and work.taken < work.call.n:
                 return work
             heapq.heappop(self.heap)
         return None
@@ -161,16 +161,22 @@ class _Lane:
         share = self.share
         turn, deadline, number, _ = self.heap[0]
         share.turn = max(share.turn, turn)
-        rows = min(missing, work.remaining)
-        if len(self.heap) > 1:
-            rows = min(rows, max(1, share.turn_rows - work.place % share.turn_rows))
-        taken = Slice(work, work.taken, rows)
-        work.taken += rows
-        work.place += rows
+        start = work.taken
+        left = rows = work.call.n - start
+        if left > 1:  # a single row is never more than is missing, nor than a turn
+            rows = min(rows, missing)
+            if len(self.heap) > 1:
+                rows = min(rows, share.turn_rows - work.place % share.turn_rows)
+        work.taken = start + rows
         self.rows -= rows
-        if work.remaining and (later := share.turn_of(work.place)) != turn:
-            heapq.heapreplace(self.heap, (later, deadline, number, work))
-        return taken
+        if rows < left:
+            work.place += rows
+            later = work.place // share.turn_rows
+            if later != turn:
+                heapq.heapreplace(self.heap, (later, deadline, number, work))
+        else:
+            heapq.heappop(self.heap)
+        return Slice(work, start, rows)
 
     def due(self, deadline: float) -> dict[int, int]:
         """Rows that wait and are due by a time, by caller."""
@@ -204,9 +210,9 @@ class Queue:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane(key, version, self._share(call.model, version))
-        lane.version = version
-        work.place = lane.share.enter(call.source, call.n)
-        heapq.heappush(lane.heap, (lane.share.turn_of(work.place), call.deadline, next(self._counter), work))
+        lane.version, share = version, lane.share
+        work.place = place = share.enter(call.source, call.n)
+        heapq.heappush(lane.heap, (place // share.turn_rows, call.deadline, next(self._counter), work))
         lane.rows += call.n
 
     def _share(self, model: str, version: LiveVersion) -> Share:
@@ -255,7 +261,11 @@ class Queue:
 
     def seconds(self) -> float:
         """Predicted execution time of everything that waits."""
-        return sum([lane.version.costs.predict(lane.rows) for lane in self._lanes.values()])
+        total = 0.0
+        for lane in self._lanes.values():
+            if lane.rows:
+                total += lane.version.costs.predict(lane.rows)
+        return total
 
     def ahead(self, call: PredictCall, own: float) -> float:
         """Predicted execution time of what runs before a call that arrives now has had its turn.
@@ -373,15 +383,15 @@ class Queue:
             if work is None:
                 break
             if work.version is not version:
-                self._give_up(work)
-            lane.rows += work.begin_on(version)
+                if work.parts:
+                    self._give_up(work)
+                lane.rows += work.begin_on(version)
             taken = lane.take(work, missing)
+            missing -= taken.rows
             if slices and slices[-1].work is work:
                 last = slices.pop()
-                slices.append(Slice(work, last.start, last.rows + taken.rows))
-            else:
-                slices.append(taken)
-            missing -= taken.rows
+                taken = Slice(work, last.start, last.rows + taken.rows)
+            slices.append(taken)
         return Batch(version, tuple(slices), take - missing, bucket)
 
     def _give_up(self, work: Work) -> None:

@@ -35,10 +35,14 @@ class Share:
         self._ends: dict[int, int] = {}
 
     def enter(self, source: int, rows: int) -> int:
-        """Let rows of a caller wait: the place of the first, behind those that it has waiting; see `turn_of`."""
+        """Let rows of a caller wait: the place of the first, behind those that it has waiting.
+
+        A row's turn is its place divided by `turn_rows`, in whole numbers.
+        """
         ends = self._ends
         now = self.turn * self.turn_rows
-        place = max(now, ends.get(source, 0))
+        place = ends.get(source, now)
+        place = max(place, now)
         ends[source] = place + rows
         if len(ends) > _MOST_ENDS:
             self._ends = {known: end for known, end in ends.items() if end > now}
@@ -48,7 +52,3 @@ class Share:
         """Take back rows that did not run: the caller's next ones take their place."""
         if source in self._ends:
             self._ends[source] -= rows
-
-    def turn_of(self, place: int) -> int:
-        """The turn in which the row at a place may run."""
-        return place // self.turn_rows
