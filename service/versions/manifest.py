@@ -139,7 +139,15 @@ class Manifest:
         for specs in (self.inputs, self.outputs):
             if len({spec.name for spec in specs}) != len(specs):
                 return "two inputs or two outputs share a name"
-        return self._task_problem()
+        return self._task_problem() or self._travel_problem()
+
+    def _travel_problem(self) -> str | None:
+        """Why it cannot go from process to process, which one that cannot would keep all other models from, too."""
+        try:
+            msgspec.msgpack.encode(self)
+        except (OverflowError, ValueError):
+            return "it holds an integer past 64 bits, or a text that is no UTF-8"
+        return None
 
     def _task_problem(self) -> str | None:
         first = self.outputs[0]

@@ -65,6 +65,12 @@ def test_a_signature_that_contradicts_itself_is_refused(changes: dict[str, objec
         Manifest.from_json(text)
 
 
+def test_a_manifest_that_could_not_be_passed_on_is_refused() -> None:
+    text = msgspec.json.encode(replace(GOOD, notes={"runs": [2**64]}))
+    with pytest.raises(VersionRefused, match="past 64 bits"):
+        Manifest.from_json(text)
+
+
 @pytest.mark.parametrize("name", ["a", "Digits-2.1_x", "9"])
 def test_a_model_name_may_be_a_directory(name: str) -> None:
     assert check_name(name) == name
