@@ -251,3 +251,41 @@ async def test_recording_that_is_not_done_is_listed_with_how_long_it_is_quiet(da
 
 def test_every_question_of_the_page_is_asked() -> None:
     assert blocks().keys() == {"begin", *EXPECTED, "12"}
+
+
+MANY = """
+select make_partitions('2026-03-01', '2026-03-07');
+insert into model_versions (name, version, weights_sha256, manifest, first_served_at)
+    values ('products', 1, 'a', '{}', '2026-03-01'), ('products', 2, 'b', '{}', '2026-03-01');
+create temp table asked as
+    select sample_at(id) as at, id, n
+    from (
+        select n, (lpad(to_hex(1772496000000 + n * 3000::bigint), 12, '0') || '7000' || lpad(to_hex((8::bigint << 60) + n), 16, '0'))::uuid as id
+        from generate_series(1, 50000) n
+    ) ids;
+insert into samples (at, id, model, inputs, tags, request_id, incl_prob, why)
+    select at, id, 'products', jsonb_build_object('text', 'thing ' || n / 2), jsonb_build_object('customer', (n % 50)::text),
+        'r' || n, 1, 'all'
+    from asked;
+insert into predictions (at, sample_id, version_id, role, predicted_at, label, confidence, p_value, batch_id, batch_size,
+    bucket, queue_us, infer_us)
+    select at, id, 1 + n % 2, 'stable', at, 'class ' || n % 7, 0.5, 0.5, id, 1, 1, n % 1000, n % 5000 from asked;
+insert into outliers (at, sample_id, version_id, p_value) select at, id, 1 + n % 2, 0.001 from asked where n % 50 = 0;
+insert into labels (sample_id, labelled_at, label, source)
+    select id, '2026-03-06', 'class ' || n % 5, 'support' from asked where n % 3 = 0;
+insert into rejections (at, method, model, code, kind, tags)
+    select at, 'predict', 'products', -32602, 'invalid_params', jsonb_build_object('customer', (n % 50)::text) from asked;
+"""
+"""Fifty thousand samples in two days, half of them asked of each of two versions."""
+
+
+@pytest.mark.parametrize("analysed", [False, True], ids=["before statistics", "with statistics"])
+async def test_no_question_takes_long_over_fifty_thousand_samples(database: str, *, analysed: bool) -> None:
+    async with connected(database, application="test", role=None) as owner:
+        await owner.execute(MANY + ("analyze" if analysed else ""))
+    async with connected(database, application="test", role="reader") as connection:
+        await connection.execute(blocks()["begin"])
+        await connection.execute("set statement_timeout to '8s'")
+        for question, statement in blocks().items():
+            if question != "begin":
+                await connection.fetch(statement)
