@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import os
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -79,6 +80,7 @@ def _whoever_asks() -> str:
     cls=Command,
     short_help="Erase what was recorded of a sample, a subject or a time.",
     examples={
+        "What would go, before it goes": 'hoverboard erase --tag customer=17 --reason "asked to be forgotten" --dry-run',
         "One sample": 'hoverboard erase --sample 0198f2f0-7c1b-7a52-9d0e-3f6f3c1f9a11 --reason "ticket 4711"',
         "Everything that was tagged with this customer": 'hoverboard erase --tag customer=17 --reason "asked to be forgotten"',
         "Everything of one model that is older than thirty days": (
@@ -93,6 +95,8 @@ def _whoever_asks() -> str:
 @click.option("--older-than", type=_Age(), metavar="AGE", help="Everything older than this: 90m, 12h, 30d or 8w.")
 @click.option("--model", help="Only of this model; with --tag or --older-than.")
 @click.option("--reason", required=True, help="Why. It is kept, so do not name the subject in it.")
+@click.option("--dry-run", is_flag=True, help="Say what would be erased, and erase nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask; without a terminal nobody is asked.")
 @click.option("--database-url", metavar="URL", help="The database.  [default: that of the settings]")
 @click.option(
     "--data-dir",
@@ -107,6 +111,8 @@ def command(
     older_than: timedelta | None,
     model: str | None,
     reason: str,
+    dry_run: bool,
+    yes: bool,
     data_dir: Path | None,
     database_url: str | None,
     json_: bool | None,
@@ -127,39 +133,63 @@ def command(
     before = None if older_than is None else now - older_than
     request = Request(sample_id=sample, tag=tag, before=before, model=model, actor=_whoever_asks(), reason=reason)
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
-    report = asyncio.run(_erase(settings, request))
+    if not (dry_run or yes) and sys.stdin.isatty() and sys.stderr.isatty():
+        click.echo(_would(asyncio.run(_erase(settings, request, dry_run=True))), err=True)
+        if not click.confirm("Erase this? It cannot be undone", err=True):
+            click.echo("Nothing was erased.", err=True)
+            sys.exit(1)
+    report = asyncio.run(_erase(settings, request, dry_run=dry_run))
     if as_json(json_):
-        emit(_values(report))
+        emit(_values(report, dry_run=dry_run))
     else:
-        click.echo("\n".join(_sentences(report)))
+        click.echo(_would(report) if dry_run else "\n".join(_sentences(report)))
 
 
-async def _erase(settings: Settings, request: Request) -> Report:
+async def _erase(settings: Settings, request: Request, *, dry_run: bool) -> Report:
     from service.recorder.embedded import RECORDER, embedded_url
     from service.recorder.erasing import erase_everywhere
 
     try:
         url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
-        return await erase_everywhere(url, settings.data_dir, request)
+        return await erase_everywhere(url, settings.data_dir, request, dry_run=dry_run)
     except HoverboardError as error:
         raise DatabaseUnavailable(f"nothing was erased: {error}") from error
 
 
-def _values(report: Report) -> dict[str, Any]:
+def _values(report: Report, *, dry_run: bool) -> dict[str, Any]:
     return {
-        "erasure": report.erased.id,
+        "dry_run": dry_run,
+        "erasure": None if dry_run else report.erased.id,
         "at": report.erased.at,
         "database": report.place,
         "rows": dict(report.erased.rows),
         "quarantined_files_removed": report.quarantined,
+        "journal_files": report.journal_files,
         "journal_bytes": report.journal_bytes,
         "remains": _remains(report),
     }
 
 
+def _would(report: Report) -> str:
+    journals = ""
+    if report.journal_files:
+        journals = (
+            f" What is still in {report.journal_files} journal file(s) ({report.journal_bytes} bytes) is not counted; it "
+            "goes when it is drained."
+        )
+    return (
+        f"In {report.place} this would delete {sum(report.erased.rows.values())} rows ({_parts(report)}), and remove "
+        f"{report.quarantined} quarantined file(s).{journals}"
+    )
+
+
+def _parts(report: Report) -> str:
+    return ", ".join(f"{count} {table}" for table, count in report.erased.rows.items())
+
+
 def _sentences(report: Report) -> Sequence[str]:
     rows = report.erased.rows
-    parts = ", ".join(f"{count} {table}" for table, count in rows.items())
+    parts = _parts(report)
     files = f" Removed {report.quarantined} quarantined file(s)." if report.quarantined else ""
     done = f"Erasure {report.erased.id} in {report.place}: deleted {sum(rows.values())} rows ({parts}).{files}"
     return [done, *_remains(report)]

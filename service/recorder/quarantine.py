@@ -78,10 +78,14 @@ class Quarantine:
         Returns:
             The files that are gone.
         """
-        gone = [path for path in self.files() if tombstones and _meant(path, tombstones)]
+        gone = self.meant(tombstones)
         for path in gone:
             path.unlink(missing_ok=True)
         return gone
+
+    def meant(self, tombstones: Sequence[Tombstone]) -> list[Path]:
+        """The files that `purge` would remove."""
+        return [path for path in self.files() if tombstones and _meant(path, tombstones)]
 
     def expire(self, before: datetime) -> list[Path]:
         """Remove what was put aside before a time: a record in a file is not kept for longer than one in a table.

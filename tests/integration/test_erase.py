@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
+import pty
+import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -22,6 +25,7 @@ from service.recorder.connect import connect
 from service.recorder.drain import Drain
 from service.recorder.erase import Request, erase
 from service.recorder.process import open_database
+from tests.integration.running import HOVERBOARD, environment
 from tests.journaled import MODEL, batch, ids_of, label, open_journal, rejection, write
 from tests.proxy import Proxy
 
@@ -298,3 +302,55 @@ async def test_the_command_erases_and_says_what_remains(
     assert told.exit_code == 0, told.stderr
     assert "deleted 0 rows" in told.stdout
     assert await left(sql) == rows(0, 0, 0, 0, 0)
+
+
+async def test_a_dry_run_says_what_would_go_and_changes_nothing(
+    settings: Settings, drain: Drain, sql: asyncpg.Connection[asyncpg.Record], database: str
+) -> None:
+    owner = await connect(database, application="test", role=None)
+    await owner.execute("alter table predictions add check (confidence <> 0.125)")
+    await owner.close()
+    record, journal = batch(3, tags=SUBJECT, outlier=FLAGS), open_journal(settings.data_dir)
+    write(journal, record, batch(2, tags=OTHER), batch(1, tags=SUBJECT, confidence=[0.125]), label(ids_of(record)[0]))
+    await drain.empty()
+    before = await left(sql)
+    place = ("--database-url", database, "--data-dir", str(settings.data_dir))
+    words = ("--tag", "customer=17", "--reason", "asked", "--dry-run")
+    told = await asyncio.to_thread(hoverboard, *words, "--json", *place)
+    assert told.exit_code == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert (found["dry_run"], found["erasure"], found["rows"]) == (True, None, rows(3, 3, 1, 1, 0))
+    assert (found["quarantined_files_removed"], found["journal_files"]) == (1, 1)
+    said = await asyncio.to_thread(hoverboard, *words, "--pretty", *place)
+    assert "would delete 8 rows (3 samples, 3 predictions, 1 outliers, 1 labels, 0 rejections)" in said.stdout
+    assert await left(sql) == before
+    assert await sql.fetchval("select count(*) from erasures") == 0
+    assert len(list((settings.data_dir / "quarantine").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("answer", "remains"), [("n", 3), ("y", 0), ("--yes", 0)])
+async def test_on_a_terminal_it_says_what_would_go_and_asks(
+    answer: str, remains: int, settings: Settings, drain: Drain, database: str
+) -> None:
+    write(open_journal(settings.data_dir), batch(3, tags=SUBJECT))
+    await drain.empty()
+    words = ["erase", "--tag", "customer=17", "--reason", "asked", "--database-url", database]
+    asked = answer != "--yes"
+    ours, theirs = pty.openpty()
+    command = subprocess.Popen(
+        [*HOVERBOARD, *words, "--data-dir", str(settings.data_dir), *(() if asked else (answer,))],
+        env=environment(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    if asked:
+        os.write(ours, f"{answer}\n".encode())
+    assert await asyncio.to_thread(command.wait, 60) == (1 if remains else 0)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert ("this would delete 6 rows" in said.replace("\r\n", " ")) == asked
+    connection = await connect(database, application="test")
+    assert await connection.fetchval("select count(*) from samples") == remains
+    await connection.close()
