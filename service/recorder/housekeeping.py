@@ -62,6 +62,7 @@ class Housekeeping:
             await self._retain(session)
         if self._is_due("orphans", _ORPHANS_S):
             metrics.set_orphan_labels(await connection.fetchval(_SQL["orphan_labels"]))
+            metrics.set_impossible_labels(await connection.fetchval(_SQL["impossible_labels"]))
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from service.errors import InvalidParams
 from service.rpc.call import Call
+from service.rpc.codecs import CodecBook
 from service.rpc.params import LabelItem, LabelParams, refuse_nul
 from service.rpc.recording import Label, Recording
 from service.rpc.results import LabelResult
 from service.rpc.words import excerpt
+from service.types import Signature
 
 __all__ = ["Labeller"]
+
+_SHOWN: Final = 10
 
 _UUID7: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE
@@ -25,19 +30,84 @@ _UUID7: Final = re.compile(
 class Labeller:
     """Carries out `label` calls."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, book: CodecBook) -> None:
         self._recording = recording
+        self._book = book
 
     async def __call__(self, call: Call, params: LabelParams) -> bytes:
         """The result as JSON text, once the labels are written down.
 
         Raises:
-            InvalidParams: one of them makes no sense; none is written down then.
+            InvalidParams: one of them makes no sense, or cannot be of the model that is named; none is written down then.
+            ModelNotFound, VersionNotFound, NotReady: there is no such model or version.
             Overloaded: they cannot be written down now.
         """
-        labels = [_checked(item, place, params) for place, item in _items(params)]
+        classes = self._classes(call, params)
+        labels = [_checked(item, place, params, classes) for place, item in _items(params)]
         await self._recording.label(labels, call.request)
         return msgspec.json.encode(LabelResult(len(labels)))
+
+    def _classes(self, call: Call, params: LabelParams) -> _Classes | None:
+        """What can be true of the samples of the model that the call names; None where it names none.
+
+        A sample's id does not say who answered it, and the answer may not be in Postgres yet.
+        """
+        if params.model is None:
+            if params.version is not None:
+                raise InvalidParams("/model", "the model whose version this is", "no model")
+            return None
+        call.model = params.model
+        model = self._book.catalog.models.get(params.model)
+        if model is None:
+            raise self._book.missing(params.model)
+        wanted = params.version
+        number = model.roles.get(wanted) if isinstance(wanted, str) else wanted
+        found = [each for each in model.versions if wanted is None or each.version == number]
+        if not found:
+            raise self._book.missing(params.model, "stable" if wanted is None else wanted)
+        who = params.model if wanted is None else f"{params.model} version {found[0].version}"
+        return _Classes.of(who, [each.signature for each in found if each.signature is not None])
+
+
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """What can be true of a model's samples.
+
+    Attributes:
+        who: the model, or its version.
+        labels: the classes of its versions; None where any text will do.
+        values: whether a number will do.
+    """
+
+    who: str
+    labels: frozenset[str] | None
+    values: bool
+
+    @classmethod
+    def of(cls, who: str, signatures: Sequence[Signature]) -> _Classes:
+        """What these versions can be right or wrong about."""
+        tasks = {signature.task for signature in signatures}
+        if not tasks or tasks & {"embedding", "raw"}:
+            return cls(who, None, values=True)
+        known: set[str] = set()
+        for signature in signatures:
+            if signature.task != "regression":
+                size = signature.outputs[0].shape[-1] if signature.outputs[0].shape else None
+                if signature.labels is None and size is None:
+                    return cls(who, None, values="regression" in tasks)
+                known |= set(signature.labels or map(str, range(max(size or 0, 2))))
+        return cls(who, frozenset(known), values="regression" in tasks)
+
+    def check(self, item: LabelItem, place: str) -> None:
+        """Raises InvalidParams where this cannot be true."""
+        if item.value is not None and not self.values:
+            raise InvalidParams(f"{place}/value", f"a label: {self.who} answers classes", "a number")
+        if item.label is None or self.labels is None or item.label in self.labels:
+            return
+        if not self.labels:
+            raise InvalidParams(f"{place}/label", f"a value: {self.who} answers numbers", excerpt(item.label))
+        some = ", ".join(sorted(self.labels)[:_SHOWN]) + (", ..." if len(self.labels) > _SHOWN else "")
+        raise InvalidParams(f"{place}/label", f"a class of {self.who}: {some}", excerpt(item.label))
 
 
 def _items(params: LabelParams) -> Iterator[tuple[str, LabelItem]]:
@@ -54,11 +124,13 @@ def _items(params: LabelParams) -> Iterator[tuple[str, LabelItem]]:
         yield f"/labels/{index}", item
 
 
-def _checked(item: LabelItem, place: str, params: LabelParams) -> Label:
+def _checked(item: LabelItem, place: str, params: LabelParams, classes: _Classes | None) -> Label:
     if _UUID7.fullmatch(item.sample_id) is None:
         raise InvalidParams(f"{place}/sample_id", "a UUIDv7", excerpt(item.sample_id))
     if (item.label is None) == (item.value is None):
         raise InvalidParams(place, "either label or value", "neither" if item.label is None else "both")
+    if classes is not None:
+        classes.check(item, place)
     source = params.source if item.source is None else item.source
     author = params.author if item.author is None else item.author
     for name, text in (("label", item.label), ("source", source), ("author", author)):

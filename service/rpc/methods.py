@@ -110,7 +110,7 @@ def public_methods(
             ResponseTooLarge,
         ),
     )
-    labels = [] if recording is None else [_label_method(recording)]
+    labels = [] if recording is None else [_label_method(recording, book)]
     return [predict, *labels, *_catalog_methods(book)]
 
 
@@ -146,9 +146,10 @@ def discover_method(document: Callable[[], bytes]) -> Method[NoParams]:
     return Method("rpc.discover", NoParams, run, "This service as an OpenRPC document.", dict[str, Any])
 
 
-def _label_method(recording: Recording) -> Method[LabelParams]:
+def _label_method(recording: Recording, book: CodecBook) -> Method[LabelParams]:
     summary = "Say what a sample truly was. It may come weeks after the prediction, and again."
-    return Method("label", LabelParams, Labeller(recording).__call__, summary, LabelResult, (Overloaded,))
+    errors = (ModelNotFound, VersionNotFound, NotReady, Overloaded)
+    return Method("label", LabelParams, Labeller(recording, book).__call__, summary, LabelResult, errors)
 
 
 def _reset_method(alarms: Alarms, book: CodecBook) -> Method[AlarmResetParams]:

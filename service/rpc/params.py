@@ -128,6 +128,12 @@ class LabelParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: LabelSource = "api"
     author: Author | None = None
     labels: Annotated[list[LabelItem], _LABELS] | None = None
+    model: Annotated[
+        ModelName | None, Meta(description="Whose samples these are; then labels that cannot be theirs are refused.")
+    ] = None
+    version: Annotated[
+        VersionOrRole | None, Meta(description="The version that answered; all of the model's when left out.")
+    ] = None
 
 
 class DescribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -183,3 +183,7 @@ class Families:
             "version",
         )
         self.orphan_labels = gauge("orphan_labels", "Labels of the last hour whose sample is in no table")
+        self.impossible_labels = gauge(
+            "impossible_labels",
+            "Labels of the last hour that cannot be true of their sample: see the view label_problems",
+        )

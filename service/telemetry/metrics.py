@@ -48,6 +48,7 @@ __all__ = [
     "observe_call",
     "set_alarm",
     "set_drift",
+    "set_impossible_labels",
     "set_in_flight",
     "set_live",
     "set_memory",
@@ -323,6 +324,11 @@ def count_implausible(rows: int) -> None:
 def set_orphan_labels(labels: int) -> None:
     """Labels of the last hour whose sample is in no table."""
     _state.families.orphan_labels().set(labels)
+
+
+def set_impossible_labels(labels: int) -> None:
+    """Labels of the last hour that cannot be true of their sample."""
+    _state.families.impossible_labels().set(labels)
 
 
 def set_alarm(model: str, version: int, *, rate: float, bound: float, log10_e: float, raised: bool) -> None:

@@ -373,42 +373,6 @@ COMMENT ON COLUMN hoverboard.model_versions.weights_sha256 IS 'SHA-256 of its ar
 COMMENT ON COLUMN hoverboard.model_versions.manifest IS 'Its manifest.json without the checksums: inputs, outputs, labels, task.';
 COMMENT ON COLUMN hoverboard.model_versions.parent_id IS 'The version that it was made from, where that one was recorded too.';
 COMMENT ON COLUMN hoverboard.model_versions.first_served_at IS 'Time of the first batch or deployment that was recorded of it.';
-ALTER TABLE hoverboard.model_versions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME hoverboard.model_versions_id_seq
-    START WITH 1
-    INCREMENT BY 1
-    NO MINVALUE
-    NO MAXVALUE
-    CACHE 1
-);
-CREATE TABLE hoverboard.outliers (
-    at timestamp with time zone NOT NULL,
-    sample_id uuid NOT NULL,
-    version_id integer NOT NULL,
-    detector text,
-    scores jsonb,
-    p_value real NOT NULL,
-    issue_id bigint
-)
-PARTITION BY RANGE (at);
-COMMENT ON TABLE hoverboard.outliers IS 'Samples that a version found strange: p_value at most its alpha, 0.01 unless it says otherwise.';
-COMMENT ON COLUMN hoverboard.outliers.at IS 'The sample''s time.';
-COMMENT ON COLUMN hoverboard.outliers.sample_id IS 'samples.id';
-COMMENT ON COLUMN hoverboard.outliers.version_id IS 'model_versions.id: what found it strange.';
-COMMENT ON COLUMN hoverboard.outliers.detector IS 'Name of the detector that decided; null where the version does not say.';
-COMMENT ON COLUMN hoverboard.outliers.scores IS 'Scores of all detectors by name, higher is stranger; null until they are filled in.';
-COMMENT ON COLUMN hoverboard.outliers.p_value IS 'Conformal p-value.';
-COMMENT ON COLUMN hoverboard.outliers.issue_id IS 'The issue it was grouped into; null before grouping.';
-CREATE TABLE hoverboard.outliers_default (
-    at timestamp with time zone CONSTRAINT outliers_at_not_null NOT NULL,
-    sample_id uuid CONSTRAINT outliers_sample_id_not_null NOT NULL,
-    version_id integer CONSTRAINT outliers_version_id_not_null NOT NULL,
-    detector text,
-    scores jsonb,
-    p_value real CONSTRAINT outliers_p_value_not_null NOT NULL,
-    issue_id bigint
-);
-COMMENT ON TABLE hoverboard.outliers_default IS 'Outliers whose clock was implausible, or whose day had no partition yet.';
 CREATE TABLE hoverboard.predictions (
     at timestamp with time zone NOT NULL,
     sample_id uuid NOT NULL,
@@ -445,6 +409,74 @@ COMMENT ON COLUMN hoverboard.predictions.batch_size IS 'Samples in that batch, k
 COMMENT ON COLUMN hoverboard.predictions.bucket IS 'Size it was padded to.';
 COMMENT ON COLUMN hoverboard.predictions.queue_us IS 'Microseconds that the sample waited for its batch.';
 COMMENT ON COLUMN hoverboard.predictions.infer_us IS 'Microseconds that the batch ran.';
+CREATE VIEW hoverboard.label_problems AS
+ SELECT l.sample_id,
+    l.labelled_at,
+    l.label,
+    l.value,
+    l.source,
+    v.name AS model,
+    v.version,
+        CASE
+            WHEN (l.label IS NULL) THEN 'a value, and the version answers classes'::text
+            WHEN ((v.manifest ->> 'task'::text) = 'regression'::text) THEN 'a label, and the version answers numbers'::text
+            ELSE 'none of the version''s classes'::text
+        END AS problem
+   FROM ((hoverboard.labels l
+     JOIN hoverboard.predictions p ON (((p.sample_id = l.sample_id) AND (p.at = hoverboard.sample_at(l.sample_id)))))
+     JOIN hoverboard.model_versions v ON ((v.id = p.version_id)))
+  WHERE
+        CASE (v.manifest ->> 'task'::text)
+            WHEN 'regression'::text THEN (l.label IS NOT NULL)
+            WHEN 'classification'::text THEN ((l.value IS NOT NULL) OR ((jsonb_typeof((v.manifest -> 'labels'::text)) = 'array'::text) AND (NOT ((v.manifest -> 'labels'::text) ? l.label))))
+            WHEN 'multi-label'::text THEN ((l.value IS NOT NULL) OR ((jsonb_typeof((v.manifest -> 'labels'::text)) = 'array'::text) AND (NOT ((v.manifest -> 'labels'::text) ? l.label))))
+            ELSE false
+        END;
+COMMENT ON VIEW hoverboard.label_problems IS 'Labels that cannot be true of their sample, by the version that answered it. They are in labels all the same.';
+COMMENT ON COLUMN hoverboard.label_problems.sample_id IS 'labels.sample_id';
+COMMENT ON COLUMN hoverboard.label_problems.labelled_at IS 'labels.labelled_at';
+COMMENT ON COLUMN hoverboard.label_problems.label IS 'labels.label';
+COMMENT ON COLUMN hoverboard.label_problems.value IS 'labels.value';
+COMMENT ON COLUMN hoverboard.label_problems.source IS 'labels.source';
+COMMENT ON COLUMN hoverboard.label_problems.model IS 'Name of the model that answered the sample.';
+COMMENT ON COLUMN hoverboard.label_problems.version IS 'Number of the version that answered it.';
+COMMENT ON COLUMN hoverboard.label_problems.problem IS 'Why it cannot be.';
+ALTER TABLE hoverboard.model_versions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME hoverboard.model_versions_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE hoverboard.outliers (
+    at timestamp with time zone NOT NULL,
+    sample_id uuid NOT NULL,
+    version_id integer NOT NULL,
+    detector text,
+    scores jsonb,
+    p_value real NOT NULL,
+    issue_id bigint
+)
+PARTITION BY RANGE (at);
+COMMENT ON TABLE hoverboard.outliers IS 'Samples that a version found strange: p_value at most its alpha, 0.01 unless it says otherwise.';
+COMMENT ON COLUMN hoverboard.outliers.at IS 'The sample''s time.';
+COMMENT ON COLUMN hoverboard.outliers.sample_id IS 'samples.id';
+COMMENT ON COLUMN hoverboard.outliers.version_id IS 'model_versions.id: what found it strange.';
+COMMENT ON COLUMN hoverboard.outliers.detector IS 'Name of the detector that decided; null where the version does not say.';
+COMMENT ON COLUMN hoverboard.outliers.scores IS 'Scores of all detectors by name, higher is stranger; null until they are filled in.';
+COMMENT ON COLUMN hoverboard.outliers.p_value IS 'Conformal p-value.';
+COMMENT ON COLUMN hoverboard.outliers.issue_id IS 'The issue it was grouped into; null before grouping.';
+CREATE TABLE hoverboard.outliers_default (
+    at timestamp with time zone CONSTRAINT outliers_at_not_null NOT NULL,
+    sample_id uuid CONSTRAINT outliers_sample_id_not_null NOT NULL,
+    version_id integer CONSTRAINT outliers_version_id_not_null NOT NULL,
+    detector text,
+    scores jsonb,
+    p_value real CONSTRAINT outliers_p_value_not_null NOT NULL,
+    issue_id bigint
+);
+COMMENT ON TABLE hoverboard.outliers_default IS 'Outliers whose clock was implausible, or whose day had no partition yet.';
 CREATE TABLE hoverboard.predictions_default (
     at timestamp with time zone CONSTRAINT predictions_at_not_null NOT NULL,
     sample_id uuid CONSTRAINT predictions_sample_id_not_null NOT NULL,
@@ -704,14 +736,16 @@ GRANT SELECT,INSERT ON TABLE hoverboard.model_versions TO recorder;
 GRANT SELECT ON TABLE hoverboard.model_versions TO reader;
 GRANT UPDATE(parent_id) ON TABLE hoverboard.model_versions TO recorder;
 GRANT UPDATE(first_served_at) ON TABLE hoverboard.model_versions TO recorder;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.predictions TO recorder;
+GRANT SELECT ON TABLE hoverboard.predictions TO reader;
+GRANT SELECT ON TABLE hoverboard.label_problems TO recorder;
+GRANT SELECT ON TABLE hoverboard.label_problems TO reader;
 GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.outliers TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers TO reader;
 GRANT UPDATE(detector) ON TABLE hoverboard.outliers TO recorder;
 GRANT UPDATE(scores) ON TABLE hoverboard.outliers TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers_default TO reader;
-GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.predictions TO recorder;
-GRANT SELECT ON TABLE hoverboard.predictions TO reader;
 GRANT SELECT ON TABLE hoverboard.predictions_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.predictions_default TO reader;
 GRANT SELECT,INSERT ON TABLE hoverboard.quarantine TO recorder;

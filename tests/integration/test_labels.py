@@ -172,3 +172,27 @@ def test_an_accepted_label_outlives_the_api_process(recorded: Recorded) -> None:
     assert [row["label"] for row in labels(recorded, sample, 1)] == ["green"]
     until(lambda: recorded.service.children("_api"), lambda found: bool(found) and found[0].pid != api.pid)
     until(recorded.answers, bool)
+
+
+def test_what_cannot_be_true_is_refused_where_the_model_is_named_and_listed_where_it_is_not(recorded: Recorded) -> None:
+    sample, number = predicted(recorded), predicted(recorded, "constant", [1, 2])
+    refused = recorded.call("label", {"sample_id": sample, "label": "purple", "model": "dense"})
+    assert refused["error"]["code"] == -32602
+    assert refused["error"]["data"]["details"]["expected"] == "a class of dense: blue, green, red"
+    for given in (
+        {"sample_id": sample, "label": "purple", "source": "a"},
+        {"sample_id": sample, "value": 1, "source": "b"},
+        {"sample_id": number, "label": "red", "source": "c"},
+        {"sample_id": sample, "label": "red", "source": "d", "model": "dense"},
+        {"sample_id": number, "value": 1, "source": "e", "model": "constant", "version": "stable"},
+    ):
+        assert recorded.call("label", given)["result"] == {"accepted": 1}
+    query = "select source, problem from label_problems where sample_id in ($1, $2) order by source"
+    rows = until(lambda: recorded.rows(query, UUID(sample), UUID(number)), lambda rows: len(rows) >= 3)
+    assert [(row["source"], row["problem"]) for row in rows] == [
+        ("a", "none of the version's classes"),
+        ("b", "a value, and the version answers classes"),
+        ("c", "a label, and the version answers numbers"),
+    ]
+    labels(recorded, number, 2)
+    assert len(recorded.rows("select from label_problems where sample_id in ($1, $2)", UUID(sample), UUID(number))) == 3

@@ -173,7 +173,7 @@ async def test_a_database_of_0_1_0_keeps_its_rows_and_takes_version_numbers_past
             row[0]
             for row in await connection.fetch(
                 "select table_name from information_schema.tables "
-                "where table_schema = 'hoverboard' and table_name <> 'schema_migrations' order by 1"
+                "where table_schema = 'hoverboard' and table_type = 'BASE TABLE' and table_name <> 'schema_migrations' order by 1"
             )
         ]
         return {

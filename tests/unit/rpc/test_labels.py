@@ -193,3 +193,48 @@ async def test_a_notification_is_written_down_too(face: Dispatcher, records: Rec
     reply = await face.handle(json.dumps(body).encode(), arrived())
     assert reply.body is None
     assert len(records.labels) == 1
+
+
+# -- where the model is named ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "expected"),
+    [
+        ("products", {"label": "Furniture"}, "a class of products: Tools, Toys, Vehicles"),
+        ("products", {"label": "vehicles"}, "a class of products: Tools, Toys, Vehicles"),
+        ("products", {"value": 1}, "a label: products answers classes"),
+        ("diamonds", {"label": "Toys"}, "a value: diamonds answers numbers"),
+    ],
+)
+async def test_what_cannot_be_true_of_the_model_that_is_named_is_refused(
+    face: Dispatcher, records: Records, model: str, given: Any, expected: str
+) -> None:
+    place = f"/{next(iter(given))}"
+    params = {"sample_id": SAMPLE, "model": model, **given}
+    assert fault(await labelled(face, params))[:2] == (place, expected)
+    several = {"model": model, "labels": [{"sample_id": SAMPLE, **given}]}
+    assert fault(await labelled(face, several))[0] == f"/labels/0{place}"
+    of_version = {**params, "version": 1}
+    assert "version 1" in fault(await labelled(face, of_version))[1]
+    assert records.labels == []
+
+
+@pytest.mark.parametrize(
+    ("model", "given"), [("products", {"label": "Toys"}), ("diamonds", {"value": 1.5}), ("digits", {"label": "9"})]
+)
+@pytest.mark.parametrize("version", [None, 1, "stable"])
+async def test_what_can_be_true_of_it_is_accepted(
+    face: Dispatcher, records: Records, model: str, given: Any, version: Any
+) -> None:
+    params = {"sample_id": SAMPLE, "model": model, "version": version, **given}
+    assert (await labelled(face, params))["result"] == {"accepted": 1}
+    assert len(records.labels) == 1
+
+
+async def test_a_model_or_version_that_is_not_there_is_said_so(face: Dispatcher, records: Records) -> None:
+    given = {"sample_id": SAMPLE, "label": "Toys"}
+    assert (await labelled(face, {**given, "model": "toys"}))["error"]["code"] == -32001
+    assert (await labelled(face, {**given, "model": "products", "version": 9}))["error"]["code"] == -32001
+    assert fault(await labelled(face, {**given, "version": 1}))[0] == "/model"
+    assert records.labels == []
