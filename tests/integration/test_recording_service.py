@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,39 @@ def test_answers_are_recorded_outlive_the_supervisor_and_are_there_next_time(fol
     assert "child_died" not in said
     assert "child_killed" not in said
     assert leftovers.processes(Cluster.of(folder / "data")) == []
+
+
+@pytest.fixture
+def odd(published: Path, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A private folder with a name of many kinds, whose models are read-only; and a folder for temporary files that runs
+    no program, where we may make one."""
+    folder, temporary = tmp_path / "it's a  \u00fcbung %s $HOME", tmp_path / "tmp"
+    folder.mkdir(mode=0o700)
+    temporary.mkdir()
+    shutil.copytree(published / "constant", folder / "models" / "constant")
+    for path in [*(folder / "models").rglob("*"), folder / "models"]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    mount = ["mount", "-t", "tmpfs", "-o", "noexec,mode=1777", "tmpfs", str(temporary)]
+    mounted = os.geteuid() == 0 and subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    yield folder, temporary
+    if mounted:
+        subprocess.run(["umount", "--lazy", str(temporary)], check=True)
+
+
+def test_it_records_in_a_private_folder_with_an_odd_name_and_a_umask_and_without_a_home(
+    odd: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, temporary = odd
+    monkeypatch.delenv("HOME", raising=False)
+    before = os.umask(0o077)
+    try:
+        with running(folder, ON | {"TMPDIR": str(temporary)}) as service:
+            assert until_recording(service, "working") == {"state": "working"}
+            hoverboard(service, "predict", "constant", "[1, 2]")
+            recorded(service, 1)
+    finally:
+        os.umask(before)
+    assert not list(temporary.iterdir())
 
 
 def readyz(service: Service) -> tuple[int, dict[str, Any]]:

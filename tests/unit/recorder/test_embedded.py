@@ -124,13 +124,17 @@ def test_root_lets_another_user_run_it_and_changes_no_mode_on_the_way(tmp_path: 
 
 @root_only
 @linux_only
-def test_root_runs_programs_that_lie_in_a_private_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_root_runs_programs_that_lie_in_a_private_folder(tmp_path: Path, umask: int) -> None:
     """As in root's own home: `initdb` asks access(2) for `postgres`, which ignores most capabilities."""
     private = tmp_path / "root's own"
     private.mkdir(mode=0o700)
     package = binaries().parents[1]
     for part in package.parent.glob(f"{package.name}*"):  # with its libraries, which lie beside it
         shutil.copytree(part, private / part.name, symlinks=True)
+    for path in private.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~umask)
     data_dir = private / "data"
     data_dir.mkdir()
     cluster = dataclasses.replace(Cluster.of(data_dir), programs=private / binaries().relative_to(package.parent))
