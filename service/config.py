@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     decode_memory_mb: int = Field(1024, ge=128)
     """Most MiB of memory of the process that decodes large requests for an api process; what needs more is refused."""
 
+    answer_memory_mb: int = Field(128, ge=1)
+    """Most MiB of answers that one api process holds until they are read; above it calls are refused with -32005."""
+
     max_batch_items: int = Field(1000, ge=1)
     """Most calls in one JSON-RPC batch."""
 
@@ -99,6 +102,9 @@ class Settings(BaseSettings):
 
     body_timeout_s: float = Field(30.0, gt=0)
     """Seconds a client may take to send a request's body."""
+
+    write_timeout_s: float = Field(30.0, gt=0)
+    """Seconds a client may take to read a megabyte of its answers, or what is left of them; then it is cut off."""
 
     keepalive_timeout_s: float = Field(75.0, gt=0)
     """Seconds an idle connection stays open; longer than the idle time of a proxy in front."""

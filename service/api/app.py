@@ -10,16 +10,16 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import structlog
 
 from service.api.admin import TokenGuard
-from service.api.budget import Budget
 from service.api.decoder import DecoderProcess
 from service.api.handlers import RpcHandler
-from service.api.health import Health, exposition
+from service.api.health import Exposition, Health
 from service.api.listener import Listener
 from service.api.observer import CallObserver
 from service.api.routes import Routes, Table
 from service.api.websocket import WebSockets
 from service.config import TOKEN_FILE, Settings
 from service.rpc.alarms import Alarms
+from service.rpc.budget import Budget
 from service.rpc.call import Limits
 from service.rpc.codecs import CodecBook
 from service.rpc.dispatch import Dispatcher
@@ -67,6 +67,7 @@ class Application:
         recording_state: Callable[[], RecordingState] = _off,
     ) -> None:
         self._settings = settings
+        self._answers = Budget(settings.answer_memory_mb * _MIB, "answers that are not read")
         self._bodies = Budget(settings.body_memory_mb * _MIB, "large requests")
         self.decoder = DecoderProcess(
             limit=settings.max_body_bytes, memory=settings.decode_memory_mb * _MIB, budget=self._bodies
@@ -81,9 +82,12 @@ class Application:
             self._public,
             max_message_bytes=settings.max_body_bytes,
             max_inflight=settings.ws_max_inflight,
+            max_unsent_bytes=settings.max_response_bytes,
             bodies=self._bodies,
+            answers=self._answers,
             draining=self._is_draining,
         )
+        self._exposition = Exposition()
         self.public = self._listener(self._public_table())
         self.admin = self._listener(self._admin_table())
 
@@ -154,7 +158,7 @@ class Application:
         return {
             "/healthz": {"GET": self._health.healthz},
             "/readyz": {"GET": self._health.readyz},
-            "/metrics": {"GET": exposition},
+            "/metrics": {"GET": self._exposition},
         }
 
     def _rpc(self, dispatcher: Dispatcher, guard: TokenGuard | None = None) -> RpcHandler:
@@ -163,6 +167,7 @@ class Application:
             max_body_bytes=self._settings.max_body_bytes,
             body_timeout_s=self._settings.body_timeout_s,
             bodies=self._bodies,
+            answers=self._answers,
             draining=self._is_draining,
             authorize=guard,
         )
@@ -173,6 +178,7 @@ class Application:
             max_connections=self._settings.max_connections,
             header_timeout_s=self._settings.header_timeout_s,
             keepalive_timeout_s=self._settings.keepalive_timeout_s,
+            write_timeout_s=self._settings.write_timeout_s,
         )
 
     def know_methods(self) -> None:

@@ -9,9 +9,9 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
-from service.api.budget import Share
 from service.api.replies import HttpRefusal
 from service.errors import ParseError, RequestTooLarge
+from service.rpc.budget import Share
 from service.rpc.large import SMALL_BYTES
 
 __all__ = ["accept_content", "body_at_hand", "read_body"]

@@ -18,9 +18,9 @@ import msgspec
 import structlog
 
 import service
-from service.api.budget import Budget, Share
 from service.api.decoder_wire import LENGTH, ColumnsAsk, DropAsk, Reply, TakeAsk, frame
 from service.errors import InternalError, Overloaded
+from service.rpc.budget import Budget, Share
 from service.rpc.large import SMALL_BYTES, Taken
 from service.types import Signature
 

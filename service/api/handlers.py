@@ -12,10 +12,11 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from service.api.body import accept_content, body_at_hand, read_body
-from service.api.budget import Budget
 from service.api.identity import request_id_of, traceparent_of
+from service.api.listener import Connection
 from service.api.replies import JSON, HttpRefusal, PlainAnswer, error_headers, refusal
 from service.errors import RpcError
+from service.rpc.budget import Budget, Share
 from service.rpc.call import Reply, Request
 from service.rpc.dispatch import Dispatcher
 from service.rpc.large import SMALL_BYTES
@@ -36,6 +37,7 @@ class RpcHandler:
         max_body_bytes: largest body, before and after decompression.
         body_timeout_s: seconds a client may take to send it.
         bodies: the budget of large bodies.
+        answers: the budget of answers that are not sent yet.
         draining: whether answers should end their connections.
         authorize: raises Unauthorized for requests that may not even be read.
     """
@@ -47,6 +49,7 @@ class RpcHandler:
         max_body_bytes: int,
         body_timeout_s: float,
         bodies: Budget,
+        answers: Budget,
         draining: Callable[[], bool],
         authorize: Callable[[web.BaseRequest], None] | None = None,
     ) -> None:
@@ -54,6 +57,7 @@ class RpcHandler:
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
         self._bodies = bodies
+        self._answers = answers
         self._draining = draining
         self._authorize = authorize
 
@@ -62,20 +66,20 @@ class RpcHandler:
         received_at = time.monotonic()
         request_id = request_id_of(request)
         logs.request_id.set(request_id)
+        arrived = Request(request_id, received_at, traceparent_of(request), None, id(request.protocol), self._held(request))
         try:
             if self._authorize is not None:
                 self._authorize(request)
             accept_content(request.headers.get("Content-Type"))
             body = body_at_hand(request, self._max_body_bytes)
             if body is None or len(body) > SMALL_BYTES:
-                reply = await self._large(request, body, request_id, received_at)
+                reply = await self._large(request, body, arrived)
             else:
-                arrived = Request(request_id, received_at, traceparent_of(request), source=id(request.protocol))
                 reply = await self._dispatcher.handle(body, arrived)
         except HttpRefusal as reason:
-            response = await self._refused(reason, request, request_id, received_at)
+            response = await self._refused(reason, arrived)
         except RpcError as error:
-            response = await self._refused(HttpRefusal(error.http_status, error), request, request_id, received_at)
+            response = await self._refused(HttpRefusal(error.http_status, error), arrived)
         else:
             if self._is_plain(request, reply):
                 return PlainAnswer(cast(bytes, reply.body), request_id)
@@ -84,7 +88,13 @@ class RpcHandler:
             response.force_close()
         return response
 
-    async def _large(self, request: web.BaseRequest, body: bytes | None, request_id: str, received_at: float) -> Reply:
+    def _held(self, request: web.BaseRequest) -> Share:
+        """What the answers of this request hold; its connection lets go of it once they are sent, or it is lost."""
+        share = self._answers.share()
+        cast(Connection, request.protocol).held = share
+        return share
+
+    async def _large(self, request: web.BaseRequest, body: bytes | None, arrived: Request) -> Reply:
         """The answer to a body that is large, packed, or not here yet."""
         packed = False
         with self._bodies.share() as share:
@@ -93,14 +103,11 @@ class RpcHandler:
                 body, packed = await read_body(request, limit=limit, timeout_s=timeout_s, share=share)
             else:
                 share.grow(len(body))
-            arrived = Request(request_id, received_at, traceparent_of(request), source=id(request.protocol))
             return await self._dispatcher.handle(body, arrived, packed=packed)
 
-    async def _refused(
-        self, reason: HttpRefusal, request: web.BaseRequest, request_id: str, received_at: float
-    ) -> web.Response:
-        await self._dispatcher.note_refused(reason.error, Request(request_id, received_at, traceparent_of(request)))
-        return refusal(reason, request_id)
+    async def _refused(self, reason: HttpRefusal, arrived: Request) -> web.Response:
+        await self._dispatcher.note_refused(reason.error, arrived)
+        return refusal(reason, arrived.request_id)
 
     def _is_plain(self, request: web.BaseRequest, reply: Reply) -> bool:
         """Whether the answer is of the common kind: a small 200 on a connection that stays open."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from service.telemetry import metrics
 from service.telemetry.recording_state import RecordingState
 from service.types import Catalog, EnginePort
 
-__all__ = ["Health", "exposition", "missing", "reported"]
+__all__ = ["Exposition", "Health", "missing", "reported"]
 
 
 class Health:
@@ -78,7 +79,19 @@ def reported(catalog: Catalog) -> list[dict[str, str]]:
     return found
 
 
-async def exposition(_request: web.BaseRequest) -> web.StreamResponse:
-    """All processes' metrics in Prometheus' text format."""
-    text = await asyncio.to_thread(metrics.exposition)
-    return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})
+class Exposition:
+    """`/metrics`, on a thread of its own: nothing that calls do on threads can hold it up. Who asks meanwhile shares it."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        self._collecting: asyncio.Future[bytes] | None = None
+
+    async def __call__(self, _request: web.BaseRequest) -> web.StreamResponse:
+        """All processes' metrics in Prometheus' text format."""
+        if self._collecting is None or self._collecting.done():
+            self._collecting = asyncio.get_running_loop().run_in_executor(self._thread, metrics.exposition)
+        try:
+            text = await asyncio.shield(self._collecting)
+        except OSError as reason:
+            return as_json({"metrics": f"cannot be read now: {reason.strerror}"}, status=503)
+        return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from service.api.replies import JSON, HttpRefusal, refusal
 from service.errors import InternalError, Overloaded
+from service.rpc.budget import Share
 from service.rpc.envelope import failure
 
 __all__ = ["Connection", "Handler", "Listener", "listening_socket"]
@@ -24,19 +26,27 @@ _BACKLOG = 1024
 _LINGER_S = 2.0
 _POLL_S = 0.02
 _LAST_WORDS_S = 1.0
+_LEAST_READ_BYTES = 1 << 20
 _MOST_SURPLUS = 64
 
 
 class Connection(web.RequestHandler):
-    """One client's connection, which knows whether it is idle and since when it waits for the rest of a head."""
+    """One client's connection, which knows whether it is idle, and since when it waits for the rest of a head or for its
+    client to read.
 
-    __slots__ = ("busy", "heard", "waiting_since")
+    Attributes:
+        held: what the answer that is being sent holds of a budget.
+    """
+
+    __slots__ = ("busy", "heard", "held", "unread_since", "waiting_since")
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, **options)
         self.busy = False
         self.heard = False
         self.waiting_since: float | None = None
+        self.unread_since: tuple[float, int] | None = None
+        self.held: Share | None = None
 
     @property
     def idle(self) -> bool:
@@ -54,6 +64,34 @@ class Connection(web.RequestHandler):
                 self.waiting_since = self._loop.time()
         super().data_received(data)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._let_go()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.unread_since = self._loop.time(), sys.maxsize
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.unread_since = None
+        super().resume_writing()
+
+    def check_reader(self, late: float) -> None:
+        """Cut a client that does not read: of what waits for it, less than a megabyte has left since `late`."""
+        if self.unread_since is None or self.transport is None:
+            return
+        since, size = self.unread_since
+        left = self.transport.get_write_buffer_size()
+        if left <= size - _LEAST_READ_BYTES:
+            self.unread_since = self._loop.time(), left
+        elif since < late:
+            self.transport.abort()
+
+    def _let_go(self) -> None:
+        if self.held is not None:
+            self.held.close()
+            self.held = None
+
     def resume_reading(self, *options: Any, **named: Any) -> None:
         # aiohttp asks for this after every read of a body, paused or not, and then parses nothing once more.
         if self._reading_paused or self._buffer_paused:
@@ -63,8 +101,15 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         try:
-            return await super().finish_response(request, resp, start_time)
+            finished = await super().finish_response(request, resp, start_time)
+            if self._paused:  # nothing more is done for a client that does not read
+                await self._drain_helper()
+        except ConnectionError:
+            return resp, True
+        else:
+            return finished
         finally:
+            self._let_go()
             self.busy = False
             self.waiting_since = None
 
@@ -92,10 +137,17 @@ class Listener(web.Server):
         max_connections: above it, connections are answered 503 and closed.
         header_timeout_s: seconds from a connection, or a request's first byte, to the end of its head.
         keepalive_timeout_s: seconds an idle connection stays open.
+        write_timeout_s: seconds a client may take to read a megabyte of its answers, or what is left of them.
     """
 
     def __init__(
-        self, handler: Handler, *, max_connections: int, header_timeout_s: float, keepalive_timeout_s: float
+        self,
+        handler: Handler,
+        *,
+        max_connections: int,
+        header_timeout_s: float,
+        keepalive_timeout_s: float,
+        write_timeout_s: float,
     ) -> None:
         self._options: dict[str, Any] = {
             "keepalive_timeout": keepalive_timeout_s,
@@ -106,6 +158,7 @@ class Listener(web.Server):
         super().__init__(cast(Any, handler), request_factory=self._request, handler_cancellation=True, **self._options)
         self._max_connections = max_connections
         self._header_timeout_s = header_timeout_s
+        self._write_timeout_s = write_timeout_s
         self._server: asyncio.Server | None = None
         self._spare: socket.socket | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -196,12 +249,13 @@ class Listener(web.Server):
         return [connection for connection in self.connections if isinstance(connection, Connection)]
 
     async def _sweep(self) -> None:
-        """Close connections whose next head takes too long."""
+        """Close connections whose next head takes too long, or whose client does not read."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(min(1.0, self._header_timeout_s / 4))
+            await asyncio.sleep(min(1.0, self._header_timeout_s / 4, self._write_timeout_s / 4))
             late = loop.time() - self._header_timeout_s
             for connection in self._ours():
+                connection.check_reader(loop.time() - self._write_timeout_s)
                 if not connection.busy and connection.waiting_since is not None and connection.waiting_since < late:
                     connection.force_close()
 

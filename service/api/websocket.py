@@ -6,15 +6,17 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from service.api.budget import Budget
 from service.api.identity import request_id_of, traceparent_of
 from service.api.replies import HttpRefusal, refusal
 from service.errors import Overloaded
-from service.rpc.call import Request
+from service.rpc.budget import Budget, Share
+from service.rpc.call import Reply, Request
 from service.rpc.dispatch import Dispatcher
 from service.rpc.large import SMALL_BYTES
 from service.telemetry import logs
@@ -23,6 +25,7 @@ __all__ = ["WebSockets"]
 
 _HEARTBEAT_S = 30.0
 _CLOSE_S = 2.0
+_RETRY_MS = 100
 
 
 class WebSockets:
@@ -32,6 +35,8 @@ class WebSockets:
         max_message_bytes: a longer message closes its socket with 1009.
         max_inflight: messages of one socket worked on at once; above it they are refused with -32005.
         bodies: the budget of large messages.
+        answers: the budget of answers that are not sent yet.
+        max_unsent_bytes: of answers of one socket; beyond it they are refused with -32005.
         draining: whether this process takes no new sockets.
     """
 
@@ -42,12 +47,16 @@ class WebSockets:
         max_message_bytes: int,
         max_inflight: int,
         bodies: Budget,
+        answers: Budget,
+        max_unsent_bytes: int,
         draining: Callable[[], bool],
     ) -> None:
         self._dispatcher = dispatcher
-        self._bodies = bodies
+        self.bodies = bodies
+        self.answers = answers
+        self.max_unsent_bytes = max_unsent_bytes
+        self.max_inflight = max_inflight
         self._max_message_bytes = max_message_bytes
-        self._max_inflight = max_inflight
         self._draining = draining
         self._sessions: set[_Session] = set()
 
@@ -60,7 +69,7 @@ class WebSockets:
         if reason is not None:
             return refusal(reason, request_id_of(request))
         await socket.prepare(request)
-        session = _Session(socket, self._dispatcher, request, self._max_inflight, self._bodies)
+        session = _Session(socket, self._dispatcher, request, self)
         self._sessions.add(session)
         try:
             await session.run()
@@ -90,15 +99,15 @@ class _Session:
         socket: web.WebSocketResponse,
         dispatcher: Dispatcher,
         request: web.BaseRequest,
-        max_inflight: int,
-        bodies: Budget,
+        limits: WebSockets,
     ) -> None:
-        self._bodies = bodies
+        self._limits = limits
+        self._unsent = 0
+        self._sending = asyncio.Lock()
         self._socket = socket
         self._dispatcher = dispatcher
         self._name = request_id_of(request)
         self._traceparent = traceparent_of(request)
-        self._max_inflight = max_inflight
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -120,9 +129,11 @@ class _Session:
 
     async def _take(self, data: str | bytes) -> None:
         body = data.encode() if isinstance(data, str) else data
-        full = len(self._tasks) >= self._max_inflight
-        refused = Overloaded(f"More than {self._max_inflight} messages in flight", retry_after_ms=100) if full else None
-        arrived = Request(f"{self._name}/{next(self._numbers)}", time.monotonic(), self._traceparent, refused, id(self))
+        most = self._limits.max_inflight
+        full = len(self._tasks) >= most
+        refused = Overloaded(f"More than {most} messages in flight", retry_after_ms=_RETRY_MS) if full else None
+        number, answers = next(self._numbers), self._limits.answers.share()
+        arrived = Request(f"{self._name}/{number}", time.monotonic(), self._traceparent, refused, id(self), answers)
         if full:
             # Answered in line, so that a client that does not read its answers is not read either.
             await self._answer(body, arrived)
@@ -133,16 +144,35 @@ class _Session:
 
     async def _answer(self, body: bytes, arrived: Request) -> None:
         logs.request_id.set(arrived.request_id)
-        with self._bodies.share() as share:
+        with cast(Share, arrived.answers) as answers:
+            with self._limits.bodies.share() as share:
+                try:
+                    share.grow(len(body) if len(body) > SMALL_BYTES else 0)
+                    reply = await self._dispatcher.handle(body, arrived)
+                except Overloaded as error:
+                    reply = await self._refused(error, arrived)
+            size = len(reply.body or b"")
+            if self._unsent + size > self._limits.max_unsent_bytes + SMALL_BYTES:
+                answers.close()
+                reply = await self._refused(
+                    Overloaded("Too many answers are not read", retry_after_ms=_RETRY_MS), arrived
+                )
+                size = len(reply.body or b"")
+            self._unsent += size
             try:
-                share.grow(len(body) if len(body) > SMALL_BYTES else 0)
-            except Overloaded as error:
-                await self._dispatcher.note_refused(error, arrived)
-                reply = self._dispatcher.refused(error, arrived)
-            else:
-                reply = await self._dispatcher.handle(body, arrived)
-        if reply.body is not None and not self._socket.closed:
-            try:
-                await self._socket.send_str(reply.body.decode())
-            except ConnectionError:
-                return
+                await self._send(reply.body)
+            finally:
+                self._unsent -= size
+
+    async def _refused(self, error: Overloaded, arrived: Request) -> Reply:
+        await self._dispatcher.note_refused(error, arrived)
+        return self._dispatcher.refused(error, arrived)
+
+    async def _send(self, text: bytes | None) -> None:
+        if text is None:
+            return
+        # One at a time: aiohttp hands over what it is given before it looks at how much waits already.
+        async with self._sending:
+            if not self._socket.closed:
+                with suppress(ConnectionError):
+                    await self._socket.send_frame(text, WSMsgType.TEXT)

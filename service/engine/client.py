@@ -30,7 +30,7 @@ from service.engine.wire import (
     ToEngine,
     frame_of_fit,
 )
-from service.errors import DeadlineExceeded, HoverboardError, InternalError, NotReady
+from service.errors import DeadlineExceeded, HoverboardError, InternalError, NotReady, Overloaded
 from service.types import Catalog, PredictAnswer, PredictCall
 
 __all__ = ["EngineClient"]
@@ -42,6 +42,8 @@ _LONGEST_WAIT_S: Final = 1.0
 _SWEEP_S: Final = 0.1
 _GRACE_S: Final = 0.25  # the engine itself refuses what expires; past this it does not answer at all
 _RETRY_AFTER_MS: Final = 1000
+_MOST_BUFFERED: Final = 64 << 20
+"""Bytes that wait for an engine which does not read, above which calls are refused; what one turn adds comes on top."""
 
 
 class EngineClient:
@@ -60,6 +62,7 @@ class EngineClient:
         self._outbox: list[ToEngine] = []
         self._last_request = ""
         self._transport: asyncio.Transport | None = None
+        self.full = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -94,12 +97,15 @@ class EngineClient:
 
     async def predict(self, call: PredictCall) -> PredictAnswer:
         """See `EnginePort.predict`."""
+        if self.full:
+            raise Overloaded("The engine does not take in what it has been sent", retry_after_ms=_RETRY_AFTER_MS)
         number, outcome = self._ask(call.deadline)
         # The calls of one request, a JSON-RPC batch, stay together, so that they share a batch in the engine.
         if len(self._outbox) >= FLUSH_AT and call.request_id != self._last_request:
             self._flush()
         self._last_request = call.request_id
         self._send(CallMessage.pack(number, call))
+        del call  # its columns may be megabytes
         try:
             return cast("PredictAnswer", await outcome)
         except asyncio.CancelledError:
@@ -176,6 +182,7 @@ class EngineClient:
 
     def lost(self) -> None:
         """The engine is gone: whoever waits is told at once."""
+        self.full = False
         self._transport = None
         self._outbox = []
         pending, self._pending = self._pending, {}
@@ -216,7 +223,14 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_MOST_BUFFERED)
         self._client.connected_to(self._transport)
+
+    def pause_writing(self) -> None:
+        self._client.full = True
+
+    def resume_writing(self) -> None:
+        self._client.full = False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._client.lost()

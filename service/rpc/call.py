@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from service.errors import RpcError
+from service.rpc.budget import Share
 from service.rpc.large import Kept
 
 __all__ = ["OK", "Call", "Limits", "Observer", "Reply", "Request"]
@@ -25,6 +26,7 @@ class Request(msgspec.Struct, frozen=True, eq=False):
         traceparent: W3C trace context, as it came.
         refusal: answered to every call instead of carrying it out.
         source: tells the connection that it came by from others: callers share by it what there is.
+        answers: what its answers hold until they are sent; None where nobody counts.
     """
 
     request_id: str
@@ -32,6 +34,7 @@ class Request(msgspec.Struct, frozen=True, eq=False):
     traceparent: str | None = None
     refusal: RpcError | None = None
     source: int = 0
+    answers: Share | None = None
 
 
 class Call(msgspec.Struct, eq=False):

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar, cast
@@ -29,6 +30,7 @@ from service.errors import (
 )
 from service.rpc.call import Call, Limits, Observer, Reply, Request
 from service.rpc.envelope import NULL, Batch, Incoming, failure, is_utf8, parse, parse_item, success
+from service.rpc.explain import no_utf8
 from service.rpc.fastlane import FastLane
 from service.rpc.inflate import inflate
 from service.rpc.large import SAID, SMALL_BYTES, Decoder, Kept, Message, Part
@@ -50,6 +52,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _BUSY_RETRY_MS = 1000
+_COUNTED_BYTES = 4096
+"""Results beyond this are counted until they are sent."""
 _BEGUN_AT_ONCE = 128
 """Items of a batch that begin in one turn of the event loop; more than share a batch in an engine."""
 
@@ -173,7 +177,7 @@ class Dispatcher:
 
     async def _handled(self, body: bytes, request: Request) -> Reply:
         if not is_utf8(body):
-            return await self._whole(ParseError("Parse error: not UTF-8"), NULL, request)
+            return await self._whole(no_utf8(body), NULL, request)
         fast = None if self._lane is None else self._lane.parse(body)
         if fast is not None and self._lane is not None:
             call = Call(request, self._lane.method.name, fast.params)
@@ -215,28 +219,37 @@ class Dispatcher:
     async def _together(self, items: Iterator[Coroutine[Any, Any, _Answer | None]], request: Request) -> Reply:
         """The answers of a batch's items, which run at once; begun some at a time, for the sake of other connections."""
         room = _Room(self._limits.max_response_bytes)
+        parts: list[bytes | None] = []
         async with asyncio.TaskGroup() as running:
-            tasks = []
-            for item in items:
-                tasks.append(running.create_task(self._guarded(item, room, request)))
-                if len(tasks) % _BEGUN_AT_ONCE == 0:
+            tasks: deque[asyncio.Task[_Answer | None]] = deque()
+            for number, item in enumerate(items, 1):
+                tasks.append(running.create_task(self._guarded(item, request)))
+                if number % _BEGUN_AT_ONCE == 0:
                     await asyncio.sleep(0)
-        parts = [body for body in (task.result() for task in tasks) if body is not None]
-        return Reply(b"[" + b",".join(parts) + b"]" if parts else None)
+                    while tasks and tasks[0].done():
+                        parts.append(await self._fitted(tasks.popleft().result(), room))
+            while tasks:
+                parts.append(await self._fitted(await tasks.popleft(), room))
+        bodies = [body for body in parts if body is not None]
+        return Reply(b"[" + b",".join(bodies) + b"]" if bodies else None)
 
-    async def _guarded(self, item: Coroutine[Any, Any, _Answer | None], room: _Room, request: Request) -> bytes | None:
-        """An item's response, or an error in place of one past the limit; a defect costs its neighbours nothing."""
+    async def _guarded(self, item: Coroutine[Any, Any, _Answer | None], request: Request) -> _Answer | None:
+        """An item's answer; a defect that one item meets costs its neighbours nothing."""
         try:
-            answer = await item
+            return await item
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
-            return self.refused(_unforeseen(Call(request, ""), bug), request).body
+            error = _unforeseen(Call(request, ""), bug)
+            return _Answer(Call(request, ""), NULL, self.refused(error, request))
+
+    async def _fitted(self, answer: _Answer | None, room: _Room) -> bytes | None:
+        """An item's response, or an error in place of one past the size limit."""
         body = None if answer is None else answer.reply.body
         if answer is None or body is None or room.fits(len(body) + 1):
             return body
         error = self._too_large()
         if answer.reply.error is None:
             await self._reject(answer.call, error)
-        return failure(answer.id, error, request.request_id)
+        return failure(answer.id, error, answer.call.request.request_id)
 
     async def _item(self, raw: Raw, request: Request) -> _Answer | None:
         """One batch item's answer; None for a notification."""
@@ -268,6 +281,8 @@ class Dispatcher:
             result = await run(call, given)
             if len(result) > self._limits.max_response_bytes:
                 raise self._too_large()
+            if len(result) > _COUNTED_BYTES and call.request.answers is not None:
+                call.request.answers.grow(len(result))
         except RpcError as raised:
             # Its traceback holds this frame, which holds it, and so may those of the exceptions that it came from: the
             # call's body would wait for garbage collection.

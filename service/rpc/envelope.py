@@ -10,7 +10,8 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from service.errors import InvalidRequest, ParseError, RpcError
+from service.errors import InvalidRequest, RpcError
+from service.rpc.explain import no_json, too_deep
 from service.rpc.words import excerpt
 
 __all__ = ["NULL", "Batch", "Incoming", "failure", "is_utf8", "parse", "parse_item", "success"]
@@ -71,10 +72,10 @@ def parse(body: bytes) -> Incoming | Batch:
     try:
         _document(body)
         return Batch(_items(body)) if body.lstrip(b" \t\r\n")[:1] == b"[" else parse_item(body)
-    except msgspec.DecodeError:
-        raise ParseError from None
+    except msgspec.DecodeError as error:
+        raise no_json(body, str(error)) from None
     except RecursionError:
-        raise ParseError("Parse error: nested too deeply") from None
+        raise too_deep() from None
 
 
 def parse_item(raw: bytes | Raw) -> Incoming:

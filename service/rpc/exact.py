@@ -294,6 +294,8 @@ def _real_check(spec: TensorSpec) -> Callable[[Any], float]:
     words, fits = contract(spec, low, high), f"{article} that fits {spec.dtype}"
 
     def real(value: Any) -> float:
+        if value is None and not spec.finite:
+            return math.nan  # JSON has no other word for it
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
             raise _Refused(article, kind(value), _misfit(value))
         try:

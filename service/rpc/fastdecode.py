@@ -139,6 +139,8 @@ def _plan(spec: TensorSpec) -> tuple[Any, _Build] | None:
     if spec.allowed is not None:
         return None
     element = _element_type(spec.dtype, bounds_of(spec))
+    if not spec.finite and spec.dtype.startswith("float"):
+        element = element | None  # null stands for NaN, which NumPy makes of it
     if spec.shape == (1,):
         return element, _scalar_column(spec.dtype)
     return _nested(element, spec), _number_column(spec)

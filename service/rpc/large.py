@@ -13,11 +13,12 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Raw
 
-from service.errors import BY_KIND, InvalidParams, ParseError, RpcError, Violation
+from service.errors import BY_KIND, InvalidParams, RpcError, Violation
 from service.journal.records import pack_column
 from service.rpc import params as known_params
 from service.rpc.arrays import Codec
 from service.rpc.envelope import Batch, Incoming, is_utf8, parse, parse_item
+from service.rpc.explain import no_utf8
 from service.rpc.inflate import inflate
 from service.rpc.params import Binder
 from service.types import Signature
@@ -175,7 +176,7 @@ def take_apart(
     if packed:
         body = inflate(body, limit)
     if not is_utf8(body):
-        raise ParseError("Parse error: not UTF-8")
+        raise no_utf8(body)
     incoming = parse(body)
     if isinstance(incoming, Batch):
         count = len(incoming.items)

@@ -56,8 +56,8 @@ Tags = Annotated[
 _DEADLINE = Meta(description="Milliseconds from arrival, after which no answer is wanted.", ge=1)
 _INSTANCES = Meta(
     description="Samples in row form: each the bare value of a one-input model, or an object by input name. "
-    '`{"b64": ...}` stands for bytes, `{"b64": ..., "dtype": ..., "shape": [...]}` for a little-endian tensor. '
-    "Either this or `inputs`.",
+    '`{"b64": ...}` stands for bytes, `{"b64": ..., "dtype": ..., "shape": [...]}` for a little-endian tensor; '
+    "null for a number that is not there (NaN), where an input's `finite` is false. Either this or `inputs`.",
     extra_json_schema={"type": "array", "items": {}, "minItems": 1},
 )
 _INPUTS = Meta(

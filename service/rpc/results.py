@@ -98,7 +98,7 @@ class Tensor(msgspec.Struct, omit_defaults=True):
     name: str
     dtype: str
     shape: Annotated[list[int | None], Meta(description="Of one sample; null is a variable dimension.")]
-    finite: bool
+    finite: Annotated[bool, Meta(description="False: null is taken for a number, and stands for NaN.")]
     min: float | None = None
     max: float | None = None
     max_length: int | None = None

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
+from service.telemetry.sampling import Sampler
 from service.telemetry.tally import BulkHistogram
 
-__all__ = ["SECONDS", "SIZES", "Families", "Labelled"]
+__all__ = ["SECONDS", "SIZES", "Families", "Labelled", "Uncounted"]
 
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+log = structlog.get_logger(__name__)
+
+_lines = Sampler(1)
 
 F = TypeVar("F", bound=MetricWrapperBase)
 
@@ -28,8 +35,35 @@ class Labelled(Generic[F]):
     def __call__(self, *labels: str) -> F:
         child = self.children.get(labels)
         if child is None:
-            child = self.children[labels] = self.family.labels(*labels) if labels else self.family
+            try:
+                child = self.children[labels] = self.family.labels(*labels) if labels else self.family
+            except OSError as reason:
+                # No room on the disk, no descriptor left: counting is not worth a call. It is tried again next time.
+                return cast(F, _uncounted(reason))
         return child
+
+
+class Uncounted:
+    """Stands in for a child that cannot be made."""
+
+    def inc(self, _amount: float = 1) -> None:
+        """Count nothing."""
+
+    def set(self, _value: float) -> None:
+        """Say nothing."""
+
+    def observe(self, _amount: float) -> None:
+        """Observe nothing."""
+
+    def add(self, _counts: Sequence[int], _total: float) -> None:
+        """Observe nothing."""
+
+
+def _uncounted(reason: OSError) -> Uncounted:
+    left_out = _lines.next()
+    if left_out is not None:
+        log.error("metric_not_counted", reason=reason.strerror, left_out=left_out)
+    return Uncounted()
 
 
 class Families:

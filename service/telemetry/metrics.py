@@ -17,11 +17,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.errors import BY_KIND, Cancelled, Violation
-from service.telemetry.families import SECONDS, Families
+from service.telemetry.families import SECONDS, Families, Uncounted
+from service.telemetry.files import install
 from service.telemetry.tally import Flusher, Tally
 from service.types import Catalog, ModelStatus
 
@@ -58,6 +60,8 @@ __all__ = [
     "set_recorder_connected",
     "set_recorder_lag",
 ]
+
+log = structlog.get_logger(__name__)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN: Final = "unknown"
@@ -117,8 +121,14 @@ def init(name: str, directory: Path | None) -> None:
     else:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.fspath(directory)
         forget(name, directory)
+        install()
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: name)
-    _state = _State(directory)
+    try:
+        _state = _State(directory)
+    except OSError as reason:  # a service without metrics is better than none
+        log.critical("metrics_off", directory=directory, reason=reason.strerror, until="the process starts again")
+        values.ValueClass = values.MutexValue
+        _state = _State(None)
 
 
 def close() -> None:
@@ -205,7 +215,10 @@ def _resolve(key: _CallKey) -> Tally:
     tally = _state.tallies.get(labels)
     if tally is None:
         families = _state.families
-        tally = Tally(SECONDS, families.calls(*labels), families.call_seconds(*labels))
+        counter, histogram = families.calls(*labels), families.call_seconds(*labels)
+        tally = Tally(SECONDS, counter, histogram)
+        if isinstance(counter, Uncounted) or isinstance(histogram, Uncounted):
+            return tally
         _state.tallies[labels] = tally
     if UNKNOWN not in labels:
         _state.calls[key] = tally

@@ -81,7 +81,10 @@ class Flusher:
 
     def _run(self) -> None:
         while not self._done.wait(FLUSH_INTERVAL_S):
-            self._flush()
+            try:
+                self._flush()
+            except OSError:
+                continue  # no room, no descriptors: what is counted is carried over next time
 
     def close(self) -> None:
         """Stop, with a last flush."""

@@ -1,0 +1,84 @@
+"""Metrics without descriptors or disk: nothing is raised, nobody is killed, and counting goes on afterwards."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from service.telemetry.sampling import Sampler
+
+COUNT = """
+    import os, resource, sys
+    from pathlib import Path
+    from service.telemetry import logs, metrics
+    from service.types import Catalog, ModelStatus, VersionStatus
+    logs.configure("info", "json")
+"""
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = textwrap.dedent(COUNT) + textwrap.dedent(script)
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_without_descriptors_nothing_is_raised_and_counting_goes_on_afterwards(tmp_path: Path) -> None:
+    done = run(
+        """
+        metrics.init("api-0", Path(sys.argv[1]))
+        metrics.know_methods(["predict"])
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        for _ in range(1000):
+            metrics.observe_call("predict", None, None, None, 0, 0.1)
+            metrics.count_shed("m", "disk", 1)
+            metrics.set_live("m", 1, "stable")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+        metrics.observe_call("predict", None, None, None, 0, 0.1)
+        metrics.close()
+        print(metrics.exposition().decode())
+        """,
+        str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'hoverboard_calls_total{code="0",method="predict",model="",role="",version=""}' in done.stdout
+    assert done.stderr.count("metric_not_counted") <= 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small file system")
+def test_on_a_full_disk_the_process_goes_on_without_metrics(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no mounting here")
+    try:
+        script = """
+            folder = Path(sys.argv[1])
+            metrics.init("api-0", folder)
+            metrics.know_catalog(Catalog({"m": ModelStatus("m", {}, tuple(VersionStatus(n, "live") for n in range(2000)))}))
+            metrics.know_methods(["predict"])
+            for version in range(2000):
+                metrics.observe_call("predict", "m", version, "stable", 0, 0.1)
+            metrics.close()
+            metrics.init("api-1", folder)
+            metrics.observe_call("predict", "m", 1, "stable", 0, 0.1)
+            print("went on")
+        """
+        done = run(script, str(small))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "went on" in done.stdout
+    assert "metric_not_counted" in done.stderr
+    assert "metrics_off" in done.stderr
+
+
+def test_a_flood_of_lines_is_cut_and_what_was_left_out_is_counted() -> None:
+    now = [0.0]
+    lines = Sampler(2, clock=lambda: now[0])
+    assert [lines.next() for _ in range(5)] == [0, 0, None, None, None]
+    now[0] = 1.5
+    assert [lines.next() for _ in range(3)] == [3, 0, None]
