@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     admin_port: int = Field(8081, ge=0, le=65535)
     """Port of the admin listener; 0 takes a free one."""
 
+    allowed_hosts: str = ""
+    """Further names, separated by commas, by which clients may reach a listener on loopback; `*` for any. Its own are
+    `localhost`, `127.0.0.1`, `::1` and what it is bound to: a web page cannot call the service under a name of its own."""
+
     models: Path = Path("models")
     """Directory of `<name>/<version>/` model versions."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import time
 from pathlib import Path
 
 from aiohttp import web
@@ -10,6 +12,10 @@ from aiohttp import web
 from service.errors import Unauthorized
 
 __all__ = ["TokenGuard"]
+
+_STEP_S = 0.05
+_LONGEST_S = 2.0
+_HALF_LIFE_S = 60.0
 
 
 class TokenGuard:
@@ -21,6 +27,8 @@ class TokenGuard:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._failures = 0.0
+        self._looked_at = time.monotonic()
 
     def __call__(self, request: web.BaseRequest) -> None:
         """Check one request.
@@ -30,9 +38,21 @@ class TokenGuard:
         """
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         expected = self._token()
-        right = hmac.compare_digest(given.strip().encode(), expected)
+        right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), expected)
         if scheme.lower() != "bearer" or not expected or not right:
+            self._failures = self._recent() + 1.0
             raise Unauthorized
+
+    async def slow_down(self) -> None:
+        """Make whoever guesses wait: longer the more have guessed wrong lately. The right token never waits."""
+        await asyncio.sleep(min(_LONGEST_S, _STEP_S * self._recent()))
+
+    def _recent(self) -> float:
+        """Wrong guesses, each forgotten by half in a minute."""
+        now = time.monotonic()
+        self._failures *= 0.5 ** ((now - self._looked_at) / _HALF_LIFE_S)
+        self._looked_at = now
+        return self._failures
 
     def _token(self) -> bytes:
         try:

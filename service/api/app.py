@@ -13,6 +13,7 @@ from service.api.admin import TokenGuard
 from service.api.decoder import DecoderProcess
 from service.api.handlers import RpcHandler
 from service.api.health import Exposition, Health
+from service.api.hosts import Hosts
 from service.api.listener import Listener
 from service.api.observer import CallObserver
 from service.api.routes import Routes, Table
@@ -88,13 +89,18 @@ class Application:
             draining=self._is_draining,
         )
         self._exposition = Exposition()
-        self.public = self._listener(self._public_table())
-        self.admin = self._listener(self._admin_table())
+        allowed = settings.allowed_hosts.replace(",", " ").split()
+        self._hosts = Hosts([settings.host, *allowed])
+        self._admin_hosts = Hosts([settings.admin_host, *allowed])
+        self.public = self._listener(self._public_table(), self._hosts)
+        self.admin = self._listener(self._admin_table(), self._admin_hosts)
 
     async def listen(self, public: socket.socket, admin: socket.socket | None) -> None:
         """Accept connections on bound sockets; without an admin socket that face stays shut."""
+        self._hosts.bound_to(public)
         await self.public.start(public)
         if admin is not None:
+            self._admin_hosts.bound_to(admin)
             await self.admin.start(admin)
 
     async def drain(self) -> bool:
@@ -172,9 +178,9 @@ class Application:
             authorize=guard,
         )
 
-    def _listener(self, routes: Table) -> Listener:
+    def _listener(self, routes: Table, hosts: Hosts) -> Listener:
         return Listener(
-            Routes(routes),
+            Routes(routes, hosts),
             max_connections=self._settings.max_connections,
             header_timeout_s=self._settings.header_timeout_s,
             keepalive_timeout_s=self._settings.keepalive_timeout_s,

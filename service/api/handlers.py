@@ -11,11 +11,12 @@ from typing import cast
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
+from service.api.admin import TokenGuard
 from service.api.body import accept_content, body_at_hand, read_body
 from service.api.identity import request_id_of, traceparent_of
 from service.api.listener import Connection
 from service.api.replies import JSON, HttpRefusal, PlainAnswer, error_headers, refusal
-from service.errors import RpcError
+from service.errors import RpcError, Unauthorized
 from service.rpc.budget import Budget, Share
 from service.rpc.call import Reply, Request
 from service.rpc.dispatch import Dispatcher
@@ -39,7 +40,7 @@ class RpcHandler:
         bodies: the budget of large bodies.
         answers: the budget of answers that are not sent yet.
         draining: whether answers should end their connections.
-        authorize: raises Unauthorized for requests that may not even be read.
+        authorize: refuses requests that may not even be read.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RpcHandler:
         bodies: Budget,
         answers: Budget,
         draining: Callable[[], bool],
-        authorize: Callable[[web.BaseRequest], None] | None = None,
+        authorize: TokenGuard | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._max_body_bytes = max_body_bytes
@@ -66,7 +67,9 @@ class RpcHandler:
         received_at = time.monotonic()
         request_id = request_id_of(request)
         logs.request_id.set(request_id)
-        arrived = Request(request_id, received_at, traceparent_of(request), None, id(request.protocol), self._held(request))
+        arrived = Request(
+            request_id, received_at, traceparent_of(request), None, id(request.protocol), self._held(request)
+        )
         try:
             if self._authorize is not None:
                 self._authorize(request)
@@ -80,6 +83,8 @@ class RpcHandler:
             response = await self._refused(reason, arrived)
         except RpcError as error:
             response = await self._refused(HttpRefusal(error.http_status, error), arrived)
+            if isinstance(error, Unauthorized) and self._authorize is not None:
+                await self._authorize.slow_down()
         else:
             if self._is_plain(request, reply):
                 return PlainAnswer(cast(bytes, reply.body), request_id)

@@ -11,10 +11,11 @@ from typing import Any, cast
 import structlog
 from aiohttp import web
 
-from service.api.replies import JSON, HttpRefusal, refusal
+from service.api.replies import JSON, HttpRefusal, PlainAnswer, refusal
 from service.errors import InternalError, Overloaded
 from service.rpc.budget import Share
 from service.rpc.envelope import failure
+from service.telemetry.sampling import Sampler
 
 __all__ = ["Connection", "Handler", "Listener", "listening_socket"]
 
@@ -27,6 +28,11 @@ _LINGER_S = 2.0
 _POLL_S = 0.02
 _LAST_WORDS_S = 1.0
 _LEAST_READ_BYTES = 1 << 20
+_SERVER = "hoverboard"
+_ANSWERS_S = 3.0
+"""Seconds in which a client that sends nothing more gets its answers: more likely it has gone, and nobody can tell."""
+
+_lines = Sampler(5)
 _MOST_SURPLUS = 64
 
 
@@ -38,7 +44,7 @@ class Connection(web.RequestHandler):
         held: what the answer that is being sent holds of a budget.
     """
 
-    __slots__ = ("busy", "heard", "held", "unread_since", "waiting_since")
+    __slots__ = ("busy", "ended", "heard", "held", "unread_since", "waiting_since")
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, **options)
@@ -47,6 +53,7 @@ class Connection(web.RequestHandler):
         self.waiting_since: float | None = None
         self.unread_since: tuple[float, int] | None = None
         self.held: Share | None = None
+        self.ended: asyncio.TimerHandle | None = None
 
     @property
     def idle(self) -> bool:
@@ -64,8 +71,21 @@ class Connection(web.RequestHandler):
                 self.waiting_since = self._loop.time()
         super().data_received(data)
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends nothing more: either it has gone, or it only waits for its answers, as `nc -N` does."""
+        waiting = self.busy or bool(self._messages)
+        if self.transport is None or self._upgraded or not waiting or self._is_incomplete():
+            return None
+        self.ended = self._loop.call_later(_ANSWERS_S, self.transport.abort)
+        return True
+
+    def _is_incomplete(self) -> bool:
+        return self._current_request is not None and not self._current_request.content.is_eof()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._let_go()
+        if self.ended is not None:
+            self.ended.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -100,6 +120,8 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
+        if not isinstance(resp, PlainAnswer) and not resp.prepared:
+            resp.headers["Server"] = _SERVER  # else aiohttp names its version and Python's
         try:
             finished = await super().finish_response(request, resp, start_time)
             if self._paused:  # nothing more is done for a client that does not read
@@ -112,6 +134,8 @@ class Connection(web.RequestHandler):
             self._let_go()
             self.busy = False
             self.waiting_since = None
+            if self.ended is not None and not self._messages:
+                self.close()
 
     def handle_error(
         self,
@@ -125,7 +149,9 @@ class Connection(web.RequestHandler):
             raise ConnectionError("the response has begun")
         if status < 500:
             return refusal(HttpRefusal.invalid(status, "this is no well-formed HTTP request", close=True), "")
-        log.error("request_failed", exc_info=exc)
+        left_out = _lines.next()
+        if left_out is not None:
+            log.error("request_failed", exc_info=exc, left_out=left_out)
         return refusal(HttpRefusal(500, InternalError(), close=True), "")
 
 

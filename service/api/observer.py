@@ -8,10 +8,13 @@ from service.errors import InvalidParams, RpcError
 from service.rpc.call import OK, Call
 from service.rpc.words import excerpt
 from service.telemetry import metrics
+from service.telemetry.sampling import Sampler
 
 __all__ = ["CallObserver"]
 
 log = structlog.get_logger(__name__)
+
+_REFUSED_LINES_PER_S = 20
 
 
 class CallObserver:
@@ -22,6 +25,7 @@ class CallObserver:
     """
 
     def __init__(self, level: str) -> None:
+        self._lines = Sampler(_REFUSED_LINES_PER_S)
         self._log_answered = level == "debug"
         self._log_refused = level in ("debug", "info")
 
@@ -36,7 +40,10 @@ class CallObserver:
         if isinstance(error, InvalidParams) and error.violation is not None:
             metrics.count_violation(call.model, error.input_name, error.violation)
         if self._log_refused:
-            log.info("call_refused", **_facts(call, seconds), code=error.code, type=error.kind)
+            left_out = self._lines.next()
+            if left_out is not None:
+                more = {"left_out": left_out} if left_out else {}
+                log.info("call_refused", **_facts(call, seconds), code=error.code, type=error.kind, **more)
 
 
 def _facts(call: Call, seconds: float) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from service.api.hosts import Hosts
 from service.api.identity import request_id_of
 from service.api.listener import Handler
 from service.api.replies import HttpRefusal, refusal
@@ -17,20 +18,36 @@ Table = Mapping[str, Mapping[str, Handler]]
 
 
 class Routes:
-    """Answers requests by exact path and verb; HEAD is answered wherever GET is."""
+    """Answers requests by exact path and verb; HEAD is answered wherever GET is.
 
-    def __init__(self, table: Table) -> None:
+    Args:
+        hosts: the names that requests may come for.
+    """
+
+    def __init__(self, table: Table, hosts: Hosts) -> None:
+        self.hosts = hosts
         self._table = {path: _with_head(verbs) for path, verbs in table.items()}
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        try:
+            self.hosts.check(request)
+        except HttpRefusal as reason:
+            return refusal(reason, request_id_of(request))
         verbs = self._table.get(request.raw_path)
         if verbs is None:
-            verbs = self._table.get(request.raw_path.partition("?")[0])
+            verbs = self._table.get(_path(request.raw_path))
         handler = None if verbs is None else verbs.get(request.method)
         if handler is not None:
             return await handler(request)
         return refusal(_unrouted(verbs), request_id_of(request))
+
+
+def _path(target: str) -> str:
+    """The path of a request's target, which may be a whole URL."""
+    path = target.partition("?")[0]
+    scheme, separator, rest = path.partition("://")
+    return f"/{rest.partition('/')[2]}" if separator and scheme.isalpha() else path
 
 
 def _with_head(verbs: Mapping[str, Handler]) -> dict[str, Handler]:

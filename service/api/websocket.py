@@ -68,6 +68,7 @@ class WebSockets:
         reason = self._reason_against(request, socket)
         if reason is not None:
             return refusal(reason, request_id_of(request))
+        socket.headers["Server"] = "hoverboard"
         await socket.prepare(request)
         session = _Session(socket, self._dispatcher, request, self)
         self._sessions.add(session)
@@ -85,11 +86,18 @@ class WebSockets:
         if self._draining():
             return HttpRefusal(503, Overloaded("This process is stopping", retry_after_ms=1000), close=True)
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+        if origin is not None and _authority(origin) != request.headers.get("Host"):
             # Browsers let any page open a WebSocket anywhere: CORS does not guard it, so this does.
             return HttpRefusal.invalid(403, "a page of another origin may not connect")
         if not socket.can_prepare(request):
             return HttpRefusal.invalid(426, "this is a WebSocket", {"Upgrade": "websocket"})
+        return None
+
+
+def _authority(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
         return None
 
 

@@ -38,6 +38,7 @@ from service.rpc.methods import Method, Methods
 from service.rpc.params import KEPT
 from service.rpc.recording import Recording, Rejection
 from service.rpc.words import excerpt
+from service.telemetry.sampling import Sampler
 
 with warnings.catch_warnings():
     # It reads its JSON schema with an importlib.resources call that Python 3.11 deprecates (and 3.13 brought back).
@@ -50,6 +51,8 @@ __all__ = ["Dispatcher"]
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+_lines = Sampler(5)
 
 _BUSY_RETRY_MS = 1000
 _COUNTED_BYTES = 4096
@@ -197,8 +200,9 @@ class Dispatcher:
         return Reply(failure(call_id, error, request.request_id), error)
 
     async def note_refused(self, error: RpcError, request: Request) -> None:
-        """Write down a message that was refused before it came here."""
+        """Write down and count a message that was refused before it came here."""
         await self._reject(Call(request, ""), error)
+        self._observer.finished(Call(request, ""), error, time.monotonic() - request.received_at)
 
     async def _batch(self, items: list[Raw], request: Request) -> Reply:
         first = parse_item(items[0]).id if items else None
@@ -341,7 +345,6 @@ class Dispatcher:
 
     async def _whole(self, error: RpcError, call_id: bytes, request: Request) -> Reply:
         await self.note_refused(error, request)
-        self._observer.finished(Call(request, ""), error, time.monotonic() - request.received_at)
         return self.refused(error, request, call_id)
 
     async def _reject(self, call: Call, error: RpcError) -> None:
@@ -387,8 +390,12 @@ def _reply(call_id: bytes | None, result: bytes | RpcError, request: Request) ->
 
 def _unforeseen(call: Call, bug: Exception) -> InternalError:
     """What a client is told of an exception that nobody foresaw; its text goes to the log only."""
+    left_out = _lines.next()
+    if left_out is None:
+        return InternalError()
     log.error(
         "call_failed",
+        left_out=left_out,
         request_id=call.request.request_id,
         method=excerpt(call.method),
         model=call.model,

@@ -102,7 +102,7 @@ def test_the_page_shows_every_key_of_serving_toml() -> None:
 
 def _default(value: object) -> str:
     """A default as the table has it."""
-    if isinstance(value, SecretStr):
+    if isinstance(value, SecretStr) or not str(value):
         return "empty"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

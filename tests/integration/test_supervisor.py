@@ -243,7 +243,7 @@ def test_a_call_in_flight_is_answered_before_it_leaves(models: Path, tmp_path: P
         body = json.dumps(
             {"jsonrpc": "2.0", "id": 7, "method": "predict", "params": {"model": "dense", "instances": [INSTANCE]}},
         ).encode()
-        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         with socket.create_connection((host, int(port)), timeout=20) as client:
             client.sendall(head.encode() + body[:10])  # the api has begun to read it
             time.sleep(0.3)
@@ -284,7 +284,7 @@ def test_more_connections_than_files_may_be_open_are_refused_and_the_others_answ
         host, port = service.url.removeprefix("http://").split(":")
         clients = [held.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(450)]
         for client, answer in ((clients[0], b"HTTP/1.1 200"), (clients[200], b"HTTP/1.1 503")):
-            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(12) == answer
         with contextlib.suppress(ConnectionResetError):  # of so many more, the last are not heard at all
             assert clients[-1].recv(12) == b""

@@ -87,7 +87,7 @@ async def service(start: Start) -> Service:
 
 def http(body: bytes, *headers: str, path: str = "/", verb: str = "POST") -> bytes:
     """A request as bytes, closing its connection."""
-    lines = [f"{verb} {path} HTTP/1.1", "Host: test", "Connection: close", *headers]
+    lines = [f"{verb} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
     if "Content-Length" not in "".join(headers) and "Transfer-Encoding" not in "".join(headers):
         lines.append(f"Content-Length: {len(body)}")
     if "Content-Type" not in "".join(headers):

@@ -48,7 +48,7 @@ async def test_other_content_types_are_415_with_a_json_rpc_body(service: Service
 
 async def test_no_content_type_at_all_is_415(service: Service) -> None:
     body = json.dumps(PREDICT).encode()
-    head = f"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     assert (await service.raw(head.encode() + body)).startswith(b"HTTP/1.1 415 ")
 
 

@@ -141,7 +141,8 @@ async def test_an_api_process_serves_and_leaves_cleanly(spawn: Spawn) -> None:
     api.process.send_signal(signal.SIGTERM)
     lines = await logged(api.process)
     assert api.process.returncode == 0
-    assert [line["event"] for line in (api.first_line, *lines)] == ["api_started", "api_draining", "api_stopped"]
+    events = [line["event"] for line in (api.first_line, *lines)]
+    assert events == ["api_started", "call_refused", "api_draining", "api_stopped"]
     assert all(line["process"] == "api-0" for line in (api.first_line, *lines))
     assert lines[-1]["complete"] is True
 

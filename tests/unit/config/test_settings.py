@@ -71,7 +71,7 @@ def _other(name: str) -> object:
     """A valid value that is not the default."""
     default = Settings.model_fields[name].default
     choices = {"xla": "off", "log_level": "debug", "log_format": "json", "host": "0.0.0.0", "admin_host": "::1"}
-    choices["recording"] = "off"
+    choices |= {"recording": "off", "allowed_hosts": "models.test"}
     if name in choices:
         return choices[name]
     if isinstance(default, Path):

@@ -1,0 +1,82 @@
+"""Which names a listener on loopback answers to: a page that rebinds its own name to 127.0.0.1 must not reach it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from service.api.replies import HttpRefusal
+
+__all__ = ["Hosts"]
+
+_OURS: Final = ("localhost", "127.0.0.1", "::1")
+_REMEMBERED: Final = 64
+
+
+class Hosts:
+    """Passes requests for the names of a listener; everybody's where it is not bound to loopback.
+
+    Args:
+        allowed: further names; `*` for any.
+    """
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        self._names = {_bare(name) for name in (*_OURS, *allowed)}
+        self._known: set[str | None] = {None}
+        self._open = "*" in self._names
+
+    def bound_to(self, listening: socket.socket) -> None:
+        """Learn where the listener is bound."""
+        host = str(listening.getsockname()[0])
+        try:
+            loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            loopback = False
+        self._open = self._open or not loopback
+        self._names.add(_bare(host))
+
+    def check(self, request: web.BaseRequest) -> None:
+        """Pass one request.
+
+        Raises:
+            HttpRefusal: 421 for a name that is not ours, 403 for a page of another site.
+        """
+        if self._open:
+            return
+        host = request.headers.get("Host")
+        if host not in self._known:
+            self._look_at(host)
+        if not request.raw_path.startswith("/"):
+            self._look_at(_authority(request.raw_path))
+        origin = request.headers.get("Origin")
+        if origin is not None and _bare(_authority(origin)) not in self._names:
+            # A browser sends such a request without asking us first, and only then keeps the answer from the page.
+            raise HttpRefusal.invalid(403, "a page of another site may not call", close=True)
+
+    def _look_at(self, host: str | None) -> None:
+        if host is None or _bare(host) not in self._names:
+            raise HttpRefusal.invalid(
+                421, "this name is not served here; `allowed_hosts` has those that are", close=True
+            )
+        if len(self._known) < _REMEMBERED:
+            self._known.add(host)
+
+
+def _authority(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
+
+
+def _bare(host: str) -> str:
+    """A host without its port, in lower case; an IPv6 address without its brackets."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0] if name.count(":") == 1 else name
