@@ -110,7 +110,7 @@ class _Session:
         limits: WebSockets,
     ) -> None:
         self._limits = limits
-        self._unsent = 0
+        self._unsent = limits.answers.part(limits.max_unsent_bytes + SMALL_BYTES)
         self._sending = asyncio.Lock()
         self._socket = socket
         self._dispatcher = dispatcher
@@ -140,7 +140,7 @@ class _Session:
         most = self._limits.max_inflight
         full = len(self._tasks) >= most
         refused = Overloaded(f"More than {most} messages in flight", retry_after_ms=_RETRY_MS) if full else None
-        number, answers = next(self._numbers), self._limits.answers.share()
+        number, answers = next(self._numbers), self._unsent.share()
         arrived = Request(f"{self._name}/{number}", time.monotonic(), self._traceparent, refused, id(self), answers)
         if full:
             # Answered in line, so that a client that does not read its answers is not read either.
@@ -159,18 +159,12 @@ class _Session:
                     reply = await self._dispatcher.handle(body, arrived)
                 except Overloaded as error:
                     reply = await self._refused(error, arrived)
-            size = len(reply.body or b"")
-            if self._unsent + size > self._limits.max_unsent_bytes + SMALL_BYTES:
-                answers.close()
-                reply = await self._refused(
-                    Overloaded("Too many answers are not read", retry_after_ms=_RETRY_MS), arrived
-                )
-                size = len(reply.body or b"")
-            self._unsent += size
             try:
-                await self._send(reply.body)
-            finally:
-                self._unsent -= size
+                answers.grow(max(0, len(reply.body or b"") - answers.size))
+            except Overloaded as error:
+                answers.close()
+                reply = await self._refused(error, arrived)
+            await self._send(reply.body)
 
     async def _refused(self, error: Overloaded, arrived: Request) -> Reply:
         await self._dispatcher.note_refused(error, arrived)

@@ -17,16 +17,22 @@ class Budget:
     Args:
         most: bytes.
         what: what there is too much of, for those who are refused.
+        whole: the budget that this one is a part of; what is held of one is held of both.
     """
 
-    def __init__(self, most: int, what: str) -> None:
+    def __init__(self, most: int, what: str, whole: Budget | None = None) -> None:
         self._most = most
         self._what = what
+        self._whole = whole
         self.held = 0
 
     def share(self) -> Share:
         """A share of it, empty yet."""
         return Share(self)
+
+    def part(self, most: int) -> Budget:
+        """A budget of at most `most` bytes within this one."""
+        return Budget(most, self._what, self)
 
     def take(self, size: int) -> None:
         """Hold some bytes more.
@@ -38,11 +44,15 @@ class Budget:
             raise Overloaded(
                 f"Too many bytes of {self._what} in this process, try again later", retry_after_ms=_RETRY_MS
             )
+        if self._whole is not None:
+            self._whole.take(size)
         self.held += size
 
     def give(self, size: int) -> None:
         """Hold some bytes less."""
         self.held -= size
+        if self._whole is not None:
+            self._whole.give(size)
 
 
 class Share:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -83,12 +84,14 @@ async def test_unread_answers_of_a_websocket_are_bounded_and_cut_off(start: Star
     messages = await service.session.ws_connect(service.url + "/ws")
     transport = messages._conn.transport if messages._conn else None
     assert transport is not None
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     transport.pause_reading()
-    for _ in range(20):
-        await messages.send_bytes(BATCH)
-    await asyncio.sleep(0.3)
-    assert service.application._answers.held <= 6 << 20
-    async with asyncio.timeout(10):
+    most = 0
+    async with asyncio.timeout(20):
         while service.application.public.open:
+            with suppress(ConnectionError):
+                await messages.send_bytes(BATCH)
             await asyncio.sleep(0.02)
+            most = max(most, service.application._answers.held)
+    assert 0 < most <= 5 << 20
     await released(service)
