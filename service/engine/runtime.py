@@ -202,7 +202,7 @@ class Graph:
         outliers = self.outliers
         view = None if outliers is None else self.view(signature, outliers.layer, outliers.space)
         score = None if outliers is None else score_of(tf, outliers.detector)
-        combined = watch_of(tf, None if outliers is None else outliers.watch)
+        combined = watch_of(tf, None if outliers is None else outliers.watch, signature.inputs)
         names = [spec.name for spec in signature.inputs]
 
         def flat(*tensors: Any) -> list[Any]:

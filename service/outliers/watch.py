@@ -68,18 +68,16 @@ def numbers_of(names: Sequence[str], columns: Mapping[str, Array]) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """How far outside the middle 80% of its own column each number lies, as -log of the share that lies as far out.
+    """How far outside the middle 80% of its own column each number lies, about -log of the share that lies as far out.
 
-    Beyond `high`, y = (x - high) * above is the distance in units of the tail there, below `low` likewise; the
-    strangeness is offset + log(1 + shape y) / shape, or offset + y where shape is 0: a generalised Pareto tail
-    (Pickands, 1975; Hosking and Wallis, 1987, for the fit). Between `low` and `high` it is 0.
+    Beyond `high` the strangeness is offset + (x - high) * above, below `low` likewise; between them it is 0. That is an
+    exponential tail; of a heavier one it is the line that meets it where one number in ten thousand lies farther out.
 
     Attributes:
         owner: int32 `(m,)`, which of `Watch.names` a column belongs to.
         low, high: float32 `(m,)`.
-        below, above: float32 `(m,)`, one over the scale of each tail, above 0.
+        below, above: float32 `(m,)`, above 0.
         offset: float32 `(m,)`, of a value just beyond either.
-        shape: float32 `(m,)`, 0 or more: how heavy the heavier tail is.
         missing: float32 `(m,)`, of NaN.
     """
 
@@ -89,12 +87,11 @@ class Numbers:
     below: Array
     above: Array
     offset: Array
-    shape: Array
     missing: Array
 
     def __post_init__(self) -> None:
         m = (len(self.owner),)
-        names = ("low", "high", "below", "above", "offset", "shape", "missing")
+        names = ("low", "high", "below", "above", "offset", "missing")
         check_shapes(**{name: (getattr(self, name), m) for name in names})
 
     def strangeness(self, numbers: Array) -> Matrix:
@@ -102,9 +99,7 @@ class Numbers:
         with np.errstate(invalid="ignore", over="ignore"):
             x = numbers.astype(np.float64)
             y = np.maximum((x - self.high) * self.above, (self.low - x) * self.below)
-            shape = np.where(self.shape > 0, self.shape, 1).astype(np.float64)
-            tail = np.where(self.shape > 0, np.log1p(shape * np.maximum(y, 0)) / shape, y)
-            found: Matrix = np.where(np.isnan(x), self.missing, np.where(y > 0, self.offset + tail, 0.0))
+            found: Matrix = np.where(np.isnan(x), self.missing, np.where(y > 0, self.offset + y, 0.0))
         return found
 
 

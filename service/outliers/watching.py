@@ -27,8 +27,9 @@ _FEW_IN_TAIL: Final = 5
 _FOR_SHAPE: Final = 20
 _LIGHT: Final = 0.1
 _HEAVIEST: Final = 0.5
-_KNOTS: Final = 24
-_FURTHER: Final = 8
+_FAR: Final = math.log(10_000)
+_KNOTS: Final = 16
+_FURTHER: Final = 4
 _STEP: Final = 0.05
 _MOST_VALUES: Final = 256
 _MOST_INTEGERS: Final = 32
@@ -125,35 +126,40 @@ def _numbers(specs: Sequence[TensorSpec], columns: Mapping[str, Array]) -> Numbe
     return Numbers(np.array(owners, np.int32), *arrays)
 
 
-def _tails(column: Matrix, spread: float) -> tuple[float, float, float, float, float, float, float]:
-    """Low, high, below, above, offset, shape and missing of one column."""
+def _tails(column: Matrix, spread: float) -> tuple[float, float, float, float, float, float]:
+    """Low, high, below, above, offset and missing of one column."""
     rows = len(column)
     values = np.sort(column[~np.isnan(column)])
     n, none = len(values), math.log(rows + 1)
     missing = -math.log((rows - n + 1) / (rows + 1)) if n < rows else UNSEEN
     if not n:
-        return 0.0, 0.0, 1.0, 1.0, none, 0.0, 0.0
+        return 0.0, 0.0, 1.0, 1.0, none, 0.0
     outer = min(max(int(_OUTER * n), _FEWEST), (n - 1) // 2)
     low, high = (float(np.float32(values[place])) for place in (outer, n - 1 - outer))
     below, above = low - values[values < low][::-1], values[values > high] - high
-    (scale_below, first), (scale_above, second) = (_tail(one, low, spread) for one in (below, above))
-    outside = len(below) + len(above)
-    offset = -math.log(min(outside + 1, n) / (n + 1))
-    return low, high, 1 / scale_below, 1 / scale_above, offset, max(first, second), missing
+    offset = -math.log(min(len(below) + len(above) + 1, n) / (n + 1))
+    rates = [1 / _scale(beyond, edge, spread, offset) for beyond, edge in ((below, low), (above, high))]
+    return low, high, rates[0], rates[1], offset, missing
 
 
-def _tail(beyond: Matrix, edge: float, spread: float) -> tuple[float, float]:
-    """Scale and shape of a generalised Pareto tail from what lies beyond an edge, ascending; by weighted moments."""
+def _scale(beyond: Matrix, edge: float, spread: float, offset: float) -> float:
+    """What of a tail is worth 1, from what lies beyond an edge, ascending.
+
+    A generalised Pareto tail, offset + log(1 + shape y) / shape at y scales beyond the edge, is fitted by weighted moments
+    (Hosking and Wallis, 1987), and the line through its beginning and its `_FAR` taken.
+    """
     k = len(beyond)
     least = max(1e-6 * abs(edge), 1e-6)
     if k < _FEW_IN_TAIL:
-        return max(float(beyond[-1]) if k else 0.0, spread, 1e-3 * abs(edge), least), 0.0
+        return max(float(beyond[-1]) if k else 0.0, spread, 1e-3 * abs(edge), least)
     mean = float(beyond.mean())
     weighted = float((beyond * (1 - (np.arange(1, k + 1) - 0.35) / k)).mean())
     heavy = k >= _FOR_SHAPE and mean > 2 * weighted
     shape = min(2 - mean / (mean - 2 * weighted), _HEAVIEST) if heavy else 0.0
-    shape = shape if shape > _LIGHT else 0.0
-    return max(mean * (1 - shape), least), shape
+    if shape <= _LIGHT:
+        return max(mean, least)
+    rise = max(_FAR - offset, 1.0)
+    return max(mean * (1 - shape) * math.expm1(shape * rise) / (shape * rise), least)
 
 
 def _sets(
