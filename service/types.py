@@ -157,6 +157,7 @@ class VersionStatus:
         pinned: whether it stays in memory whatever the routing says.
         memory_bytes: what its weights take; None unless live.
         load_ms: what loading took; None unless live.
+        sandbox: what kept it from reaching out while it was tried before it was loaded; None unless live.
     """
 
     version: int
@@ -169,6 +170,7 @@ class VersionStatus:
     pinned: bool = False
     memory_bytes: int | None = None
     load_ms: float | None = None
+    sandbox: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

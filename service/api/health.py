@@ -71,6 +71,10 @@ def missing(catalog: Catalog, *, connected: bool) -> list[dict[str, str]]:
 def reported(catalog: Catalog) -> list[dict[str, str]]:
     """What is wrong with models and versions, whether or not anybody needs them."""
     found = []
+    held = {status.sandbox for model in catalog.models.values() for status in model.versions}
+    if "none" in held:
+        why = "this system has neither landlock nor seccomp: versions are tried with full rights before they are loaded"
+        found.append({"what": "sandbox", "why": why})
     for name, model in sorted(catalog.models.items()):
         if model.problem is not None:
             found.append({"what": f"model {name}", "why": model.problem})

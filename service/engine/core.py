@@ -22,7 +22,7 @@ from service.engine.attempts import LoadAttempts, attempts_dir
 from service.engine.costs import followed
 from service.engine.listeners import Listeners
 from service.engine.live import Executed, LiveVersion, Reading
-from service.engine.proofs import Proofs
+from service.engine.proofs import DEADLINE_S, Proofs
 from service.engine.queue import Batch, Done, Queue, Slice, Work, tell
 from service.engine.registry import Registry
 from service.engine.sample_ids import sample_ids
@@ -87,7 +87,7 @@ class Engine:
         self._loader: Loader | None = None
         owned = settings.data_dir if settings.data_dir.is_dir() else None
         self._timings_dir = owned / _TIMINGS if owned else None
-        self._proofs = Proofs(owned / _PROOFS if owned else None)
+        self._proofs = Proofs(owned / _PROOFS if owned else None, min(DEADLINE_S, settings.load_deadline_s / 3))
         self._registry = Registry(
             settings.models,
             self._load,

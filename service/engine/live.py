@@ -96,6 +96,7 @@ class LiveVersion:
         source: how records name it.
         outliers: the package its detector is from, where its graph gives a score after the outputs.
         extract: gives the features that the other detectors look at.
+        sandbox: what held while it was tried in a process of its own; None where it was not.
         used_at: when it last ran, seconds on the monotonic clock.
         run_s: what a batch took of late, with its record; a moving average.
         failing: whether samples of the last batch failed, so that it was run in pieces.
@@ -111,6 +112,7 @@ class LiveVersion:
     detector: Detector | None = None
     outliers: OutlierPackage | None = None
     extract: Callable[[Sequence[Array]], Features] | None = None
+    sandbox: str | None = None
     used_at: float = 0.0
     run_s: float = 0.0
     failing: bool = False

@@ -127,9 +127,10 @@ class Loader:
     def _load(self, place: VersionOnDisk, max_batch: int | None) -> LiveVersion:
         manifest = read_version(place.path)
         verify_checksums(place.path, manifest)
-        if self.proofs is not None:
-            self.proofs.require(place.path, manifest, runtime.software())
-        return self.prove(place.path, manifest, max_batch)
+        held = None if self.proofs is None else self.proofs.require(place.path, manifest, runtime.software())
+        live = self.prove(place.path, manifest, max_batch)
+        live.sandbox = held
+        return live
 
     def prove(self, directory: Path, manifest: Manifest, max_batch: int | None = None) -> LiveVersion:
         """Load a version whose files are known to be whole: everything `load` does but the checksums.

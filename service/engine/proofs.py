@@ -59,7 +59,9 @@ class _Prover:
         line = msgspec.json.encode(request) + b"\n"
         with self._lock:
             for _ in range(2):  # an idle one may end just when it is asked
-                answer = self._answer(line, request.deadline_s + _START_S) if wanted() else None
+                answer = (
+                    self._answer(line, request.deadline_s + min(_START_S, request.deadline_s)) if wanted() else None
+                )
                 if answer is not None:
                     return answer
             return Outcome("crash", "the process that was to try it ended before it said anything")
@@ -170,13 +172,15 @@ class Proofs:
 
     Attributes:
         directory: where that is remembered between starts; None for as long as this process lives.
+        deadline_s: seconds that a version may take.
     """
 
     directory: Path | None
+    deadline_s: float = DEADLINE_S
     _trying: int = 0
     _closed: bool = False
 
-    def require(self, directory: Path, manifest: Manifest, software: Mapping[str, str]) -> None:
+    def require(self, directory: Path, manifest: Manifest, software: Mapping[str, str]) -> str:
         """Try a version, unless that was done before.
 
         Args:
@@ -184,24 +188,39 @@ class Proofs:
             manifest: with the checksums of all its files.
             software: versions of what a graph runs on, by name.
 
+        Returns:
+            What kept it from reaching out while it was tried.
+
         Raises:
             VersionRefused: as `try_version` does.
         """
         key = _key(manifest, software)
-        if key in _known or (self.directory is not None and (self.directory / key).is_file()):
-            return
-        self._trying += 1
+        held = _known.get(key) or self._recalled(key)
+        if held is None:
+            self._trying += 1
+            try:
+                size = min(_BATCH, manifest.max_batch or _BATCH)
+                held = try_version(directory, size, self.deadline_s, lambda: not self._closed)
+            finally:
+                self._trying -= 1
+            self._remember(key, held)
+        _known[key] = held
+        _say(held)
+        return held
+
+    def _recalled(self, key: str) -> str | None:
+        if self.directory is None:
+            return None
         try:
-            size = min(_BATCH, manifest.max_batch or _BATCH)
-            sandbox = try_version(directory, size, wanted=lambda: not self._closed)
-        finally:
-            self._trying -= 1
-        _say(sandbox)
-        _known.add(key)
+            return (self.directory / key).read_text(encoding="utf-8") or None
+        except (OSError, UnicodeDecodeError):
+            return None  # never tried here, or unreadable: try it
+
+    def _remember(self, key: str, held: str) -> None:
         if self.directory is not None:
             with suppress(OSError):  # only a memory: it is tried again next time
                 self.directory.mkdir(parents=True, exist_ok=True)
-                (self.directory / key).write_text(sandbox)
+                (self.directory / key).write_text(held, encoding="utf-8")
 
     def prepare(self) -> None:
         """Where nothing was tried before, let the process that will be needed start already."""
@@ -220,7 +239,7 @@ def _key(manifest: Manifest, software: Mapping[str, str]) -> str:
     return hashlib.sha256("|".join(parts).encode() + manifest.to_json()).hexdigest()
 
 
-_known: set[str] = set()
+_known: dict[str, str] = {}
 _said: set[str] = set()
 
 

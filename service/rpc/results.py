@@ -125,6 +125,12 @@ class VersionDescription(msgspec.Struct):
     pinned: bool
     memory_bytes: int | None
     load_ms: float | None
+    sandbox: Annotated[
+        str | None,
+        Meta(
+            description="What kept it from reaching out while it was tried in a process of its own; null unless live."
+        ),
+    ]
     outliers: Annotated[str | None, Meta(description="What the version promises about outliers, in words.")]
     manifest: dict[str, Any] | None
 
@@ -184,6 +190,7 @@ def _version(status: VersionStatus) -> VersionDescription:
         pinned=status.pinned,
         memory_bytes=status.memory_bytes,
         load_ms=status.load_ms,
+        sandbox=status.sandbox,
         outliers=promise(status.manifest),
         manifest=None if status.manifest is None else dict(status.manifest),
     )

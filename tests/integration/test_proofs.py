@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from service.config import Settings
 from service.engine import proofs, runtime
+from service.engine.core import Engine
 from service.engine.proofs import Proofs, try_version
 from service.errors import PublishError, VersionRefused
 from service.publishing import publish
@@ -22,6 +26,7 @@ from tests.integration.running import ROOT
 
 REACHING = """
 import json, os, socket, subprocess, sys
+from collections.abc import Callable
 from pathlib import Path
 from service.engine.sandbox import enter
 
@@ -176,3 +181,18 @@ def test_publishing_says_what_the_server_will_say_of_a_layer_of_ones_own(own_lay
     place = publish(model, name="own", models_dir=tmp_path, export=True)
     assert read_version(place).artifact == "saved_model"
     assert read_version(place).inputs[0].name == "number"
+
+
+async def test_what_held_while_a_version_was_tried_is_told_to_whoever_asks(
+    models: Path, make_settings: Callable[..., Settings]
+) -> None:
+    settings = make_settings()
+    for name in ("poisoned", "lengths", "mixed", "dense", "logarithm"):
+        shutil.rmtree(settings.models / name)
+    async with Engine(settings) as engine:
+        await engine.settled()
+        status = engine.catalog.models["constant"].version(2)
+    assert status is not None and status.state == "live"
+    assert status.sandbox in ("landlock+seccomp", "landlock", "seccomp", "none")
+    (remembered,) = (settings.data_dir / "proofs").iterdir()
+    assert remembered.read_text() == status.sandbox

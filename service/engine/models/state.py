@@ -182,6 +182,7 @@ class Model:
             pinned=number in self.serving.pins,
             memory_bytes=live.memory_bytes if live else None,
             load_ms=round(live.load_ms, 1) if live else None,
+            sandbox=live.sandbox if live else None,
         )
 
     def _reason(self, number: int, version: Version) -> str | None:
