@@ -178,7 +178,8 @@ def _record(rejection: Rejection, status: ModelStatus | None, now: int) -> Rejec
     error, request = rejection.error, rejection.request
     details = error.details or {}
     pointer = str(details["pointer"]) if "pointer" in details else None
-    shown = str(details["got"]) if isinstance(error, InvalidParams) else None
+    said = details.get("got" if isinstance(error, InvalidParams) else "reason")
+    shown = None if said is None else str(said)
     if pointer is not None and rejection.method == "predict" and (status is None or _hides(status)):
         pointer, shown = _outline(pointer, status), None
     return RejectionRecord(

@@ -102,13 +102,24 @@ def read_labels(path: Path) -> list[str]:
     """Class names by index, from a JSON list of strings or from lines of text.
 
     Raises:
-        ConfigError: a name is empty or no string.
+        ConfigError: no UTF-8, or a name that is empty, no string, or there twice; its line or place is named.
     """
-    text = path.read_text(encoding="utf-8-sig").strip()
-    labels = _json(text.encode(), str(path)) if text.startswith("[") else [line.strip() for line in text.splitlines()]
-    for index, label in enumerate(labels):
-        if not isinstance(label, str) or not label:
-            raise ConfigError(f"{path}: label {index} is {label!r}, expected a name")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is no UTF-8: save it as UTF-8") from error
+    listed = text.lstrip().startswith("[")
+    labels = _json(text.encode(), str(path)) if listed else [line.strip() for line in text.rstrip().splitlines()]
+    seen: dict[str, int] = {}
+    for number, label in enumerate(labels, 1):
+        place = f"{path}: label {number}" if listed else f"{path}:{number}"
+        if not isinstance(label, str) or not label or not label.isprintable():
+            raise ConfigError(f"{place}: {label!r}, expected a name, one a line and no empty lines")
+        if label in seen:
+            raise ConfigError(f"{place}: {label!r} stands there already, as number {seen[label]}")
+        seen[label] = number
+    if not labels:
+        raise ConfigError(f"{path}: holds no label")
     return list(labels)
 
 

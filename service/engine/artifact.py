@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from service.engine.keras_archive import check_keras_archive
-from service.engine.runtime import Graph, first_line, quiet
+from service.engine.reasons import reason_of
+from service.engine.runtime import Graph, quiet
 from service.engine.saved_model import GRAPH_FILE, check_saved_model
 
 with quiet():
@@ -21,6 +22,8 @@ with quiet():
 
 from service.errors import PublishError, VersionRefused
 from service.types import NUMERIC_DTYPES, STRING, TensorSpec
+
+_LONGEST_NAME: Final = 128
 
 __all__ = ["export_keras", "load", "load_artifact", "save_keras", "wrap_keras"]
 
@@ -61,7 +64,7 @@ def load_artifact(path: Path, allowed_ops: Sequence[str] = ()) -> Graph:
 
 def _reason(error: BaseException) -> str:
     """Keras' own words, but never its advice to leave safe mode."""
-    said = first_line(error)
+    said = reason_of(error)
     return "it holds code, or opens a file, when it is loaded" if "safe_mode" in str(error) else said
 
 
@@ -79,10 +82,10 @@ def wrap_keras(model: Any) -> Graph:
     sequential = isinstance(model, keras.Sequential)
     structure = model.inputs[0] if sequential else model.input
     answer = model.outputs[0] if sequential else model.output
-    names_in = _names(structure, [tensor.name for tensor in model.inputs])
-    names_out = _names(answer, _output_names(model))
-    inputs = tuple(_spec(name, t.dtype, t.shape) for name, t in zip(names_in, model.inputs, strict=True))
-    outputs = tuple(_spec(name, t.dtype, t.shape) for name, t in zip(names_out, model.outputs, strict=True))
+    names_in = _names("input", structure, [tensor.name for tensor in model.inputs])
+    names_out = _names("output", answer, _output_names(model))
+    inputs = tuple(_keras_spec(f"input {name}", name, t) for name, t in zip(names_in, model.inputs, strict=True))
+    outputs = tuple(_keras_spec(f"output {name}", name, t) for name, t in zip(names_out, model.outputs, strict=True))
 
     def call(*tensors: Any) -> list[Any]:
         packed = keras.tree.pack_sequence_as(structure, list(tensors))
@@ -112,7 +115,7 @@ def _load_saved_model(path: Path, allowed_ops: Sequence[str]) -> Graph:
         with quiet():
             loaded = tf.saved_model.load(str(path))
     except Exception as error:
-        raise PublishError(f"{path.name} cannot be loaded: {first_line(error)}") from error
+        raise PublishError(f"{path.name} cannot be loaded: {reason_of(error)}") from error
     signatures = loaded.signatures
     if not signatures:
         raise PublishError(f"{path.name} has no signature: export it with one named serving_default")
@@ -121,6 +124,9 @@ def _load_saved_model(path: Path, allowed_ops: Sequence[str]) -> Graph:
     taken = function.structured_input_signature[1]
     given = function.structured_outputs
     names_in, names_out = sorted(taken), sorted(given)
+    for kind, names in (("input", names_in), ("output", names_out)):
+        for name in names:
+            _check_tensor_name(kind, name)
     inputs = tuple(_spec(name, taken[name].dtype.name, taken[name].shape) for name in names_in)
     outputs = tuple(_spec(name, given[name].dtype.name, given[name].shape) for name in names_out)
 
@@ -148,16 +154,42 @@ def _keras_dtype(dtype: str) -> str:
     return "float32" if dtype == "bfloat16" else dtype
 
 
-def _names(structure: Any, flat: Sequence[str]) -> list[str]:
-    """Dict keys where the model was built with a dict, else the tensors' or layers' own names, made unique."""
-    if isinstance(structure, dict):
-        flat = sorted(structure)
+def _keras_spec(place: str, name: str, tensor: Any) -> TensorSpec:
+    if getattr(tensor, "ragged", False):
+        raise PublishError(f"{place} is ragged, its rows differ in length: pad it within the model")
+    if getattr(tensor, "sparse", False) and place.startswith("input"):
+        raise PublishError(f"{place} is sparse: build the model with keras.Input(..., sparse=False)")
+    return _spec(name, tensor.dtype, tensor.shape)
+
+
+def _names(kind: str, structure: Any, flat: Sequence[str]) -> list[str]:
+    """Dict keys where the model was built with a dict, else the tensors' or layers' own names, made unique.
+
+    A structure within a structure gives its path, such as `user.age` or `views.0`.
+    """
+    paths = [path for path, _ in keras.tree.flatten_with_path(structure)]
+    if any(isinstance(part, str) for path in paths for part in path):
+        flat = [".".join(map(str, path)) for path in paths]
+        twice = next((name for name in flat if flat.count(name) > 1), None)
+        if twice is not None:
+            raise PublishError(f"two {kind}s are both called {twice!r}: a key must not look like a path")
+    for name in flat:
+        _check_tensor_name(kind, name)
     seen: dict[str, int] = {}
     names = []
     for name in flat:
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     return names
+
+
+def _check_tensor_name(kind: str, name: str) -> None:
+    """Names travel as JSON keys, in SQL, in metrics and on terminals: any printable text will do, of a sane length."""
+    if not name or not name.isprintable() or len(name.encode()) > _LONGEST_NAME:
+        raise PublishError(
+            f"{kind} {name[:_LONGEST_NAME]!r}: a name has 1 to {_LONGEST_NAME} bytes, and no control characters: rename the "
+            f"keras.Input, layer or key"
+        )
 
 
 def _output_names(model: Any) -> list[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import structlog
 
 from service.engine.costs import CostModel
 from service.engine.executor import Executor, GraphError, OutOfMemory
+from service.engine.reasons import about_input
 from service.errors import ModelFailed, NonFiniteOutput, Overloaded, RpcError
 from service.heads import probabilities
 from service.outliers import Features, Looked, OutlierPackage, p_values
@@ -20,6 +23,10 @@ from service.versions import Manifest
 __all__ = ["Executed", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
 
 _NARROW: Final = (np.dtype(np.float16), np.dtype(np.bool_))
+
+
+_log = structlog.get_logger(__name__)
+_TELL_AGAIN_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,7 @@ class LiveVersion:
         sandbox: what held while it was tried in a process of its own; None where it was not.
         used_at: when it last ran, seconds on the monotonic clock.
         run_s: what a batch took of late, with its record; a moving average.
+        told_at: when a failing sample was last logged, likewise; others may be as many as there are calls.
         failing: whether samples of the last batch failed, so that it was run in pieces.
         sized_by_caller: whether a sample can be larger than those that were timed.
     """
@@ -115,6 +123,7 @@ class LiveVersion:
     sandbox: str | None = None
     used_at: float = 0.0
     run_s: float = 0.0
+    told_at: float = -math.inf
     failing: bool = False
     sized_by_caller: bool = field(init=False)
     signature: Signature = field(init=False)
@@ -190,9 +199,9 @@ class LiveVersion:
             # Nobody's fault: use smaller buckets from now on, and try again with them.
             if not self.costs.lower_to(bucket):
                 return self._failed(start, stop, Overloaded("Out of memory on the accelerator"), errors)
-        except GraphError:
+        except GraphError as error:
             if rows == 1:
-                return self._failed(start, stop, ModelFailed(), errors)
+                return self._failed(start, stop, self._model_failed(str(error)), errors)
         return self._halves(columns, start, stop, errors)
 
     def _halves(
@@ -204,6 +213,15 @@ class LiveVersion:
             last = min(first + size, stop)
             pieces += self._attempt(columns, first, last, self.costs.bucket_for(last - first), errors)
         return pieces
+
+    def _model_failed(self, reason: str) -> ModelFailed:
+        """The error a caller gets: of the graph's own reason only what is about the input. All of it is logged, now and then."""
+        now = time.monotonic()
+        if now - self.told_at >= _TELL_AGAIN_S:
+            self.told_at = now
+            _log.warning("sample_failed", model=self.key[0], version=self.key[1], reason=reason)
+        told = about_input(reason)
+        return ModelFailed(details=None if told is None else {"reason": told})
 
     def _failed(self, start: int, stop: int, error: RpcError, errors: dict[int, RpcError]) -> list[tuple[Array, ...]]:
         errors.update(dict.fromkeys(range(start, stop), error))

@@ -32,6 +32,7 @@ with warnings.catch_warnings(), silent_stderr():
 from service.engine.executor import GraphError, OutOfMemory, run_in_pieces
 from service.engine.heads import head_of
 from service.engine.operations import check_graph
+from service.engine.reasons import reason_of
 from service.engine.scorer import score_of
 from service.engine.watcher import watch_of
 from service.errors import PublishError, VersionRefused
@@ -50,7 +51,6 @@ __all__ = [
     "View",
     "configure",
     "device_kind",
-    "first_line",
     "first_operation",
     "quiet",
     "software",
@@ -220,7 +220,7 @@ class Graph:
             with quiet():
                 concrete = function.get_concrete_function()
         except Exception as error:
-            raise VersionRefused(f"the graph cannot be traced: {first_line(error)}", check="load") from error
+            raise VersionRefused(f"the graph cannot be traced: {reason_of(error)}", check="load") from error
         check_graph(concrete.graph.as_graph_def(), self.allowed_ops)
         return function, concrete
 
@@ -246,7 +246,7 @@ class Graph:
             with quiet():
                 call = _session(concrete, len(signature.inputs), intra_op)
         except Exception as error:  # such as tables, which are no constants
-            raise VersionRefused(f"the graph cannot be frozen: {first_line(error)}", check="load") from error
+            raise VersionRefused(f"the graph cannot be frozen: {reason_of(error)}", check="load") from error
         return _TensorFlowExecutor("tf-direct", call, lambda: 1)
 
     def tap(self, layer: str | None = None, output: int = 0) -> Tap | None:
@@ -327,6 +327,18 @@ class Graph:
         """The signature's inputs, as places among the graph's own."""
         return [next(i for i, s in enumerate(self.inputs) if s.name == spec.name) for spec in signature.inputs]
 
+    def as_traced(self) -> Graph:
+        """The same graph, its outputs as they are once it is traced, where that contradicts what Keras declares.
+
+        Some layers declare another shape than they give: TextVectorization of whole texts, say, one dimension more.
+
+        Raises:
+            VersionRefused: as `executor` does.
+        """
+        _, concrete = self._traced(Signature("raw", self.inputs, self.outputs), jit=False)
+        given = zip(self.outputs, concrete.outputs, strict=False)  # a score may follow them
+        return replace(self, outputs=tuple(_as_given(spec, tensor) for spec, tensor in given))
+
     def compare(self, signature: Signature) -> None:
         """Hold the graph against a manifest's signature.
 
@@ -334,7 +346,10 @@ class Graph:
             VersionRefused: an input or output differs in name, dtype or shape; it is named.
         """
         _compare("input", self.inputs, signature.inputs, exact=True)
-        _compare("output", self.outputs, signature.outputs, exact=False)
+        try:
+            _compare("output", self.outputs, signature.outputs, exact=False)
+        except VersionRefused:
+            _compare("output", self.as_traced().outputs, signature.outputs, exact=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,11 +393,11 @@ class _TensorFlowExecutor:
         try:
             return self._call(columns)
         except tf.errors.ResourceExhaustedError as error:
-            raise OutOfMemory(first_line(error)) from error
+            raise OutOfMemory(reason_of(error)) from error
         except MemoryError as error:
             raise OutOfMemory("the host is out of memory") from error
         except (tf.errors.OpError, ValueError, TypeError) as error:
-            raise GraphError(first_line(error)) from error
+            raise GraphError(reason_of(error)) from error
 
     def traces(self) -> int:
         return self._traces()
@@ -505,7 +520,21 @@ def _width(tensor: Any) -> int | None:
     return width
 
 
+def _as_given(spec: TensorSpec, tensor: Any) -> TensorSpec:
+    """A declared output with the dtype and shape that it has in the traced graph, where the two cannot both be right."""
+    if tensor.shape.rank is None:
+        return spec
+    shape = tuple(tensor.shape[1:])
+    known = len(shape) == len(spec.shape) and all(
+        None in (have, said) or have == said for have, said in zip(shape, spec.shape, strict=True)
+    )
+    dtype = STRING if tensor.dtype == tf.string else tensor.dtype.name
+    return replace(spec, dtype=dtype, shape=spec.shape if known else shape)
+
+
 def _plain(tensor: Any) -> Any:
+    if isinstance(tensor, tf.RaggedTensor):
+        raise TypeError("an output is ragged, its rows differ in length: pad it within the model, with to_tensor()")
     dense = tf.sparse.to_dense(tensor) if isinstance(tensor, tf.SparseTensor) else tensor
     return tf.cast(dense, tf.float32) if dense.dtype == tf.bfloat16 else dense
 
@@ -531,11 +560,6 @@ def _compare(kind: str, have: Sequence[TensorSpec], want: Sequence[TensorSpec], 
                 f"the manifest {spec.dtype} {list(spec.shape)}",
                 check="signature",
             )
-
-
-def first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from service.publishing import samples as golden_samples
 from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate
 from service.publishing.calibration_file import CalibrationRows, read_calibration
+from service.publishing.kinds import check_kind, keras_2_hint
 from service.publishing.previous import compare_with_previous, numbers
 from service.publishing.signature import apply_contract, default_labels, head_of, infer_task, main_first, thresholds_of
 from service.rpc.predictions import DEFAULT_ALPHA
@@ -184,6 +185,7 @@ def _write_artifact(
         source = Path(model)
         if not source.exists():
             raise PublishError(f"{source}: no such file or directory")
+        check_kind(source)
         if source.is_dir():
             if any(path.is_symlink() for path in source.rglob("*")):
                 raise PublishError(f"{source}: holds links, which are not followed")
@@ -191,8 +193,6 @@ def _write_artifact(
                 raise PublishError(f"{source} is a SavedModel already: publish it as it is")
             shutil.copytree(source, directory / SAVED_MODEL_DIR)
             return "saved_model", _loaded(directory / SAVED_MODEL_DIR, allowed_ops)
-        if source.suffix != ".keras":
-            raise PublishError(f"{source}: expected a .keras file or a SavedModel directory")
         if export:
             model = _loaded(source, allowed_ops).model
         else:
@@ -212,8 +212,8 @@ def _loaded(path: Path, allowed_ops: Sequence[str]) -> Graph:
 
     try:
         return artifact.load_artifact(path, allowed_ops)
-    except VersionRefused as refusal:
-        raise PublishError(str(refusal)) from refusal
+    except (PublishError, VersionRefused) as refusal:
+        raise PublishError(f"{refusal}{keras_2_hint(path)}") from refusal
 
 
 def _contract_of(
@@ -227,6 +227,7 @@ def _contract_of(
     head: str | None,
 ) -> tuple[Signature, GoldenSet]:
     """The signature, and golden samples that suit it with the outputs they give."""
+    graph = _traced(graph)
     outputs = main_first(graph.outputs, output, labels, task)
     first = outputs[0]
     ends = _head_in(graph, outputs) if labels or task in ("classification", "multi-label") else None
@@ -239,12 +240,21 @@ def _contract_of(
         raise PublishError("labels: two of them are the same")
     inputs = apply_contract(graph.inputs, contract)
     signature = Signature(found, inputs, outputs, names if labelled else None)
-    columns = golden_samples.chosen(signature, instances) if instances is not None else golden_samples.drawn(inputs)
-    golden = _answered(graph, signature, columns)
+    if instances is not None:
+        golden = _answered(graph, signature, golden_samples.chosen(signature, instances))
+    else:
+        golden = _drawn(graph, signature)
     if labelled and len(first.shape) == 1:
         rows = np.concatenate([sample.outputs[0] for sample in golden.samples])
         signature = replace(signature, head=head_of(ends, head, found, first, rows))
     return signature, golden
+
+
+def _traced(graph: Graph) -> Graph:
+    try:
+        return graph.as_traced()
+    except VersionRefused as refusal:
+        raise PublishError(str(refusal)) from refusal
 
 
 def _head_in(graph: Graph, outputs: Sequence[TensorSpec]) -> Head | None:
@@ -300,6 +310,18 @@ def _baseline(signature: Signature, rows: CalibrationRows, outputs: Sequence[Arr
     return make_baseline(signature, rows.columns, outputs, p_values)
 
 
+def _drawn(graph: Graph, signature: Signature) -> GoldenSet:
+    """Golden samples from the signature alone; where lengths are free, larger ones until the graph can answer them."""
+    sizes = golden_samples.SIZES if any(spec.variable for spec in signature.inputs) else golden_samples.SIZES[:1]
+    for size in sizes:
+        try:
+            return _answered(graph, signature, golden_samples.drawn(signature.inputs, size))
+        except PublishError:
+            if size == sizes[-1]:
+                raise
+    raise AssertionError
+
+
 def _answered(graph: Graph, signature: Signature, samples: Sequence[tuple[Array, ...]]) -> GoldenSet:
     """Samples with what the graph answers to each, which must be the same when it is asked again."""
     from service.engine.executor import GraphError, OutOfMemory
@@ -309,12 +331,14 @@ def _answered(graph: Graph, signature: Signature, samples: Sequence[tuple[Array,
         golden = GoldenSet(tuple(GoldenSample(sample, tuple(executor.run(sample))) for sample in samples))
         again = [executor.run(sample) for sample in samples]
     except (GraphError, OutOfMemory, VersionRefused) as error:
-        raise PublishError(f"the model fails on a golden sample: {error}; give samples it can answer") from error
+        raise PublishError(
+            f"the model fails on a golden sample: {error}; give samples it can answer with --samples"
+        ) from error
     for index, (sample, outputs) in enumerate(zip(golden.samples, again, strict=True)):
         for spec, output in zip(signature.outputs, sample.outputs, strict=True):
             if output.dtype.kind == "f" and not np.isfinite(output).all():
                 raise PublishError(
-                    f"output {spec.name} of a golden sample is NaN or infinite; give samples it can answer"
+                    f"output {spec.name} of a golden sample is NaN or infinite; give samples it can answer with --samples"
                 )
         problem = golden.mismatch(signature, index, outputs)
         if problem:

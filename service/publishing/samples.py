@@ -11,10 +11,11 @@ from service.errors import InvalidParams, PublishError
 from service.rpc.arrays import Codec
 from service.types import STRING, Array, Signature, TensorSpec
 
-__all__ = ["chosen", "drawn"]
+__all__ = ["SIZES", "chosen", "drawn"]
 
 _MOST: Final = 8
-_VARIABLE: Final = 4
+SIZES: Final = (4, 32, 256)
+"""Elements along a variable dimension of a drawn sample: the next where the graph needs more."""
 _TEXT: Final = b"an example of some text"
 
 
@@ -40,14 +41,14 @@ def chosen(signature: Signature, instances: Sequence[Any]) -> list[tuple[Array, 
     return found
 
 
-def drawn(inputs: Sequence[TensorSpec]) -> list[tuple[Array, ...]]:
-    """Four samples from the signature alone, the same ones every time."""
+def drawn(inputs: Sequence[TensorSpec], size: int = SIZES[0]) -> list[tuple[Array, ...]]:
+    """Four samples from the signature alone, the same ones every time; variable dimensions have `size` elements."""
     generator = np.random.default_rng(0)
-    return [tuple(_draw(generator, spec) for spec in inputs) for _ in range(4)]
+    return [tuple(_draw(generator, spec, size) for spec in inputs) for _ in range(4)]
 
 
-def _draw(generator: np.random.Generator, spec: TensorSpec) -> Array:
-    shape = (1, *(_VARIABLE if dim is None else dim for dim in spec.shape))
+def _draw(generator: np.random.Generator, spec: TensorSpec, size: int) -> Array:
+    shape = (1, *(size if dim is None else dim for dim in spec.shape))
     if spec.allowed is not None:
         picks = generator.choice(len(spec.allowed), shape)
         values = [v.encode() if isinstance(v, str) else v for v in spec.allowed]

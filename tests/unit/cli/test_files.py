@@ -78,9 +78,21 @@ def test_labels_are_lines_or_a_json_list(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content, words", [("cat\n\ndog", "label 1 is ''"), ('["cat", 1]', "label 1 is 1"), ("[", "truncated")]
+    "content, words",
+    [
+        ("cat\n\ndog", "labels.txt:2: ''"),
+        ("\ncat\ndog", "labels.txt:1: ''"),
+        ('["cat", 1]', "label 2: 1, expected a name"),
+        ("[", "truncated"),
+        ("", "holds no label"),
+        ("cat\ndog\ncat\n", "labels.txt:3: 'cat' stands there already, as number 1"),
+        ("cat\n\ufeffdog\n", r"labels.txt:2: '\\ufeffdog'"),
+        ("cat\ndo\x00g\n", r"labels.txt:2: 'do\\x00g'"),
+    ],
 )
-def test_labels_without_a_name_are_refused(tmp_path: Path, content: str, words: str) -> None:
+def test_labels_that_are_no_names_or_there_twice_are_refused_with_their_line(
+    tmp_path: Path, content: str, words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         read_labels(file(tmp_path, "labels.txt", content))
 

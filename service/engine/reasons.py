@@ -1,0 +1,82 @@
+"""Why a graph failed: TensorFlow's reason without its wrapping, for the operator; and what of it is about the caller's input."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["about_input", "reason_of"]
+
+_LONGEST: Final = 300
+_WRAPPING: Final = re.compile(
+    r"Graph execution error:|Detected at node|Detected unsupported operations|<stack traces unavailable>|"
+    r'\d+ root error\(s\) found|\(\d+\) \w+:\s*$|File "|Traceback|The above exception|Stack trace|'
+    r"(?:\w+: )?Exception encountered when calling|in user code:|Arguments received by|• |Original stack trace|\[\[\{\{node"
+)
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
+_TAIL: Final = re.compile(
+    r"\s*\[\[\{\{node.*|\s*\[Op:[^\]]*\].*| name: \S*$|\{\{function_node [^}]*\}\}\s*|\{\{node [^}]*\}\}\s*"
+)
+
+
+def reason_of(error: BaseException) -> str:
+    """The line of an error's text that says most, at most 300 characters; its type's name where there is no text."""
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines()]
+    frames = [place for place, line in enumerate(lines) if line.startswith('File "')]
+    if frames:
+        below = lines[frames[-1] + 1 :]
+        lines = below[1:] if below and below[0] else below  # a frame may be followed by its line of code
+    lines = [line for line in lines if line]
+    telling = [line for line in lines if not _WRAPPING.match(line)]
+    chosen = [_TAIL.sub("", line).strip() for line in telling or lines]
+    found = next((line for line in chosen if line), type(error).__name__)
+    # An assertion says first that it failed, and then what of.
+    if found.startswith("assertion failed:"):
+        found = " ".join(chosen)
+    return found[:_LONGEST]
+
+
+def about_input(reason: str) -> str | None:
+    """What a caller may be told of a reason: what of the kinds below it is, in our words; None for all other reasons."""
+    for pattern, words in _KINDS:
+        match = pattern.search(reason)
+        if match is not None:
+            return words(match)
+    return None
+
+
+def _index(match: re.Match[str]) -> str:
+    return f"index {match['value']} is not in [{match['low']}, {match['high']})"
+
+
+def _too_short(match: re.Match[str]) -> str:
+    return f"the sample is too short: a dimension has {match['have']} elements, and at least {match['want']} are needed"
+
+
+def _always(words: str) -> Callable[[re.Match[str]], str]:
+    return lambda _: words
+
+
+_KINDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]] = (
+    (re.compile(r"indices(?:\[[\d,]*\])? = (?P<value>-?\d+) is not in \[(?P<low>-?\d+), (?P<high>-?\d+)\)"), _index),
+    (
+        re.compile(
+            r"output size would be negative: -?\d+ \[input_size: (?P<have>\d+), effective_filter_size: (?P<want>\d+)"
+        ),
+        _too_short,
+    ),
+    (
+        re.compile(r"inputs should be in vocabulary", re.IGNORECASE),
+        _always("a value is not in the model's vocabulary"),
+    ),
+    (re.compile(r"Input to reshape is a tensor with"), _always("the sample's shape does not suit the model")),
+    (
+        re.compile(r"Unknown image file format|Invalid (?:JPEG|PNG|GIF|BMP) data|[Ii]nvalid image|Could not decode"),
+        _always("these bytes are no image that the model can decode"),
+    ),
+    (
+        re.compile(r"StringToNumberOp could not correctly convert string"),
+        _always("a text is no number"),
+    ),
+)
