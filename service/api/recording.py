@@ -14,7 +14,7 @@ import structlog
 from service.api.commit import Committer
 from service.config import Settings
 from service.errors import InvalidParams, Overloaded
-from service.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode
+from service.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode, kind_of
 from service.journal.sink import open_writer
 from service.journal.writer import JournalWriter, NotOnDisk
 from service.rpc.alarms import AlarmReset
@@ -29,9 +29,9 @@ __all__ = ["JournalRecording", "recording"]
 
 log = structlog.get_logger(__name__)
 
-_REJECTION: Final = 3
-_LABEL: Final = 4
-_ALARM_RESET: Final = 7
+_REJECTION: Final = kind_of(RejectionRecord)
+_LABEL: Final = kind_of(LabelRecord)
+_ALARM_RESET: Final = kind_of(AlarmResetRecord)
 _MOST_REJECTIONS_PER_S: Final = 500
 _ADMIN: Final = "admin"
 _TICK_S: Final = 1.0

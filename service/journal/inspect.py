@@ -9,14 +9,13 @@ from typing import Final, get_args
 
 from service.journal.format import RESERVE_FILE
 from service.journal.reader import Chunk, Damage, JournalInfo, State, beginning, journals, read
-from service.journal.records import GapEntry, GapRecord, Record, decode
+from service.journal.records import GapEntry, GapRecord, Record, decode, kind_of
 from service.journal.reserve import reserved_gap
 
 __all__ = ["KINDS", "Survey", "survey", "surveys"]
 
 KINDS: Final[dict[int, str]] = {
-    int(record.__struct_config__.tag or 0): record.__name__.removesuffix("Record").lower()
-    for record in get_args(Record)
+    kind_of(record): record.__name__.removesuffix("Record").lower() for record in get_args(Record)
 }
 """What a frame of a kind holds, in a word."""
 

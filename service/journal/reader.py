@@ -23,7 +23,7 @@ from service.journal.format import (
     segment_number,
     unpack_totals,
 )
-from service.journal.records import GapRecord, decode, encode
+from service.journal.records import GapRecord, decode, encode, kind_of
 from service.journal.reserve import reserved_gap
 from service.journal.segment import Found, SegmentFile, out_of_place
 
@@ -45,7 +45,7 @@ __all__ = [
 State = Literal["more", "waiting", "finished"]
 Reason = Literal["damaged", "missing", "duplicate", "torn"]
 
-_GAP: Final = int(GapRecord.__struct_config__.tag or 0)
+_GAP: Final = kind_of(GapRecord)
 _told: Final[set[Path]] = set()
 _log = structlog.get_logger(__name__)
 _DAMAGE_BYTES: Final = 128

@@ -32,6 +32,7 @@ __all__ = [
     "decode",
     "encode",
     "float_dtype",
+    "kind_of",
     "pack_column",
 ]
 
@@ -316,6 +317,11 @@ _NAMES: dict[np.dtype[Any], str] = {}
 _DTYPES: dict[str, np.dtype[Any]] = {}
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+def kind_of(record: type[Record]) -> int:
+    """What the frames of a type of record are marked with."""
+    return int(record.__struct_config__.tag or 0)
 
 
 def encode(record: Record) -> bytes:

@@ -26,6 +26,7 @@ from service.journal.records import (
     VersionRecord,
     WithdrawalRecord,
     encode,
+    kind_of,
     pack_column,
 )
 from service.journal.seen import Seen
@@ -38,10 +39,10 @@ __all__ = ["JOURNALS", "JournalSink", "hashing_key", "open_writer"]
 
 JOURNALS: Final = "journal"
 _KEY_FILE: Final = "hashing.key"
-_BATCH: Final = 2
-_DEPLOYMENT: Final = 5
-_SUPPLEMENT: Final = 8
-_WITHDRAWAL: Final = 9
+_BATCH: Final = kind_of(BatchRecord)
+_DEPLOYMENT: Final = kind_of(DeploymentRecord)
+_SUPPLEMENT: Final = kind_of(SupplementRecord)
+_WITHDRAWAL: Final = kind_of(WithdrawalRecord)
 _WITHDRAWN_AT_ONCE: Final = 16 * 65536  # bytes of sample ids in one record
 _UNSAFE: Final = "redact"
 _OVER_BUDGET: Final = "journal budget"

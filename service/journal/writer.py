@@ -31,13 +31,13 @@ from service.journal.format import (
     segment_name,
 )
 from service.journal.home import Home, is_the_file
-from service.journal.records import GapEntry, GapRecord, VersionRecord
+from service.journal.records import GapEntry, GapRecord, VersionRecord, kind_of
 from service.journal.reserve import GapKey, Reserve, merged, synchronise
 
 __all__ = ["JournalFull", "JournalWriter", "NotOnDisk"]
 
-_GAP: Final = int(GapRecord.__struct_config__.tag or 0)
-_VERSION: Final = int(VersionRecord.__struct_config__.tag or 0)
+_GAP: Final = kind_of(GapRecord)
+_VERSION: Final = kind_of(VersionRecord)
 _log = structlog.get_logger(__name__)
 _NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 _REMOVED: Final = "removed by hand"

@@ -240,6 +240,7 @@ class Keeper:
         model = self.models.setdefault(name, fresh)
         if model is fresh:
             model.served = name in self._served
+            metrics.set_live(name, None, STABLE)  # until a version does
         return model
 
     def remove(self, name: str) -> None:
