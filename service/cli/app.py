@@ -25,6 +25,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "predict": ("service.cli.predict", "Ask a server for predictions, or score a whole file without one."),
     "label": ("service.cli.label", "Say what samples truly were."),
     "alarms": ("service.cli.alarms", "List the alarms on outliers, and reset them."),
+    "gaps": ("service.cli.gaps", "List what is missing from the tables, why, and what to do."),
     "erase": ("service.cli.erase", "Erase what was recorded of a sample, a subject or a time."),
     "psql": ("service.cli.psql", "Open a SQL shell on the embedded Postgres of a running service."),
 }

@@ -44,6 +44,14 @@ insert into gaps
     position, detail)
 values (clock_timestamp(), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
+-- name: list_gaps
+select reason, model, version, sum(records)::bigint as records, count(*) as gaps, max(at) as last,
+    (array_agg(detail order by at desc) filter (where detail is not null))[1] as detail
+from gaps
+where at > now() - make_interval(days => $1)
+group by reason, model, version
+order by last desc, reason;
+
 -- name: insert_quarantine
 insert into quarantine (at, journal, segment, position, seq, records, file, sqlstate, error)
 values (clock_timestamp(), $1, $2, $3, $4, $5, $6, $7, $8);

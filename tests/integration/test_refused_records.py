@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
@@ -11,7 +12,9 @@ import asyncpg
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from service.cli import main
 from service.config import Settings
 from service.journal.records import (
     AlarmResetRecord,
@@ -20,13 +23,26 @@ from service.journal.records import (
     Record,
     SupplementRecord,
     VersionRecord,
+    WithdrawalRecord,
     encode,
 )
 from service.journal.writer import JournalWriter
 from service.recorder.connect import connect
 from service.recorder.drain import Drain
 from service.recorder.process import open_database
-from tests.journaled import MODEL, batch, deployment, ids_of, kind, label, open_journal, rejection, version, write
+from tests.journaled import (
+    MODEL,
+    WEIGHTS,
+    batch,
+    deployment,
+    ids_of,
+    kind,
+    label,
+    open_journal,
+    rejection,
+    version,
+    write,
+)
 
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 NOW = int(time.time() * 1e6)
@@ -91,6 +107,7 @@ FORGED: dict[str, Callable[[], Record]] = {
     "a gap past the calendar": lambda: GapRecord(1, [GapEntry(MODEL, 1, "budget", 1, 1, 0, NOW, 2**62)]),
     "scores under a name with a NUL": lambda: SupplementRecord(MODEL, 1, "knn", FLAGGED.sample_ids, {"a\0": b"1234"}),
     "a detector's name with a NUL": lambda: SupplementRecord(MODEL, 1, "k\0nn", b"0" * 16, {"a": b"1234"}),
+    "a withdrawal of half a sample": lambda: WithdrawalRecord(MODEL, 1, WEIGHTS, b"0" * 24),
     "scores of half a sample": lambda: SupplementRecord(MODEL, 1, "knn", b"0" * 24, {"a": b"12345678"}),
     "a reset of a version past 64 bits": lambda: AlarmResetRecord(NOW, MODEL, LARGEST, None, "admin", "r"),
 }
@@ -181,6 +198,27 @@ async def test_a_parent_that_no_number_can_be_is_no_parent(settings: Settings, d
     append(journal, record, VersionRecord(MODEL, 1, record.weights_sha256, msgspec.json.encode(manifest)))
     await drain.empty()
     assert await samples(sql) == set(ids_of(record))
+
+
+async def test_the_command_says_what_is_missing_why_and_what_to_do(
+    settings: Settings, drain: Drain, sql: Sql, database: str
+) -> None:
+    async def gaps(*words: str) -> Any:
+        done = await asyncio.to_thread(CliRunner().invoke, main, ["gaps", "--database-url", database, *words])
+        assert done.exit_code == 0, done.stderr
+        return done.output
+
+    assert "Nothing is missing" in await gaps("--pretty")
+    journal = open_journal(settings.data_dir)
+    append(journal, FORGED["a share past float32"]())
+    journal.shed([GapEntry(MODEL, 1, "journal budget", 5, 8, 1, NOW, NOW)])
+    write(journal, batch(1))
+    await drain.empty()
+    found = {gap["reason"]: gap for gap in json.loads(await gaps("--json"))["gaps"]}
+    assert (found["journal budget"]["records"], found["quarantined"]["records"]) == (5, 1)
+    assert "a value does not fit its column" in found["quarantined"]["detail"]
+    assert "journal_budget_mb" in found["journal budget"]["next"]
+    assert "quarantined: Postgres never takes these" in " ".join((await gaps("--pretty")).split())
 
 
 # -- what the server says without saying whose fault it is ----------------------------------------------------------------

@@ -1,0 +1,97 @@
+"""`hoverboard gaps`: what is missing from the tables, why, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from service.cli.help import Command
+from service.cli.output import as_json, console, emit, json_option, table
+from service.config import Settings
+
+__all__ = ["command"]
+
+_NEXT: Final = {
+    "journal budget": "Postgres was away or too slow: see `hoverboard_recorder_connected`, or raise journal_budget_mb.",
+    "journal cannot be written": "The service's disk is full or broken: make room where the data directory is.",
+    "redact": "serving.toml hides something that the model does not have: `hoverboard models` says what.",
+    "quarantined": "Postgres never takes these: the files are below the data directory, the reasons in the table quarantine.",
+    "expired": "They came after retention_days: raise it, or let the recorder run more often.",
+    "damaged": "The service's disk has changed what was written: `hoverboard journal verify`, and look at the disk.",
+    "missing": "Journal files were lost or removed: do not touch the journal directory.",
+    "removed by hand": "Somebody removed or emptied a journal's files: do not touch them, erase with `hoverboard erase`.",
+    "torn": "A process was killed as it wrote; no client saw the answer. Nothing to do.",
+    "duplicate": "Bytes that were there twice. Nothing is lost.",
+}
+"""What to do, by the reason of a gap."""
+
+
+@click.command(
+    "gaps",
+    cls=Command,
+    short_help="List what is missing from the tables, why, and what to do.",
+    examples={
+        "What was lost in the last week": "hoverboard gaps",
+        "In the last day, as JSON": "hoverboard gaps --days 1 --json",
+    },
+)
+@click.option("--days", type=click.IntRange(1, 3650), default=7, show_default=True, help="How far to look back.")
+@click.option("--database-url", metavar="URL", help="The database.  [default: that of the settings]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory of the service.  [default: data_dir of the settings]",
+)
+@json_option
+def command(*, days: int, database_url: str | None, data_dir: Path | None, json_: bool | None) -> None:
+    """List what is missing from the tables: records that were shed, lost, refused by Postgres or came too late.
+
+    One line a reason, model and version, with the last detail and what to do next. The service may run or not; Postgres must.
+    """
+    found = asyncio.run(_read(Settings.load(data_dir=data_dir, database_url=database_url), days))
+    if as_json(json_):
+        emit({"gaps": found})
+    elif found:
+        console().print(_listed(found))
+        for reason in dict.fromkeys(gap["reason"] for gap in found):
+            click.echo(f"{reason}: {_next(reason)}")
+    else:
+        click.echo(f"Nothing is missing from the last {days} days.")
+
+
+def _next(reason: str) -> str:
+    return _NEXT.get(reason.removeprefix("rejections: "), "See question 8 of docs/sql.md.")
+
+
+async def _read(settings: Settings, days: int) -> list[dict[str, Any]]:
+    from service.recorder.connect import connected
+    from service.recorder.embedded import RECORDER, embedded_url
+    from service.recorder.migrate import require_current
+    from service.recorder.statements import statements
+
+    url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
+    async with connected(url, application="hoverboard gaps", role=None) as connection:
+        await require_current(connection)
+        rows = await connection.fetch(statements("queries.sql")["list_gaps"], days)
+    return [dict(row) | {"next": _next(row["reason"])} for row in rows]
+
+
+def _listed(found: Sequence[dict[str, Any]]) -> Any:
+    names = ["reason", "model", "version", "records", "gaps", "last", "detail"]
+    rows = [
+        [
+            gap["reason"],
+            gap["model"] or "",
+            "" if gap["version"] is None else str(gap["version"]),
+            "unknown" if gap["records"] is None else f"{gap['records']:,}",
+            f"{gap['gaps']:,}",
+            f"{gap['last']:%Y-%m-%d %H:%M} UTC",
+            gap["detail"] or "",
+        ]
+        for gap in found
+    ]
+    return table(names, rows, right=["version", "records", "gaps"])
