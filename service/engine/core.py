@@ -439,7 +439,8 @@ class Engine:
             if work.answered != work.call.n:
                 return
             answer = _joined(work)
-        work.close(answer)
+        work.closed = True
+        work.done(answer)
 
     def _rest_if_idle(self) -> None:
         if not self._in_flight and self._delayed is None and not self._queue.waiting:

@@ -76,12 +76,8 @@ class Work(msgspec.Struct, eq=False):
     def fail(self, error: HoverboardError) -> None:
         """Answer with an error, unless it is answered already."""
         if not self.closed:
-            self.close(error)
-
-    def close(self, answer: PredictAnswer | HoverboardError) -> None:
-        """Tell the caller."""
-        self.closed = True
-        tell(self.call, self.done, answer)
+            self.closed = True
+            tell(self.call, self.done, error)
 
 
 def tell(call: PredictCall, done: Done, answer: PredictAnswer | HoverboardError) -> None:

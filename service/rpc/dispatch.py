@@ -276,10 +276,12 @@ class Dispatcher:
     async def _carried_out(self, call: Call, run: Callable[[Call, T], Awaitable[bytes]], given: T) -> bytes | RpcError:
         """Run one call under the concurrency limit, and tell the observer how it went."""
         error: RpcError | None = None
-        self._enter(call.request.source)
+        source, counts = call.request.source, self._in_flight_of
+        self.in_flight += 1
+        counts[source] = counts.get(source, 0) + 1
         try:
             if self.in_flight > self._limits.max_concurrency:
-                self._check_share(call.request.source)
+                self._check_share(source)
             if call.request.refusal is not None:
                 raise call.request.refusal
             result = await run(call, given)
@@ -305,20 +307,11 @@ class Dispatcher:
         else:
             return result
         finally:
-            self._leave(call.request.source)
+            self.in_flight -= 1
+            counts[source] -= 1
+            if not counts[source]:
+                del counts[source]
             self._observer.finished(call, error, time.monotonic() - call.request.received_at)
-
-    def _enter(self, source: int) -> None:
-        self.in_flight += 1
-        self._in_flight_of[source] = self._in_flight_of.get(source, 0) + 1
-
-    def _leave(self, source: int) -> None:
-        self.in_flight -= 1
-        left = self._in_flight_of[source] - 1
-        if left:
-            self._in_flight_of[source] = left
-        else:
-            del self._in_flight_of[source]
 
     def _check_share(self, source: int) -> None:
         """With more calls in flight than there may be, refuse those of the connections that have more than their share.
