@@ -116,8 +116,8 @@ class Engine:
         self._idle.set()
         self._stack.enter_context(self._worker)
         self._stack.callback(self._loader_pool.shutdown)
-        self._stack.callback(self._proofs.close)
         self._stack.push_async_callback(self._registry.aclose)
+        self._stack.callback(self._proofs.close)  # before that: what is being tried is not waited for
         for work in (self._follow_disk(), self._sweep()):
             self._stack.push_async_callback(_cancel, asyncio.ensure_future(work))
         return self

@@ -54,6 +54,11 @@ class _Prover:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether it tries a version now."""
+        return self._lock.locked()
+
     def ask(self, request: Request, wanted: Callable[[], bool]) -> Outcome:
         """Try a version, as long as that is wanted; blocks."""
         line = msgspec.json.encode(request) + b"\n"
@@ -125,7 +130,8 @@ class _Prover:
                     pipe.close()
 
 
-_prover = _Prover()
+_provers = (_Prover(), _Prover())
+"""The second one is for what is wanted while a version keeps the first one busy: a roll-back does not wait for it."""
 
 
 def _environment() -> Mapping[str, str]:
@@ -160,7 +166,8 @@ def try_version(
     Raises:
         VersionRefused: whatever the engine would refuse it for, and where it crashes, hangs or eats memory.
     """
-    outcome = _prover.ask(Request(str(directory.absolute()), max_batch, deadline_s), wanted)
+    prover = next((prover for prover in _provers if not prover.busy), _provers[0])
+    outcome = prover.ask(Request(str(directory.absolute()), max_batch, deadline_s), wanted)
     if outcome.check:
         raise VersionRefused(outcome.reason, check=outcome.check)
     return outcome.sandbox
@@ -225,13 +232,14 @@ class Proofs:
     def prepare(self) -> None:
         """Where nothing was tried before, let the process that will be needed start already."""
         if self.directory is None or not self.directory.is_dir() or not any(self.directory.iterdir()):
-            _prover.start()
+            _provers[0].start()
 
     def close(self) -> None:
         """Wait for no trial that still runs."""
         self._closed = True
         if self._trying:
-            _prover.interrupt()
+            for prover in _provers:
+                prover.interrupt()
 
 
 def _key(manifest: Manifest, software: Mapping[str, str]) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -82,6 +85,45 @@ async def test_a_graph_that_loops_for_ever_is_ended_and_after_two_times_its_vers
         assert loaded["result"]["roles"] == {"stable": 1}
         await answers(service, "looping", GOOD)
     assert service.log.read_text().count("engine_died_on_version") == 2
+
+
+def hanging(version: Path, number: int) -> Path:
+    """A copy of a version of `looping` that hangs as soon as it is tried: its golden sample is the poison."""
+    copy = Path(shutil.copytree(version, version.parents[2] / str(number)))
+    golden = json.loads((copy / "golden.json").read_text())
+    golden["samples"][0]["inputs"]["x"] = POISON
+    (copy / "golden.json").write_text(json.dumps(golden))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["version"] = number
+    manifest["sha256"]["golden.json"] = hashlib.sha256((copy / "golden.json").read_bytes()).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
+
+
+async def test_while_a_version_hangs_as_it_loads_others_are_routed_to_and_the_service_stops_in_time(
+    folder: Path, keras_models: dict[str, Any]
+) -> None:
+    from service.publishing import publish
+
+    publish(keras_models["two"], name="constant", models_dir=folder / "models")
+    with running(folder) as service:
+        await answers(service, "constant", [0.0, 0.0])
+        hanging(folder / "models" / "looping" / "1", 2).rename(folder / "models" / "looping" / "2")
+        described: dict[str, Any] = {}
+        while "loading" not in [version["state"] for version in described.get("versions", [])]:
+            described = (await ask(service.url, "models.describe", {"model": "looping"}))["result"]
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        routed = await ask(service.admin_url, "models.route", {"model": "constant", "stable": 1}, service.token)
+        assert routed["result"]["roles"] == {"stable": 1}
+        described = (await ask(service.url, "models.describe", {"model": "looping"}))["result"]
+        assert [version["state"] for version in described["versions"]] == ["live", "loading"], "it hangs still"
+        await answers(service, "looping", GOOD)
+        began = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(service.process.wait, 30) == 0
+        assert time.monotonic() - began < 15
+    assert "engine_died_on_version" not in service.log.read_text()
 
 
 async def test_the_service_stops_within_its_time_while_a_graph_hangs(folder: Path) -> None:

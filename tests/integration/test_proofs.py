@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,17 @@ def test_a_version_that_never_answers_is_refused_once_its_time_is_up(loops: Path
     assert try_version(_asking(loops, 1.0), 1)  # the next one is tried as if nothing had been
 
 
+def test_what_is_wanted_while_a_version_hangs_is_tried_beside_it(loops: Path, models: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(try_version, _asking(loops, HANGS), 1, 20)
+        time.sleep(1)
+        assert try_version(models / "constant" / "1", 1)
+        assert not hung.done()
+        with pytest.raises(VersionRefused):
+            hung.result()
+    _asking(loops, 1.0)
+
+
 def test_a_version_that_eats_all_memory_is_refused(loops: Path) -> None:
     with pytest.raises(VersionRefused, match="memory"):
         try_version(_asking(loops, EATS), 1)
@@ -150,11 +162,11 @@ def test_what_was_tried_on_this_machine_is_not_tried_again(models: Path, tmp_pat
     proofs._known.clear()
     Proofs(tmp_path / "proofs").require(place, manifest, runtime.software())
     proofs._known.clear()
-    proofs._prover.close()
+    proofs._provers[0].close()
     Proofs(tmp_path / "proofs").require(place, manifest, runtime.software())
-    assert proofs._prover._process is None
+    assert proofs._provers[0]._process is None
     Proofs(tmp_path / "proofs").require(place, manifest, {**runtime.software(), "keras": "4"})
-    assert proofs._prover._process is not None
+    assert proofs._provers[0]._process is not None
 
 
 @pytest.fixture
