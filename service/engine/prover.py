@@ -29,9 +29,8 @@ __all__ = ["Outcome", "Request", "main"]
 
 _IDLE_S: Final = 60.0  # without a request for so long it ends; the next one starts another
 _MOST_WORDS: Final = 2000
-_MEMORY: Final = (
-    8 * 1024**3
-)  # bytes of address space beside what its files take, of which TensorFlow itself reserves some
+_MEMORY: Final = 8 * 1024**3
+"""Bytes of address space beside what its files take, or what the machine has where that is more."""
 _FILES: Final = 64 * 1024**2  # bytes of a temporary file beside what its files take
 _HANDLES: Final = 1024  # more than a process of one thread has open
 _TIMES: Final = 8  # what a model may take in memory, as a multiple of its files
@@ -160,7 +159,8 @@ def _become_small(request: Request, folder: Path, answers: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory is short, this is what goes first
     # The C library names threads by writing below /proc/self.
     writable = [folder, Path(os.devnull), Path("/proc/self").resolve()]
-    held = enter([directory, *_software()], writable, _MEMORY + _TIMES * size, _TIMES * size + _FILES)
+    memory = max(_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) + _TIMES * size
+    held = enter([directory, *_software()], writable, memory, _TIMES * size + _FILES)
     outcome = _try(request, held)
     os.write(answers, msgspec.json.encode(outcome))
     os._exit(0)

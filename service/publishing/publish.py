@@ -36,6 +36,7 @@ __all__ = ["publish"]
 
 _TRIES = 20
 _ROWS_AT_ONCE = 256
+_PATIENCE_S = 3600.0  # every bucket is run, and a large model may take minutes for one
 
 
 def publish(
@@ -368,7 +369,7 @@ def _prove(directory: Path, manifest: Manifest) -> None:
 
     (directory / MANIFEST_FILE).write_bytes(manifest.to_json())
     try:
-        try_version(directory, manifest.max_batch or 64)
+        try_version(directory, manifest.max_batch or 64, _PATIENCE_S)
     except VersionRefused as error:
         raise PublishError(f"the server would refuse this version: {error}") from error
 
