@@ -31,8 +31,10 @@ def alike(record: BatchRecord, layout: Layout) -> Any:
         (column[0], "vector") if place == 0 and is_vector(column) else (column[0], *column[1][1:])
         for place, column in enumerate(record.outputs)
     ]
-    sizes = [None if (data := getattr(record, name)) is None else len(data) // record.rows for name in _PER_ROW]
-    return tuple(columns), tuple(outputs), tuple(sizes)
+    # Those that may be float32 or float64 are told apart by their size, as `floats` reads them.
+    kinds = [getattr(record, name) is None for name in _PER_ROW]
+    kinds += [float_dtype(data, record.rows) is np.float64 for data in (record.confidence, record.value) if data]
+    return tuple(columns), tuple(outputs), tuple(kinds)
 
 
 def times_of(ids: Array) -> Array:

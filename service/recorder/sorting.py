@@ -141,7 +141,8 @@ def _take(found: Sorted, piece: Piece, now: datetime, retention_days: int) -> No
     if isinstance(record, BatchRecord):
         if len(record.sample_ids) != 16 * record.rows:
             raise ValueError("sample ids and rows disagree")
-        if not all(0 <= count <= _MOST_ROWS for count in (record.executed, record.flagged, record.repeats)):
+        counts = record.executed, record.flagged, record.repeats
+        if min(counts) < 0 or max(counts) > _MOST_ROWS:
             raise ValueError("counts that cannot be")
         times = times_ms(record.sample_ids)
     elif isinstance(record, RejectionRecord):
