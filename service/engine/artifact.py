@@ -82,7 +82,7 @@ def wrap_keras(model: Any) -> Graph:
     sequential = isinstance(model, keras.Sequential)
     structure = model.inputs[0] if sequential else model.input
     answer = model.outputs[0] if sequential else model.output
-    names_in = _names("input", structure, [tensor.name for tensor in model.inputs])
+    names_in = _names("input", structure, [_input_name(tensor) for tensor in model.inputs])
     names_out = _names("output", answer, _output_names(model))
     inputs = tuple(_keras_spec(f"input {name}", name, t) for name, t in zip(names_in, model.inputs, strict=True))
     outputs = tuple(_keras_spec(f"output {name}", name, t) for name, t in zip(names_out, model.outputs, strict=True))
@@ -190,6 +190,12 @@ def _check_tensor_name(kind: str, name: str) -> None:
             f"{kind} {name[:_LONGEST_NAME]!r}: a name has 1 to {_LONGEST_NAME} bytes, and no control characters: rename the "
             f"keras.Input, layer or key"
         )
+
+
+def _input_name(tensor: Any) -> str:
+    """The input layer's name, which a file keeps; an unnamed `keras.Input` has another one as a tensor, in memory alone."""
+    operation = getattr(getattr(tensor, "_keras_history", None), "operation", None)
+    return str(operation.name if isinstance(operation, keras.layers.InputLayer) else tensor.name)
 
 
 def _output_names(model: Any) -> list[str]:

@@ -356,7 +356,10 @@ def _same_in_memory(model: Any, signature: Signature, golden: GoldenSet) -> None
         return
     from service.engine import artifact
 
-    executor = artifact.wrap_keras(model).executor(signature, jit=False)
+    try:
+        executor = artifact.wrap_keras(model).executor(signature, jit=False)
+    except VersionRefused as refusal:
+        raise PublishError(f"the model in memory: {refusal}") from refusal
     for index, sample in enumerate(golden.samples):
         problem = golden.mismatch(signature, index, executor.run(sample.inputs))
         if problem:

@@ -86,6 +86,17 @@ def test_strings_looked_up_are_outputs_of_the_graphs_own_dtype(tmp_path: Path) -
     assert load(place).execute([np.array([[2]])], 1, 1).outputs[0].tolist() == [[b"blue"]]
 
 
+def test_inputs_without_a_name_are_called_alike_in_memory_and_in_the_file(tmp_path: Path) -> None:
+    import keras
+
+    a, b = keras.Input((3,)), keras.Input((3,))
+    model = keras.Model([a, b], keras.layers.Dense(1, name="y")(keras.layers.Add()([a, b])))
+    names = [spec.name for spec in read_version(publish(model, name="m", models_dir=tmp_path)).inputs]
+    assert all(name.startswith("input_layer") for name in names)
+    place = publish(tmp_path / "m" / "1" / "model.keras", name="m", models_dir=tmp_path)
+    assert [spec.name for spec in read_version(place).inputs] == names
+
+
 def test_ragged_outputs_and_sparse_inputs_are_refused_in_words(tmp_path: Path) -> None:
     import keras
 
