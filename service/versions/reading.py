@@ -22,15 +22,20 @@ _MOST_ENTRIES: Final = 100_000  # of the models directory, and of one model's
 _DEEPEST: Final = 16  # folders in each other in one version
 
 
-def open_file(path: Path) -> BufferedReader:
+def open_file(path: Path, *, follow: bool = False) -> BufferedReader:
     """Open a plain file for reading.
+
+    Args:
+        path: of the file.
+        follow: take a link for the plain file that it names.
 
     Raises:
         OSError: it cannot be opened, or is no plain file; `strerror` says why in words.
     """
     try:
         # Without O_NONBLOCK a FIFO would wait here for somebody to write to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(error.errno, "links are not followed", str(path)) from error
@@ -44,17 +49,18 @@ def open_file(path: Path) -> BufferedReader:
         raise
 
 
-def read_file(path: Path, most: int) -> bytes:
+def read_file(path: Path, most: int, *, follow: bool = False) -> bytes:
     """The bytes of a plain file.
 
     Args:
         path: of the file.
         most: bytes it may have.
+        follow: as for `open_file`.
 
     Raises:
         OSError: as `open_file`, and where it is larger than `most`.
     """
-    with open_file(path) as file:
+    with open_file(path, follow=follow) as file:
         content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
     if content is None or len(content) > most:
         raise OSError(errno.EFBIG, f"larger than {most // MIB} MiB", str(path))

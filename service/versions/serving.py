@@ -134,7 +134,8 @@ def read_serving(path: Path) -> Serving:
 
 def _read(path: Path) -> bytes:
     try:
-        return read_file(path, _MOST_BYTES)
+        # A mounted configuration is often a link into a folder that is swapped whole.
+        return read_file(path, _MOST_BYTES, follow=True)
     except FileNotFoundError:
         return b""
     except OSError as error:

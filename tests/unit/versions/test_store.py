@@ -146,6 +146,10 @@ def test_what_is_no_plain_file_of_a_sensible_size_is_refused_without_being_read(
         kind
     ]
     if name == "serving.toml":
+        if kind == "link":
+            (tmp_path / "elsewhere").unlink()
+            os.mkfifo(tmp_path / "elsewhere")  # a link is followed, to a plain file
+            words = "plain"
         found = scan(tmp_path)["m"]
         assert found.serving is None
         assert re.search(words, str(found.problem))
@@ -162,6 +166,15 @@ def test_what_is_no_plain_file_of_a_sensible_size_is_refused_without_being_read(
     if name == "golden.json" and kind != "huge":
         with pytest.raises(VersionRefused, match=r"golden\.json"):
             verify_checksums(place, manifest)
+
+
+def test_a_linked_serving_toml_is_followed_as_mounted_configurations_are(tmp_path: Path) -> None:
+    place = _write(tmp_path)
+    (tmp_path / "mounted.toml").write_text("stable = 1\n")
+    (place.parent / "serving.toml").symlink_to(tmp_path / "mounted.toml")
+    found = scan(tmp_path)["m"]
+    assert found.serving is not None
+    assert (found.serving.stable, found.problem) == (1, None)
 
 
 def test_files_that_come_and_go_while_a_scan_looks_hide_no_version(tmp_path: Path) -> None:
