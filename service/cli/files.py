@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from service.errors import ConfigError
-from service.rpc.cells import value_of
+from service.rpc.cells import csv_header, reason_of, value_of
 from service.scoring.lines import BOM
 
 __all__ = ["read_contract", "read_labels", "read_request", "read_samples"]
@@ -57,8 +57,11 @@ def _json_rows(path: Path) -> list[Any]:
 def _csv_rows(path: Path) -> list[Any]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            rows = list(itertools.islice(csv.DictReader(file, strict=True), _MOST_SAMPLES))
-        except (csv.Error, UnicodeDecodeError) as error:
+            _, delimiter = csv_header(path)
+            rows = list(itertools.islice(csv.DictReader(file, strict=True, delimiter=delimiter), _MOST_SAMPLES))
+        except csv.Error as error:
+            raise ConfigError(f"{path}: {reason_of(error)}") from error
+        except ValueError as error:
             raise ConfigError(f"{path}: {error}") from error
     for number, row in enumerate(rows):
         if None in row or None in row.values():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,11 +14,11 @@ import msgspec
 import numpy as np
 
 from service.errors import PublishError
+from service.rpc.cells import csv_header, value_of
 
 __all__ = ["read_columns"]
 
 _BOM: Final = b"\xef\xbb\xbf"
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORDS: Final = {"": None, "NaN": None, "nan": None, "True": True, "False": False}
 """What pandas writes for what JSON has other words for."""
 
@@ -73,14 +72,10 @@ def _parquet(path: Path, texts: object) -> dict[str, Any]:
 
 def _csv(path: Path, texts: Callable[[Sequence[str]], Collection[str]]) -> dict[str, Any]:
     csv.field_size_limit(1 << 28)
+    names, delimiter = csv_header(path)
+    _unique(path, names)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        names = list(reader.fieldnames or ())
-        other = next((sign for sign in (";", "\t", "|") if len(names) == 1 and sign in names[0]), None)
-        if other is not None:
-            raise PublishError(f"{path}: its cells are parted by {other!r}: write them with commas")
-        _unique(path, names)
-        rows = list(reader)
+        rows = list(csv.DictReader(file, strict=True, delimiter=delimiter))
     for number, row in enumerate(rows):
         if None in row or None in row.values():
             raise PublishError(f"{path}: row {number}: its cells are not as many as the header's")
@@ -91,12 +86,7 @@ def _csv(path: Path, texts: Callable[[Sequence[str]], Collection[str]]) -> dict[
 def _cell(text: str) -> Any:
     """A cell that is no text: JSON, or a number or a missing value as other programs write them."""
     stripped = text.strip()
-    try:
-        return msgspec.json.decode(stripped)
-    except msgspec.DecodeError:
-        if _NUMBER.fullmatch(stripped):
-            return float(stripped)
-        return _WORDS.get(stripped, text)
+    return _WORDS[stripped] if stripped in _WORDS else value_of(text)
 
 
 def _jsonl(path: Path, texts: object) -> dict[str, Any]:

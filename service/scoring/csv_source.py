@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from service.errors import ConfigError
-from service.rpc.cells import cell
+from service.rpc.cells import cell, csv_header, reason_of
 from service.scoring.columns import ColumnPlan, plan_columns, refuse_repeated
 from service.scoring.lines import BOM, lines_before, refuse_utf16
 from service.scoring.rows import Chunk, Position, RowFault
@@ -20,13 +20,6 @@ __all__ = ["CsvSource", "open_csv"]
 
 _LONGEST_CELL: Final = 64 << 20
 """A quote that nothing closes reads on to the end of the file; past this many characters it is given up."""
-_DELIMITERS: Final = (",", ";", "\t")
-_REASONS: Final = {
-    "unexpected end of data": "the quote that opens here is never closed",
-    "expected after": "a quote within a quoted cell is not doubled, or one is never closed",
-    "new-line character seen": "a carriage return stands in a cell that is not quoted",
-    "field larger than": "the quote that opens here is never closed, or a cell is larger than 64 MiB",
-}
 
 
 def open_csv(path: Path, signature: Signature, keep: Sequence[str], *, keep_all: bool) -> CsvSource:
@@ -36,30 +29,12 @@ def open_csv(path: Path, signature: Signature, keep: Sequence[str], *, keep_all:
         ConfigError: no UTF-8, no header, a name that stands there twice, or a column that is needed and missing.
     """
     refuse_utf16(path)
-    names, delimiter = _header(path)
+    try:
+        names, delimiter = csv_header(path)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     refuse_repeated(path, names)
     return CsvSource(path, names, plan_columns(signature, names, keep=keep, keep_all=keep_all), signature, delimiter)
-
-
-def _header(path: Path) -> tuple[list[str], str]:
-    """The columns' names and what separates them: the delimiter that gives the most columns, commas first."""
-    best: tuple[list[str], str] = ([], ",")
-    problem: Exception | None = None
-    for delimiter in _DELIMITERS:
-        try:
-            # Text is decoded by the block, and what follows the header has its own errors.
-            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                names = next(csv.reader(file, delimiter=delimiter, strict=True), [])
-            "".join(names).encode()
-        except (csv.Error, UnicodeEncodeError) as error:
-            problem = problem or error
-            continue
-        if len(names) > len(best[0]):
-            best = names, delimiter
-    if problem is not None and len(best[0]) < 2:
-        reason = _reason(problem) if isinstance(problem, csv.Error) else "it is not UTF-8"
-        raise ConfigError(f"{path}: the header cannot be read: {reason}")
-    return best
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +132,7 @@ class _Records:
             try:
                 cells = next(self._reader, None)
             except csv.Error as error:
-                taken.append(self._given_up(start, line, _reason(error)))
+                taken.append(self._given_up(start, line, reason_of(error)))
                 continue
             if cells is None:
                 break
@@ -185,10 +160,6 @@ class _Records:
 
 def _lost(line: int, reason: str) -> RowFault:
     return RowFault("", f"Line {line} is no row: {reason}", lost=True)
-
-
-def _reason(error: csv.Error) -> str:
-    return next((words for part, words in _REASONS.items() if part in str(error)), str(error))
 
 
 @contextmanager
