@@ -221,7 +221,9 @@ class LiveVersion:
             self.told_at = now
             _log.warning("sample_failed", model=self.key[0], version=self.key[1], reason=reason)
         told = about_input(reason)
-        return ModelFailed(details=None if told is None else {"reason": told})
+        return (
+            ModelFailed() if told is None else ModelFailed(f"{ModelFailed.default}: {told}", details={"reason": told})
+        )
 
     def _failed(self, start: int, stop: int, error: RpcError, errors: dict[int, RpcError]) -> list[tuple[Array, ...]]:
         errors.update(dict.fromkeys(range(start, stop), error))

@@ -125,6 +125,7 @@ def test_a_sample_that_the_graph_cannot_take_is_told_why_and_logged(
     assert list(done.errors) == [1]
     assert isinstance(done.errors[1], ModelFailed)
     assert done.errors[1].details == {"reason": "index 12 is not in [0, 10)"}
+    assert done.errors[1].message == "The model failed on this input: index 12 is not in [0, 10)"
     (entry,) = [entry for entry in logs if entry["event"] == "sample_failed"]
     assert (entry["model"], entry["version"]) == ("m", 1)
     assert entry["reason"].endswith("= 12 is not in [0, 10)")
