@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-import numpy as np
 import structlog
 
 from service.config import Settings
+from service.engine.answers import Outcome, Strange, joined, part_answer, placed, record_of, strange_of
 from service.engine.attempts import LoadAttempts, attempts_dir
 from service.engine.costs import followed
 from service.engine.listeners import Listeners
-from service.engine.live import Executed, LiveVersion, Reading
+from service.engine.live import LiveVersion
 from service.engine.proofs import DEADLINE_S, Proofs
 from service.engine.queue import Batch, Done, Queue, Slice, Work, tell
 from service.engine.registry import Registry
@@ -33,15 +33,13 @@ from service.errors import (
     HoverboardError,
     InternalError,
     InvalidParams,
-    ModelFailed,
-    NonFiniteOutput,
     NotReady,
     Overloaded,
     RpcError,
     StaleSignature,
 )
 from service.telemetry import metrics
-from service.types import Array, Catalog, ExecutedBatch, PredictAnswer, PredictCall, RecordSink
+from service.types import Array, Catalog, PredictAnswer, PredictCall, RecordSink
 from service.versions import VersionOnDisk
 
 if TYPE_CHECKING:
@@ -323,7 +321,7 @@ class Engine:
             patience = max(patience, min(latest, _TRIAL * self._hang_s))
         return patience
 
-    def _run(self, batch: Batch, columns: list[Array], slot: int) -> _Outcome:
+    def _run(self, batch: Batch, columns: list[Array], slot: int) -> Outcome:
         """On either thread: run, then record, so that no answer leaves before its record."""
         started_at, started = time.time(), time.monotonic()
         self._slots.begin(slot, batch.version.key, self._patience(batch))
@@ -332,11 +330,11 @@ class Engine:
         finally:
             self._slots.end(slot)
         ids = sample_ids(batch.rows, started_at)
-        outcome = _Outcome(executed, ids, started_at, started)
+        outcome = Outcome(executed, ids, started_at, started)
         if self._sink is not None:
-            strange = _strange(executed, columns, ids)
+            strange = strange_of(executed, columns, ids)
             try:
-                record = _record(batch, columns, outcome)
+                record = record_of(batch, columns, outcome)
                 self._sink.append(record)
             except Overloaded as error:
                 outcome.refused = error
@@ -345,12 +343,12 @@ class Engine:
         batch.version.run_s = followed(batch.version.run_s, time.monotonic() - started)
         return outcome
 
-    def _finish(self, batch: Batch, outcome: _Outcome | None, error: BaseException | None) -> None:
+    def _finish(self, batch: Batch, outcome: Outcome | None, error: BaseException | None) -> None:
         """On the event loop: answer everybody, and run what gathered meanwhile."""
         self._close(batch, outcome, error)
         self._pump()
 
-    def _close(self, batch: Batch, outcome: _Outcome | None, error: BaseException | None) -> None:
+    def _close(self, batch: Batch, outcome: Outcome | None, error: BaseException | None) -> None:
         self._in_flight -= 1
         if not self._in_flight:
             self._busy_until = 0.0
@@ -368,7 +366,7 @@ class Engine:
         except Exception:  # noqa: BLE001 - the loop must live
             _log.exception("batch_not_followed", model=batch.version.key[0], version=batch.version.key[1])
 
-    def _supplement(self, version: LiveVersion, strange: _Strange) -> None:
+    def _supplement(self, version: LiveVersion, strange: Strange) -> None:
         """Have the other detectors look at outliers, between the batches; a flood of them is not worth the time."""
         sink, outliers = self._sink, version.outliers
         if sink is None or outliers is None or self._supplements >= _MOST_SUPPLEMENTS:
@@ -406,7 +404,7 @@ class Engine:
             job = partial(self._sink.withdraw, version.source, sample_ids)
             self._worker.submit(self._loop, job, partial(_withdrawn, version))
 
-    def _answer(self, batch: Batch, outcome: _Outcome) -> None:
+    def _answer(self, batch: Batch, outcome: Outcome) -> None:
         row = 0
         for part in batch.slices:
             first, row = row, row + part.rows
@@ -416,7 +414,7 @@ class Engine:
                 _log.exception("call_not_answered", model=batch.version.key[0], version=batch.version.key[1])
                 self._queue.refuse(part.work, InternalError())
 
-    def _answer_part(self, batch: Batch, part: Slice, first: int, outcome: _Outcome) -> None:
+    def _answer_part(self, batch: Batch, part: Slice, first: int, outcome: Outcome) -> None:
         """Answer one call with its rows of a batch, from `first` on, or keep them until the rest of it has run."""
         work, executed = part.work, outcome.executed
         if work.closed or work.version is not batch.version:
@@ -430,15 +428,15 @@ class Engine:
             rows = range(first, first + part.rows)
             failed = next((row for row in rows if row in executed.errors), None)
             if failed is not None:
-                self._queue.refuse(work, _placed(executed.errors[failed], part.start + failed - first))
+                self._queue.refuse(work, placed(executed.errors[failed], part.start + failed - first))
                 return
-        answer = _part_answer(batch, part, first, outcome)
+        answer = part_answer(batch, part, first, outcome)
         work.answered += part.rows
         if part.rows != work.call.n:
             work.parts.append((part.start, answer))
             if work.answered != work.call.n:
                 return
-            answer = _joined(work)
+            answer = joined(work)
         work.closed = True
         work.done(answer)
 
@@ -558,129 +556,9 @@ def thread_settings(settings: Settings) -> tuple[int, int]:
     return settings.intra_op_threads or max(1, (os.cpu_count() or 2) // 2), settings.inter_op_threads
 
 
-class _Outcome:
-    """What came of one batch."""
-
-    __slots__ = ("executed", "ids", "ok", "refused", "started", "started_at", "strange")
-
-    def __init__(self, executed: Executed, ids: bytes, started_at: float, started: float) -> None:
-        self.executed, self.ids = executed, ids
-        self.started_at, self.started = started_at, started  # on the wall clock, on the monotonic clock
-        self.ok: Array | None = None  # which rows are recorded as answered
-        self.refused: RpcError | None = None
-        self.strange: _Strange | None = None
-
-
-class _Strange(NamedTuple):
-    """The outliers of one batch: their ids and inputs."""
-
-    ids: bytes
-    columns: list[Array]
-
-
-def _strange(executed: Executed, columns: list[Array], ids: bytes) -> _Strange | None:
-    if executed.outlier is None or not executed.outlier.any():
-        return None
-    rows = np.flatnonzero(executed.outlier)
-    chosen = np.frombuffer(ids, np.uint8).reshape(-1, 16)[rows].tobytes()
-    return _Strange(chosen, [column[rows] for column in columns])
-
-
-def _part_answer(batch: Batch, part: Slice, first: int, outcome: _Outcome) -> PredictAnswer:
-    """One call's rows of a batch as its answer."""
-    executed = outcome.executed
-    rows = slice(first, first + part.rows)
-    call, reading = part.work.call, executed.reading
-    outputs = tuple(output[rows] for output in executed.outputs) if call.want_outputs else None
-    return PredictAnswer(
-        version=batch.version.key[1],
-        role=call.version if isinstance(call.version, str) else None,
-        sample_ids=outcome.ids[16 * first : 16 * rows.stop],
-        label_index=None if reading.label_index is None else reading.label_index[rows],
-        confidence=None if reading.confidence is None else reading.confidence[rows],
-        value=None if reading.value is None else reading.value[rows],
-        outputs=outputs,
-        p_value=None if executed.p_value is None else executed.p_value[rows],
-        queue_ms=max(0.0, outcome.started - part.work.arrived) * 1e3,
-        infer_ms=executed.seconds * 1e3,
-        batch=batch.rows,
-    )
-
-
-def _joined(work: Work) -> PredictAnswer:
-    """The answers of a call that took several batches, as one."""
-    parts = [answer for _, answer in sorted(work.parts, key=lambda part: part[0])]
-    last = parts[-1]
-
-    def column(name: str) -> Array | None:
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else np.concatenate(values)
-
-    outputs = [part.outputs for part in parts if part.outputs is not None]
-    return PredictAnswer(
-        version=last.version,
-        role=last.role,
-        sample_ids=b"".join(part.sample_ids for part in parts),
-        label_index=column("label_index"),
-        confidence=column("confidence"),
-        value=column("value"),
-        outputs=tuple(np.concatenate(pieces) for pieces in zip(*outputs, strict=True)) if outputs else None,
-        p_value=column("p_value"),
-        queue_ms=max(part.queue_ms for part in parts),
-        infer_ms=sum(part.infer_ms for part in parts),
-        batch=max(part.batch for part in parts),
-    )
-
-
-def _record(batch: Batch, columns: list[Array], outcome: _Outcome) -> ExecutedBatch:
-    executed = outcome.executed
-    ok = np.ones(batch.rows, dtype=bool)
-    if executed.errors or any(part.work.closed for part in batch.slices):
-        _leave_out(batch, executed.errors, ok)
-    arrived = np.array([part.work.arrived for part in batch.slices])
-    waits = np.maximum((outcome.started - arrived) * 1e6, 0.0).astype(np.uint32)
-    if len(waits) != batch.rows:
-        waits = np.repeat(waits, [part.rows for part in batch.slices])
-    reading: Reading = executed.reading
-    return ExecutedBatch(
-        calls=tuple([(part.work.call, part.start, part.rows) for part in batch.slices]),
-        source=batch.version.source,
-        columns=tuple(columns),
-        outputs=executed.outputs,
-        sample_ids=outcome.ids,
-        ok=ok,
-        label_index=reading.label_index,
-        confidence=reading.confidence,
-        value=reading.value,
-        p_value=executed.p_value,
-        outlier=executed.outlier,
-        queue_us=waits,
-        infer_us=int(executed.seconds * 1e6),
-        bucket=executed.bucket,
-        started_at=outcome.started_at,
-    )
-
-
-def _leave_out(batch: Batch, errors: Mapping[int, RpcError], ok: Array) -> None:
-    """Mark the rows of calls that get no answer: one of their rows failed, or nobody waits for them any more."""
-    row = 0
-    for part in batch.slices:
-        rows = range(row, row + part.rows)
-        row += part.rows
-        if part.work.closed or not errors.keys().isdisjoint(rows):
-            ok[rows.start : rows.stop] = False
-
-
 def _withdrawn(version: LiveVersion, _: None, error: BaseException | None) -> None:
     if error is not None:
         _log.error("withdrawal_not_journaled", model=version.key[0], version=version.key[1], exc_info=error)
-
-
-def _placed(error: RpcError, row: int) -> RpcError:
-    """An error of one row, with the row's place in the call."""
-    if not isinstance(error, ModelFailed | NonFiniteOutput):
-        return error
-    return type(error)(error.message, details={**(error.details or {}), "pointer": f"/instances/{row}"})
 
 
 def _milliseconds(seconds: float) -> int:
