@@ -162,7 +162,7 @@ async def test_a_poisonous_sample_fails_alone_in_its_micro_batch(port: EnginePor
     assert failed == [17]
     error = results[17]
     assert isinstance(error, ModelFailed)
-    assert error.details == {"pointer": "/instances/0"}
+    assert error.details == {"pointer": "/instances/0", "reason": "index 12 is not in [0, 10)"}
 
 
 async def test_a_models_own_nan_is_an_error_with_its_place(port: EnginePort) -> None:
