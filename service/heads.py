@@ -6,7 +6,7 @@ import numpy as np
 
 from service.types import Array, Signature
 
-__all__ = ["DEFAULT_THRESHOLD", "probabilities", "thresholds"]
+__all__ = ["DEFAULT_THRESHOLD", "held", "probabilities", "thresholds"]
 
 DEFAULT_THRESHOLD = 0.5
 """From this probability on, a label of a multi-label version holds, unless its publisher said otherwise."""
@@ -42,3 +42,21 @@ def thresholds(signature: Signature) -> Array:
     """From which probability on each label of a multi-label version holds, float32 `(labels,)`."""
     count = len(signature.labels or ())
     return np.array(signature.thresholds or [DEFAULT_THRESHOLD] * count, np.float32)
+
+
+def held(signature: Signature, first: Array) -> tuple[Array, Array, Array]:
+    """The labels of a multi-label version that are at or above their thresholds, most probable first.
+
+    Args:
+        signature: of a multi-label version.
+        first: its first output, `(rows, labels)`.
+
+    Returns:
+        Indexes of labels and their probabilities (float32), of all rows one after the other; and how many are each
+        row's, int64 `(rows,)`.
+    """
+    found = probabilities(signature, first)
+    order = np.argsort(-found, axis=1, kind="stable")
+    ranked = np.take_along_axis(found, order, axis=1)
+    holds = ranked >= thresholds(signature)[order]
+    return order[holds], ranked[holds], holds.sum(axis=1)

@@ -66,10 +66,7 @@ class JournalRecording:
             raise Overloaded("The journals' disk budget is used up", retry_after_ms=_RETRY_MS)
         now = time.time_ns() // 1000
         # A microsecond apart, so that of two for the same sample the one that stands later holds.
-        payloads = [
-            encode(LabelRecord(at, one.sample_id, one.label, one.value, one.source, one.author, request.request_id))
-            for at, one in enumerate(labels, now)
-        ]
+        payloads = [encode(_label(one, at, request)) for at, one in enumerate(labels, now)]
         if not await self._kept(_LABEL, payloads):
             raise Overloaded("Labels cannot be recorded now", retry_after_ms=_RETRY_MS)
 
@@ -172,6 +169,11 @@ async def _tick(journal: JournalRecording) -> None:
             await journal.tick()
         except Exception:
             log.exception("journal_tick_failed")
+
+
+def _label(one: Label, at: int, request: Request) -> LabelRecord:
+    labels = None if one.labels is None else list(one.labels)
+    return LabelRecord(at, one.sample_id, one.label, one.value, one.source, one.author, request.request_id, labels)
 
 
 def _record(rejection: Rejection, status: ModelStatus | None, now: int) -> RejectionRecord:

@@ -33,6 +33,9 @@ _PLACE: Final = re.compile(r"/labels/(\d+)(?:/(.*))?")
         "A class, as somebody of support says": (
             "hoverboard label 0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718 --label chair --source support --author Ada"
         ),
+        "All labels that hold, for a multi-label model (--none where none does)": (
+            "hoverboard label 0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718 --label toys --label vehicles"
+        ),
         "A number, for a regression": "hoverboard label 0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718 --value 326.5",
         "Many, one JSON object a line": "hoverboard label @labels.jsonl --source relabelling-2026-03",
         "From a pipe": (
@@ -41,29 +44,38 @@ _PLACE: Final = re.compile(r"/labels/(\d+)(?:/(.*))?")
     },
 )
 @click.argument("sample_id", metavar="SAMPLE_ID|-|@FILE")
-@click.option("--label", help="What it truly was: a class.")
+@click.option("--label", multiple=True, help="What it truly was: a class; several times where several labels hold.")
+@click.option("--none", "none", is_flag=True, help="None of a multi-label model's labels holds.")
 @click.option("--value", type=float, help="What it truly was: a number.")
 @click.option("--source", help="Who says so; the newest label of a sample and source counts.  [default: api]")
 @click.option("--author", help="The person who says so.")
 @click.option("--url", help="The server.  [default: http://HOST:PORT of the settings]")
 @json_option
 def command(
-    sample_id: str, label: str | None, value: float | None, url: str | None, json_: bool | None, **by: str | None
+    sample_id: str,
+    label: tuple[str, ...],
+    *,
+    none: bool,
+    value: float | None,
+    url: str | None,
+    json_: bool | None,
+    **by: str | None,
 ) -> None:
     """Label a SAMPLE_ID as a prediction gave it, even weeks later.
 
-    `-` reads stdin, @FILE a file: one JSON object a line, with `sample_id`, either `label` or `value`, and where they
-    differ from --source and --author, `source` and `author`. Lines are sent by the thousand; each thousand is taken as a
+    `-` reads stdin, @FILE a file: one JSON object a line, with `sample_id`, either `label` (for a multi-label model a
+    list of all that hold) or `value`, and where they differ from --source and --author, `source` and `author`. Lines are sent by the thousand; each thousand is taken as a
     whole or refused as a whole. The same labels may be sent again without harm.
     """
     from service.cli.rpc import Client
     from service.cli.target import public_url
 
     several = sample_id == "-" or sample_id.startswith("@")
-    if several and (label is not None or value is not None):
-        raise click.UsageError("--label and --value are for one SAMPLE_ID; lines have their own")
-    if not several and (label is None) == (value is None):
-        raise click.UsageError("give --label or --value")
+    given = bool(label) + none + (value is not None)
+    if several and given:
+        raise click.UsageError("--label, --none and --value are for one SAMPLE_ID; lines have their own")
+    if not several and given != 1:
+        raise click.UsageError("give --label or --value; or --none, where no label of a multi-label model holds")
     if value is not None and not math.isfinite(value):
         raise click.UsageError("--value: expected a finite number")
     said = {name: text for name, text in by.items() if text is not None}
@@ -71,7 +83,8 @@ def command(
         if several:
             accepted = _many(client, sample_id, said)
         else:
-            truth = {"label": label} if value is None else {"value": value}
+            said_labels = label[0] if len(label) == 1 else list(label)
+            truth = {"label": said_labels} if value is None else {"value": value}
             accepted = _call(client, {"sample_id": sample_id, **truth, **said})
     if as_json(json_):
         emit({"accepted": accepted})

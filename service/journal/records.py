@@ -175,11 +175,12 @@ class LabelRecord(_Record, frozen=True, tag=4):
     Attributes:
         at_us: microseconds since the epoch.
         sample_id: 16 bytes.
-        label: for a classification.
+        label: for a classification, or for a multi-label version the one that holds.
         value: for a regression.
         source: who says so, such as `support` or `relabelling-2026-03`; one label a sample and source holds.
         author: the person, where known.
         request_id: of the HTTP request.
+        labels: all that hold, sorted, where they were given as a list; one of `label`, `value` and this is not None.
     """
 
     at_us: int
@@ -189,6 +190,7 @@ class LabelRecord(_Record, frozen=True, tag=4):
     source: str
     author: str | None
     request_id: str
+    labels: list[str] | None = None
 
 
 class DeploymentRecord(_Record, frozen=True, tag=5):

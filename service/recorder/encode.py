@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import pgpq
 import pyarrow as pa
 from pgpq.encoders import LargeStringEncoderBuilder
@@ -42,7 +43,7 @@ __all__ = [
 
 Row = tuple[Any, ...]
 
-LABEL_COLUMNS: Final = ("sample_id", "labelled_at", "label", "value", "source", "author")
+LABEL_COLUMNS: Final = ("sample_id", "labelled_at", "label", "value", "source", "author", "labels")
 DEPLOYMENT_COLUMNS: Final = ("at", "model", "role", "version_id", "share", "reason", "actor", "process")
 GAP_COLUMNS: Final = (
     "at",
@@ -146,7 +147,7 @@ def encode_rejections(records: Sequence[RejectionRecord]) -> list[Copy]:
 
 
 def label_rows(records: Iterable[LabelRecord]) -> list[Row]:
-    """`LABEL_COLUMNS` of labels, in the order they were given in."""
+    """`LABEL_COLUMNS` of labels, in the order they were given in; `labels` as JSON."""
     return [
         (
             UUID(bytes=record.sample_id),
@@ -155,6 +156,8 @@ def label_rows(records: Iterable[LabelRecord]) -> list[Row]:
             record.value,
             _text(record.source),
             _text(record.author),
+            # As JSON: an array of arrays of texts would have to be as long in every row.
+            None if record.labels is None else msgspec.json.encode([_text(label) for label in record.labels]).decode(),
         )
         for record in records
     ]

@@ -59,25 +59,30 @@ values (clock_timestamp(), $1, $2, $3, $4, $5, $6, $7, $8);
 -- name: insert_labels
 -- Of one sample and source only what differs from the label before it, of this call or of an earlier one: who says the
 -- same twice has said it once.
-insert into labels (sample_id, labelled_at, label, value, source, author)
-select given.sample_id, given.labelled_at, given.label, given.value, given.source, given.author
+insert into labels (sample_id, labelled_at, label, value, source, author, labels)
+select given.sample_id, given.labelled_at, given.label, given.value, given.source, given.author, given.labels
 from (
-    select g.*,
-        row_number() over w = 1 as leads, lag(g.label) over w as label_before, lag(g.value) over w as value_before
-    from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::float8[], $5::text[], $6::text[])
-        with ordinality as g (sample_id, labelled_at, label, value, source, author, place)
+    select g.sample_id, g.labelled_at, g.label, g.value, g.source, g.author, several.labels,
+        row_number() over w = 1 as leads, lag(g.label) over w as label_before, lag(g.value) over w as value_before,
+        lag(several.labels) over w as labels_before
+    from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::float8[], $5::text[], $6::text[], $7::text[])
+        with ordinality as g (sample_id, labelled_at, label, value, source, author, labels, place)
+    cross join lateral (
+        select case when g.labels is not null then array(select jsonb_array_elements_text(g.labels::jsonb)) end as labels
+    ) as several
     window w as (partition by g.sample_id, g.source order by g.labelled_at, g.place)
 ) as given
 left join lateral (
-    select l.label, l.value
+    select l.label, l.value, l.labels
     from labels l
     where given.leads and l.sample_id = given.sample_id and l.source = given.source
     order by l.labelled_at desc
     limit 1
 ) as stored on true
-where row(given.label, given.value) is distinct from row(
+where row(given.label, given.value, given.labels) is distinct from row(
     case when given.leads then stored.label else given.label_before end,
-    case when given.leads then stored.value else given.value_before end
+    case when given.leads then stored.value else given.value_before end,
+    case when given.leads then stored.labels else given.labels_before end
 );
 
 -- name: supplement_outliers

@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from service.heads import held
 from service.journal.records import WHYS, BatchRecord
-from service.recorder.rows_arrays import ARRAYS, real_arrays
+from service.recorder.rows_arrays import ARRAYS, real_arrays, text_arrays
 from service.recorder.rows_group import Group, Side, alike, times_of
 from service.recorder.rows_layout import KnownVersion, Layout, Unencodable, VersionKey, is_vector, version_key
 from service.recorder.rows_text import json_objects, json_values, tags_column, text_column
@@ -121,6 +122,11 @@ class _Tables:
     def _predictions(self) -> Any:
         group = self._group
         first_fits = is_vector(group.first.outputs[0])
+        label, confidence = self._labels(), self._numbers("confidence", np.float32)
+        labels = confidences = pa.nulls(self._n, ARRAYS)
+        if self._known.signature.task == "multi-label":  # the most probable label may not hold, and others may, too
+            label, confidence = pa.nulls(self._n, label.type), pa.nulls(self._n, confidence.type)
+            labels, confidences = self._held()
         rest = {name: group.column("outputs", i) for i, name in enumerate(self._layout.outputs) if i or not first_fits}
         return pa.record_batch(
             {
@@ -129,8 +135,8 @@ class _Tables:
                 "version_id": pa.array(np.full(self._n, self._known.id, np.int32)),
                 "role": group.each(text_column([call.role for call in group.calls])),
                 "predicted_at": pa.array(group.of_batches("started_us"), TIME),
-                "label": self._labels(),
-                "confidence": self._numbers("confidence", np.float32),
+                "label": label,
+                "confidence": confidence,
                 "value": self._numbers("value", np.float64),
                 "outputs": self._vector("outputs", 0) if first_fits else pa.nulls(self._n, ARRAYS),
                 "output_tensors": self._packed(rest),
@@ -140,6 +146,8 @@ class _Tables:
                 "bucket": _int32(group.of_batches("bucket")),
                 "queue_us": _int32(group.numbers("queue_us", np.uint32)),
                 "infer_us": _int32(group.of_batches("infer_us")),
+                "labels": labels,
+                "confidences": confidences,
             }
         )
 
@@ -200,6 +208,13 @@ class _Tables:
             return pa.nulls(self._n, _TEXT)
         labels = self._known.signature.labels
         return pa.array(indexes).cast(_TEXT) if labels is None else text_column(labels).take(pa.array(indexes))
+
+    def _held(self) -> tuple[Any, Any]:
+        """The labels that a multi-label version gave, and their probabilities."""
+        signature = self._known.signature
+        indexes, confidences, lengths = held(signature, self._group.column("outputs", 0))
+        labels = text_column(signature.labels or ()).to_pylist()
+        return text_arrays(labels, indexes, lengths), real_arrays(confidences, lengths)
 
     def _whys(self) -> Any:
         codes = self._group.numbers("why", np.uint8)

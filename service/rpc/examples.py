@@ -82,8 +82,10 @@ def _predict(model: str, version: VersionStatus | None) -> Example:
 
 
 def _label(version: VersionStatus | None) -> Example:
-    labels = None if version is None or version.signature is None else version.signature.labels
-    params = {"sample_id": str(UUID(bytes=_SAMPLE_ID)), "label": labels[0] if labels else "chair"}
+    signature = None if version is None else version.signature
+    labels = (signature and signature.labels) or ("chair",)
+    several = signature is not None and signature.task == "multi-label"
+    params = {"sample_id": str(UUID(bytes=_SAMPLE_ID)), "label": list(labels[:2]) if several else labels[0]}
     return Example(params, {"accepted": 1})
 
 

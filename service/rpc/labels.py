@@ -77,37 +77,41 @@ class _Classes:
         who: the model, or its version.
         labels: the classes of its versions; None where any text will do.
         values: whether a number will do.
+        several: whether a list of labels will do.
     """
 
     who: str
     labels: frozenset[str] | None
     values: bool
+    several: bool
 
     @classmethod
     def of(cls, who: str, signatures: Sequence[Signature]) -> _Classes:
         """What these versions can be right or wrong about."""
         tasks = {signature.task for signature in signatures}
         if not tasks or tasks & {"embedding", "raw"}:
-            return cls(who, None, values=True)
+            return cls(who, None, values=True, several=True)
         known: set[str] = set()
         for signature in signatures:
             if signature.task != "regression":
                 size = signature.outputs[0].shape[-1] if signature.outputs[0].shape else None
                 if signature.labels is None and size is None:
-                    return cls(who, None, values="regression" in tasks)
+                    return cls(who, None, values="regression" in tasks, several="multi-label" in tasks)
                 known |= set(signature.labels or map(str, range(max(size or 0, 2))))
-        return cls(who, frozenset(known), values="regression" in tasks)
+        return cls(who, frozenset(known), values="regression" in tasks, several="multi-label" in tasks)
 
     def check(self, item: LabelItem, place: str) -> None:
         """Raises InvalidParams where this cannot be true."""
         if item.value is not None and not self.values:
             raise InvalidParams(f"{place}/value", f"a label: {self.who} answers classes", "a number")
-        if item.label is None or self.labels is None or item.label in self.labels:
-            return
-        if not self.labels:
-            raise InvalidParams(f"{place}/label", f"a value: {self.who} answers numbers", excerpt(item.label))
-        some = ", ".join(sorted(self.labels)[:_SHOWN]) + (", ..." if len(self.labels) > _SHOWN else "")
-        raise InvalidParams(f"{place}/label", f"a class of {self.who}: {some}", excerpt(item.label))
+        if item.label is not None and self.labels is not None and not self.labels:
+            raise InvalidParams(f"{place}/label", f"a value: {self.who} answers numbers", _shown(item.label))
+        if isinstance(item.label, list) and not self.several:
+            raise InvalidParams(f"{place}/label", f"one label: {self.who} answers one class", "a list")
+        for at, label in _labels(item, place):
+            if self.labels is not None and label not in self.labels:
+                some = ", ".join(sorted(self.labels)[:_SHOWN]) + (", ..." if len(self.labels) > _SHOWN else "")
+                raise InvalidParams(at, f"a class of {self.who}: {some}", excerpt(label))
 
 
 def _items(params: LabelParams) -> Iterator[tuple[str, LabelItem]]:
@@ -131,10 +135,32 @@ def _checked(item: LabelItem, place: str, params: LabelParams, classes: _Classes
         raise InvalidParams(place, "either label or value", "neither" if item.label is None else "both")
     if classes is not None:
         classes.check(item, place)
+    seen: set[str] = set()
+    for at, label in _labels(item, place):
+        refuse_nul(at, label)
+        if label in seen:
+            raise InvalidParams(at, "each label once", excerpt(label))
+        seen.add(label)
     source = params.source if item.source is None else item.source
     author = params.author if item.author is None else item.author
-    for name, text in (("label", item.label), ("source", source), ("author", author)):
-        if text is not None and "\0" in text:
-            own = name == "label" or getattr(item, name) is not None
-            refuse_nul(f"{place}/{name}" if own else f"/{name}", text)
-    return Label(bytes.fromhex(item.sample_id.replace("-", "")), item.label, item.value, source, author)
+    for name, text in (("source", source), ("author", author)):
+        if text is not None:
+            refuse_nul(f"{place}/{name}" if getattr(item, name) is not None else f"/{name}", text)
+    sample = bytes.fromhex(item.sample_id.replace("-", ""))
+    if isinstance(item.label, list):
+        # Sorted, so that the same labels in another order are the same truth.
+        return Label(sample, None, None, source, author, tuple(sorted(item.label)))
+    return Label(sample, item.label, item.value, source, author)
+
+
+def _labels(item: LabelItem, place: str) -> Iterator[tuple[str, str]]:
+    """Each of an item's labels with the pointer to it."""
+    if isinstance(item.label, list):
+        for index, label in enumerate(item.label):
+            yield f"{place}/label/{index}", label
+    elif item.label is not None:
+        yield f"{place}/label", item.label
+
+
+def _shown(label: str | list[str]) -> str:
+    return "a list" if isinstance(label, list) else excerpt(label)

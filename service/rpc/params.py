@@ -91,6 +91,14 @@ SampleId = Annotated[
 TrueLabel = Annotated[
     str, Meta(description="What it truly was: a class. Either this or `value`.", min_length=1, max_length=256)
 ]
+TrueLabels = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=256)]],
+    Meta(
+        description="All labels that hold of it, for a multi-label version; empty where none does. One label alone stands "
+        "for a list of it.",
+        max_length=1000,
+    ),
+]
 TrueValue = Annotated[float, Meta(description="What it truly was: a number. Either this or `label`.")]
 LabelSource = Annotated[
     str,
@@ -107,7 +115,7 @@ class LabelItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One of several labels."""
 
     sample_id: SampleId
-    label: TrueLabel | None = None
+    label: TrueLabel | TrueLabels | None = None
     value: TrueValue | None = None
     source: LabelSource | None = None
     author: Author | None = None
@@ -123,7 +131,7 @@ _LABELS = Meta(
 
 class LabelParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample_id: SampleId | None = None
-    label: TrueLabel | None = None
+    label: TrueLabel | TrueLabels | None = None
     value: TrueValue | None = None
     source: LabelSource = "api"
     author: Author | None = None
@@ -297,12 +305,15 @@ def _bad_member(expected_type: Any, raw: Raw) -> tuple[str, Any, Raw, str] | Non
 
 
 def _bad_element(place: str, expected_type: Any, raw: Raw) -> InvalidParams | None:
-    """What is wrong with the first element that does not fit of a param that is a list of objects."""
-    struct = _element_type(expected_type)
-    if struct is None or bytes(raw)[:1] != b"[":
+    """What is wrong with the first element that does not fit of a param that is a list."""
+    wanted = _element_type(expected_type)
+    if wanted is None or bytes(raw)[:1] != b"[":
         return None
-    binder = Binder(struct)
-    for index, element in enumerate(msgspec.json.decode(raw, type=list[Raw])):
+    elements = msgspec.json.decode(raw, type=list[Raw])
+    if not (isinstance(wanted, type) and issubclass(wanted, msgspec.Struct)):
+        return _bad_value(place, wanted, elements)
+    binder = Binder(wanted)
+    for index, element in enumerate(elements):
         try:
             binder.bind((), msgspec.json.decode(element, type=dict[str, Raw]))
         except InvalidParams as error:
@@ -313,11 +324,21 @@ def _bad_element(place: str, expected_type: Any, raw: Raw) -> InvalidParams | No
     return None
 
 
-def _element_type(expected_type: Any) -> type[msgspec.Struct] | None:
-    """The struct that a param is a list of, or None where it is something else."""
+def _bad_value(place: str, wanted: Any, elements: Sequence[Raw]) -> InvalidParams | None:
+    """What is wrong with the first element of a list of plain values."""
+    for index, element in enumerate(elements):
+        try:
+            msgspec.json.decode(element, type=wanted)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return InvalidParams(f"{place}/{index}", words_of(wanted), _got(element, str(error)))
+    return None
+
+
+def _element_type(expected_type: Any) -> Any:
+    """What a param is a list of, or None where it is something else."""
     if get_origin(expected_type) is list:
         (element,) = get_args(expected_type)
-        return cast(type[msgspec.Struct], element) if issubclass(element, msgspec.Struct) else None
+        return element
     return next(filter(None, map(_element_type, get_args(expected_type))), None)
 
 

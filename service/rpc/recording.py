@@ -37,8 +37,8 @@ class Label:
 
     Attributes:
         sample_id: 16 bytes.
-        label, value: one of them is None.
-        source: who says so; text without NUL, as are `label` and `author`.
+        label, value, labels: one of them is not None; `labels` are sorted, and all that hold.
+        source: who says so; text without NUL, as are the labels and `author`.
         author: the person, where known.
     """
 
@@ -47,6 +47,7 @@ class Label:
     value: float | None
     source: str
     author: str | None
+    labels: tuple[str, ...] | None = None
 
 
 class Recording(Protocol):

@@ -72,7 +72,7 @@ def _answers(before: Manifest, after: Manifest) -> Iterator[Difference]:
 
 def _thresholds(before: Manifest, after: Manifest) -> Iterator[Difference]:
     """Another threshold is a choice; none any more was forgotten."""
-    old, new = (thresholds(manifest.signature).tolist() for manifest in (before, after))
+    old, new = ([float(str(each)) for each in thresholds(manifest.signature)] for manifest in (before, after))
     lost = before.thresholds is not None and after.thresholds is None
     for label, was, now in zip(before.labels or (), old, new, strict=True):
         if was != now:

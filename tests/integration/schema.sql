@@ -347,15 +347,17 @@ CREATE TABLE hoverboard.labels (
     label text,
     value double precision,
     source text NOT NULL,
-    author text
+    author text,
+    labels text[]
 );
 COMMENT ON TABLE hoverboard.labels IS 'What samples truly were, as somebody said. Append-only: of one sample and source the latest row holds.';
 COMMENT ON COLUMN hoverboard.labels.sample_id IS 'samples.id, as the caller gave it: that sample may be expired, or never have been (an orphan).';
 COMMENT ON COLUMN hoverboard.labels.labelled_at IS 'When it was said.';
-COMMENT ON COLUMN hoverboard.labels.label IS 'The true class, for a classification.';
+COMMENT ON COLUMN hoverboard.labels.label IS 'The true class, for a classification. For a multi-label version: the one label that holds, and no other.';
 COMMENT ON COLUMN hoverboard.labels.value IS 'The true value, for a regression.';
 COMMENT ON COLUMN hoverboard.labels.source IS 'Who says so, such as `support` or `relabelling-2026-03`.';
 COMMENT ON COLUMN hoverboard.labels.author IS 'The person, where known.';
+COMMENT ON COLUMN hoverboard.labels.labels IS 'All labels that hold, sorted, where they were given as a list; empty where none does. Null for one label or a value.';
 CREATE TABLE hoverboard.model_versions (
     id integer NOT NULL,
     name text NOT NULL,
@@ -389,7 +391,9 @@ CREATE TABLE hoverboard.predictions (
     batch_size integer NOT NULL,
     bucket integer NOT NULL,
     queue_us integer NOT NULL,
-    infer_us integer NOT NULL
+    infer_us integer NOT NULL,
+    labels text[],
+    confidences real[]
 )
 PARTITION BY RANGE (at);
 COMMENT ON TABLE hoverboard.predictions IS 'What was answered: one row for each sample and version that ran on it. Without one, the answer was an error.';
@@ -398,8 +402,8 @@ COMMENT ON COLUMN hoverboard.predictions.sample_id IS 'samples.id';
 COMMENT ON COLUMN hoverboard.predictions.version_id IS 'model_versions.id: what answered.';
 COMMENT ON COLUMN hoverboard.predictions.role IS 'Role it answered in, such as `stable`; null where the caller named a version.';
 COMMENT ON COLUMN hoverboard.predictions.predicted_at IS 'When its batch began to run.';
-COMMENT ON COLUMN hoverboard.predictions.label IS 'The most probable class, for a classification.';
-COMMENT ON COLUMN hoverboard.predictions.confidence IS 'Probability of that class, for a classification.';
+COMMENT ON COLUMN hoverboard.predictions.label IS 'The most probable class, for a classification. Null for a multi-label version, whose answer is in labels.';
+COMMENT ON COLUMN hoverboard.predictions.confidence IS 'Probability of that class, for a classification; null otherwise.';
 COMMENT ON COLUMN hoverboard.predictions.value IS 'The answer, for a regression.';
 COMMENT ON COLUMN hoverboard.predictions.outputs IS 'The first output, where it is a vector of at most 4096 numbers which float32 holds exactly.';
 COMMENT ON COLUMN hoverboard.predictions.output_tensors IS 'All other outputs by name, in the layout of safetensors.';
@@ -409,6 +413,8 @@ COMMENT ON COLUMN hoverboard.predictions.batch_size IS 'Samples in that batch, k
 COMMENT ON COLUMN hoverboard.predictions.bucket IS 'Size it was padded to.';
 COMMENT ON COLUMN hoverboard.predictions.queue_us IS 'Microseconds that the sample waited for its batch.';
 COMMENT ON COLUMN hoverboard.predictions.infer_us IS 'Microseconds that the batch ran.';
+COMMENT ON COLUMN hoverboard.predictions.labels IS 'Multi-label: every label at or above its threshold, most probable first; empty for none. Null for other tasks.';
+COMMENT ON COLUMN hoverboard.predictions.confidences IS 'Multi-label: the probability of each of labels, in their order.';
 CREATE VIEW hoverboard.label_problems AS
  SELECT l.sample_id,
     l.labelled_at,
@@ -418,18 +424,21 @@ CREATE VIEW hoverboard.label_problems AS
     v.name AS model,
     v.version,
         CASE
-            WHEN (l.label IS NULL) THEN 'a value, and the version answers classes'::text
+            WHEN (l.value IS NOT NULL) THEN 'a value, and the version answers classes'::text
             WHEN ((v.manifest ->> 'task'::text) = 'regression'::text) THEN 'a label, and the version answers numbers'::text
-            ELSE 'none of the version''s classes'::text
-        END AS problem
+            WHEN (l.labels IS NULL) THEN 'none of the version''s classes'::text
+            WHEN ((v.manifest ->> 'task'::text) = 'classification'::text) THEN 'a list of labels, and the version answers one class'::text
+            ELSE 'a label that is none of the version''s'::text
+        END AS problem,
+    l.labels
    FROM ((hoverboard.labels l
      JOIN hoverboard.predictions p ON (((p.sample_id = l.sample_id) AND (p.at = hoverboard.sample_at(l.sample_id)))))
      JOIN hoverboard.model_versions v ON ((v.id = p.version_id)))
   WHERE
         CASE (v.manifest ->> 'task'::text)
-            WHEN 'regression'::text THEN (l.label IS NOT NULL)
-            WHEN 'classification'::text THEN ((l.value IS NOT NULL) OR ((jsonb_typeof((v.manifest -> 'labels'::text)) = 'array'::text) AND (NOT ((v.manifest -> 'labels'::text) ? l.label))))
-            WHEN 'multi-label'::text THEN ((l.value IS NOT NULL) OR ((jsonb_typeof((v.manifest -> 'labels'::text)) = 'array'::text) AND (NOT ((v.manifest -> 'labels'::text) ? l.label))))
+            WHEN 'regression'::text THEN (l.value IS NULL)
+            WHEN 'classification'::text THEN ((l.label IS NULL) OR ((jsonb_typeof((v.manifest -> 'labels'::text)) = 'array'::text) AND (NOT ((v.manifest -> 'labels'::text) ? l.label))))
+            WHEN 'multi-label'::text THEN ((l.value IS NOT NULL) OR ((jsonb_typeof((v.manifest -> 'labels'::text)) = 'array'::text) AND (NOT ((v.manifest -> 'labels'::text) ?& COALESCE(l.labels, ARRAY[l.label])))))
             ELSE false
         END;
 COMMENT ON VIEW hoverboard.label_problems IS 'Labels that cannot be true of their sample, by the version that answered it. They are in labels all the same.';
@@ -441,6 +450,7 @@ COMMENT ON COLUMN hoverboard.label_problems.source IS 'labels.source';
 COMMENT ON COLUMN hoverboard.label_problems.model IS 'Name of the model that answered the sample.';
 COMMENT ON COLUMN hoverboard.label_problems.version IS 'Number of the version that answered it.';
 COMMENT ON COLUMN hoverboard.label_problems.problem IS 'Why it cannot be.';
+COMMENT ON COLUMN hoverboard.label_problems.labels IS 'labels.labels';
 ALTER TABLE hoverboard.model_versions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME hoverboard.model_versions_id_seq
     START WITH 1
@@ -493,7 +503,9 @@ CREATE TABLE hoverboard.predictions_default (
     batch_size integer CONSTRAINT predictions_batch_size_not_null NOT NULL,
     bucket integer CONSTRAINT predictions_bucket_not_null NOT NULL,
     queue_us integer CONSTRAINT predictions_queue_us_not_null NOT NULL,
-    infer_us integer CONSTRAINT predictions_infer_us_not_null NOT NULL
+    infer_us integer CONSTRAINT predictions_infer_us_not_null NOT NULL,
+    labels text[],
+    confidences real[]
 );
 COMMENT ON TABLE hoverboard.predictions_default IS 'Predictions whose clock was implausible, or whose day had no partition yet.';
 CREATE TABLE hoverboard.quarantine (
@@ -564,11 +576,11 @@ COMMENT ON COLUMN hoverboard.rejections.request_id IS 'X-Request-ID of its HTTP 
 COMMENT ON COLUMN hoverboard.rejections.traceparent IS 'W3C traceparent of its HTTP request.';
 COMMENT ON COLUMN hoverboard.rejections.method IS 'JSON-RPC method as the caller wrote it; null where that far was not understood.';
 COMMENT ON COLUMN hoverboard.rejections.model IS 'Model as the caller wrote it.';
-COMMENT ON COLUMN hoverboard.rejections.version IS 'Version or role as the caller wrote it.';
+COMMENT ON COLUMN hoverboard.rejections.version IS 'Version or role as the caller wrote it; where a sample failed in its graph, the number of the version that ran.';
 COMMENT ON COLUMN hoverboard.rejections.code IS 'JSON-RPC error code, such as -32602.';
 COMMENT ON COLUMN hoverboard.rejections.kind IS 'data.type of the error, such as `invalid_params`.';
 COMMENT ON COLUMN hoverboard.rejections.pointer IS 'JSON Pointer of the element at fault, such as /instances/3/17.';
-COMMENT ON COLUMN hoverboard.rejections.excerpt IS 'What stood there, shortened; null where the model''s inputs are redacted, hashed or not recorded.';
+COMMENT ON COLUMN hoverboard.rejections.excerpt IS 'What stood there, shortened, or the graph''s own reason where a sample failed in it; null where the model''s inputs are redacted, hashed or not recorded.';
 COMMENT ON COLUMN hoverboard.rejections.tags IS 'What the caller said about the call; null without.';
 CREATE TABLE hoverboard.rejections_default (
     at timestamp with time zone CONSTRAINT rejections_at_not_null NOT NULL,

@@ -29,7 +29,7 @@ COLUMNS = {
     ),
     "outliers": "at, sample_id, v.version, detector, scores, p_value",
     "rejections": "r.*",
-    "labels": "l.*",
+    "labels": "sample_id, labelled_at, label, value, source, author",
     "gaps": "journal, process, model, g.version, reason, frames, records, executed, flagged, first_at, last_at, detail",
     "recorder_cursor": "journal, process, seq, records, executed, recorded, finished_at is not null as finished",
     "quarantine": "file, error",
@@ -60,4 +60,8 @@ async def test_what_version_0_1_0_has_journaled_is_recorded_as_that_version_woul
     drain.close()
     async with connected(database, application="test", role=None) as connection:
         found = await rows_of(connection)
+        several = await connection.fetchval(
+            "select (select count(labels) from labels) + (select count(labels) + count(confidences) from predictions)"
+        )
+    assert several == 0  # it knew one label a sample
     assert found == json.loads((JOURNALS / "rows.json").read_text(encoding="utf-8"))

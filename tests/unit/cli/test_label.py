@@ -42,6 +42,13 @@ def test_one_label_is_one_call_with_what_was_given() -> None:
     assert seen[1]["params"] == {"sample_id": SAMPLE, "value": -3.5, "source": "s", "author": "Ada"}
 
 
+def test_several_labels_are_a_list_and_none_is_an_empty_one() -> None:
+    with serving(accepted(1), accepted(1)) as (url, seen):
+        for words in (["--label", "toys", "--label", "books"], ["--none"]):
+            assert label(url, SAMPLE, *words).exit_code == 0
+    assert [call["params"]["label"] for call in seen] == [["toys", "books"], []]
+
+
 def test_lines_are_sent_by_the_thousand(tmp_path: Path) -> None:
     file = tmp_path / "labels.jsonl"
     file.write_text("\n" + lines(2500))
@@ -104,6 +111,9 @@ def test_an_overloaded_server_is_asked_again() -> None:
         [],
         [SAMPLE],
         [SAMPLE, "--label", "x", "--value", "1"],
+        [SAMPLE, "--label", "x", "--none"],
+        [SAMPLE, "--none", "--value", "1"],
+        ["-", "--none"],
         [SAMPLE, "--value", "nan"],
         ["-", "--label", "x"],
         ["@labels.jsonl", "--value", "1"],

@@ -175,3 +175,41 @@ def test_numbers_of_an_older_journal_and_of_a_newer_one_are_read_each_as_they_ar
     )
     found = [row for group in rows_of([old, new], versions(known)) for row in group.predictions["value"].to_pylist()]
     assert sorted(found) == sorted([float(np.float32(0.1)), float(np.float32(0.2)), 0.1, 0.2])
+
+
+def test_a_multi_label_answer_is_the_labels_that_hold_most_probable_first() -> None:
+    odd = 'a "b", {c}\\ \N{SKATEBOARD}\0'
+    known = signature(
+        TensorSpec("v", "float32", (1,)),
+        outputs=[TensorSpec("p", "float64", (3,))],
+        task="multi-label",
+        labels=("toys", odd, "books"),
+        head="sigmoid",
+        thresholds=(0.5, 0.9, 0.25),
+    )
+    first = np.array([[0.5, 0.95, 0.1], [0.49, 0.89, 0.24], [0.6, 0.1, 0.7], [np.nan, 0.95, 0.1]])
+    given_ = record(
+        np.zeros((4, 1), np.float32),
+        outputs=[first],
+        label_index=np.zeros(4, np.int32).tobytes(),
+        confidence=np.zeros(4, np.float32).tobytes(),
+        failed_rows=[3],
+    )
+    (group,) = rows_of([given_], versions(known))
+    rows = group.predictions.to_pylist()
+    texts_ = [['a "b", {c}\\ \N{SKATEBOARD}\ufffd', "toys"], [], ["books", "toys"]]
+    numbers = [np.array(row, np.float32) for row in ([0.95, 0.5], [], [0.7, 0.6])]
+    assert [row["labels"] for row in rows] == [text_array(row) for row in texts_]
+    assert [row["confidences"] for row in rows] == [
+        real_arrays(row, np.array([len(row)]))[0].as_py() for row in numbers
+    ]
+    assert {(row["label"], row["confidence"]) for row in rows} == {(None, None)}
+
+
+def text_array(words: list[str]) -> bytes:
+    """A `text[]` as Postgres' `array_recv` takes it."""
+    head = [1, 0, 25, len(words), 1]
+    parts = [number.to_bytes(4, "big") for number in head]
+    for word in words:
+        parts += [len(word.encode()).to_bytes(4, "big"), word.encode()]
+    return b"".join(parts)

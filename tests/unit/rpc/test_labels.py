@@ -12,6 +12,7 @@ from tests.unit.rpc.linear import LinearEngine
 
 SAMPLE = "0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718"
 OTHER = "0198c2f4-7b6a-7cc0-a1d2-5c3be4f60719"
+LABEL = "a string of 1 to 256 characters or an array of 0 to 1000 elements"
 NO_UUID7 = (
     "",
     "chair",
@@ -49,6 +50,15 @@ async def test_a_label_is_written_down_and_accepted(face: Dispatcher, records: R
     response = await labelled(face, {"sample_id": SAMPLE, "label": "chair", "source": "support", "author": "Ada"})
     assert response["result"] == {"accepted": 1}
     assert records.labels == [Label(UUID(SAMPLE).bytes, "chair", None, "support", "Ada")]
+
+
+@pytest.mark.parametrize(("given", "kept"), [(["toys", "books"], ("books", "toys")), (["toys"], ("toys",)), ([], ())])
+async def test_several_labels_of_a_sample_are_a_list_and_their_order_says_nothing(
+    face: Dispatcher, records: Records, given: list[str], kept: tuple[str, ...]
+) -> None:
+    for params in ({"sample_id": SAMPLE, "label": given}, {"labels": [{"sample_id": SAMPLE, "label": given}]}):
+        assert (await labelled(face, params))["result"] == {"accepted": 1}
+    assert records.labels == [Label(UUID(SAMPLE).bytes, None, None, "api", None, kept)] * 2
 
 
 @pytest.mark.parametrize("value", [3, 3.5, -0.0, 1e300, 2**70])
@@ -90,6 +100,13 @@ async def test_what_is_no_uuid7_is_refused_by_pointer(face: Dispatcher, records:
         ({"sample_id": SAMPLE, "label": "x" * 257}, "/label"),
         ({"sample_id": SAMPLE, "label": 3}, "/label"),
         ({"sample_id": SAMPLE, "label": "a\0b"}, "/label"),
+        ({"sample_id": SAMPLE, "label": ["a"], "value": 1}, ""),
+        ({"sample_id": SAMPLE, "label": {"a": 1}}, "/label"),
+        ({"sample_id": SAMPLE, "label": ["a", 3]}, "/label/1"),
+        ({"sample_id": SAMPLE, "label": ["a", ""]}, "/label/1"),
+        ({"sample_id": SAMPLE, "label": ["a", "b\0"]}, "/label/1"),
+        ({"sample_id": SAMPLE, "label": ["a", "b", "a"]}, "/label/2"),
+        ({"sample_id": SAMPLE, "label": [f"{n}" for n in range(1001)]}, "/label"),
         ({"sample_id": SAMPLE, "value": "3"}, "/value"),
         ({"sample_id": SAMPLE, "value": True}, "/value"),
         ({"sample_id": SAMPLE, "label": "x", "source": ""}, "/source"),
@@ -113,6 +130,8 @@ async def test_what_is_no_uuid7_is_refused_by_pointer(face: Dispatcher, records:
         ({"labels": [{"sample_id": SAMPLE, "label": "x", "value": 1}]}, "/labels/0"),
         ({"labels": [{"sample_id": SAMPLE, "label": 5}]}, "/labels/0/label"),
         ({"labels": [{"sample_id": SAMPLE, "label": "x\0"}]}, "/labels/0/label"),
+        ({"labels": [{"sample_id": SAMPLE, "label": ["x", 5]}]}, "/labels/0/label/1"),
+        ({"labels": [{"sample_id": SAMPLE, "label": ["x", "x"]}]}, "/labels/0/label/1"),
         ({"labels": [{"sample_id": SAMPLE, "label": "x", "source": "\0"}]}, "/labels/0/source"),
         ({"labels": [{"sample_id": SAMPLE, "label": "x", "a/b": 1}]}, "/labels/0/a~1b"),
     ],
@@ -141,7 +160,9 @@ async def test_errors_say_what_was_expected_and_what_came(face: Dispatcher) -> N
         ({"sample_id": SAMPLE}, ("either label or value", "neither")),
         ({"sample_id": SAMPLE, "label": "x", "value": 1}, ("either label or value", "both")),
         ({"sample_id": SAMPLE, "label": "ab\0"}, ("a string without NUL", "NUL at index 2")),
-        ({"sample_id": SAMPLE, "label": "x" * 300}, ("a string of 1 to 256 characters or null", "300 characters")),
+        ({"sample_id": SAMPLE, "label": ["a", 7]}, ("a string of 1 to 256 characters", "7")),
+        ({"sample_id": SAMPLE, "label": ["a", "a"]}, ("each label once", "a")),
+        ({"sample_id": SAMPLE, "label": "x" * 300}, (f"{LABEL} or null", "300 characters")),
         ({"labels": [{"label": "x"}]}, ("a UUIDv7", "nothing")),
         ({"labels": [7]}, ("an object", "a number")),
         (
@@ -203,7 +224,9 @@ async def test_a_notification_is_written_down_too(face: Dispatcher, records: Rec
     [
         ("products", {"label": "Furniture"}, "a class of products: Tools, Toys, Vehicles"),
         ("products", {"label": "vehicles"}, "a class of products: Tools, Toys, Vehicles"),
+        ("products", {"label": ["Toys"]}, "one label: products answers one class"),
         ("products", {"value": 1}, "a label: products answers classes"),
+        ("diamonds", {"label": ["Toys"]}, "a value: diamonds answers numbers"),
         ("diamonds", {"label": "Toys"}, "a value: diamonds answers numbers"),
     ],
 )
