@@ -33,12 +33,14 @@ HoverboardError                     code    HTTP  retryable
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 __all__ = [
     "BY_KIND",
     "BatchTooLarge",
     "Cancelled",
+    "Cause",
     "ConfigError",
     "DataDirLocked",
     "DatabaseUnavailable",
@@ -96,6 +98,19 @@ class HoverboardError(Exception):
     """Base of every deliberate error; its text is written for the person who reads it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What the operator may know of an error, and the caller may not.
+
+    Attributes:
+        version: number of the version that failed.
+        reason: its graph's own, one line without traces; may quote what the caller sent.
+    """
+
+    version: int
+    reason: str
+
+
 class RpcError(HoverboardError):
     """Base of the errors a client sees.
 
@@ -103,6 +118,7 @@ class RpcError(HoverboardError):
         message: one sentence for the client; the class's own when left out. Never an exception's text.
         details: `data.details`, JSON-ready.
         retry_after_ms: when trying again is worth it, in milliseconds.
+        cause: never told to a client.
     """
 
     code: ClassVar[int] = -32603
@@ -117,8 +133,10 @@ class RpcError(HoverboardError):
         *,
         details: Mapping[str, Any] | None = None,
         retry_after_ms: int | None = None,
+        cause: Cause | None = None,
     ) -> None:
         self.message = message if message is not None else self.default
+        self.cause = cause
         self.details = dict(details) if details else None
         self.retry_after_ms = retry_after_ms
         super().__init__(self.message)

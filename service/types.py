@@ -403,7 +403,8 @@ class EnginePort(Protocol):
         """
 
     async def admin(self, action: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Carry out one admin action: `load`, `unload`, `route`, `pin`, `unpin` or `scan`.
+        """Carry out one admin action: `load`, `unload`, `route`, `pin`, `unpin` or `scan`; or say the last `failures` of a
+        model's versions, by number: `at`, and the graph's own `reason`.
 
         Returns JSON-ready values once the action holds; raises RpcError.
         """

@@ -180,7 +180,9 @@ def _record(rejection: Rejection, status: ModelStatus | None, now: int) -> Rejec
     error, request = rejection.error, rejection.request
     details = error.details or {}
     pointer = str(details["pointer"]) if "pointer" in details else None
-    said = details.get("got" if isinstance(error, InvalidParams) else "reason")
+    cause = error.cause
+    said = details.get("got" if isinstance(error, InvalidParams) else "reason") if cause is None else cause.reason
+    version = rejection.version if cause is None else cause.version
     shown = None if said is None else str(said)
     if pointer is not None and rejection.method == "predict" and (status is None or _hides(status)):
         pointer, shown = _outline(pointer, status), None
@@ -190,7 +192,7 @@ def _record(rejection: Rejection, status: ModelStatus | None, now: int) -> Rejec
         traceparent=request.traceparent,
         method=excerpt(rejection.method, _NAME),
         model=None if rejection.model is None else excerpt(rejection.model, _NAME),
-        version=None if rejection.version is None else excerpt(str(rejection.version), _NAME),
+        version=None if version is None else excerpt(str(version), _NAME),
         code=error.code,
         kind=error.kind,
         pointer=None if pointer is None else excerpt(pointer, _POINTER),

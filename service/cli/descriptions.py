@@ -68,7 +68,7 @@ def _version(version: Mapping[str, Any]) -> RenderableType:
         title += ", pinned"
     if version["reason"]:
         return f"{title}: [red]{escape(version['reason'])}[/]"
-    return Group(title, described(version), *_costs(version))
+    return Group(title, described(version), *_costs(version), *_failure(version))
 
 
 def _costs(version: Mapping[str, Any]) -> list[RenderableType]:
@@ -83,6 +83,13 @@ def _costs(version: Mapping[str, Any]) -> list[RenderableType]:
         "",
         f"runs by {version['executor']}; {memory / 2**20:.2f} MiB of weights; loaded in {load / 1000:.1f} s",
     ]
+
+
+def _failure(version: Mapping[str, Any]) -> list[RenderableType]:
+    last = version.get("last_failure")
+    if not last:
+        return []
+    return ["", f"[red]{escape('last sample that failed, {at}: {reason}'.format(**last))}[/]"]
 
 
 def differences(found: Sequence[Difference]) -> RenderableType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import click
 
 from service.cli.help import Command, Group
 from service.cli.output import as_json, console, emit, json_option, table
-from service.cli.rpc import Client, admin_token
+from service.cli.rpc import Answered, Client, Unreachable, admin_token
 from service.cli.target import admin_url, data_dir, public_url
-from service.errors import VersionRefused
+from service.errors import ConfigError, VersionRefused
 from service.versions import Manifest
 
 __all__ = ["command"]
@@ -65,6 +66,14 @@ def _asked(method: str, params: Mapping[str, Any], url: str | None) -> Any:
         return client.call(method, params)
 
 
+def _described(params: Mapping[str, Any], url: str | None) -> Any:
+    """As the admin listener describes it, with why samples failed; as callers see it where that listener is not ours."""
+    if url is None:
+        with suppress(ConfigError, Unreachable, Answered), Client(admin_url(), token=admin_token(data_dir())) as client:
+            return client.call("models.describe", params)
+    return _asked("models.describe", params, url)
+
+
 def _catalog() -> Any:
     from service.cli import catalog
 
@@ -101,10 +110,13 @@ def _listed(models: list[dict[str, Any]]) -> Any:
 @_models
 @json_option
 def show(name: str, version: int | None, url: str | None, models: Path | None, json_: bool | None) -> None:
-    """Describe a model: what its versions take, answer and cost, and why a version is refused."""
+    """Describe a model: what its versions take, answer and cost, and why a version is refused.
+
+    On the server's own machine it says too why a sample last failed in a version's graph.
+    """
     if models is None:
         params = {"model": name} if version is None else {"model": name, "version": version}
-        found = _asked("models.describe", params, url)
+        found = _described(params, url)
     else:
         found = _catalog().describe_on_disk(models, name, version)
     if as_json(json_):

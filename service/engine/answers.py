@@ -134,4 +134,5 @@ def placed(error: RpcError, row: int) -> RpcError:
     """An error of one row, with the row's place in the call."""
     if not isinstance(error, ModelFailed | NonFiniteOutput):
         return error
-    return type(error)(error.message, details={**(error.details or {}), "pointer": f"/instances/{row}"})
+    details = {**(error.details or {}), "pointer": f"/instances/{row}"}
+    return type(error)(error.message, details=details, cause=error.cause)

@@ -22,6 +22,7 @@ from service.engine.attempts import LoadAttempts, attempts_dir
 from service.engine.costs import followed
 from service.engine.listeners import Listeners
 from service.engine.live import LiveVersion
+from service.engine.models.state import HIDDEN
 from service.engine.proofs import DEADLINE_S, Proofs
 from service.engine.queue import Batch, Done, Queue, Slice, Work, tell
 from service.engine.registry import Registry
@@ -29,6 +30,7 @@ from service.engine.sample_ids import sample_ids
 from service.engine.slots import EXECUTION, LOOP, Slots
 from service.engine.worker import Worker
 from service.errors import (
+    Cause,
     DeadlineExceeded,
     HoverboardError,
     InternalError,
@@ -51,6 +53,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 _SWEEP_S: Final = 0.05
 _AFTER_FAILURE_S: Final = 1.0  # what failed once may fail each time: the log must not fill up with it
+_TELL_AGAIN_S: Final = 5.0
 _SHORT_S: Final = 0.002
 """Execution time up to which a batch runs on the event loop itself: a thread of its own would cost as much again in
 waiting for it to be scheduled, on cores that are busy."""
@@ -428,7 +431,9 @@ class Engine:
             rows = range(first, first + part.rows)
             failed = next((row for row in rows if row in executed.errors), None)
             if failed is not None:
-                self._queue.refuse(work, placed(executed.errors[failed], part.start + failed - first))
+                error = executed.errors[failed]
+                self._tell_cause(batch.version, error.cause)
+                self._queue.refuse(work, placed(error, part.start + failed - first))
                 return
         answer = part_answer(batch, part, first, outcome)
         work.answered += part.rows
@@ -439,6 +444,17 @@ class Engine:
             answer = joined(work)
         work.closed = True
         work.done(answer)
+
+    def _tell_cause(self, version: LiveVersion, cause: Cause | None) -> None:
+        """Log why a sample failed, now and then: others may fail as often as there are calls."""
+        now = time.monotonic()
+        if cause is None or now - version.told_at < _TELL_AGAIN_S:
+            return
+        version.told_at = now
+        model, number = version.key
+        # The graph's reason may quote what the model hides.
+        reason = HIDDEN if self._registry.hides(model) else cause.reason
+        _log.warning("sample_failed", model=model, version=number, reason=reason)
 
     def _rest_if_idle(self) -> None:
         if not self._in_flight and self._delayed is None and not self._queue.waiting:

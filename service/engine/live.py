@@ -9,24 +9,32 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import structlog
 
 from service.engine.costs import CostModel
 from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.engine.reasons import about_input
-from service.errors import ModelFailed, NonFiniteOutput, Overloaded, RpcError
+from service.errors import Cause, ModelFailed, NonFiniteOutput, Overloaded, RpcError
 from service.heads import probabilities
 from service.outliers import Features, Looked, OutlierPackage, p_values
 from service.types import STRING, Array, BucketTiming, Detector, Signature, Source
 from service.versions import Manifest
 
-__all__ = ["Executed", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
+__all__ = ["Executed", "Failure", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
 
 _NARROW: Final = (np.dtype(np.float16), np.dtype(np.bool_))
 
 
-_log = structlog.get_logger(__name__)
-_TELL_AGAIN_S: Final = 5.0
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last sample that a version could not answer.
+
+    Attributes:
+        at: seconds since the epoch.
+        reason: the graph's own; may quote the sample.
+    """
+
+    at: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,7 @@ class LiveVersion:
         used_at: when it last ran, seconds on the monotonic clock.
         run_s: what a batch took of late, with its record; a moving average.
         told_at: when a failing sample was last logged, likewise; others may be as many as there are calls.
+        failure: the last sample that failed.
         failing: whether samples of the last batch failed, so that it was run in pieces.
         sized_by_caller: whether a sample can be larger than those that were timed.
     """
@@ -124,6 +133,7 @@ class LiveVersion:
     used_at: float = 0.0
     run_s: float = 0.0
     told_at: float = -math.inf
+    failure: Failure | None = None
     failing: bool = False
     sized_by_caller: bool = field(init=False)
     signature: Signature = field(init=False)
@@ -215,15 +225,15 @@ class LiveVersion:
         return pieces
 
     def _model_failed(self, reason: str) -> ModelFailed:
-        """The error a caller gets: of the graph's own reason only what is about the input. All of it is logged, now and then."""
-        now = time.monotonic()
-        if now - self.told_at >= _TELL_AGAIN_S:
-            self.told_at = now
-            _log.warning("sample_failed", model=self.key[0], version=self.key[1], reason=reason)
-        told = about_input(reason)
-        return (
-            ModelFailed() if told is None else ModelFailed(f"{ModelFailed.default}: {told}", details={"reason": told})
-        )
+        """The error a caller gets: of the graph's own reason only what is about the input. All of it is for the operator."""
+        cause, told = self._cause(reason), about_input(reason)
+        if told is None:
+            return ModelFailed(cause=cause)
+        return ModelFailed(f"{ModelFailed.default}: {told}", details={"reason": told}, cause=cause)
+
+    def _cause(self, reason: str) -> Cause:
+        self.failure = Failure(time.time(), reason)
+        return Cause(self.key[1], reason)
 
     def _failed(self, start: int, stop: int, error: RpcError, errors: dict[int, RpcError]) -> list[tuple[Array, ...]]:
         errors.update(dict.fromkeys(range(start, stop), error))
@@ -245,7 +255,9 @@ class LiveVersion:
             if finite.all():
                 continue
             for row in np.flatnonzero(~finite.reshape(len(output), -1).all(axis=1)).tolist():
-                errors.setdefault(row, NonFiniteOutput(details={"output": spec.name}))
+                if row not in errors:
+                    cause = self._cause(f"output {spec.name} is NaN or infinite")
+                    errors[row] = NonFiniteOutput(details={"output": spec.name}, cause=cause)
 
 
 def pad(column: Array, bucket: int) -> Array:

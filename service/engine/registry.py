@@ -114,6 +114,11 @@ class Registry:
         entry = self._keeper.models.get(model)
         return entry.serving if entry is not None else Serving()
 
+    def hides(self, model: str) -> bool:
+        """Whether what callers send to a model must not be written down as it came; so it is where nobody knows."""
+        entry = self._keeper.models.get(model)
+        return entry is None or entry.hides
+
     def live(self) -> list[LiveVersion]:
         """Every version in memory."""
         return self._keeper.live()

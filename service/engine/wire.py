@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
-from service.errors import BY_KIND, HoverboardError, InternalError, RpcError, StaleSignature
+from service.errors import BY_KIND, Cause, HoverboardError, InternalError, RpcError, StaleSignature
 from service.journal.records import Column, column_array, pack_column
 from service.types import Catalog, ModelStatus, PredictAnswer, PredictCall
 
@@ -169,13 +169,14 @@ class AnswerMessage(_Message, tag=0):
 
 
 class FailureMessage(_Message, tag=1):
-    """A call's or admin action's error; `details` is JSON."""
+    """A call's or admin action's error; `details` is JSON, `cause` what is not for callers."""
 
     id: int
     kind: str
     message: str
     details: bytes | None
     retry_after_ms: int | None
+    cause: Cause | None = None
 
     @classmethod
     def pack(cls, number: int, error: HoverboardError) -> FailureMessage:
@@ -184,7 +185,7 @@ class FailureMessage(_Message, tag=1):
             return cls(number, _STALE, "", None, None)
         if not isinstance(error, RpcError):
             error = InternalError()
-        return cls(number, error.kind, error.message, _details(error), error.retry_after_ms)
+        return cls(number, error.kind, error.message, _details(error), error.retry_after_ms, error.cause)
 
     def unpack(self) -> HoverboardError:
         """The error again, of its own class."""
@@ -192,7 +193,7 @@ class FailureMessage(_Message, tag=1):
             return StaleSignature()
         error = BY_KIND[self.kind].__new__(BY_KIND[self.kind])
         details = None if self.details is None else msgspec.json.decode(self.details)
-        RpcError.__init__(error, self.message, details=details, retry_after_ms=self.retry_after_ms)
+        RpcError.__init__(error, self.message, details=details, retry_after_ms=self.retry_after_ms, cause=self.cause)
         return error
 
 

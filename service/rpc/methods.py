@@ -39,6 +39,7 @@ from service.rpc.recording import Recording
 from service.rpc.results import (
     AlarmResetResult,
     LabelResult,
+    LastFailure,
     ModelDescription,
     ModelList,
     PredictResult,
@@ -125,8 +126,15 @@ def admin_methods(engine: EnginePort, book: CodecBook, alarms: Alarms | None = N
 
         return Method(f"models.{action}", params, run, summary, dict[str, Any], errors)
 
+    async def failures(model: str) -> Mapping[str, LastFailure]:
+        try:
+            told = await engine.admin("failures", {"model": model})
+        except (ModelNotFound, NotReady):  # it went, or the engine is away: what is in the catalog can still be told
+            return {}
+        return msgspec.convert(told, dict[str, LastFailure])
+
     return [
-        *_catalog_methods(book),
+        *_catalog_methods(book, failures),
         admin("load", VersionParams, "Load a version into memory; answers once it is live."),
         admin("unload", VersionParams, "Take a version out of memory; it loads again on demand."),
         admin("route", RouteParams, "Choose the version that answers in the role `stable`."),
@@ -158,7 +166,9 @@ def _reset_method(alarms: Alarms, book: CodecBook) -> Method[AlarmResetParams]:
     return Method("alarms.reset", AlarmResetParams, Resetter(alarms, book).__call__, summary, AlarmResetResult, errors)
 
 
-def _catalog_methods(book: CodecBook) -> list[Method[Any]]:
+def _catalog_methods(
+    book: CodecBook, failures: Callable[[str], Awaitable[Mapping[str, LastFailure]]] | None = None
+) -> list[Method[Any]]:
     async def list_models(_call: Call, _params: NoParams) -> bytes:
         return msgspec.json.encode(summaries(book.catalog))
 
@@ -169,7 +179,12 @@ def _catalog_methods(book: CodecBook) -> list[Method[Any]]:
         call.model = params.model
         if params.version is not None and model.version(params.version) is None:
             raise book.missing(params.model, params.version)
-        return msgspec.json.encode(describe(model, params.version))
+        described = describe(model, params.version)
+        if failures is not None:
+            last = await failures(params.model)
+            for version in described.versions:
+                version.last_failure = last.get(str(version.version))
+        return msgspec.json.encode(described)
 
     return [
         Method("models.list", NoParams, list_models, "Every model, with its versions and roles.", ModelList),

@@ -14,6 +14,7 @@ __all__ = [
     "AlarmResetResult",
     "Bucket",
     "LabelResult",
+    "LastFailure",
     "ModelDescription",
     "ModelList",
     "ModelSummary",
@@ -38,6 +39,9 @@ _NEAREST = Meta(
     description="The most probable label, where `label` is `Uncategorized`, or `labels` empty, because the sample is too strange."
 )
 _OUTPUTS = Meta(description="The model's outputs by name: when asked for, and always for embedding and raw tasks.")
+
+
+_LAST_FAILURE = Meta(description="Admin listener only: the last sample that failed in its graph, since it was loaded.")
 
 
 class TopClass(msgspec.Struct):
@@ -112,6 +116,11 @@ class Bucket(msgspec.Struct):
     p99_ms: float
 
 
+class LastFailure(msgspec.Struct):
+    at: Annotated[str, Meta(description="When, in UTC.")]
+    reason: Annotated[str, Meta(description="The graph's own; not shown where inputs are redacted or not recorded.")]
+
+
 class VersionDescription(msgspec.Struct):
     version: int
     state: Annotated[str, Meta(description="live, loading, available or refused.")]
@@ -133,6 +142,7 @@ class VersionDescription(msgspec.Struct):
     ]
     outliers: Annotated[str | None, Meta(description="What the version promises about outliers, in words.")]
     manifest: dict[str, Any] | None
+    last_failure: Annotated[LastFailure | None, _LAST_FAILURE] | UnsetType = UNSET
 
 
 class ModelDescription(msgspec.Struct):

@@ -62,6 +62,11 @@ class Recording(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     low_margin: float = 0.1
     redact: tuple[str, ...] = ()
 
+    @property
+    def hides(self) -> bool:
+        """Whether inputs are not written down as they came."""
+        return self.policy in ("hashed", "none") or bool(self.redact)
+
 
 class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What `serving.toml` says.

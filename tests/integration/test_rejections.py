@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from service.publishing import publish
 from tests.integration.recorded import Recorded, until
+from tests.integration.running import HOVERBOARD
 from tests.postgres import Server
 
 FEATURES = [1, 2, 3, 4, 5, 6, 7, 8]
@@ -21,15 +24,21 @@ COLUMNS = "method, model, version, code, kind, pointer, excerpt, tags::text AS t
 
 @pytest.fixture(scope="module")
 def recorded(
-    published: Path, postgres: Server, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+    published: Path,
+    keras_models: dict[str, Any],
+    postgres: Server,
+    migrated_template: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Recorded]:
     folder = tmp_path_factory.mktemp("rejections")
+    publish(keras_models["poisoned"], name="private", models_dir=folder / "models", samples=[[1], [9]])
+    (folder / "models" / "private" / "serving.toml").write_text('[recording]\nredact = ["/index"]\n')
     hiding = folder / "models" / "mixed"
     hiding.mkdir(parents=True)
     (hiding / "serving.toml").write_text('[recording]\nredact = ["/word"]\n')
     (hiding / "1").symlink_to(published / "mixed" / "1")
     small = {"max_body_bytes": "100000", "max_concurrency": "4"}
-    models = ("dense", "poisoned", "mixed")
+    models = ("dense", "poisoned", "mixed", "logarithm")
     with Recorded.running(folder, published, models, postgres, migrated_template, **small) as recorded:
         yield recorded
 
@@ -83,9 +92,49 @@ def test_a_model_and_version_that_are_not_there_are_kept_as_written(recorded: Re
     assert (row["model"], row["version"], row["kind"]) == ("dense", "99", "version_not_found")
 
 
-def test_a_sample_that_the_graph_fails_on_is_a_rejection(recorded: Recorded) -> None:
-    row = refused(recorded, "graph", "predict", {"model": "poisoned", "instances": [[11]]})
-    assert (row["model"], row["version"], row["code"], row["kind"]) == ("poisoned", "stable", -32603, "model_failed")
+def test_a_sample_that_the_graph_fails_on_is_a_rejection_with_its_place_and_the_graphs_own_reason(
+    recorded: Recorded,
+) -> None:
+    row = refused(recorded, "graph", "predict", {"model": "poisoned", "instances": [[1], [11]]})
+    assert (row["model"], row["version"], row["code"], row["kind"]) == ("poisoned", "1", -32603, "model_failed")
+    assert row["pointer"] == "/instances/1"
+    assert row["excerpt"] == "indices[0,0] = 11 is not in [0, 10)"  # it was run alone by then
+    row = refused(recorded, "not finite", "predict", {"model": "logarithm", "instances": [[0.0]]})
+    assert (row["version"], row["kind"], row["pointer"]) == ("1", "non_finite_output", "/instances/0")
+    assert row["excerpt"] == "output logarithm is NaN or infinite"
+    row = refused(recorded, "private graph", "predict", {"model": "private", "instances": [[11]]})
+    assert (row["version"], row["kind"], row["pointer"], row["excerpt"]) == ("1", "model_failed", "/instances/0", None)
+
+
+def test_operators_are_shown_why_a_sample_last_failed_and_callers_are_not(recorded: Recorded) -> None:
+    service = recorded.service
+    for index in (12, 13):
+        recorded.call("predict", {"model": "poisoned", "instances": [[index]]})
+        recorded.call("predict", {"model": "private", "instances": [[index]]})
+
+    def admin(model: str) -> dict[str, Any]:
+        body = json.dumps({"jsonrpc": "2.0", "method": "models.describe", "params": [model], "id": 1}).encode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {service.token}"}
+        with urllib.request.urlopen(urllib.request.Request(service.admin_url, body, headers)) as response:
+            return dict(json.loads(response.read())["result"]["versions"][-1])
+
+    assert admin("poisoned")["last_failure"]["reason"] == "indices[0,0] = 13 is not in [0, 10)"
+    assert admin("private")["last_failure"]["reason"] == "not shown, since serving.toml hides what callers send"
+    assert admin("dense")["last_failure"] is None
+    (public,) = recorded.call("models.describe", {"model": "poisoned"})["result"]["versions"]
+    assert "last_failure" not in public
+    for words, shown in (([], True), (["--url", service.url], False)):
+        done = subprocess.run(
+            [*HOVERBOARD, "models", "show", "poisoned", "--pretty", *words],
+            cwd=service.folder,
+            env=service.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("= 13 is not in [0, 10)" in " ".join(done.stdout.split())) is shown
 
 
 def test_a_call_that_comes_too_late_is_a_rejection(recorded: Recorded) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.config import Settings
+from service.engine.core import Engine
 from service.engine.loading import Loader
 from service.errors import ModelFailed, PublishError
 from service.publishing import publish
 from service.versions import VersionOnDisk, read_version
+from tests.integration.test_engine import call
 
 
 def load(directory: Path) -> Any:
@@ -114,21 +118,38 @@ def test_a_graph_that_needs_more_elements_is_tried_with_more(tmp_path: Path) -> 
     assert read_version(publish(model, name="m", models_dir=tmp_path)).inputs[0].shape == (None, None, 3)
 
 
-def test_a_sample_that_the_graph_cannot_take_is_told_why_and_logged(
-    tmp_path: Path, keras_models: dict[str, Any]
-) -> None:
-    from structlog.testing import capture_logs
-
+def test_a_sample_that_the_graph_cannot_take_is_told_why(tmp_path: Path, keras_models: dict[str, Any]) -> None:
     live = load(publish(keras_models["poisoned"], name="m", models_dir=tmp_path, samples=[[1], [9]]))
-    with capture_logs() as logs:
-        done = live.execute([np.array([[1], [12], [3]], np.int32)], 3, 4)
+    done = live.execute([np.array([[1], [12], [3]], np.int32)], 3, 4)
     assert list(done.errors) == [1]
     assert isinstance(done.errors[1], ModelFailed)
     assert done.errors[1].details == {"reason": "index 12 is not in [0, 10)"}
     assert done.errors[1].message == "The model failed on this input: index 12 is not in [0, 10)"
+    cause = done.errors[1].cause
+    assert cause is not None
+    assert cause.version == 1
+    assert cause.reason.endswith("= 12 is not in [0, 10)")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+async def test_why_a_sample_failed_is_logged_without_what_the_model_hides(
+    tmp_path: Path, keras_models: dict[str, Any], make_settings: Callable[..., Settings], *, hidden: bool
+) -> None:
+    from structlog.testing import capture_logs
+
+    publish(keras_models["poisoned"], name="m", models_dir=tmp_path / "models", samples=[[1], [9]])
+    if hidden:
+        (tmp_path / "models" / "m" / "serving.toml").write_text('[recording]\nredact = ["/index"]\n')
+    async with Engine(make_settings(models=tmp_path / "models")) as engine:
+        await engine.settled()
+        with capture_logs() as logs:
+            for _ in range(3):
+                with pytest.raises(ModelFailed):
+                    await engine.predict(call(engine, "m", np.array([[1], [12]], np.int32)))
+        (failure,) = (await engine.admin("failures", {"model": "m"})).values()
     (entry,) = [entry for entry in logs if entry["event"] == "sample_failed"]
-    assert (entry["model"], entry["version"]) == ("m", 1)
-    assert entry["reason"].endswith("= 12 is not in [0, 10)")
+    assert (entry["model"], entry["version"], entry["reason"]) == ("m", 1, failure["reason"])
+    assert ("12" in entry["reason"]) is not hidden
 
 
 def test_a_golden_sample_that_fails_is_refused_with_the_graphs_own_reason(tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 
 from service.engine.models.follow import LOOKS, Follower, read
 from service.engine.models.keeper import Keeper
-from service.engine.models.state import ADMIN, Model, Version
+from service.engine.models.state import ADMIN, HIDDEN, Model, Version
 from service.errors import ConfigError, InternalError, InvalidParams, ModelNotFound, UnknownMethod, VersionNotFound
 from service.versions.serving import rewrite
 
@@ -49,6 +50,8 @@ class Admin:
         model = self._keeper.models.get(name)
         if model is None:
             raise ModelNotFound(f"Model {name[:200]!r} not found")
+        if action == "failures":
+            return {str(number): failure for number, failure in _failures(model)}
         if action not in self._actions:
             raise UnknownMethod
         try:
@@ -152,6 +155,15 @@ class Admin:
             why = f"refused: {version.refused}" if version.refused else "which was unloaded or removed meanwhile"
             raise InvalidParams(pointer, "a version that can go live", f"{number}, {why}")
         return version
+
+
+def _failures(model: Model) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The last sample that each version in memory could not answer."""
+    for number, version in model.versions.items():
+        failure = None if version.live is None else version.live.failure
+        if failure is not None:
+            at = datetime.fromtimestamp(failure.at, UTC).isoformat(timespec="seconds")
+            yield number, {"at": at, "reason": HIDDEN if model.hides else failure.reason}
 
 
 def _number(model: Model, params: Mapping[str, Any], pointer: str = "/version") -> int:

@@ -16,9 +16,10 @@ from service.types import ModelStatus, Signature, VersionStatus
 from service.versions import Manifest, Serving, VersionOnDisk
 from service.versions.roles import Lineage, lineage
 
-__all__ = ["ADMIN", "DISK", "STABLE", "Model", "Version"]
+__all__ = ["ADMIN", "DISK", "HIDDEN", "STABLE", "Model", "Version"]
 
 STABLE: Final = "stable"
+HIDDEN: Final = "not shown, since serving.toml hides what callers send"
 DISK: Final = "disk"
 ADMIN: Final = "admin"
 
@@ -119,6 +120,11 @@ class Model:
     def alive(self) -> list[int]:
         """The numbers of the versions in memory."""
         return sorted(number for number, version in self.versions.items() if version.live is not None)
+
+    @property
+    def hides(self) -> bool:
+        """Whether what callers send must not be written down as it came."""
+        return not self.serving_read or self.serving.recording.hides
 
     @property
     def needed(self) -> bool:
