@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,7 +15,8 @@ import stamina
 import structlog
 
 from service.config import Settings
-from service.journal.reader import JournalInfo, journals
+from service.journal.format import segment_name
+from service.journal.reader import Damage, JournalInfo, journals
 from service.journal.sink import JOURNALS
 from service.recorder.cursor import Cursor
 from service.recorder.doubts import Doubts
@@ -257,6 +258,7 @@ class Drain:
             self._doubts.moved(journal.uuid, moved.passed)
         self._cursors[journal.uuid] = moved.cursor
         _count(moved)
+        _tell_damages(journal, moved.damages)
         return moved
 
     def _shelve(self, journal: JournalInfo, reason: str) -> None:
@@ -290,3 +292,20 @@ def _count(moved: Moved) -> None:
     metrics.count_quarantined(moved.quarantined)
     metrics.count_implausible(moved.implausible)
     tell(moved.seen)
+
+
+def _tell_damages(journal: JournalInfo, damages: Sequence[Damage]) -> None:
+    """One line for each chunk: where the first damage is, and how many there are."""
+    if not damages:
+        return
+    first = damages[0]
+    _log.warning(
+        "journal_damaged",
+        file=str(journal.directory / segment_name(first.segment)),
+        offset=first.offset,
+        bytes=first.bytes,
+        reason=first.reason,
+        records=first.records,
+        more=len(damages) - 1,
+        then="what was lost is counted in the table gaps, with its place; what follows is read",
+    )

@@ -58,6 +58,7 @@ class Moved:
         erased: rows that an earlier erasure meant.
         seen: what the versions' alarms and drift say now.
         passed: the types of records that Postgres took.
+        damages: of the journal, on the way.
     """
 
     cursor: Cursor
@@ -69,6 +70,7 @@ class Moved:
     erased: int = 0
     seen: Seen = field(default_factory=Seen)
     passed: Collection[type[Record]] = ()
+    damages: Sequence[Damage] = ()
 
 
 class _Unprepared(Exception):
@@ -223,6 +225,7 @@ class Session:
             erased,
             seen,
             loader.outcome.passed,
+            chunk.damages,
         )
 
     def _require(self, found: Sorted) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from service.config import Settings
 from service.journal.reader import journals
@@ -395,8 +396,11 @@ async def test_what_is_damaged_is_missing_and_nothing_else_and_the_gaps_say_how_
     content[places[1] + 200] ^= 0x40
     content[places[3] + 200] ^= 0x40
     path.write_bytes(content)
-    await drain_to(database).empty()
+    with capture_logs() as logged:
+        await drain_to(database).empty()
     await assert_exactly_once(sql, [records[0], records[2], records[4]])
+    (told,) = [line for line in logged if line["event"] == "journal_damaged"]
+    assert (told["log_level"], told["file"], told["offset"], told["more"]) == ("warning", str(path), places[1], 1)
     gaps = await sql.fetch("select reason, frames, records, segment, position, process from gaps order by position")
     assert [tuple(row) for row in gaps] == [
         ("damaged", 1, 5, 0, places[1], "engine-0"),
