@@ -36,7 +36,7 @@ __all__ = ["publish"]
 
 _TRIES = 20
 _ROWS_AT_ONCE = 256
-_PATIENCE_S = 3600.0  # every bucket is run, and a large model may take minutes for one
+_PATIENCE_S = 600.0  # as long as a server has for it, unless its load_deadline_s says otherwise
 
 
 def publish(
