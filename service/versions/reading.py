@@ -63,8 +63,12 @@ def read_file(path: Path, most: int, *, follow: bool = False) -> bytes:
     with open_file(path, follow=follow) as file:
         content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
     if content is None or len(content) > most:
-        raise OSError(errno.EFBIG, f"larger than {most // MIB} MiB", str(path))
+        raise OSError(errno.EFBIG, f"larger than {_size(most)}", str(path))
     return content
+
+
+def _size(count: int) -> str:
+    return f"{count // MIB} MiB" if count >= MIB else f"{count // 1024} KiB"
 
 
 def entries(directory: Path) -> Iterator[os.DirEntry[str]]:

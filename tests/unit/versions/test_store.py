@@ -177,6 +177,13 @@ def test_a_linked_serving_toml_is_followed_as_mounted_configurations_are(tmp_pat
     assert (found.serving.stable, found.problem) == (1, None)
 
 
+@pytest.mark.timeout(10)
+def test_a_serving_toml_that_takes_long_to_parse_is_refused_by_its_size(tmp_path: Path) -> None:
+    place = _write(tmp_path)
+    (place.parent / "serving.toml").write_text("a." * 30_000 + "b = 1")
+    assert scan(tmp_path)["m"].problem == "serving.toml: larger than 16 KiB"
+
+
 def test_files_that_come_and_go_while_a_scan_looks_hide_no_version(tmp_path: Path) -> None:
     place = _write(tmp_path)
     done = threading.Event()
