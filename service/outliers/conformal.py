@@ -14,6 +14,7 @@ from service.types import Array
 
 __all__ = [
     "RESOLUTION",
+    "advised_alpha",
     "beta_cdf",
     "beta_quantile",
     "check_alpha",
@@ -55,20 +56,34 @@ def needed_points(alpha: float) -> int:
     return max(0, math.ceil(1 / alpha - 1e-9) - 1)
 
 
-def check_alpha(alpha: float, n: int) -> None:
-    """Whether a promise of alpha can be made with n calibration points.
+def check_alpha(alpha: float, n: int, fitting: int = 0) -> None:
+    """Whether a promise of alpha can be made with n samples.
+
+    Args:
+        alpha: the share.
+        n: samples that there are.
+        fitting: how many of them are needed for something else.
 
     Raises:
-        PublishError: it cannot; the text says how many points it takes.
+        PublishError: it cannot; the text says how many samples it takes, or which alpha would do.
     """
     if not 0 < alpha < 1:
         raise PublishError(f"alpha {alpha:g}: use a share between 0 and 1, such as 0.01")
     needed = needed_points(alpha)
-    if n < needed:
-        raise PublishError(
-            f"alpha {alpha:g} needs at least {needed} calibration points that are not used for fitting, there are {n}: "
-            f"give more, or an alpha of at least {smallest_alpha(n):.2g}"
-        )
+    if n >= needed + fitting:
+        return
+    others = f", and fitting at least {fitting} others: {needed + fitting} samples" if fitting else " that fit nothing"
+    smaller = f", or an alpha of at least {advised_alpha(n - fitting):g}" if n > fitting else ""
+    raise PublishError(
+        f"alpha {alpha:g} needs at least {needed} calibration points{others}; there are {n}: give more{smaller}"
+    )
+
+
+def advised_alpha(n: int) -> float:
+    """`smallest_alpha`, rounded up to two digits, so that it is one that will do."""
+    alpha = smallest_alpha(n)
+    step = 10.0 ** (math.floor(math.log10(alpha)) - 1)
+    return math.ceil(alpha / step - 1e-9) * step
 
 
 def flag_rank(n: int, alpha: float) -> int:

@@ -70,11 +70,11 @@ def calibrate(
     report = progress or _silent
     if detector is not None and detector not in (names := [candidate.name for candidate in CANDIDATES]):
         raise PublishError(f"detector {detector!r}: there is none of that name; there are {', '.join(names)}")
-    _check_size(len(data), alpha)
+    check_alpha(alpha, len(data), FEWEST)
     notes: list[str] = []
     extraction = _Extraction(features_of, inputs, classes, seed, report, notes)
     known = extraction.known(data, "calibration")
-    _check_size(len(known.features), alpha)
+    check_alpha(alpha, len(known.features), FEWEST)
     chosen_rows, calibration_rows = _halves(len(known.features), known.labels, alpha, seed)
     first, second = known[chosen_rows], known[calibration_rows]
     base = first if fitting is None else extraction.known(fitting, "fitting")
@@ -137,16 +137,6 @@ def _text(label: Any) -> str:
 
 def _whole(label: Any, classes: int) -> bool:
     return isinstance(label, int | float | np.integer | np.floating) and label in range(classes)
-
-
-def _check_size(n: int, alpha: float) -> None:
-    check_alpha(alpha, n)
-    needed = needed_points(alpha)
-    if n < needed + FEWEST:
-        raise PublishError(
-            f"alpha {alpha:g} needs {needed} calibration points, and fitting at least {FEWEST} others: "
-            f"{needed + FEWEST} samples, there are {n}"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,9 @@ def _other(source: Path, head: bytes) -> str:
         return f"is a pickle{made}, and loading one runs any code that is in it. {_RETRAIN}"
     if source.suffix == ".joblib" or head.startswith(_PACKED):
         return f"is a packed file, such as joblib writes for scikit-learn, and no Keras model. {_RETRAIN}"
-    if source.suffix == ".onnx" or (head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a")):
+    if source.suffix != ".pb" and (
+        source.suffix == ".onnx" or (head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a"))
+    ):
         return f"is an ONNX model. {_RETRAIN}"
     if head.lstrip()[:1] in (b"{", b"["):
         return f"is JSON: an architecture without weights is no model. Save it whole with model.save('{KERAS_FILE}')"

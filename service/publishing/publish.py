@@ -108,6 +108,15 @@ def publish(
         raise PublishError(str(error)) from error
     if version is not None and version < 1:
         raise PublishError(f"version {version}: use a number from 1")
+    for given, words in (
+        (samples, "a list of instances"),
+        (labels, "a list of names"),
+        (ignore_columns, "a list of names"),
+    ):
+        if isinstance(given, str | bytes | Path):
+            raise PublishError(
+                f"{str(given)!r}: expected {words}, got one text; a path is read by the command line only"
+            )
     extra = _allowed_ops(allow_ops)
     with VersionWriter(Path(models_dir) / name) as writer:
         artifact, graph = _write_artifact(model, writer.path, extra, export=export)

@@ -183,6 +183,16 @@ def test_publishing_takes_the_next_number_and_never_overwrites(tmp_path: Path, k
     assert publish(keras_models["two"], name="c", models_dir=tmp_path, version=20).name == "20"
 
 
+@pytest.mark.parametrize(
+    "given", [{"samples": "rows.jsonl"}, {"labels": "labels.txt"}, {"samples": Path("rows.jsonl")}]
+)
+def test_a_path_is_not_taken_for_a_list_of_letters(
+    tmp_path: Path, keras_models: dict[str, Any], given: dict[str, Any]
+) -> None:
+    with pytest.raises(PublishError, match=r"'(rows|labels)\.\w+': expected a list of"):
+        publish(keras_models["dense1"], name="m", models_dir=tmp_path, **given)
+
+
 def test_a_version_that_breaks_callers_of_the_one_before_needs_a_word(
     tmp_path: Path, keras_models: dict[str, Any]
 ) -> None:

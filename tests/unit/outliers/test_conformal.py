@@ -130,6 +130,13 @@ def test_alpha_below_what_the_points_can_tell_is_refused_with_how_many_it_takes(
         check_alpha(0.01, 98)
 
 
+@pytest.mark.parametrize("n", [*range(22, 130), 2500])
+def test_the_alpha_that_is_advised_is_one_that_will_do(n: int) -> None:
+    with pytest.raises(PublishError, match=r"an alpha of at least [\d.e-]+$") as refused:
+        check_alpha(1e-6, n, 20)
+    check_alpha(float(str(refused.value).rsplit(" ", 1)[1]), n, 20)
+
+
 @pytest.mark.parametrize("alpha", [0, 1, -0.1, 1.5, math.nan])
 def test_alpha_is_a_share(alpha: float) -> None:
     with pytest.raises(PublishError, match="between 0 and 1"):

@@ -59,6 +59,7 @@ class SVC:
         ("m.joblib", written(b"\x80\x04\x95 sklearn.svm._classes"), "is a pickle of scikit-learn"),
         ("m.joblib", written(b"\x78\x9c packed"), "joblib writes for scikit-learn"),
         ("m.onnx", written(b"\x08\x09\x12\x07pytorch"), "is an ONNX model"),
+        ("saved_model.pb", written(b"\x08\x01\x12\xc8\x04"), "publish the SavedModel directory that it lies in"),
         ("m.keras", written(b"\x1c\x00\x00\x00TFL3"), "is a TensorFlow Lite model"),
         ("m.pt", zipped("m/data.pkl", "m/version"), "is a PyTorch model"),
         ("m.npz", zipped("a.npy"), "holds NumPy arrays, no model"),
