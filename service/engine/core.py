@@ -23,7 +23,7 @@ from service.engine.costs import followed
 from service.engine.listeners import Listeners
 from service.engine.live import LiveVersion
 from service.engine.models.state import HIDDEN
-from service.engine.proofs import DEADLINE_S, Proofs
+from service.engine.proofs import Proofs
 from service.engine.queue import Batch, Done, Queue, Slice, Work, tell
 from service.engine.registry import Registry
 from service.engine.sample_ids import sample_ids
@@ -52,6 +52,7 @@ __all__ = ["Engine"]
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 _SWEEP_S: Final = 0.05
+_TRIAL_SHARE: Final = 0.4  # of `load_deadline_s`: a trial that is late must end before the engine is taken to hang
 _AFTER_FAILURE_S: Final = 1.0  # what failed once may fail each time: the log must not fill up with it
 _TELL_AGAIN_S: Final = 5.0
 _SHORT_S: Final = 0.002
@@ -88,7 +89,7 @@ class Engine:
         self._loader: Loader | None = None
         owned = settings.data_dir if settings.data_dir.is_dir() else None
         self._timings_dir = owned / _TIMINGS if owned else None
-        self._proofs = Proofs(owned / _PROOFS if owned else None, min(DEADLINE_S, settings.load_deadline_s / 3))
+        self._proofs = Proofs(owned / _PROOFS if owned else None, _TRIAL_SHARE * settings.load_deadline_s)
         self._registry = Registry(
             settings.models,
             self._load,

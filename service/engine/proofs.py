@@ -26,7 +26,7 @@ from service.versions import Manifest
 
 __all__ = ["DEADLINE_S", "Proofs", "try_version"]
 
-DEADLINE_S: Final = 300.0
+DEADLINE_S: Final = 240.0
 """Seconds that a version may take to load and to answer its golden samples."""
 _START_S: Final = 120.0  # and those that the process itself may take to start, on a machine that is busy
 _BATCH: Final = (

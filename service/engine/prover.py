@@ -119,9 +119,8 @@ def _outcome(request: Request, fork: int, reading: int) -> Outcome:
     while len(said) < 1 << 16:
         ready = select.select([reading, 0], [], [], max(0.0, until - time.monotonic()))[0]
         if 0 in ready:
-            sys.exit(
-                0
-            )  # nobody asks before there is an answer, so whoever asked is gone; the fork goes with this process
+            # Nobody asks before there is an answer, so whoever asked is gone; the fork goes with this process.
+            sys.exit(0)
         late = not ready
         piece = b"" if late else os.read(reading, 4096)
         if not piece:
@@ -133,7 +132,8 @@ def _outcome(request: Request, fork: int, reading: int) -> Outcome:
     if late:
         return Outcome(
             "crash",
-            f"it was not loaded and run within {request.deadline_s:g} s, when it was tried in a process of its own",
+            f"it was not loaded and run within {request.deadline_s:g} s, when it was tried in a process of its own: publish it with a "
+            "smaller --max-batch, or give the server a longer load_deadline_s",
         )
     try:
         return msgspec.json.decode(said, type=Outcome)

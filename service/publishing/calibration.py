@@ -31,6 +31,7 @@ FEWEST: Final = 20
 MOST_NUMBERS: Final = 200_000_000
 """Features that are kept in memory at once; beyond, samples are drawn at random."""
 _ENOUGH: Final = 30
+_MANY_COPIES: Final = 0.2
 
 
 def calibrate(
@@ -71,7 +72,7 @@ def calibrate(
     if detector is not None and detector not in (names := [candidate.name for candidate in CANDIDATES]):
         raise PublishError(f"detector {detector!r}: there is none of that name; there are {', '.join(names)}")
     check_alpha(alpha, len(data), FEWEST)
-    notes: list[str] = []
+    notes = _copies(data)
     extraction = _Extraction(features_of, inputs, classes, seed, report, notes)
     known = extraction.known(data, "calibration")
     check_alpha(alpha, len(known.features), FEWEST)
@@ -108,6 +109,24 @@ def calibrate(
         notes=tuple(notes),
         watch=watch,
     )
+
+
+def _copies(data: CalibrationRows) -> list[str]:
+    """What there is to say of rows that are the same as others; a table of categories has such rows by itself."""
+    distinct = {hash(tuple(_content(column[row]) for column in data.columns)) for row in range(len(data))}
+    copies = len(data) - len(distinct)
+    if copies < _MANY_COPIES * len(data):
+        return []
+    return [
+        f"{copies} of {len(data)} rows are the same as another: where they were copied, to weigh a class more, say, the promise "
+        "does not hold; give each sample once"
+    ]
+
+
+def _content(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    return tuple(value.ravel()) if value.dtype == object else value.tobytes()
 
 
 def class_indexes(labels: Sequence[Any], classes: Sequence[str], place: str = "calibration") -> Labels:

@@ -36,7 +36,6 @@ __all__ = ["publish"]
 
 _TRIES = 20
 _ROWS_AT_ONCE = 256
-_PATIENCE_S = 600.0  # as long as a server has for it, unless its load_deadline_s says otherwise
 
 
 def publish(
@@ -381,7 +380,7 @@ def _prove(directory: Path, manifest: Manifest) -> None:
 
     (directory / MANIFEST_FILE).write_bytes(manifest.to_json())
     try:
-        try_version(directory, manifest.max_batch or 64, _PATIENCE_S)
+        try_version(directory, manifest.max_batch or 64)
     except VersionRefused as error:
         raise PublishError(f"the server would refuse this version: {error}") from error
 

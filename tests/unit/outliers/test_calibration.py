@@ -265,6 +265,13 @@ def test_the_model_is_run_on_few_rows_at_a_time_and_must_answer_for_each() -> No
         calibrate(lambda columns: model([columns[0][: max(1, len(columns[0]) - 1)]]), rows(600), classes=CLASSES)
 
 
+def test_many_copies_among_the_samples_are_said() -> None:
+    once = rows(300)
+    again = CalibrationRows((np.concatenate([once.columns[0], once.columns[0][:100]]),), None)
+    assert "100 of 400 rows are the same as another" in calibrate(model, again).notes[0]
+    assert not any("same as another" in note for note in calibrate(model, rows(300, labelled=False)).notes)
+
+
 def test_progress_is_told_stage_by_stage_from_start_to_end() -> None:
     told: list[tuple[str, float]] = []
     calibrate(model, rows(600), classes=CLASSES, progress=lambda stage, share: told.append((stage, share)))
