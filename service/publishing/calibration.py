@@ -117,10 +117,8 @@ def _copies(data: CalibrationRows) -> list[str]:
     copies = len(data) - len(distinct)
     if copies < _MANY_COPIES * len(data):
         return []
-    return [
-        f"{copies} of {len(data)} rows are the same as another: where they were copied, to weigh a class more, say, the promise "
-        "does not hold; give each sample once"
-    ]
+    words = f"{copies} of {len(data)} rows are the same as another"
+    return [f"{words}: where they were copied, to weigh a class more, the promise does not hold; give each sample once"]
 
 
 def _content(value: Any) -> Any:
