@@ -37,6 +37,12 @@ OpenDatabase = Callable[[], "Awaitable[asyncpg.Connection[asyncpg.Record]]"]
 _IDLE_S: Final = 0.2
 _LAG_S: Final = 1.0
 _SHELVED_S: Final = 30.0
+_STALLED_S: Final = 10.0
+"""A step that takes longer, while records wait, is worth telling."""
+_STALLED: Final = (
+    "what Postgres was asked is not done: it is stopped or very slow, or somebody holds a lock on a table (the table pg_locks, "
+    "and pg_blocking_pids, say who)"
+)
 _PART_OF_BUDGET: Final = 4
 """Once what waits takes a quarter of the journals' disk budget, it waits no longer."""
 _LONGEST: Final = 10
@@ -57,6 +63,7 @@ class Drain:
         database: opens a connection.
         busy: whether the machine has no time for this now; then records wait, for at most `recorder_yield_s`.
         tell: told why it does not drain, in a sentence, and None whenever it does.
+        beat: called about once a second, whatever goes on.
     """
 
     def __init__(
@@ -65,10 +72,12 @@ class Drain:
         database: OpenDatabase,
         busy: Callable[[], bool] = lambda: False,
         tell: Callable[[str | None], object] = lambda _: None,
+        beat: Callable[[], object] = lambda: None,
     ) -> None:
         self._settings = settings
         self._busy = busy
         self._tell = tell
+        self._beat = beat
         self._root = settings.data_dir / JOURNALS
         self._database = database
         self._quarantine = Quarantine(settings.data_dir)
@@ -79,6 +88,8 @@ class Drain:
         self._doubts = Doubts()
         self._gone = Gone(settings.data_dir)
         self._trouble: str | None = None
+        self._step_at: float | None = None
+        """When the step that is under way began; None between passes."""
         self._passed_at = self._caught_up_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -156,10 +167,14 @@ class Drain:
             on=self._is_transient, attempts=None, timeout=patience_s, **_BACKOFF
         ):
             with attempt:
-                busy = await self._pass(most_bytes)
+                try:
+                    busy = await self._pass(most_bytes)
+                finally:
+                    self._step_at = None
         self._tell(None)
         if self._trouble is not None:
             self._trouble = None
+            metrics.set_recorder_connected(connected=True)
             _log.info("draining_again")
         return busy
 
@@ -185,11 +200,13 @@ class Drain:
     async def _pass(self, most_bytes: int) -> bool:
         """One chunk of each journal that has something, the oldest journal first; returns whether one has more."""
         busy = False
+        self._step_at = time.monotonic()
         session = await self._connected()
         here = await asyncio.to_thread(journals, self._root)
         for journal in here:
             if self._may_have_more(journal):
                 moved = await self._advance(session, journal, most_bytes)
+                self._step_at = time.monotonic()
                 busy |= moved is not None and moved.state == "more"
         try:
             await self._housekeeping.run(session, here)
@@ -270,10 +287,24 @@ class Drain:
         """Say how far behind Postgres is, also while it is away."""
         lag = Lag()
         while True:
+            self._beat()
             with suppress(OSError):
                 behind = await self._behind(lag)
                 metrics.set_recorder_lag(behind.rows, behind.bytes, behind.seconds)
+                self._look(behind)
             await asyncio.sleep(_LAG_S)
+
+    def _look(self, behind: Behind) -> None:
+        """Say when one step takes so long that it may never end."""
+        seconds = 0.0 if self._step_at is None else time.monotonic() - self._step_at
+        if seconds < _STALLED_S or not behind.bytes or self._trouble not in {None, _STALLED}:
+            return
+        said = f"nothing has reached Postgres for {seconds:.0f} s while records wait: {_STALLED}"
+        if self._trouble is None:
+            _log.warning("cannot_drain", reason=said, then="records wait in the journals; it goes on by itself")
+            self._trouble = _STALLED
+        metrics.set_recorder_connected(connected=False)
+        self._tell(said)
 
     async def _behind(self, lag: Lag) -> Behind:
         here = await asyncio.to_thread(journals, self._root)

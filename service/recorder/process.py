@@ -60,7 +60,7 @@ async def _record(settings: Settings, part: recording_state.Part) -> int:
     children.say_ready()
     _log.info("recorder_started", pid=os.getpid())
     url = os.environ.get(DATABASE_URL, "")
-    await Drain(settings, lambda: open_database(settings, url), _machine_is_busy, part.say).run(stop)
+    await Drain(settings, lambda: open_database(settings, url), _machine_is_busy, part.say, part.beat).run(stop)
     _log.info("recorder_stopped")
     return 0
 

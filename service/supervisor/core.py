@@ -224,7 +224,7 @@ class Supervisor:
             _log.info("service_starting", url=url(settings.host, settings.port), models=str(settings.models))
             keeping = [asyncio.create_task(child.keep()) for child in chain(*groups)]
             announcing = asyncio.create_task(self._announce_when_ready(claimed))
-            watching = asyncio.create_task(_watch_data(claimed))
+            watching = asyncio.gather(_watch_data(claimed), _watch_recorder(runtime))
             stopping = asyncio.create_task(stop.wait())
             try:
                 await asyncio.wait([stopping, *keeping], return_when=asyncio.FIRST_COMPLETED)
@@ -273,6 +273,19 @@ async def _watch_data(claimed: _Claimed) -> None:
         why = f"the data directory {path} was removed, moved or replaced while the service ran"
         if part.say(f"{why}; put it back, or restart the service"):
             _log.critical("data_directory_gone", why=why, then="put it back, or restart the service")
+
+
+async def _watch_recorder(runtime: Path) -> None:
+    """Say when the recorder lives and does nothing: it cannot say so itself."""
+    silent = False
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        why = recording_state.silence(runtime)
+        if why is not None and not silent:
+            _log.error("recorder_silent", why=why, then="calls are answered, and their records wait in the journals")
+        if why is None and silent:
+            _log.info("recorder_speaks_again")
+        silent = why is not None
 
 
 async def _drain(settings: Settings, groups: Sequence[Sequence[Child]], hasten: asyncio.Event) -> None:

@@ -161,7 +161,8 @@ class Families:
             "version",
         )
         self.recorder_connected = gauge(
-            "recorder_connected", "Whether the recorder has Postgres: 1, or 0 while it is away"
+            "recorder_connected",
+            "Whether the recorder has Postgres: 1, or 0 while it is away, or nobody answers for 10 s",
         )
         self.recorder_lag_rows = gauge("recorder_lag_rows", "Journaled records that are not in Postgres yet")
         self.recorder_lag_bytes = gauge("recorder_lag_bytes", "Bytes of journals that are not in Postgres yet")

@@ -13,17 +13,20 @@ import atexit
 import os
 import struct
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest, values
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from service.errors import BY_KIND, Cancelled, Violation
 from service.telemetry.families import SECONDS, Families, Uncounted
 from service.telemetry.files import install
+from service.telemetry.recording_state import silence
 from service.telemetry.tally import Flusher, Tally
 from service.types import Catalog, ModelStatus
 
@@ -155,8 +158,24 @@ def exposition() -> bytes:
 
 def _collect() -> bytes:
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=os.fspath(_state.directory or ""))
+    directory = _state.directory or Path()
+    collector = MultiProcessCollector(None, path=os.fspath(directory))
+    registry.register(collector if silence(directory.parent) is None else _WithoutRecorder(collector))
     return generate_latest(registry)
+
+
+class _WithoutRecorder(Collector):
+    """What is collected while the recorder lives and says nothing: how far behind it is, it last said long ago."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._collector.collect():
+            if family.name == "hoverboard_recorder_connected":
+                family.samples = [sample._replace(value=0.0) for sample in family.samples]
+            if not family.name.startswith("hoverboard_recorder_lag_"):
+                yield family
 
 
 def know_methods(names: Iterable[str]) -> None:

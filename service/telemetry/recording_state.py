@@ -8,14 +8,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import psutil
 
-__all__ = ["DATA", "POSTGRES", "RECORDER", "Part", "RecordingState", "expect", "read"]
+__all__ = ["DATA", "POSTGRES", "RECORDER", "Part", "RecordingState", "expect", "read", "silence"]
 
 DATA: Final = "data"
 POSTGRES: Final = "postgres"
@@ -29,6 +30,12 @@ _STARTING: Final = {
 _THEN: Final = "calls are answered, and their records wait in the journals; it is tried again by itself"
 
 _WITHOUT_DATA: Final = "calls are answered, and it is not sure that their records are kept"
+
+_SILENT_S: Final = 15.0
+"""A recorder says something every second; after so many without a word nothing that it said is believed."""
+_ROOM: Final = 4096
+"""Bytes of each file, there from the first word on: what is said on a full disk needs no more."""
+_LONGEST: Final = 1000
 
 _State = Literal["off", "starting", "working", "failing"]
 
@@ -74,36 +81,70 @@ class Part:
         if why == self._said:
             return False
         self._said = why
-        _write(self._file, os.getpid(), why, working=why is None)
+        _write(self._file, why, working=why is None, beat=time.monotonic())
         return True
+
+    def beat(self) -> None:
+        """Say the same once more, so that others know that somebody is there; nothing before the first `say`."""
+        if self._said is None or isinstance(self._said, str):
+            _write(self._file, self._said, working=self._said is None, beat=time.monotonic())
 
 
 def expect(runtime_dir: Path, names: Iterable[str]) -> None:
     """Note which parts are about to start."""
     for name in names:
-        _write(_file(runtime_dir, name), os.getpid(), None, working=False)
+        _write(_file(runtime_dir, name), None, working=False)
 
 
 def read(runtime_dir: Path) -> RecordingState:
     """What is so now."""
     parts = {name: said for name in _ORDER if (said := _said(_file(runtime_dir, name))) is not None}
     for name, said in parts.items():
-        if isinstance(said["why"], str):
-            return RecordingState("failing", said["why"], _WITHOUT_DATA if name == DATA else _THEN)
+        why = _silence(said) if name == RECORDER else None
+        why = said["why"] if why is None else why
+        if isinstance(why, str):
+            return RecordingState("failing", why, _WITHOUT_DATA if name == DATA else _THEN)
         if not said["working"] or not psutil.pid_exists(said["pid"]):
             return RecordingState("starting", _STARTING.get(name))
     return RecordingState("working" if RECORDER in parts else "off")
+
+
+def silence(runtime_dir: Path) -> str | None:
+    """Why nothing is known of what the recorder does, in a sentence: it lives, and says nothing. None where it speaks."""
+    said = _said(_file(runtime_dir, RECORDER))
+    return None if said is None else _silence(said)
+
+
+def _silence(said: Mapping[str, Any]) -> str | None:
+    beat = said.get("beat")
+    seconds = 0.0 if beat is None else time.monotonic() - beat  # the same clock in all processes
+    if seconds < _SILENT_S:
+        return None
+    pid = said["pid"]
+    try:
+        stopped = psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return None  # it is dead, and another one starts
+    state = (
+        f"is stopped; kill -CONT {pid} lets it go on" if stopped else f"hangs; after kill -9 {pid} another one starts"
+    )
+    return f"nothing has reached Postgres for {seconds:.0f} s: the recorder, process {pid}, {state}"
 
 
 def _file(runtime_dir: Path, name: str) -> Path:
     return runtime_dir / f"recording-{name}.json"
 
 
-def _write(path: Path, pid: int, why: str | None, *, working: bool) -> None:
-    fresh = path.with_suffix(f".{pid}")
+def _write(path: Path, why: str | None, *, working: bool, beat: float | None = None) -> None:
+    """Write in place, with one call: the blocks stay where a disk becomes full, and no reader sees half of it."""
+    why = why if why is None else why[:_LONGEST]
+    text = json.dumps({"pid": os.getpid(), "why": why, "working": working, "beat": beat}).ljust(_ROOM)
     with contextlib.suppress(OSError):  # a full disk is no reason to stop recording
-        fresh.write_text(json.dumps({"pid": pid, "why": why, "working": working}), encoding="utf-8")
-        fresh.replace(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(descriptor, text.encode(), 0)
+        finally:
+            os.close(descriptor)
 
 
 def _said(path: Path) -> dict[str, Any] | None:

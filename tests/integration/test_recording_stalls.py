@@ -1,0 +1,95 @@
+"""A recorder that lives and does nothing, and a Postgres that takes what it is given and never answers: that is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tests.integration.recorded import Recorded, until
+from tests.postgres import Server
+
+
+def get(here: Recorded, path: str) -> str:
+    with urllib.request.urlopen(f"{here.service.url}{path}", timeout=10) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def recording(here: Recorded) -> Mapping[str, str]:
+    """What `/readyz?verbose` says of it."""
+    said: Mapping[str, str] = json.loads(get(here, "/readyz?verbose"))["recording"]
+    return said
+
+
+def recorder_metrics(here: Recorded) -> dict[str, float]:
+    found = re.findall(r"^hoverboard_recorder_(connected|lag_\w+) (\S+)$", get(here, "/metrics"), re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def lines(here: Recorded, event: str) -> list[dict[str, Any]]:
+    parsed = [json.loads(line) for line in here.service.log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in parsed if line["event"] == event]
+
+
+def works(here: Recorded) -> None:
+    until(lambda: recording(here), lambda said: said == {"state": "working"}, 30)
+    until(lambda: recorder_metrics(here), lambda now: now["connected"] == 1 and now["lag_rows"] == 0, 30)
+
+
+def predict(here: Recorded) -> None:
+    assert "result" in here.call("predict", {"model": "constant", "instances": [[1, 2]]})
+
+
+async def test_a_locked_table_is_told_while_it_holds_records_up_and_is_over_once_it_is_free(
+    published: Path, tmp_path: Path, postgres: Server, migrated_template: str
+) -> None:
+    with Recorded.running(tmp_path, published, ["constant"], postgres, migrated_template) as here:
+        works(here)
+        connection = await asyncpg.connect(here.database)
+        try:
+            async with connection.transaction():
+                await connection.execute("lock table hoverboard.samples in access exclusive mode")
+                predict(here)
+                said = until(lambda: recording(here), lambda said: said["state"] == "failing", 40)
+                assert re.match(r"nothing has reached Postgres for 1\d s while records wait: .*lock", said["why"])
+                assert "wait in the journals" in said["then"]
+                now = recorder_metrics(here)
+                assert now["connected"] == 0 and now["lag_rows"] > 0 and now["lag_seconds"] > 9
+                until(lambda: recording(here), lambda later: later["why"] != said["why"])
+        finally:
+            await connection.close()
+        works(here)
+        assert len(lines(here, "cannot_drain")) == 1
+        assert len(lines(here, "draining_again")) == 1
+        assert here.rows("select count(*) from samples") == [{"count": 1}]
+
+
+def test_a_stopped_recorder_is_told_and_what_it_said_of_its_lag_is_withdrawn(
+    published: Path, tmp_path: Path, postgres: Server, migrated_template: str
+) -> None:
+    with Recorded.running(tmp_path, published, ["constant"], postgres, migrated_template) as here:
+        works(here)
+        (recorder,) = here.service.children("_recorder")
+        recorder.send_signal(signal.SIGSTOP)
+        try:
+            predict(here)
+            said = until(lambda: recording(here), lambda said: said["state"] == "failing", 40)
+            assert re.match(
+                r"nothing has reached Postgres for \d+ s: the recorder, process \d+, is stopped", said["why"]
+            )
+            assert recorder_metrics(here) == {"connected": 0.0}
+            (line,) = until(lambda: lines(here, "recorder_silent"), lambda found: len(found) > 0)
+            assert (line["level"], f"process {recorder.pid}" in line["why"]) == ("error", True)
+        finally:
+            recorder.send_signal(signal.SIGCONT)
+        works(here)
+        assert here.rows("select count(*) from samples") == [{"count": 1}]
+        until(lambda: lines(here, "recorder_speaks_again"), lambda found: len(found) == 1)
+        assert len(lines(here, "recorder_silent")) == 1
