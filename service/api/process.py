@@ -48,7 +48,7 @@ async def _serve(settings: Settings, name: str, runtime_dir: Path, index: int) -
     admin = listening_socket(settings.admin_host, settings.admin_port) if index == 0 else None
     async with (
         EngineClient(runtime_dir / "engine-0.sock") as engine,
-        recording(settings, name, lambda: engine.catalog) as journal,
+        recording(settings, name, lambda: engine.catalog, recording_state.journal(runtime_dir, name)) as journal,
         running(
             settings,
             engine,

@@ -23,6 +23,7 @@ from service.rpc.params import PredictParams
 from service.rpc.recording import Label, Rejection
 from service.rpc.words import excerpt, token
 from service.telemetry import metrics
+from service.telemetry.recording_state import Part
 from service.types import Catalog, ModelStatus
 
 __all__ = ["JournalRecording", "recording"]
@@ -142,7 +143,7 @@ class _Rate:
 
 @asynccontextmanager
 async def recording(
-    settings: Settings, process: str, catalog: Callable[[], Catalog]
+    settings: Settings, process: str, catalog: Callable[[], Catalog], part: Part | None = None
 ) -> AsyncIterator[JournalRecording | None]:
     """The journal of one api process, closed in the end; None with `recording = "off"`.
 
@@ -152,7 +153,7 @@ async def recording(
     if settings.recording == "off":
         yield None
         return
-    journal = JournalRecording(open_writer(settings, process), catalog, fsync=settings.journal_fsync)
+    journal = JournalRecording(open_writer(settings, process, part), catalog, fsync=settings.journal_fsync)
     ticking = asyncio.create_task(_tick(journal))
     try:
         yield journal

@@ -19,7 +19,7 @@ from service.engine.server import EngineServer
 from service.engine.slots import Slots, slots_path
 from service.journal.sink import JournalSink, hashing_key, open_writer
 from service.journal.writer import JournalWriter
-from service.telemetry import logs, metrics
+from service.telemetry import logs, metrics, recording_state
 
 __all__ = ["main", "socket_path"]
 
@@ -52,7 +52,7 @@ async def _serve(settings: Settings, name: str, path: Path, slots: Slots) -> int
     stop = children.stop_event()
     _log.info("engine_starting", pid=os.getpid())
     async with (
-        _recording(settings, name) as sink,
+        _recording(settings, name, path.parent) as sink,
         Engine(settings, sink=sink, slots=slots) as engine,
         EngineServer(engine, path),
     ):
@@ -73,12 +73,12 @@ async def _serve(settings: Settings, name: str, path: Path, slots: Slots) -> int
 
 
 @asynccontextmanager
-async def _recording(settings: Settings, name: str) -> AsyncIterator[JournalSink | None]:
+async def _recording(settings: Settings, name: str, runtime_dir: Path) -> AsyncIterator[JournalSink | None]:
     """Where this engine's batches are journaled; closed once the last of them has run."""
     if settings.recording == "off":
         yield None
         return
-    writer = open_writer(settings, name)
+    writer = open_writer(settings, name, recording_state.journal(runtime_dir, name))
     ticking = asyncio.create_task(_tick(writer))
     try:
         yield JournalSink(writer, hashing_key(settings.data_dir))

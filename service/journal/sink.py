@@ -32,6 +32,7 @@ from service.journal.records import (
 from service.journal.seen import Seen
 from service.journal.writer import JournalFull, JournalWriter, NotOnDisk
 from service.telemetry import metrics
+from service.telemetry.recording_state import Part
 from service.types import Array, Catalog, ExecutedBatch, ModelStatus, PredictCall, Source
 from service.versions import Recording
 
@@ -55,8 +56,13 @@ _log = structlog.get_logger(__name__)
 _json = msgspec.json.Encoder().encode
 
 
-def open_writer(settings: Settings, process: str) -> JournalWriter:
+def open_writer(settings: Settings, process: str, part: Part | None = None) -> JournalWriter:
     """A journal of this process's own, as the settings say.
+
+    Args:
+        settings: the service's.
+        process: the process's name.
+        part: where it is said that records are dropped.
 
     Raises:
         ConfigError: the data directory takes none.
@@ -69,6 +75,7 @@ def open_writer(settings: Settings, process: str) -> JournalWriter:
             segment_bytes=settings.journal_segment_mb * _MIB,
             budget_bytes=settings.journal_budget_mb * _MIB,
             fsync=settings.journal_fsync,
+            part=part,
         )
     except (OSError, JournalFull) as error:
         raise ConfigError(f"no journal can be opened in {root}: {error}") from error

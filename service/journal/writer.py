@@ -33,6 +33,8 @@ from service.journal.format import (
 from service.journal.home import Home, is_the_file
 from service.journal.records import GapEntry, GapRecord, VersionRecord, kind_of
 from service.journal.reserve import GapKey, Reserve, merged, synchronise
+from service.journal.shedding import Shedding
+from service.telemetry.recording_state import Part
 
 __all__ = ["JournalFull", "JournalWriter", "NotOnDisk"]
 
@@ -41,6 +43,8 @@ _VERSION: Final = kind_of(VersionRecord)
 _log = structlog.get_logger(__name__)
 _NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 _REMOVED: Final = "removed by hand"
+_JUST_S: Final = 2.0
+"""What is dropped so soon after a failure is dropped for its reason."""
 _MOST_BUFFERS: Final = 64
 """Of one `writev`; the system takes 1024 or more."""
 
@@ -116,6 +120,7 @@ class JournalWriter:
         budget_bytes: int,
         fsync: bool,
         roll_after_s: float,
+        part: Part | None = None,
     ) -> None:
         self.uuid: UUID
         self.directory: Path
@@ -139,6 +144,8 @@ class JournalWriter:
         self._generation = 0
         self._written = 0
         self._usage = 0
+        self._shedding = Shedding(part)
+        self._problem = "", float("-inf")
 
     @classmethod
     def open(
@@ -150,6 +157,7 @@ class JournalWriter:
         budget_bytes: int,
         fsync: bool,
         roll_after_s: float = 600.0,
+        part: Part | None = None,
     ) -> JournalWriter:
         """Begin a journal.
 
@@ -160,6 +168,7 @@ class JournalWriter:
             budget_bytes: what all journals together may take; see `over_budget`.
             fsync: whether `append` and `shed` wait for the disk.
             roll_after_s: age of its first frame at which `tick` begins the next segment.
+            part: where it is said that records are dropped.
 
         Raises:
             OSError, JournalFull: there is no place for it; nothing is left behind.
@@ -171,6 +180,7 @@ class JournalWriter:
             budget_bytes=budget_bytes,
             fsync=fsync,
             roll_after_s=roll_after_s,
+            part=part,
         )
         writer._settle()
         writer.tick()
@@ -257,6 +267,7 @@ class JournalWriter:
             except OSError as error:
                 raise JournalFull(f"{self.directory}: not even a gap could be counted: {error}") from error
             self._gap, self._gap_payload = gap, payload
+            self._tell(sum(entry.records for entry in entries))
 
     def tick(self) -> None:
         """Write what waits, begin a new segment where this one is old, look at the disk. About once a second."""
@@ -275,6 +286,7 @@ class JournalWriter:
         with self._lock:
             # What was written meanwhile may be counted twice, until the next tick; never not at all.
             self._usage = usage + self._written - before
+            self._shedding.look(full=self.over_budget or bool(self._gap))
 
     def close(self) -> None:
         """End the journal in order, as far as the disk lets it, and let go of its lock. Any number of times."""
@@ -292,6 +304,16 @@ class JournalWriter:
             os.close(self._descriptor)
 
     # -- with the lock held ------------------------------------------------------------------------------------------
+
+    def _tell(self, dropped: int) -> None:
+        """Say that records are dropped, where that is for want of room; whoever drops them for other reasons says so."""
+        problem, failed_at = self._problem
+        if self.over_budget:
+            why = f"the journals take more than journal_budget_mb, {self._budget // 2**20} MiB"
+            self._shedding.dropped(dropped, why, "see that Postgres takes records, or raise journal_budget_mb")
+        elif time.monotonic() - failed_at < _JUST_S:
+            why = f"the journal cannot be written ({problem})"
+            self._shedding.dropped(dropped, why, f"make room on the disk of {self._root}")
 
     def _open_segment(self, size: int) -> _Segment:
         """The segment that takes another `size` bytes."""
@@ -378,6 +400,7 @@ class JournalWriter:
                 os.fsync(self._descriptor)
         except OSError as error:
             self._take_back(descriptor, name)
+            self._problem = str(error), time.monotonic()
             raise JournalFull(f"{self.directory / name} could not be begun: {error}") from error
         segment = self._segment = _Segment(descriptor, name, frame_seed(self.uuid, self._next), len(header))
         self._next += 1
@@ -427,6 +450,8 @@ class JournalWriter:
                 problem = f"{self.directory / segment.name}: {written} of {size} bytes written"
         except OSError as error:
             written, problem = 0, f"{self.directory / segment.name}: {error}"
+        if problem:
+            self._problem = problem, time.monotonic()
         whole = self._account(segment, frames, written)
         unsynchronised = self._synchronise(segment) if whole and self._fsync else ""
         if any(frame.kind == _GAP for frame in frames[:whole]):

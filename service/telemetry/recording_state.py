@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import psutil
 
-__all__ = ["DATA", "POSTGRES", "RECORDER", "Part", "RecordingState", "expect", "read", "silence"]
+__all__ = ["DATA", "POSTGRES", "RECORDER", "Part", "RecordingState", "expect", "journal", "read", "silence"]
 
 DATA: Final = "data"
 POSTGRES: Final = "postgres"
@@ -31,6 +31,8 @@ _THEN: Final = "calls are answered, and their records wait in the journals; it i
 
 _WITHOUT_DATA: Final = "calls are answered, and it is not sure that their records are kept"
 
+_JOURNAL: Final = "journal-"
+_DROPPED: Final = "calls are answered, and records are dropped ({} so far, counted in the table gaps), since {}; {}"
 _SILENT_S: Final = 15.0
 """A recorder says something every second; after so many without a word nothing that it said is believed."""
 _ROOM: Final = 4096
@@ -70,24 +72,36 @@ class Part:
 
     def __init__(self, runtime_dir: Path, name: str) -> None:
         self._file = _file(runtime_dir, name)
-        self._said: object = ()
+        self._said: tuple[str | None, str, int] | None = None
 
-    def say(self, why: str | None) -> bool:
+    def say(self, why: str | None, *, then: str = "", dropped: int = 0) -> bool:
         """Say why it does not work, or None: it does.
+
+        Args:
+            why: a sentence, or None.
+            then: what somebody can do, where records are dropped.
+            dropped: how many were.
 
         Returns:
             Whether that is news.
         """
-        if why == self._said:
+        said = why, then, dropped
+        if said == self._said:
             return False
-        self._said = why
-        _write(self._file, why, working=why is None, beat=time.monotonic())
+        self._said = said
+        self.beat()
         return True
 
     def beat(self) -> None:
         """Say the same once more, so that others know that somebody is there; nothing before the first `say`."""
-        if self._said is None or isinstance(self._said, str):
-            _write(self._file, self._said, working=self._said is None, beat=time.monotonic())
+        if self._said is not None:
+            why, then, dropped = self._said
+            _write(self._file, why, working=why is None, beat=time.monotonic(), then=then, dropped=dropped)
+
+
+def journal(runtime_dir: Path, process: str) -> Part:
+    """Where a process that journals says that it drops records."""
+    return Part(runtime_dir, f"{_JOURNAL}{process}")
 
 
 def expect(runtime_dir: Path, names: Iterable[str]) -> None:
@@ -98,6 +112,25 @@ def expect(runtime_dir: Path, names: Iterable[str]) -> None:
 
 def read(runtime_dir: Path) -> RecordingState:
     """What is so now."""
+    state, dropping = _parts(runtime_dir), _dropping(runtime_dir)
+    if dropping is None:
+        return state
+    why, then = dropping
+    return RecordingState("failing", f"records are dropped, since {why}" if state.why is None else state.why, then)
+
+
+def _dropping(runtime_dir: Path) -> tuple[str, str] | None:
+    """Why records are dropped, and a sentence for `RecordingState.then`; None where all are kept."""
+    files = sorted(runtime_dir.glob(f"recording-{_JOURNAL}*.json"))
+    all_said = [said for file in files if (said := _said(file)) is not None and isinstance(said["why"], str)]
+    if not all_said:
+        return None
+    worst = max(all_said, key=lambda said: int(said["dropped"]))
+    return worst["why"], _DROPPED.format(sum(said["dropped"] for said in all_said), worst["why"], worst["then"])
+
+
+def _parts(runtime_dir: Path) -> RecordingState:
+    """What Postgres, the recorder and whoever watches the data directory say."""
     parts = {name: said for name in _ORDER if (said := _said(_file(runtime_dir, name))) is not None}
     for name, said in parts.items():
         why = _silence(said) if name == RECORDER else None
@@ -135,10 +168,13 @@ def _file(runtime_dir: Path, name: str) -> Path:
     return runtime_dir / f"recording-{name}.json"
 
 
-def _write(path: Path, why: str | None, *, working: bool, beat: float | None = None) -> None:
+def _write(
+    path: Path, why: str | None, *, working: bool, beat: float | None = None, then: str = "", dropped: int = 0
+) -> None:
     """Write in place, with one call: the blocks stay where a disk becomes full, and no reader sees half of it."""
     why = why if why is None else why[:_LONGEST]
-    text = json.dumps({"pid": os.getpid(), "why": why, "working": working, "beat": beat}).ljust(_ROOM)
+    said = {"pid": os.getpid(), "why": why, "working": working, "beat": beat, "then": then, "dropped": dropped}
+    text = json.dumps(said).ljust(_ROOM)
     with contextlib.suppress(OSError):  # a full disk is no reason to stop recording
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

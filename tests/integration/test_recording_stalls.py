@@ -1,16 +1,20 @@
-"""A recorder that lives and does nothing, and a Postgres that takes what it is given and never answers: that is told."""
+"""What holds records up without breaking, and what drops them, is told: hung processes, locks, a full disk, a used-up budget."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
 from tests.integration.recorded import Recorded, until
 from tests.postgres import Server
@@ -43,8 +47,27 @@ def works(here: Recorded) -> None:
     until(lambda: recorder_metrics(here), lambda now: now["connected"] == 1 and now["lag_rows"] == 0, 30)
 
 
-def predict(here: Recorded) -> None:
-    assert "result" in here.call("predict", {"model": "constant", "instances": [[1, 2]]})
+def predict(here: Recorded, samples: int = 1) -> None:
+    assert "result" in here.call("predict", {"model": "constant", "instances": [[1, 2]] * samples})
+
+
+def drops(here: Recorded) -> tuple[Mapping[str, str], dict[str, Any]]:
+    """Call until records are dropped; what is said of it then, and what the log says, once all are counted."""
+
+    def look() -> Mapping[str, str]:
+        predict(here, 50)
+        return recording(here)
+
+    until(look, lambda said: "dropped" in said.get("then", ""), 40)
+
+    def counted(said: Mapping[str, str]) -> bool:
+        shed = re.findall(r"^hoverboard_journal_shed_records_total.* (\S+)$", get(here, "/metrics"), re.MULTILINE)
+        return f"({sum(map(float, shed)):.0f} so far, counted in the table gaps)" in said["then"]
+
+    said = until(lambda: recording(here), counted)
+    (line,) = lines(here, "records_dropped")
+    assert (said["state"], line["level"], line["process"]) == ("failing", "error", "engine-0")
+    return said, line
 
 
 async def test_a_locked_table_is_told_while_it_holds_records_up_and_is_over_once_it_is_free(
@@ -93,3 +116,46 @@ def test_a_stopped_recorder_is_told_and_what_it_said_of_its_lag_is_withdrawn(
         assert here.rows("select count(*) from samples") == [{"count": 1}]
         until(lambda: lines(here, "recorder_speaks_again"), lambda found: len(found) == 1)
         assert len(lines(here, "recorder_silent")) == 1
+
+
+def test_records_that_are_dropped_for_want_of_budget_are_not_said_to_wait(
+    published: Path, tmp_path: Path, postgres: Server, migrated_template: str
+) -> None:
+    budget = {"journal_budget_mb": "1", "journal_segment_mb": "1"}
+    with Recorded.running(tmp_path, published, ["constant"], postgres, migrated_template, **budget) as here:
+        works(here)
+        (recorder,) = here.service.children("_recorder")
+        recorder.send_signal(signal.SIGSTOP)
+        try:
+            said, line = drops(here)
+            assert "the journals take more than journal_budget_mb, 1 MiB" in said["then"]
+            assert "wait" not in said["then"]
+            assert "raise journal_budget_mb" in line["then"]
+        finally:
+            recorder.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A working directory whose data directory is a file system of its own, of 32 MiB."""
+    data = tmp_path / "data"
+    data.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "tmpfs", str(data)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", str(data)], check=True)
+
+
+def test_records_that_are_dropped_on_a_full_disk_are_not_said_to_wait(
+    small: Path, published: Path, postgres: Server, migrated_template: str
+) -> None:
+    with Recorded.running(small, published, ["constant"], postgres, migrated_template) as here:
+        works(here)
+        ballast = small / "data" / "ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        said, _ = drops(here)
+        assert re.search(r"the journal cannot be written \(.*\); make room on the disk of ", said["then"])
+        ballast.unlink()

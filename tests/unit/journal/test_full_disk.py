@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from service.journal import JournalFull, JournalWriter
+from service.journal import JournalFull, JournalWriter, shedding
 from service.journal.format import FRAME_HEAD_BYTES
+from service.telemetry import recording_state
 from tests.unit.journal.written import BATCH, GAP, MIB, Everything, copied, entry, open_writer, read_all, read_on
 
 _FILLS_ITS_LIMIT = """
@@ -96,6 +98,39 @@ def test_a_full_disk_is_counted_and_written_to_again_once_there_is_room(
     found = read_all(writer.directory)
     assert found.damages == [] and found.records == 3 * (250 - shed)
     assert [one.records for gap in found.gaps for one in gap.entries] == [3 * shed]
+
+
+def test_that_records_are_dropped_is_told_as_it_begins_and_as_it_ends(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shedding, "_CALM_S", 0.0)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(300_000))
+    with capture_logs() as logged:
+        writer = JournalWriter.open(
+            small_disk / "journal",
+            process="engine-0",
+            segment_bytes=100_000,
+            budget_bytes=100 * MIB,
+            fsync=False,
+            part=recording_state.journal(tmp_path, "engine-0"),
+        )
+        shed = fill(writer, os.urandom(7000), 200)
+        (small_disk / "rest").write_bytes(bytes(free(small_disk)))
+        writer.tick()
+        said = recording_state.read(tmp_path)
+        assert said.state == "failing"
+        ballast.unlink()
+        writer.tick()  # the gap is written
+        assert recording_state.read(tmp_path).state == "off"
+    assert f"({3 * shed} so far, counted in the table gaps)" in (said.then or "")
+    assert "make room" in (said.then or "")
+    assert [(line["log_level"], line["event"]) for line in logged] == [
+        ("error", "records_dropped"),
+        ("warning", "records_kept_again"),
+    ]
+    assert logged[-1]["dropped"] == 3 * shed
+    writer.close()
 
 
 def test_a_disk_that_stays_full_lets_a_journal_close_and_keeps_its_gap(small_disk: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.telemetry.recording_state import DATA, POSTGRES, RECORDER, Part, expect, read
+from service.telemetry.recording_state import DATA, POSTGRES, RECORDER, Part, expect, journal, read
 
 
 def test_it_works_once_every_part_that_was_expected_does(tmp_path: Path) -> None:
@@ -57,3 +57,18 @@ def test_with_recording_off_only_a_lost_data_directory_is_told(tmp_path: Path) -
 def test_a_file_that_nobody_can_read_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "recording-recorder.json").write_text(content)
     assert read(tmp_path).state == "off"
+
+
+def test_records_that_are_dropped_are_counted_over_all_processes_and_another_cause_is_told_too(tmp_path: Path) -> None:
+    engine, api, recorder = journal(tmp_path, "engine-0"), journal(tmp_path, "api-0"), Part(tmp_path, RECORDER)
+    for part in (engine, api, recorder):
+        part.say(None)
+    assert read(tmp_path).as_json() == {"state": "working"}
+    engine.say("the disk is full", then="make room", dropped=40)
+    api.say("the disk is full", then="make room", dropped=2)
+    assert read(tmp_path).state == "failing"
+    assert read(tmp_path).why == "records are dropped, since the disk is full"
+    then = "calls are answered, and records are dropped (42 so far, counted in the table gaps), since the disk is full; make room"
+    assert read(tmp_path).then == then
+    recorder.say("nobody answers")
+    assert (read(tmp_path).why, read(tmp_path).then) == ("nobody answers", then)
