@@ -24,8 +24,9 @@ from service.errors import PublishError, VersionRefused
 from service.types import NUMERIC_DTYPES, STRING, TensorSpec
 
 _LONGEST_NAME: Final = 128
+_SORTED: Final = 10
 
-__all__ = ["export_keras", "load", "load_artifact", "save_keras", "wrap_keras"]
+__all__ = ["as_exported", "export_keras", "load", "load_artifact", "save_keras", "wrap_keras"]
 
 
 def load(directory: Path, artifact: str, allowed_ops: Sequence[str] = ()) -> Graph:
@@ -93,6 +94,25 @@ def wrap_keras(model: Any) -> Graph:
 
     memory = sum(_nbytes(w.shape, str(w.dtype)) for w in model.weights)
     return Graph(inputs, outputs, call, memory, keep=model, model=model)
+
+
+def as_exported(model: Any, exported: Graph) -> Graph | None:
+    """A Keras model behind the names of its export; None where its tensors cannot be told from those."""
+    one = len(exported.inputs) == 1
+    if not getattr(model, "inputs", None):  # subclassed
+        if not one:
+            return None
+
+        def call(*tensors: Any) -> list[Any]:
+            return list(keras.tree.flatten(model(*tensors, training=False)))
+
+        return replace(exported, call=call, keep=model, model=model)
+    wrapped = wrap_keras(model)
+    same = {spec.name for spec in wrapped.inputs} == {spec.name for spec in exported.inputs}
+    # An export's outputs are sorted by name, `output_10` before `output_2`.
+    if not (one or same) or len(wrapped.outputs) != len(exported.outputs) or len(wrapped.outputs) > _SORTED:
+        return None
+    return replace(wrapped, inputs=exported.inputs if one else wrapped.inputs, outputs=exported.outputs)
 
 
 def save_keras(model: Any, path: Path) -> None:

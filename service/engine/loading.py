@@ -54,6 +54,11 @@ _MIXED: Final = (
     "padding to the longest text of the batch do, and callers would change each other's answers. Mend the graph, or publish it "
     "with --max-batch 1, so that each sample runs alone"
 )
+_SHAPED: Final = (
+    "Every row of this batch is the same, so the shape of an answer depends on the number of rows: the graph takes it for another "
+    "dimension, as TimeDistributed over a free number of steps does, and what it answers to a single row may be wrong, too. Give "
+    "that dimension its size in keras.Input, or replace the layer"
+)
 _GPU_TOLERANCE: Final = 100.0  # golden tolerance on a GPU, as a multiple
 
 
@@ -269,7 +274,8 @@ class Loader:
             if problem and size == 1:
                 raise VersionRefused(f"{problem} ({executor.name})", check="golden")
             if problem:
-                raise VersionRefused(f"{problem} (bucket {size}, {executor.name}). {_MIXED}", check="rows")
+                why = _SHAPED if _shaped_by_size(given, trial.golden.samples[index].outputs, batch.columns) else _MIXED
+                raise VersionRefused(f"{problem} (bucket {size}, {executor.name}). {why}", check="rows")
 
     def _runs(self, executor: Executor, row: Sequence[Array]) -> bool:
         try:
@@ -303,6 +309,12 @@ def _outliers(directory: Path, manifest: Manifest) -> OutlierPackage | None:
     if package.summary() != dict(manifest.outliers):
         raise VersionRefused(f"{OUTLIERS_FILE} is not what the manifest says of it", check="outliers")
     return package
+
+
+def _shaped_by_size(given: Sequence[Array], expected: Sequence[Array], columns: Sequence[Array]) -> bool:
+    """Whether an answer has another shape than alone, in a batch whose rows are the same: no row can have mixed with another."""
+    other = any(have.shape != want.shape for have, want in zip(given, expected, strict=True))
+    return other and all(np.array_equal(column[:1].repeat(len(column), axis=0), column) for column in columns)
 
 
 def _timed(executor: Executor, columns: Sequence[Array]) -> float:

@@ -195,10 +195,21 @@ class Graph:
         call = _called(concrete, [spec.dtype for spec in _tensor_specs(signature)])
         return _TensorFlowExecutor("tf-xla" if jit else "tf", call, function.experimental_get_tracing_count)
 
+    def eager(self, signature: Signature) -> _TensorFlowExecutor:
+        """The calls of a Keras model without a trace: each layer runs by itself, as Keras means it."""
+        order, picks, specs = self._order(signature), self._picks(signature), _tensor_specs(signature)
+
+        def call(columns: Sequence[Array]) -> list[Array]:
+            tensors = [tf.constant(column, spec.dtype) for column, spec in zip(columns, specs, strict=True)]
+            with quiet():
+                answers = self.call(*_reordered(tensors, order))
+            return [_plain(answers[pick]).numpy() for pick in picks]
+
+        return _TensorFlowExecutor("eager", call, lambda: 0)
+
     def _traced(self, signature: Signature, *, jit: bool) -> tuple[Any, Any]:
         """The graph as a `tf.function`, and the concrete function of the signature; raises as `executor` does."""
-        order = self._order(signature)
-        picks = [next(i for i, s in enumerate(self.outputs) if s.name == spec.name) for spec in signature.outputs]
+        order, picks = self._order(signature), self._picks(signature)
         outliers = self.outliers
         view = None if outliers is None else self.view(signature, outliers.layer, outliers.space)
         score = None if outliers is None else score_of(tf, outliers.detector)
@@ -326,6 +337,10 @@ class Graph:
     def _order(self, signature: Signature) -> list[int]:
         """The signature's inputs, as places among the graph's own."""
         return [next(i for i, s in enumerate(self.inputs) if s.name == spec.name) for spec in signature.inputs]
+
+    def _picks(self, signature: Signature) -> list[int]:
+        """The signature's outputs, likewise."""
+        return [next(i for i, s in enumerate(self.outputs) if s.name == spec.name) for spec in signature.outputs]
 
     def as_traced(self) -> Graph:
         """The same graph, its outputs as they are once it is traced, where that contradicts what Keras declares.

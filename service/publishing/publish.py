@@ -19,6 +19,7 @@ from service.publishing import samples as golden_samples
 from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate
 from service.publishing.calibration_file import CalibrationRows, read_calibration
+from service.publishing.eager import check_saved, check_trace
 from service.publishing.kinds import check_kind, keras_2_hint
 from service.publishing.previous import compare_with_previous, numbers
 from service.publishing.signature import apply_contract, default_labels, head_of, infer_task, main_first, thresholds_of
@@ -118,11 +119,12 @@ def publish(
             )
     extra = _allowed_ops(allow_ops)
     with VersionWriter(Path(models_dir) / name) as writer:
-        artifact, graph = _write_artifact(model, writer.path, extra, export=export)
+        artifact, graph, called = _write_artifact(model, writer.path, extra, export=export)
         signature, golden = _contract_of(graph, samples, labels, task, contract, output=output, head=head)
         signature = replace(signature, thresholds=thresholds_of(signature.labels, signature.task, thresholds))
         if not export:  # which names outputs in its own way
-            _same_in_memory(model, signature, golden)
+            check_saved(model, signature, golden)
+        check_trace(called, graph, signature, golden)
         (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(signature))
         manifest = Manifest(
             name=name,
@@ -185,8 +187,8 @@ def _allowed_ops(names: Sequence[str]) -> tuple[str, ...]:
 
 def _write_artifact(
     model: Any, directory: Path, allowed_ops: Sequence[str], *, export: bool
-) -> tuple[Literal["model.keras", "saved_model"], Graph]:
-    """Put the model's files in place and load them back as the server will."""
+) -> tuple[Literal["model.keras", "saved_model"], Graph, Graph | None]:
+    """Put the model's files in place and load them back as the server will; with the Keras model, where there is one."""
     from service.engine import artifact, runtime
 
     runtime.first_operation()
@@ -201,7 +203,7 @@ def _write_artifact(
             if export:
                 raise PublishError(f"{source} is a SavedModel already: publish it as it is")
             shutil.copytree(source, directory / SAVED_MODEL_DIR)
-            return "saved_model", _loaded(directory / SAVED_MODEL_DIR, allowed_ops)
+            return "saved_model", _loaded(directory / SAVED_MODEL_DIR, allowed_ops), None
         if export:
             model = _loaded(source, allowed_ops).model
         else:
@@ -209,11 +211,13 @@ def _write_artifact(
     if export:
         artifact.wrap_keras(model)
         artifact.export_keras(model, directory / SAVED_MODEL_DIR)
-        return "saved_model", _loaded(directory / SAVED_MODEL_DIR, allowed_ops)
+        graph = _loaded(directory / SAVED_MODEL_DIR, allowed_ops)
+        return "saved_model", graph, artifact.as_exported(model, graph)
     if not isinstance(model, str | Path):
         artifact.wrap_keras(model)  # says what is wrong with it before it is saved
         artifact.save_keras(model, directory / KERAS_FILE)
-    return "model.keras", _loaded(directory / KERAS_FILE, allowed_ops)
+    graph = _loaded(directory / KERAS_FILE, allowed_ops)
+    return "model.keras", graph, graph
 
 
 def _loaded(path: Path, allowed_ops: Sequence[str]) -> Graph:
@@ -356,22 +360,6 @@ def _answered(graph: Graph, signature: Signature, samples: Sequence[tuple[Array,
                 "with training=True, sampling) or keeps a state (a stateful RNN): make it answer the same sample the same way"
             )
     return golden
-
-
-def _same_in_memory(model: Any, signature: Signature, golden: GoldenSet) -> None:
-    """A model given in memory must answer as the file it was saved to does."""
-    if isinstance(model, str | Path):
-        return
-    from service.engine import artifact
-
-    try:
-        executor = artifact.wrap_keras(model).executor(signature, jit=False)
-    except VersionRefused as refusal:
-        raise PublishError(f"the model in memory: {refusal}") from refusal
-    for index, sample in enumerate(golden.samples):
-        problem = golden.mismatch(signature, index, executor.run(sample.inputs))
-        if problem:
-            raise PublishError(f"the saved file does not answer as the model in memory does: {problem}")
 
 
 def _prove(directory: Path, manifest: Manifest) -> None:
