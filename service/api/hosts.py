@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from typing import Final
@@ -16,6 +17,7 @@ __all__ = ["Hosts"]
 
 _OURS: Final = ("localhost", "127.0.0.1", "::1")
 _REMEMBERED: Final = 64
+_WITH_PORT: Final = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::[0-9]*)?")
 
 
 class Hosts:
@@ -75,8 +77,7 @@ def _authority(url: str) -> str:
 
 
 def _bare(host: str) -> str:
-    """A host without its port, in lower case; an IPv6 address without its brackets."""
+    """A host without its port, in lower case; an IPv6 address without its brackets. What is no host stays as it is."""
     name = host.strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.partition(":")[0] if name.count(":") == 1 else name
+    with_port = _WITH_PORT.fullmatch(name)
+    return name if with_port is None else with_port[1] or with_port[2] or ""

@@ -11,6 +11,7 @@ from typing import Any, cast
 import structlog
 from aiohttp import web
 
+from service.api.identity import new_request_id
 from service.api.replies import JSON, HttpRefusal, PlainAnswer, refusal
 from service.errors import InternalError, Overloaded
 from service.rpc.budget import Share
@@ -107,6 +108,20 @@ class Connection(web.RequestHandler):
         elif since < late:
             self.transport.abort()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the client is gone, or cut off."""
+        return self.transport is None or self.transport.is_closing()
+
+    async def read_by_client(self) -> None:
+        """Wait until the client has read what it was sent, but for a little.
+
+        Raises:
+            ConnectionError: it is gone, or cut off.
+        """
+        if self._paused:
+            await self._drain_helper()
+
     def _let_go(self) -> None:
         if self.held is not None:
             self.held.close()
@@ -124,8 +139,7 @@ class Connection(web.RequestHandler):
             resp.headers["Server"] = _SERVER  # else aiohttp names its version and Python's
         try:
             finished = await super().finish_response(request, resp, start_time)
-            if self._paused:  # nothing more is done for a client that does not read
-                await self._drain_helper()
+            await self.read_by_client()  # nothing more is done for a client that does not read
         except ConnectionError:
             return resp, True
         else:
@@ -147,12 +161,13 @@ class Connection(web.RequestHandler):
         """The response to what is no HTTP, and to bugs; in place of aiohttp's, which says more than clients need."""
         if request.writer.output_size > 0:
             raise ConnectionError("the response has begun")
+        request_id = new_request_id()
         if status < 500:
-            return refusal(HttpRefusal.invalid(status, "this is no well-formed HTTP request", close=True), "")
+            return refusal(HttpRefusal.invalid(status, "this is no well-formed HTTP request", close=True), request_id)
         left_out = _lines.next()
         if left_out is not None:
-            log.error("request_failed", exc_info=exc, left_out=left_out)
-        return refusal(HttpRefusal(500, InternalError(), close=True), "")
+            log.error("request_failed", exc_info=exc, left_out=left_out, request_id=request_id)
+        return refusal(HttpRefusal(500, InternalError(), close=True), request_id)
 
 
 class Listener(web.Server):
@@ -311,10 +326,11 @@ class _Full(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:  # noqa: ARG002 - whatever was asked, the answer is the same
         if self._transport is None or self._transport.is_closing():
             return
-        body = failure(None, Overloaded("Too many connections", retry_after_ms=1000), "")
+        request_id = new_request_id()
+        body = failure(None, Overloaded("Too many connections", retry_after_ms=1000), request_id)
         head = (
             f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
-            "Retry-After: 1\r\nConnection: close\r\n\r\n"
+            f"X-Request-ID: {request_id}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
         )
         self._transport.write(head.encode() + body)
         self._transport.close()

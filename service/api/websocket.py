@@ -7,25 +7,32 @@ import itertools
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from service.api.identity import request_id_of, traceparent_of
+from service.api.listener import Connection
 from service.api.replies import HttpRefusal, refusal
 from service.errors import Overloaded
 from service.rpc.budget import Budget, Share
 from service.rpc.call import Reply, Request
 from service.rpc.dispatch import Dispatcher
 from service.rpc.large import SMALL_BYTES
+from service.rpc.turns import Turns
 from service.telemetry import logs
 
 __all__ = ["WebSockets"]
 
 _HEARTBEAT_S = 30.0
 _CLOSE_S = 2.0
+_DRAIN_POLL_S = 0.01
 _RETRY_MS = 100
+_UNITS_A_TURN: Final = 16
+"""Of all sockets: a millisecond or two, after which calls that come by HTTP have their turn."""
+_UNIT_BYTES: Final = 4096
+_CONTROL: Final = (WSMsgType.PING, WSMsgType.PONG)
 
 
 class WebSockets:
@@ -59,11 +66,16 @@ class WebSockets:
         self._max_message_bytes = max_message_bytes
         self._draining = draining
         self._sessions: set[_Session] = set()
+        self.turns = Turns(_UNITS_A_TURN)
 
     async def get(self, request: web.BaseRequest) -> web.StreamResponse:
         """Hold one WebSocket until either side closes it."""
         socket = web.WebSocketResponse(
-            timeout=_CLOSE_S, heartbeat=_HEARTBEAT_S, compress=False, max_msg_size=self._max_message_bytes
+            timeout=_CLOSE_S,
+            heartbeat=_HEARTBEAT_S,
+            compress=False,
+            max_msg_size=self._max_message_bytes,
+            autoping=False,  # aiohttp would answer a thousand of them in one go
         )
         reason = self._reason_against(request, socket)
         if reason is not None:
@@ -117,23 +129,41 @@ class _Session:
         self._name = request_id_of(request)
         self._traceparent = traceparent_of(request)
         self._numbers = itertools.count(1)
+        self._connection = cast(Connection, request.protocol)
+        self._taking = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         try:
-            async for message in self._socket:
-                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    await self._take(message.data)
+            with suppress(ConnectionError):
+                async for message in self._socket:
+                    if message.type is WSMsgType.ERROR:
+                        break
+                    self._taking = True
+                    await self._connection.read_by_client()
+                    await self._limits.turns.take(1 + len(message.data) // _UNIT_BYTES)
+                    if self._connection.is_ending:
+                        break
+                    if message.type in _CONTROL:
+                        await self._control(message)
+                    else:
+                        await self._take(message.data)
+                    self._taking = False
         finally:
+            self._taking = False
             # The client is gone, or wants nothing more: what it had waiting is taken back.
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def drain(self) -> None:
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._tasks or self._taking:
+            await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(_DRAIN_POLL_S))
         await self._socket.close(code=WSCloseCode.GOING_AWAY, message=b"the service is stopping")
+
+    async def _control(self, message: WSMessage) -> None:
+        if message.type is WSMsgType.PING and not self._socket.closed:
+            await self._socket.pong(message.data)
 
     async def _take(self, data: str | bytes) -> None:
         body = data.encode() if isinstance(data, str) else data

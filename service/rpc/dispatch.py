@@ -37,6 +37,7 @@ from service.rpc.large import SAID, SMALL_BYTES, Decoder, Kept, Message, Part
 from service.rpc.methods import Method, Methods
 from service.rpc.params import KEPT
 from service.rpc.recording import Recording, Rejection
+from service.rpc.turns import Turns
 from service.rpc.words import excerpt
 from service.telemetry.sampling import Sampler
 
@@ -58,7 +59,8 @@ _BUSY_RETRY_MS = 1000
 _COUNTED_BYTES = 4096
 """Results beyond this are counted until they are sent."""
 _BEGUN_AT_ONCE = 128
-"""Items of a batch that begin in one turn of the event loop; more than share a batch in an engine."""
+"""Items of a batch that begin in one turn of the event loop; more than share a batch in an engine. What one batch has
+beyond them waits for its turn, of which there is one for all."""
 
 
 class _Answer(NamedTuple):
@@ -112,6 +114,7 @@ class Dispatcher:
         self._adapted = {name: _adapted(method) for name, method in methods.items()}
         self._notes: set[asyncio.Future[None]] = set()
         self._params = {name: method.params.__name__ for name, method in methods.items()}
+        self._turns = Turns(1)
         self.in_flight = 0
         self._in_flight_of: dict[int, int] = {}  # by connection
 
@@ -229,7 +232,7 @@ class Dispatcher:
             for number, item in enumerate(items, 1):
                 tasks.append(running.create_task(self._guarded(item, request)))
                 if number % _BEGUN_AT_ONCE == 0:
-                    await asyncio.sleep(0)
+                    await self._turns.take()
                     while tasks and tasks[0].done():
                         parts.append(await self._fitted(tasks.popleft().result(), room))
             while tasks:

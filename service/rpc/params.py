@@ -279,7 +279,8 @@ def _schema_words(schema: Mapping[str, Any]) -> str:
     words = "null" if kinds == "null" else f"{article} {kinds}"
     low, high = schema.get("minimum"), schema.get("maximum")
     if kinds in ("integer", "number") and low is not None:
-        words += f" >= {low:g}" if high in (None, _LARGEST) else f" from {low:g} to {high:g}"
+        most = "2^63-1" if high == _LARGEST else f"{high or 0:g}"
+        words += f" >= {low:g}" if high is None else f" from {low:g} to {most}"
     longest = schema.get("maxLength")
     if kinds == "string" and longest is not None:
         words += f" of {schema.get('minLength', 0)} to {longest} characters"

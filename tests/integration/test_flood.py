@@ -63,3 +63,65 @@ async def test_large_bodies_keep_no_small_call_waiting(models: Path, tmp_path: P
     # On a machine whose two processors are busy with the flood itself, some of a hundred are late through no fault of ours.
     assert sorted(seconds)[int(len(seconds) * 0.95)] < 0.1
     assert most < (2 * BUDGET_MB + 250) * MIB
+
+
+_DEAF = """
+import os, select, socket, sys, time
+port, frame = int(sys.argv[1]), bytes.fromhex(sys.argv[2])
+upgrade = b"GET /ws HTTP/1.1\\r\\nHost: localhost\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+upgrade += b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\n"
+left = {}
+for _ in range(8):
+    client = socket.create_connection(("127.0.0.1", port))
+    client.sendall(upgrade)
+    assert b" 101 " in client.recv(4096)
+    client.setblocking(False)
+    left[client] = b""
+end = time.monotonic() + 2
+while left and time.monotonic() < end:
+    for client in select.select([], list(left), [], 0.1)[1]:
+        data = left[client] or frame * (20_000 // len(frame))
+        try:
+            left[client] = data[client.send(data):]
+        except BlockingIOError:
+            pass
+        except OSError:
+            del left[client]
+"""
+TEXT, PING = 0x81, 0x89
+FRAMES = {
+    "nonsense": (TEXT, b"1"),
+    "small calls": (TEXT, b'{"jsonrpc":"2.0","id":1,"method":"models.list"}'),
+    "batches": (TEXT, b"[" + b"1," * 899 + b"1]"),
+    "pings": (PING, b""),
+}
+
+
+def _frame(kind: int, payload: bytes) -> bytes:
+    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+    return bytes([kind]) + size + bytes(4) + payload
+
+
+async def test_websockets_that_send_and_never_read_keep_no_other_call_waiting(models: Path, tmp_path: Path) -> None:
+    call = b'{"jsonrpc":"2.0","id":1,"method":"predict","params":{"model":"dense","instances":[%b]}}' % ROW
+    headers = {"Content-Type": "application/json"}
+    longest = {}
+    with running(tmp_path) as service:
+        port = service.url.rstrip("/").rpartition(":")[2]
+        async with aiohttp.ClientSession() as session:
+            for kind, frame in FRAMES.items():
+                flood = await asyncio.create_subprocess_exec(
+                    sys.executable, "-c", _DEAF, port, _frame(*frame).hex(), stderr=asyncio.subprocess.PIPE
+                )
+                told = asyncio.create_task(flood.communicate())
+                seconds, after = [], 0
+                while after < 10:
+                    before = time.monotonic()
+                    async with session.post(service.url, data=call, headers=headers) as response:
+                        assert "result" in await response.json()
+                    seconds.append(time.monotonic() - before)
+                    after += told.done()
+                    await asyncio.sleep(0.01)
+                assert told.result()[1] == b""
+                longest[kind] = max(seconds)
+    assert max(longest.values()) < 0.7, longest

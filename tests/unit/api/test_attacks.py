@@ -40,7 +40,18 @@ async def test_the_names_of_a_listener_on_loopback_are_served(start: Start, host
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.test", "evil.test:8080", "localhost.evil.test", "", "[", "127.0.0.1.evil.test", "\xff"]
+    "host",
+    [
+        "evil.test",
+        "evil.test:8080",
+        "localhost.evil.test",
+        "",
+        "[",
+        "127.0.0.1.evil.test",
+        "\xff",
+        "127.0.0.1:80@evil.test",
+        "[::1]@evil.test",
+    ],
 )
 async def test_other_names_are_misdirected(service: Service, engine: LinearEngine, host: str) -> None:
     raw = await service.raw(asked(host))

@@ -206,7 +206,10 @@ async def test_what_is_no_http_is_400_with_a_json_rpc_body(service: Service) -> 
         raw = await service.raw(sent)
         head, _, body = raw.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.0 400 ")
-        assert json.loads(body)["error"]["code"] == -32600
+        error = json.loads(body)["error"]
+        assert error["code"] == -32600
+        assert f"X-Request-ID: {error['data']['request_id']}\r\n".encode() in head + b"\r\n"
+        assert error["data"]["request_id"]
 
 
 async def test_a_bug_in_a_handler_is_500_with_a_json_rpc_body_and_no_text(

@@ -107,7 +107,10 @@ async def test_connections_above_the_limit_are_told_so_and_closed(start: Start) 
     head, _, body = raw.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 ")
     assert b"Retry-After: 1" in head
-    assert json.loads(body)["error"]["code"] == Overloaded.code
+    error = json.loads(body)["error"]
+    assert error["code"] == Overloaded.code
+    assert f"X-Request-ID: {error['data']['request_id']}\r\n".encode() in head
+    assert error["data"]["request_id"]
     kept[0][1].close()
     async with asyncio.timeout(5):
         while not (await service.raw(http(BODY))).startswith(b"HTTP/1.1 200 "):

@@ -128,3 +128,23 @@ async def test_a_drain_answers_what_arrived_then_closes_with_1001(service: Servi
     message = await socket.receive(timeout=5)
     assert (message.type, message.data) == (WSMsgType.CLOSE, aiohttp.WSCloseCode.GOING_AWAY)
     assert await draining
+
+
+async def test_a_drain_answers_messages_that_still_wait_for_their_turn(service: Service) -> None:
+    socket = await connected(service)
+    for number in range(60):
+        await socket.send_str(json.dumps({**PREDICT, "id": number}))
+    await heard(socket)
+    draining = asyncio.create_task(service.application.drain())
+    for _ in range(59):
+        assert "result" in await heard(socket)
+    assert (await socket.receive()).type is WSMsgType.CLOSE
+    await draining
+
+
+async def test_a_ping_is_answered(service: Service) -> None:
+    socket = await service.session.ws_connect(service.url + "/ws", autoping=False)
+    await socket.ping(b"there?")
+    answer = await socket.receive(timeout=5)
+    assert (answer.type, answer.data) == (WSMsgType.PONG, b"there?")
+    await socket.close()
