@@ -26,12 +26,12 @@ def from_b64(value: Mapping[str, Any], place: str) -> bytes:
     Raises:
         InvalidParams: no `b64` member, another member beside it, or no valid base64.
     """
+    if "b64" not in value:
+        raise InvalidParams(place, 'a string or {"b64": ...}', _object(value), violation="type")
     for name in value:
         if name != "b64":
             words = "only the member b64", "another member"
             raise InvalidParams(f"{place}/{token(name)}", *words, violation=_misfit(value))
-    if "b64" not in value:
-        raise InvalidParams(place, 'a string or {"b64": ...}', "an object without b64", violation="type")
     return _decoded(value["b64"], f"{place}/b64")
 
 
@@ -61,6 +61,10 @@ def tensor_from(
 def _header(
     value: Mapping[str, Any], spec: TensorSpec, place: str, shape: Sequence[int | None]
 ) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    if value and value.keys().isdisjoint(_MEMBERS):
+        # Most likely an input's name, misspelt or of another model.
+        expected = f"the value of the input {spec.name!r}, or an object with b64, dtype and shape"
+        raise InvalidParams(place, expected, _object(value), violation=_misfit(value))
     for name in value:
         if name not in _MEMBERS:
             words = "one of b64, dtype, shape", "an unknown member"
@@ -70,6 +74,11 @@ def _header(
             words = "b64, dtype and shape together", "nothing"
             raise InvalidParams(f"{place}/{name}", *words, violation=_misfit(value))
     return _dtype(value["dtype"], spec, f"{place}/dtype"), _shape(value["shape"], shape, f"{place}/shape")
+
+
+def _object(value: Mapping[str, Any]) -> str:
+    """An object in words: what it is called by, cut."""
+    return f"an object with the member {str(next(iter(value)))[:40]!r}" if value else "an empty object"
 
 
 def _misfit(value: Mapping[str, Any]) -> Violation:

@@ -241,6 +241,14 @@ def test_a_bad_tensor_object_is_refused_at_its_member(
     assert refusal(one("float32", (2, 3)), json.dumps([sample])) == (f"/instances/0{pointer}", expected, got)
 
 
+def test_a_misspelt_input_name_is_told_with_the_right_one() -> None:
+    pointer, expected, got = refusal(one("float32", (2,)), '[{"sequence": [1, 2]}]')
+    assert pointer == "/instances/0"
+    assert expected == "the value of the input 'x', or an object with b64, dtype and shape"
+    assert got == "an object with the member 'sequence'"
+    assert refusal(one("string", ()), '[{"txt": "a"}]')[2] == "an object with the member 'txt'"
+
+
 @pytest.mark.parametrize("missing", ["b64", "dtype", "shape"])
 def test_a_tensor_object_needs_all_its_members(missing: str) -> None:
     sample = b64(np.zeros((2, 3), dtype=np.float32))
