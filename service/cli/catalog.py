@@ -36,7 +36,10 @@ def describe_on_disk(models: Path, name: str, version: int | None) -> dict[str, 
     status = _model(found[name])
     if version is not None and status.version(version) is None:
         raise VersionNotFound(f"{name} has no version {version} in {models}")
-    answer: dict[str, Any] = msgspec.to_builtins(describe(status, version))
+    described = describe(status, version)
+    for each in described.versions:
+        each.last_failure = None  # nothing has run
+    answer: dict[str, Any] = msgspec.to_builtins(described)
     return answer
 
 
