@@ -122,9 +122,20 @@ def save_keras(model: Any, path: Path) -> None:
 
 
 def export_keras(model: Any, path: Path) -> None:
-    """Write a model as a SavedModel, which holds its layers' graphs and none of their Python."""
-    with quiet():
-        model.export(path, format="tf_saved_model", verbose=False)
+    """Write a model as a SavedModel, which holds its layers' graphs and none of their Python.
+
+    Raises:
+        PublishError: it is not built, or Keras cannot export it.
+    """
+    if isinstance(model, keras.Sequential) or not isinstance(model, keras.Model) or getattr(model, "inputs", None):
+        wrap_keras(model)
+    elif not model.built:
+        raise PublishError("the model is not built: call it once on a few samples, then publish it")
+    try:
+        with quiet():
+            model.export(path, format="tf_saved_model", verbose=False)
+    except Exception as error:
+        raise PublishError(f"the model cannot be exported: {reason_of(error)}") from error
 
 
 def _load_saved_model(path: Path, allowed_ops: Sequence[str]) -> Graph:
@@ -179,6 +190,13 @@ def _keras_spec(place: str, name: str, tensor: Any) -> TensorSpec:
         raise PublishError(f"{place} is ragged, its rows differ in length: pad it within the model")
     if getattr(tensor, "sparse", False) and place.startswith("input"):
         raise PublishError(f"{place} is sparse: build the model with keras.Input(..., sparse=False)")
+    if place.startswith("input") and tensor.shape and tensor.shape[0] is not None:
+        rest = tuple(tensor.shape[1:])
+        raise PublishError(
+            f"{place}: shape {list(tensor.shape)} has no free batch axis in front: a Sequential that starts without keras.Input "
+            f"keeps the size of its first batch. Begin the model with keras.Input({rest}); weights that it has learned are "
+            "carried over by new_model.set_weights(model.get_weights())"
+        )
     return _spec(name, tensor.dtype, tensor.shape)
 
 

@@ -153,8 +153,15 @@ def _check_object(item: Mapping[str, Any], known: Known) -> None:
         return  # Keras holds these against its own classes
     wanted = config if kind == "function" else registered
     if not (isinstance(wanted, str) and known(wanted)):
-        said = f"{kind} of {module}" if kind != "function" else f"function {config}"
+        said = _said(kind, module, registered) if kind != "function" else f"function {config}"
         _unsafe(f"{what} is Python code of your own ({said}), which a server does not have: {_EXPORT}")
+
+
+def _said(kind: Any, module: Any, registered: Any) -> str:
+    package, _, name = str(registered).rpartition(">")
+    if module is None:
+        return f"{name}, registered under the package {package}" if package else f"class {kind}"
+    return f"{kind} of {module}"
 
 
 def _instead(kind: str) -> str:

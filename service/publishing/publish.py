@@ -209,7 +209,6 @@ def _write_artifact(
         else:
             shutil.copyfile(source, directory / KERAS_FILE)
     if export:
-        artifact.wrap_keras(model)
         artifact.export_keras(model, directory / SAVED_MODEL_DIR)
         graph = _loaded(directory / SAVED_MODEL_DIR, allowed_ops)
         return "saved_model", graph, artifact.as_exported(model, graph)

@@ -10,7 +10,7 @@ import pytest
 
 from service.engine import artifact
 from service.engine.loading import Loader
-from service.errors import PublishError
+from service.errors import PublishError, VersionRefused
 from service.publishing import publish
 from service.versions import VersionOnDisk
 
@@ -89,3 +89,52 @@ def test_a_graph_that_takes_the_number_of_rows_for_a_dimension_is_not_called_a_m
         publish(tmp_path / "counting", name="m", models_dir=tmp_path / "models", task="raw")
     assert "--max-batch" not in str(refused.value)
     assert "mixes" not in str(refused.value)
+
+
+def test_a_subclassed_model_that_was_called_is_exported(tmp_path: Path) -> None:
+    import keras
+
+    class Mine(keras.Model):  # type: ignore[misc]  # Keras has no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    with pytest.raises(PublishError, match="not built: call it once"):
+        publish(Mine(), name="m", models_dir=tmp_path, export=True)
+    model, x = Mine(), np.ones((5, 3), np.float32)
+    wanted = model(x).numpy()
+    place = publish(model, name="m", models_dir=tmp_path, export=True, max_batch=8)
+    live = Loader(lambda job: job(), max_batch=8).load(VersionOnDisk(1, place, ()))
+    np.testing.assert_allclose(live.execute([x], 5, 5).outputs[0][:5], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sequential_that_keeps_the_size_of_its_first_batch_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.layers.Dense(1, name="y")])
+    model(np.ones((5, 3), np.float32))
+    with pytest.raises(
+        PublishError, match=r"shape \[5, 3\] has no free batch axis.*keras.Input\(\(3,\)\).*set_weights"
+    ):
+        publish(model, name="m", models_dir=tmp_path)
+    mended = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="y")])
+    mended.set_weights(model.get_weights())
+    assert publish(mended, name="m", models_dir=tmp_path, max_batch=1).name == "1"
+
+
+def test_a_layer_that_is_not_keras_own_is_named_by_its_package(tmp_path: Path) -> None:
+    import keras
+
+    @keras.saving.register_keras_serializable("mine")
+    class Scale(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        def call(self, x: Any) -> Any:
+            return x * 2
+
+    Scale.__module__ = "__main__"  # as in a script, whose name Keras leaves out
+    artifact.save_keras(keras.Sequential([keras.Input((3,)), Scale(name="s")]), tmp_path / "m.keras")
+    keras.saving.get_custom_objects().pop("mine>Scale")
+    with pytest.raises(VersionRefused, match=r"\(Scale, registered under the package mine\)"):
+        artifact.load_artifact(tmp_path / "m.keras")
