@@ -10,7 +10,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, Final
+
+from service.telemetry.pulse import Pulse
 
 __all__ = [
     "ORPHANED",
@@ -90,10 +93,24 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def run(main: Coroutine[Any, Any, int]) -> int:
-    """Run a child's main coroutine on its event loop; returns the process's exit status."""
+def run(main: Coroutine[Any, Any, int], pulse: Path | None = None) -> int:
+    """Run a child's main coroutine on its event loop; returns the process's exit status.
+
+    Args:
+        main: what the process is there for.
+        pulse: where the supervisor looks whether the event loop turns.
+    """
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(main)
+        return runner.run(_with_pulse(main, pulse) if pulse is not None else main)
+
+
+async def _with_pulse(main: Coroutine[Any, Any, int], path: Path) -> int:
+    beating = asyncio.create_task(Pulse(path).beat())
+    try:
+        return await main
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
 
 
 def stop_signals() -> Sequence[signal.Signals]:

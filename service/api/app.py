@@ -46,6 +46,10 @@ def _off() -> RecordingState:
     return RecordingState("off")
 
 
+def _never() -> float:
+    return 0.0
+
+
 class Application:
     """The public and the admin face of one api process on one engine. Nothing listens until `listen`.
 
@@ -54,6 +58,7 @@ class Application:
         recording: where refused calls and labels of the public face are written down; without it, it takes no labels.
         alarms: where the admin face writes down resets; without it, it takes none.
         recording_state: whether what is answered reaches Postgres.
+        engine_silent_s: for how many seconds the engine's event loop has not turned.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Application:
         recording: Recording | None = None,
         alarms: Alarms | None = None,
         recording_state: Callable[[], RecordingState] = _off,
+        engine_silent_s: Callable[[], float] = _never,
     ) -> None:
         self._settings = settings
         self._answers = Budget(settings.answer_memory_mb * _MIB, "answers that are not read")
@@ -76,7 +82,7 @@ class Application:
         self.draining = False
         self.book = CodecBook()
         self._observer = CallObserver(settings.log_level)
-        self._health = Health(engine, draining=self._is_draining, recording=recording_state)
+        self._health = Health(engine, draining=self._is_draining, recording=recording_state, silent_s=engine_silent_s)
         self._public = self._public_dispatcher(engine, url, recording)
         self._admin = self._admin_dispatcher(engine, admin_url, alarms)
         self._sockets = WebSockets(
@@ -202,6 +208,7 @@ async def running(
     recording: Recording | None = None,
     alarms: Alarms | None = None,
     recording_state: Callable[[], RecordingState] = _off,
+    engine_silent_s: Callable[[], float] = _never,
 ) -> AsyncIterator[Application]:
     """An application that listens; what is still open at the end is cut."""
     admin_url = "" if admin is None else _url(admin)
@@ -213,6 +220,7 @@ async def running(
         recording=recording,
         alarms=alarms,
         recording_state=recording_state,
+        engine_silent_s=engine_silent_s,
     )
     application.know_methods()
     async with AsyncExitStack() as stack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -16,6 +16,9 @@ from service.types import Catalog, EnginePort
 
 __all__ = ["Exposition", "Health", "missing", "reported"]
 
+_SILENT_S: Final = 5.0
+"""Its loop turns twice a second: an engine that is silent for longer answers nobody, whatever the reason."""
+
 
 class Health:
     """What probes ask of this process.
@@ -24,14 +27,21 @@ class Health:
         engine: whose state decides readiness.
         draining: whether this process is about to leave.
         recording: whether what is answered reaches Postgres.
+        silent_s: for how many seconds the engine's event loop has not turned.
     """
 
     def __init__(
-        self, engine: EnginePort, *, draining: Callable[[], bool], recording: Callable[[], RecordingState]
+        self,
+        engine: EnginePort,
+        *,
+        draining: Callable[[], bool],
+        recording: Callable[[], RecordingState],
+        silent_s: Callable[[], float],
     ) -> None:
         self._engine = engine
         self._draining = draining
         self._recording = recording
+        self._silent_s = silent_s
 
     async def healthz(self, _request: web.BaseRequest) -> web.StreamResponse:
         """200 while this process turns its event loop."""
@@ -45,6 +55,10 @@ class Health:
         """
         catalog = self._engine.catalog
         lacking = missing(catalog, connected=self._engine.connected)
+        silent_s = self._silent_s()
+        if silent_s > _SILENT_S and not lacking:
+            why = f"it has not answered for {silent_s:.0f} s; if it stays silent it is ended and started again"
+            lacking.append({"what": "engine", "why": why})
         if self._draining():
             lacking.insert(0, {"what": "draining", "why": "this process is stopping"})
         models = {name: dict(model.roles) for name, model in sorted(catalog.models.items())}

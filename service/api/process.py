@@ -16,6 +16,7 @@ from service.config import Settings
 from service.engine.client import EngineClient
 from service.errors import ConfigError
 from service.telemetry import logs, metrics, recording_state
+from service.telemetry.pulse import pulse_path, silent_s
 
 __all__ = ["main"]
 
@@ -34,7 +35,7 @@ def main(runtime_dir: Path, index: int) -> None:
     # A long decode on its thread must not hold up the event loop for the usual 5 ms at a time.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        status = children.run(_serve(settings, name, runtime_dir, index))
+        status = children.run(_serve(settings, name, runtime_dir, index), pulse_path(runtime_dir, name))
     except ConfigError as error:
         log.critical("api_cannot_start", reason=str(error))
         status = 1
@@ -57,6 +58,7 @@ async def _serve(settings: Settings, name: str, runtime_dir: Path, index: int) -
             recording=journal,
             alarms=journal,
             recording_state=lambda: recording_state.read(runtime_dir),
+            engine_silent_s=lambda: silent_s(pulse_path(runtime_dir, "engine-0")),
         ) as application,
     ):
         children.calm_gc()

@@ -20,6 +20,7 @@ from service.engine.slots import Slots, slots_path
 from service.journal.sink import JournalSink, hashing_key, open_writer
 from service.journal.writer import JournalWriter
 from service.telemetry import logs, metrics, recording_state
+from service.telemetry.pulse import pulse_path
 
 __all__ = ["main", "socket_path"]
 
@@ -43,7 +44,8 @@ def main(runtime_dir: Path, index: int) -> None:
     # A version that is traced holds the interpreter for long stretches: let the threads that serve have it back soon.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     slots = Slots(slots_path(runtime_dir, name))
-    status = children.run(_serve(settings, name, socket_path(runtime_dir, index), slots))
+    serving = _serve(settings, name, socket_path(runtime_dir, index), slots)
+    status = children.run(serving, pulse_path(runtime_dir, name))
     metrics.close()
     sys.exit(status)
 

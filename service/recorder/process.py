@@ -23,6 +23,7 @@ from service.recorder.embedded import RECORDER, embedded_url, endpoint
 from service.recorder.migrate import require_current
 from service.recorder.roles import prepare
 from service.telemetry import logs, metrics, recording_state
+from service.telemetry.pulse import pulse_path
 
 __all__ = ["DATABASE_URL", "main", "open_database"]
 
@@ -49,7 +50,8 @@ def main(runtime_dir: Path, index: int) -> None:
     # It has time, and answering has none.
     os.nice(_NICE)
     stamina.instrumentation.set_on_retry_hooks([])  # one sentence an outage is enough, and we write it
-    status = children.run(_record(settings, recording_state.Part(runtime_dir, recording_state.RECORDER)))
+    recording = _record(settings, recording_state.Part(runtime_dir, recording_state.RECORDER))
+    status = children.run(recording, pulse_path(runtime_dir, name))
     metrics.close()
     sys.exit(status)
 

@@ -26,8 +26,9 @@ from service.supervisor import open_files
 from service.supervisor.banner import banner, ready_line, url, wait_ready
 from service.supervisor.child import DATABASE_VARIABLE, Backoff, Child, ChildSpec
 from service.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
-from service.supervisor.hangs import EngineWatch
+from service.supervisor.hangs import EngineWatch, Watch
 from service.telemetry import logs, metrics, recording_state
+from service.telemetry.pulse import pulse_path
 from service.telemetry.recording_state import Part
 
 __all__ = ["ChildSpecs", "Supervisor", "service_children"]
@@ -215,9 +216,9 @@ class Supervisor:
             [Child(spec, runtime / "metrics", self._backoff, watch=watch(spec)) for spec in kind]
             for kind, watch in (
                 (specs.databases, _unwatched),
-                (specs.recorders, _unwatched),
+                (specs.recorders, partial(_watch, runtime)),
                 (specs.engines, partial(_watch_engine, settings, runtime)),
-                (specs.apis, _unwatched),
+                (specs.apis, partial(_watch, runtime)),
             )
         ]
         with _stop_signals() as (stop, hasten):
@@ -257,7 +258,12 @@ def _unwatched(_: ChildSpec) -> None:
 
 
 def _watch_engine(settings: Settings, runtime: Path, spec: ChildSpec) -> EngineWatch:
-    return EngineWatch(slots_path(runtime, spec.name), LoadAttempts(attempts_dir(settings.data_dir)))
+    attempts = LoadAttempts(attempts_dir(settings.data_dir))
+    return EngineWatch(slots_path(runtime, spec.name), attempts, pulse_path(runtime, spec.name))
+
+
+def _watch(runtime: Path, spec: ChildSpec) -> Watch:
+    return Watch(pulse_path(runtime, spec.name))
 
 
 async def _watch_data(claimed: _Claimed) -> None:
@@ -312,7 +318,11 @@ async def _ending_what_hangs(
     """Meanwhile, end each engine in which something goes on from now until `after_s` seconds later."""
 
     async def end() -> None:
-        before = [(engine, engine.watch, set(runs(engine.watch))) for engine in engines if engine.watch is not None]
+        before = [
+            (engine, engine.watch, set(runs(engine.watch)))
+            for engine in engines
+            if isinstance(engine.watch, EngineWatch)
+        ]
         await asyncio.sleep(after_s)
         for engine, watch, seen in before:
             for run in seen & set(runs(watch)):

@@ -1,4 +1,4 @@
-"""Watches what an engine runs: ends one that hangs, and writes down which version an engine died on."""
+"""Watches the children: ends one that is silent or hangs, and writes down which version an engine died on."""
 
 from __future__ import annotations
 
@@ -9,33 +9,101 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from service.engine.attempts import LoadAttempts
 from service.engine.slots import EXECUTION, LOOP, Run, clear_runs, read_runs
 from service.telemetry import logs
+from service.telemetry.pulse import last_beat, silent_s
 
-__all__ = ["EngineWatch"]
+__all__ = ["EngineWatch", "Watch"]
 
 _POLL_S: Final = 0.25
 _LOOKS: Final = 4
 """Looks in a row that must find a run overdue: after the whole machine stood still, the engine comes first."""
+_QUIET_S: Final = 0.6
+"""Somewhat more than between two beats: from here on it is worth asking the system whether the process is stopped."""
+_SILENT_S: Final = 15.0
+"""After which a process that is stopped is ended, and an engine that runs no graph."""
+_BUSY_SILENT_S: Final = 60.0
+"""After which any other is: one call of native code may hold a loop for long, as may a machine with too much to do."""
+_STARTS_S: Final = 120.0
 _OUTSIDE: Final = ("killed by SIGKILL", "killed by SIGTERM", "killed by SIGINT", "killed by SIGHUP")
 """Ends that come from outside: what a batch does to its process looks otherwise."""
+_STOPPED: Final = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 _log = logs.get("supervisor")
 
 
-class EngineWatch:
-    """Watches one engine through its slots.
+class Watch:
+    """Watches one child through its pulse.
+
+    Args:
+        pulse: path of it.
+    """
+
+    def __init__(self, pulse: Path) -> None:
+        self._pulse = pulse
+        self._beat = 0.0
+        self._silent_s = 0.0
+        self._stopped = False
+
+    async def watch(self, process: asyncio.subprocess.Process) -> None:
+        """End the process once it is silent for too long; one life of it."""
+        self._beat = self._silent_s = 0.0
+        looked = time.monotonic()
+        while True:
+            await asyncio.sleep(_POLL_S)
+            now = time.monotonic()
+            # Not by the clock: while the machine sleeps or stands still, nobody could have beaten.
+            self._listen(process.pid, min(now - looked, 2 * _POLL_S))
+            looked = now
+            why = self._wrong(now)
+            if why is not None:
+                _log.error("child_hangs", pid=process.pid, why=why, then="it is ended and started again")
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                return
+
+    def ended(self, how: str, *, asked: bool) -> None:  # noqa: ARG002 - an engine's watch wants to know
+        """Told when the process has ended, and whether it was asked to."""
+        clear_runs(self._pulse)
+
+    def _listen(self, pid: int, passed_s: float) -> None:
+        beat = last_beat(self._pulse)
+        self._silent_s = self._silent_s + passed_s if beat and beat == self._beat else 0.0
+        self._beat = beat
+        self._stopped = silent_s(self._pulse) > _QUIET_S and _is_stopped(pid)
+
+    def _patience(self) -> float:
+        return _BUSY_SILENT_S
+
+    def _wrong(self, now: float) -> str | None:  # noqa: ARG002 - an engine's watch wants to know
+        """Why to end the process; None while all is well."""
+        if self._silent_s < (_SILENT_S if self._stopped else self._patience()):
+            return None
+        if self._stopped:
+            return f"the process is stopped, by SIGSTOP or a debugger: no sign of life for {self._silent_s:.0f} s"
+        return f"its event loop has not turned for {self._silent_s:.0f} s"
+
+
+class EngineWatch(Watch):
+    """Watches one engine through its slots, too.
 
     Args:
         path: of its slots.
         attempts: where its deaths are written down.
+        pulse: path of its pulse.
     """
 
-    def __init__(self, path: Path, attempts: LoadAttempts) -> None:
+    def __init__(self, path: Path, attempts: LoadAttempts, pulse: Path) -> None:
+        super().__init__(pulse)
         self._path = path
         self._attempts = attempts
         self._counted = False
+        self._seen: dict[Run, int] = {}
+        self._paused: set[Run] = set()
+        self._began = 0.0
 
     def runs(self) -> Sequence[Run]:
         """What it runs now."""
@@ -46,22 +114,15 @@ class EngineWatch:
         return [run for run in self.runs() if run.slot in (LOOP, EXECUTION)]
 
     async def watch(self, process: asyncio.subprocess.Process) -> None:
-        """End the process once something in it is overdue; one life of it."""
+        """End the process once it is silent for too long, or something in it is overdue; one life of it."""
         self._counted = False
-        seen: dict[Run, int] = {}
-        while True:
-            await asyncio.sleep(_POLL_S)
-            now = time.monotonic()
-            seen = {run: seen.get(run, 0) + 1 for run in self.runs() if run.until < now}
-            hung = [run for run, looks in seen.items() if looks >= _LOOKS]
-            if hung:
-                self._count(hung, "did not end in time")
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                return
+        self._seen, self._paused = {}, set()
+        self._began = time.monotonic()
+        await super().watch(process)
 
     def ended(self, how: str, *, asked: bool) -> None:
         """Told when the process has ended, and whether it was asked to: write down what it died on."""
+        super().ended(how, asked=asked)
         runs = self.runs()
         clear_runs(self._path)
         if asked or self._counted or not runs:
@@ -69,6 +130,32 @@ class EngineWatch:
         if how in _OUTSIDE:  # by a person, or by the kernel for want of memory, which a load may well be to blame for
             runs = [run for run in runs if run.kind == "load"]
         self._count(runs, how)
+
+    def _patience(self) -> float:
+        """Longer while the engine starts or loads: what it imports and reads may hold the interpreter."""
+        starts = time.monotonic() - self._began < _STARTS_S
+        return _BUSY_SILENT_S if starts or any(run.kind == "load" for run in self.runs()) else _SILENT_S
+
+    def _wrong(self, now: float) -> str | None:
+        runs = self.runs()
+        if self._stopped:  # whatever runs meanwhile cannot end
+            self._seen.clear()
+            self._paused.update(runs)
+            return self._silent(())
+        self._seen = {run: self._seen.get(run, 0) + 1 for run in runs if run.until < now}
+        hung = [run for run, looks in self._seen.items() if looks >= _LOOKS]
+        if hung:
+            self._count([run for run in hung if run not in self._paused], "did not end in time")
+            return "a run in it did not end in time"
+        if any(run.slot in (LOOP, EXECUTION) for run in runs):
+            self._silent_s = 0.0  # it has a time of its own
+        return self._silent([run for run in runs if run.kind == "load"])
+
+    def _silent(self, loads: Sequence[Run]) -> str | None:
+        why = super()._wrong(0.0)
+        if why is not None:
+            self._count(loads, "held up the engine's event loop")
+        return why
 
     def _count(self, runs: Sequence[Run], how: str) -> None:
         """A load that goes on beside a batch is the likelier cause."""
@@ -78,3 +165,9 @@ class EngineWatch:
             said = f"the last time a {kind} {how}"
             deaths = self._attempts.count(model, version, kind, said)
             _log.error("engine_died_on_version", model=model, version=version, kind=kind, how=how, deaths=deaths)
+
+
+def _is_stopped(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() in _STOPPED)
+    return False

@@ -137,3 +137,27 @@ async def test_the_service_stops_within_its_time_while_a_graph_hangs(folder: Pat
         assert (status, time.monotonic() - began < 6) == (0, True), time.monotonic() - began
         assert (await hung)["error"]["code"] == NotReady.code
     assert "engine_died_on_version" not in service.log.read_text()
+
+
+async def readiness(service: Service) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"{service.url}/readyz") as response:
+        return response.status, await response.text()
+
+
+async def test_an_engine_that_is_stopped_while_idle_is_noticed_ended_and_started_again(folder: Path) -> None:
+    with running(folder) as service:
+        await answers(service, "constant", [0.0, 0.0])
+        (engine,) = service.children("_engine")
+        engine.suspend()
+        end = time.monotonic() + READY_S
+        while "it has not answered for" not in (said := await readiness(service))[1]:
+            assert time.monotonic() < end, said
+            await asyncio.sleep(0.2)
+        assert said[0] == 503
+        assert await asyncio.to_thread(engine.wait, 30) is None
+        await answers(service, "constant", [0.0, 0.0])
+        await answers(service, "looping", GOOD)
+        assert (await readiness(service))[0] == 200
+    log = service.log.read_text()
+    assert "the process is stopped, by SIGSTOP or a debugger" in log
+    assert "engine_died_on_version" not in log

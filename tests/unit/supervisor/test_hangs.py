@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 
 from service.engine.attempts import LoadAttempts
 from service.engine.slots import slots_path
+from service.supervisor import hangs
 from service.supervisor.child import Backoff, Child, ChildSpec
-from service.supervisor.hangs import EngineWatch
+from service.supervisor.hangs import EngineWatch, Watch
+from service.telemetry.pulse import pulse_path
 
 RUNS = """
 import os, signal, sys, time
@@ -41,7 +44,7 @@ class Engine:
         self.output = io.BytesIO()
         path = slots_path(folder, "engine-0")
         command = [sys.executable, "-c", RUNS, str(path), what, str(seconds), then]
-        watch = EngineWatch(path, self.attempts)
+        watch = EngineWatch(path, self.attempts, pulse_path(folder, "engine-0"))
         self.child = Child(ChildSpec("engine-0", command), folder, Backoff(0.01), self.output, watch)
 
     async def __aenter__(self) -> Self:
@@ -106,3 +109,83 @@ def test_signals_that_come_from_outside_are_named_as_a_child_names_them() -> Non
     from service.supervisor.hangs import _OUTSIDE
 
     assert _how(-signal.SIGKILL) in _OUTSIDE
+
+
+BEATS = """
+import asyncio, sys, time
+from pathlib import Path
+from service import children
+from service.engine.slots import EXECUTION, Slots, slots_path
+from service.telemetry.pulse import pulse_path
+folder, what = Path(sys.argv[1]), sys.argv[2]
+async def main():
+    if what == "batch":
+        Slots(slots_path(folder, "engine-0")).begin(EXECUTION, ("m", 2), 2.0)
+    await asyncio.sleep(1.0)
+    print("ran", flush=True)
+    if what == "holds":
+        time.sleep(60)
+    await asyncio.sleep(60)
+    return 0
+children.run(main(), pulse_path(folder, "engine-0"))
+"""
+
+
+class Beating(Engine):
+    """A process whose event loop beats as a child's does, until it is stopped or held."""
+
+    def __init__(self, folder: Path, what: str, *, engine: bool = True) -> None:
+        self.attempts = LoadAttempts(folder / "loading")
+        self.output = io.BytesIO()
+        pulse = pulse_path(folder, "engine-0")
+        watch = EngineWatch(slots_path(folder, "engine-0"), self.attempts, pulse) if engine else Watch(pulse)
+        command = [sys.executable, "-c", BEATS, str(folder), what]
+        self.child = Child(ChildSpec("engine-0", command), folder, Backoff(0.01), self.output, watch)
+
+    def stop(self) -> None:
+        assert self.child.pid is not None
+        os.kill(self.child.pid, signal.SIGSTOP)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent process is ended after a second or two instead of many."""
+    for name, seconds in (("_SILENT_S", 1.5), ("_BUSY_SILENT_S", 1.5), ("_STARTS_S", 0.0)):
+        monkeypatch.setattr(hangs, name, seconds)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("engine", [True, False])
+async def test_a_process_that_is_stopped_is_ended_and_started_again_and_no_version_is_blamed(
+    tmp_path: Path, *, engine: bool
+) -> None:
+    async with Beating(tmp_path, "idles", engine=engine) as beating:
+        await beating.lives(1)
+        beating.stop()
+        await beating.lives(2)
+        assert beating.blamed() == set()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_batch_that_is_late_because_its_process_was_stopped_is_not_to_blame(tmp_path: Path) -> None:
+    async with Beating(tmp_path, "batch") as beating:
+        await beating.lives(1)
+        beating.stop()
+        await beating.lives(2)
+        assert beating.blamed() == set()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_process_whose_event_loop_is_held_is_ended(tmp_path: Path) -> None:
+    async with Beating(tmp_path, "holds") as beating:
+        await beating.lives(2)
+        assert beating.blamed() == set()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_process_that_beats_is_left_alone(tmp_path: Path) -> None:
+    async with Beating(tmp_path, "idles") as beating:
+        await beating.lives(1)
+        pid = beating.child.pid
+        await asyncio.sleep(3)
+        assert beating.child.pid == pid
