@@ -72,6 +72,8 @@ def no_json(body: bytes, words: str) -> ParseError:
     for text, said in _WORDS.items():
         if body.startswith(text, at):
             return _error(at - 1 if body[at - 1 : at] == b"-" and text != b"." else at, said)
+    if at >= len(body):  # a lone minus
+        return _cut_off(body)
     if body[at] < 0x20:
         return _error(at, "a control character stands in a string: it must be escaped")
     return _error(at, "no JSON value goes on like this")

@@ -20,6 +20,8 @@ from tests.unit.rpc.linear import DIAMONDS, DIGITS, LinearEngine
         (b'{"a":NaN}', 5, "NaN is no JSON"),
         (b'{"a":Infinity}', 5, "Infinity is no JSON"),
         (b'{"a":-Infinity}', 5, "Infinity is no JSON"),
+        (b"-", 1, "it ends too early"),
+        (b'{"a":-', 6, "it ends too early"),
         (b'{"a":None}', 5, "null"),
         (b'{"a":True}', 5, "true"),
         (b"\xef\xbb\xbf{}", 0, "byte order mark"),
