@@ -27,6 +27,7 @@ from service.recorder.monitoring import show, tell
 from service.recorder.quarantine import Quarantine
 from service.recorder.refusals import doubtful, refused, sentence, sqlstate, transient
 from service.recorder.session import CHUNK_BYTES, Moved, Session, Stuck, UnreadableJournal
+from service.recorder.stalls import cause
 from service.telemetry import metrics
 
 __all__ = ["Drain", "OpenDatabase"]
@@ -39,10 +40,8 @@ _LAG_S: Final = 1.0
 _SHELVED_S: Final = 30.0
 _STALLED_S: Final = 10.0
 """A step that takes longer, while records wait, is worth telling."""
-_STALLED: Final = (
-    "what Postgres was asked is not done: it is stopped or very slow, or somebody holds a lock on a table (the table pg_locks, "
-    "and pg_blocking_pids, say who)"
-)
+_STALLED: Final = "stalled"
+_ASK_AGAIN_S: Final = 10.0
 _PART_OF_BUDGET: Final = 4
 """Once what waits takes a quarter of the journals' disk budget, it waits no longer."""
 _LONGEST: Final = 10
@@ -90,6 +89,7 @@ class Drain:
         self._trouble: str | None = None
         self._step_at: float | None = None
         """When the step that is under way began; None between passes."""
+        self._cause, self._ask_at = "it cannot be connected to", 0.0
         self._passed_at = self._caught_up_at = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -291,19 +291,27 @@ class Drain:
             with suppress(OSError):
                 behind = await self._behind(lag)
                 metrics.set_recorder_lag(behind.rows, behind.bytes, behind.seconds)
-                self._look(behind)
+                await self._look(behind)
             await asyncio.sleep(_LAG_S)
 
-    def _look(self, behind: Behind) -> None:
+    async def _look(self, behind: Behind) -> None:
         """Say when one step takes so long that it may never end."""
         seconds = 0.0 if self._step_at is None else time.monotonic() - self._step_at
         if seconds < _STALLED_S or not behind.bytes or self._trouble not in {None, _STALLED}:
             return
-        said = f"nothing has reached Postgres for {seconds:.0f} s while records wait: {_STALLED}"
+        metrics.set_recorder_connected(connected=False)
+        if self._session is not None and time.monotonic() >= self._ask_at:
+            self._cause = await cause(self._database, self._session.connection.get_server_pid())
+            self._ask_at = time.monotonic() + _ASK_AGAIN_S
+            if self._trouble not in {None, _STALLED}:  # it failed meanwhile
+                return
+            if self._step_at is None:  # it went on meanwhile
+                metrics.set_recorder_connected(connected=True)
+                return
+        said = f"nothing has reached Postgres for {seconds:.0f} s while records wait: {self._cause}"
         if self._trouble is None:
             _log.warning("cannot_drain", reason=said, then="records wait in the journals; it goes on by itself")
             self._trouble = _STALLED
-        metrics.set_recorder_connected(connected=False)
         self._tell(said)
 
     async def _behind(self, lag: Lag) -> Behind:

@@ -81,7 +81,8 @@ async def test_a_locked_table_is_told_while_it_holds_records_up_and_is_over_once
                 await connection.execute("lock table hoverboard.samples in access exclusive mode")
                 predict(here)
                 said = until(lambda: recording(here), lambda said: said["state"] == "failing", 40)
-                assert re.match(r"nothing has reached Postgres for 1\d s while records wait: .*lock", said["why"])
+                assert re.match(r"nothing has reached Postgres for 1\d s while records wait: a lock ", said["why"])
+                assert f"process {connection.get_server_pid()} of Postgres" in said["why"]
                 assert "wait in the journals" in said["then"]
                 now = recorder_metrics(here)
                 assert now["connected"] == 0 and now["lag_rows"] > 0 and now["lag_seconds"] > 9
