@@ -209,11 +209,13 @@ class Catalog:
         models: by name.
         generation: grows with every change.
         ready: whether the first scan is over and each model has had its chance to load.
+        problem: why the models directory itself cannot be looked at; what is in memory goes on.
     """
 
     models: Mapping[str, ModelStatus] = field(default_factory=dict)
     generation: int = 0
     ready: bool = False
+    problem: str | None = None
 
 
 class PredictCall(msgspec.Struct, frozen=True, eq=False):

@@ -84,7 +84,7 @@ def missing(catalog: Catalog, *, connected: bool) -> list[dict[str, str]]:
 
 def reported(catalog: Catalog) -> list[dict[str, str]]:
     """What is wrong with models and versions, whether or not anybody needs them."""
-    found = []
+    found = [] if catalog.problem is None else [{"what": "models directory", "why": catalog.problem}]
     held = {status.sandbox for model in catalog.models.values() for status in model.versions}
     if "none" in held:
         why = "this system has neither landlock nor seccomp: versions are tried with full rights before they are loaded"

@@ -212,7 +212,7 @@ class CatalogMessage(_Message, tag=2):
             name: model if _fits(model) else ModelStatus(name, {}, (), _UNTOLD)
             for name, model in catalog.models.items()
         }
-        return cls(Catalog(models, catalog.generation, catalog.ready))
+        return cls(Catalog(models, catalog.generation, catalog.ready, catalog.problem))
 
 
 class DoneMessage(_Message, tag=3):

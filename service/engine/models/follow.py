@@ -50,8 +50,12 @@ class Follower:
             try:
                 found = await _in_thread(scan, self._root, self._tell)
             except ConfigError as error:
-                _log.error("scan_failed", reason=str(error))
+                if self._fails(str(error)):
+                    _log.error("scan_failed", reason=str(error), then="what is in memory answers; it is tried again")
+                    keeper.publish()
                 return True  # nothing is known to be gone
+            if self._fails(None):
+                _log.info("models_directory_back", models=str(self._root))
             for name in keeper.models.keys() - found.keys():
                 keeper.models[name].unseen += 1
                 if keeper.models[name].unseen >= LOOKS:
@@ -64,6 +68,11 @@ class Follower:
             keeper.publish()
             unseen = [m.unseen + sum(v.unseen for v in m.versions.values()) for m in keeper.models.values()]
             return not any(unseen)
+
+    def _fails(self, why: str | None) -> bool:
+        """Note whether the directory itself can be looked at; whether that is news."""
+        before, self._keeper.problem = self._keeper.problem, why
+        return before != why
 
     async def _follow(self, model: Model, disk: ModelOnDisk, revision: int) -> None:
         await _in_thread(remove_leftovers, disk.path, _LEFTOVER_AGE_S, time.time())

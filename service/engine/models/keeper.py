@@ -50,6 +50,7 @@ class Keeper:
         self.models: dict[str, Model] = {}
         self.loads = Loads(self._load, self)
         self.catalog = Catalog()
+        self.problem: str | None = None
         self._load_version = load
         self._suspect = suspect
         self._served = served
@@ -262,9 +263,10 @@ class Keeper:
         """
         models = {name: model.status() for name, model in sorted(self.models.items())}
         now_ready = ready or self.catalog.ready
-        if models == self.catalog.models and now_ready == self.catalog.ready:
+        known = self.catalog
+        if (models, now_ready, self.problem) == (known.models, known.ready, known.problem):
             return
-        self.catalog = Catalog(models, self.catalog.generation + 1, now_ready)
+        self.catalog = Catalog(models, known.generation + 1, now_ready, self.problem)
         self._changed(self.catalog)
 
 
