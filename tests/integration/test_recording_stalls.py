@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 from tests.integration.recorded import Recorded, until
@@ -112,7 +113,8 @@ def test_a_stopped_recorder_is_told_and_what_it_said_of_its_lag_is_withdrawn(
             (line,) = until(lambda: lines(here, "recorder_silent"), lambda found: len(found) > 0)
             assert (line["level"], f"process {recorder.pid}" in line["why"]) == ("error", True)
         finally:
-            recorder.send_signal(signal.SIGCONT)
+            with suppress(psutil.NoSuchProcess):  # it may have been ended meanwhile, and another one started
+                recorder.send_signal(signal.SIGCONT)
         works(here)
         assert here.rows("select count(*) from samples") == [{"count": 1}]
         until(lambda: lines(here, "recorder_speaks_again"), lambda found: len(found) == 1)
@@ -133,7 +135,8 @@ def test_records_that_are_dropped_for_want_of_budget_are_not_said_to_wait(
             assert "wait" not in said["then"]
             assert "raise journal_budget_mb" in line["then"]
         finally:
-            recorder.send_signal(signal.SIGCONT)
+            with suppress(psutil.NoSuchProcess):  # it may have been ended meanwhile, and another one started
+                recorder.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture
