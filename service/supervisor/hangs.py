@@ -30,6 +30,7 @@ _BUSY_SILENT_S: Final = 60.0
 _STARTS_S: Final = 120.0
 _OUTSIDE: Final = ("killed by SIGKILL", "killed by SIGTERM", "killed by SIGINT", "killed by SIGHUP")
 """Ends that come from outside: what a batch does to its process looks otherwise."""
+_VMSTAT: Final = Path("/proc/vmstat")
 _STOPPED: Final = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 _log = logs.get("supervisor")
@@ -104,6 +105,7 @@ class EngineWatch(Watch):
         self._seen: dict[Run, int] = {}
         self._paused: set[Run] = set()
         self._began = 0.0
+        self._memory_kills = 0
 
     def runs(self) -> Sequence[Run]:
         """What it runs now."""
@@ -118,6 +120,7 @@ class EngineWatch(Watch):
         self._counted = False
         self._seen, self._paused = {}, set()
         self._began = time.monotonic()
+        self._memory_kills = _memory_kills()
         await super().watch(process)
 
     def ended(self, how: str, *, asked: bool) -> None:
@@ -127,7 +130,9 @@ class EngineWatch(Watch):
         clear_runs(self._path)
         if asked or self._counted or not runs:
             return
-        if how in _OUTSIDE:  # by a person, or by the kernel for want of memory, which a load may well be to blame for
+        if how == _OUTSIDE[0] and _memory_kills() > self._memory_kills:
+            how = "took more memory than there was"
+        if how in _OUTSIDE:  # by a person, or by whoever else runs short of memory; a load may well be to blame
             runs = [run for run in runs if run.kind == "load"]
         self._count(runs, how)
 
@@ -165,6 +170,15 @@ class EngineWatch(Watch):
             said = f"the last time a {kind} {how}"
             deaths = self._attempts.count(model, version, kind, said)
             _log.error("engine_died_on_version", model=model, version=version, kind=kind, how=how, deaths=deaths)
+
+
+def _memory_kills() -> int:
+    """How many processes the kernel has ended for want of memory, in any control group; 0 where it does not say."""
+    with contextlib.suppress(OSError):
+        for line in _VMSTAT.read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def _is_stopped(pid: int) -> bool:

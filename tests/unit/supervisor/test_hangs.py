@@ -90,6 +90,24 @@ async def test_a_death_counts_against_what_ran_unless_it_came_from_outside(
         assert engine.blamed() == blamed
 
 
+async def test_a_batch_that_the_kernel_ends_for_want_of_memory_is_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("nr_free_pages 7\noom_kill 4\n")
+    monkeypatch.setattr(hangs, "_VMSTAT", vmstat)
+    async with Engine(tmp_path, "batch", 60, "waits") as engine:
+        await engine.lives(1)
+        await asyncio.sleep(0.5)
+        vmstat.write_text("nr_free_pages 7\noom_kill 5\n")
+        assert engine.child.pid is not None
+        os.kill(engine.child.pid, signal.SIGKILL)
+        await engine.lives(2)
+        assert engine.blamed() == {2}
+        (file,) = (tmp_path / "loading").iterdir()
+        assert "took more memory than there was" in json.loads(file.read_text())[0]["how"]
+
+
 async def test_what_ends_because_it_was_asked_to_counts_for_nothing(tmp_path: Path) -> None:
     async with Engine(tmp_path, "load", 60, "hangs") as engine:
         await engine.lives(1)
