@@ -33,7 +33,7 @@ _WITHOUT_DATA: Final = "calls are answered, and it is not sure that their record
 
 _JOURNAL: Final = "journal-"
 _DROPPED: Final = "calls are answered, and records are dropped ({} so far, counted in the table gaps), since {}; {}"
-_SILENT_S: Final = 15.0
+_SILENT_S: Final = 8.0
 """A recorder says something every second; after so many without a word nothing that it said is believed."""
 _ROOM: Final = 4096
 """Bytes of each file, there from the first word on: what is said on a full disk needs no more."""
