@@ -384,7 +384,7 @@ async def test_a_call_whose_later_part_fails_takes_the_earlier_ones_predictions_
         rows[199] = 12
         with pytest.raises(ModelFailed) as caught:
             await engine.predict(call(engine, "poisoned", rows))
-        assert caught.value.details == {"pointer": "/instances/199"}
+        assert caught.value.details == {"pointer": "/instances/199", "reason": "index 12 is not in [0, 10)"}
         assert len(sink.batches) > 1
         await until(lambda: not sink.answered)
 

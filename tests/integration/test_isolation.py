@@ -102,7 +102,7 @@ async def test_a_poisonous_sample_fails_alone_among_64_calls(service: Service, k
     error = responses.pop(poison)["error"]
     del indices[poison]
     assert (error["code"], error["data"]["type"]) == (-32603, "model_failed")
-    assert error["data"]["details"] == {"pointer": "/instances/0"}
+    assert error["data"]["details"] == {"pointer": "/instances/0", "reason": "index 12 is not in [0, 10)"}
     want = np.asarray(keras_models["poisoned"](np.array(indices, np.int32)[:, np.newaxis]))
     assert_close(np.concatenate([outputs(response) for response in responses]), want)
     assert min(response["result"]["timing"]["batch"] for response in responses) > 1, "some ran alone"
@@ -114,7 +114,7 @@ async def test_a_poisonous_sample_is_pointed_at_within_its_call(service: Service
     batch = [request(0, predict_params("poisoned", good)), request(1, predict_params("poisoned", poisoned))]
     async with aiohttp.ClientSession() as session:
         first, second = await post(session, service.url, batch)
-    assert second["error"]["data"]["details"] == {"pointer": "/instances/5"}
+    assert second["error"]["data"]["details"] == {"pointer": "/instances/5", "reason": "index 99 is not in [0, 10)"}
     assert_close(outputs(first), keras_models["poisoned"](np.array(good, np.int32)))
     assert first["result"]["timing"]["batch"] > 1
 

@@ -25,7 +25,7 @@ from tests.integration.test_engine import call, features
 from tests.postgres import Server
 
 MakeSettings = Callable[..., Settings]
-ODD = ('15"', "a\\b", "tab\there", "nul\0", "new\nline", "😀", "{x}", "a/b~c", "x" * 300, "\x7f\x1f", "$")
+ODD = ('15"', "a\\b", "'; --", "%s", "😀", "{x}", "a/b~c", "x" * 128, "..", "$")
 
 
 async def test_a_model_that_is_removed_while_calls_wait_for_company_refuses_them_and_no_other(
