@@ -167,5 +167,5 @@ def test_an_absent_database_holds_nothing_up_and_its_url_is_the_recorders_alone(
         supervisor = psutil.Process(service.process.pid)
         assert not any("s3cret" in part for child in supervisor.children() for part in child.cmdline())
         runtime = Path(json.loads((folder / "data" / "lock").read_text())["runtime"])
-        assert not [path for path in runtime.iterdir() if path.is_file() and "s3cret" in path.read_text()]
+        assert not [path for path in runtime.iterdir() if path.is_file() and b"s3cret" in path.read_bytes()]
     assert "s3cret" not in service.log.read_text()
