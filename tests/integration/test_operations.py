@@ -190,7 +190,7 @@ def _weights(one: Any, folder: Path) -> Any:
         (_restore, "RestoreV2"),
         (_abort, "Abort"),
         (_debug, "DebugIdentityV2"),
-        (_dataset, "TextLineDataset"),
+        (_dataset, "(TextLine|TensorSlice)Dataset"),
         (_collective, "CollectiveReduce"),
         (_weights, "ImmutableConst"),
     ],
