@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,6 @@ import msgspec
 
 from service.errors import ConfigError
 from service.rpc.cells import csv_header, reason_of, value_of
-from service.scoring.lines import BOM
 
 __all__ = ["read_contract", "read_labels", "read_request", "read_samples"]
 
@@ -44,11 +44,11 @@ def read_samples(path: Path) -> list[Any]:
 def _jsonl_rows(path: Path) -> list[Any]:
     with path.open("rb") as file:
         lines = itertools.islice((line for line in file if not line.isspace()), _MOST_SAMPLES)
-        return [_json(line.removeprefix(BOM), f"{path}, row {row}") for row, line in enumerate(lines)]
+        return [_json(line.removeprefix(BOM_UTF8), f"{path}, row {row}") for row, line in enumerate(lines)]
 
 
 def _json_rows(path: Path) -> list[Any]:
-    rows = _params(_json(path.read_bytes().removeprefix(BOM), str(path))).get("instances")
+    rows = _params(_json(path.read_bytes().removeprefix(BOM_UTF8), str(path))).get("instances")
     if not isinstance(rows, list):
         raise ConfigError(f"{path}: expected a list of rows, or a request with instances")
     return rows[:_MOST_SAMPLES]
@@ -155,7 +155,7 @@ def read_request(text: bytes, place: str, *, lines: bool = False) -> dict[str, A
     Raises:
         ConfigError: it is none of these.
     """
-    text = text.removeprefix(BOM)
+    text = text.removeprefix(BOM_UTF8)
     rows = [line for line in text.splitlines() if line.strip()]
     if not rows:
         raise ConfigError(f"{place}: holds no instance")

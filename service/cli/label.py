@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,6 @@ import msgspec
 from service.cli.help import Command
 from service.cli.output import as_json, emit, json_option
 from service.errors import ConfigError, HoverboardError
-from service.scoring.lines import BOM
 
 __all__ = ["command"]
 
@@ -151,6 +151,6 @@ def _rows(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, Any]]:
         if line.isspace():
             continue
         try:
-            yield number, msgspec.json.decode(line.removeprefix(BOM) if number == 1 else line)
+            yield number, msgspec.json.decode(line.removeprefix(BOM_UTF8) if number == 1 else line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{name}, line {number}: {error}") from error

@@ -12,10 +12,10 @@ from service.engine.queue import Batch, Slice, Work
 from service.errors import ModelFailed, NonFiniteOutput, RpcError
 from service.types import Array, ExecutedBatch, PredictAnswer
 
-__all__ = ["Outcome", "Strange", "joined", "part_answer", "placed", "record_of", "strange_of"]
+__all__ = ["BatchOutcome", "Strange", "joined", "part_answer", "placed", "record_of", "strange_of"]
 
 
-class Outcome:
+class BatchOutcome:
     """What came of one batch."""
 
     __slots__ = ("executed", "ids", "ok", "refused", "started", "started_at", "strange")
@@ -44,7 +44,7 @@ def strange_of(executed: Executed, columns: list[Array], ids: bytes) -> Strange 
     return Strange(chosen, [column[rows] for column in columns])
 
 
-def part_answer(batch: Batch, part: Slice, first: int, outcome: Outcome) -> PredictAnswer:
+def part_answer(batch: Batch, part: Slice, first: int, outcome: BatchOutcome) -> PredictAnswer:
     """One call's rows of a batch as its answer."""
     executed = outcome.executed
     rows = slice(first, first + part.rows)
@@ -90,7 +90,7 @@ def joined(work: Work) -> PredictAnswer:
     )
 
 
-def record_of(batch: Batch, columns: list[Array], outcome: Outcome) -> ExecutedBatch:
+def record_of(batch: Batch, columns: list[Array], outcome: BatchOutcome) -> ExecutedBatch:
     """A batch as it is recorded; `ok` is False for the rows of callers that get no answer."""
     executed = outcome.executed
     ok = np.ones(batch.rows, dtype=bool)

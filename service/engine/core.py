@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import structlog
 
 from service.config import Settings
-from service.engine.answers import Outcome, Strange, joined, part_answer, placed, record_of, strange_of
+from service.engine.answers import BatchOutcome, Strange, joined, part_answer, placed, record_of, strange_of
 from service.engine.attempts import LoadAttempts, attempts_dir
 from service.engine.costs import followed
 from service.engine.listeners import Listeners
@@ -325,7 +325,7 @@ class Engine:
             patience = max(patience, min(latest, _TRIAL * self._hang_s))
         return patience
 
-    def _run(self, batch: Batch, columns: list[Array], slot: int) -> Outcome:
+    def _run(self, batch: Batch, columns: list[Array], slot: int) -> BatchOutcome:
         """On either thread: run, then record, so that no answer leaves before its record."""
         started_at, started = time.time(), time.monotonic()
         self._slots.begin(slot, batch.version.key, self._patience(batch))
@@ -334,7 +334,7 @@ class Engine:
         finally:
             self._slots.end(slot)
         ids = sample_ids(batch.rows, started_at)
-        outcome = Outcome(executed, ids, started_at, started)
+        outcome = BatchOutcome(executed, ids, started_at, started)
         if self._sink is not None:
             strange = strange_of(executed, columns, ids)
             try:
@@ -347,12 +347,12 @@ class Engine:
         batch.version.run_s = followed(batch.version.run_s, time.monotonic() - started)
         return outcome
 
-    def _finish(self, batch: Batch, outcome: Outcome | None, error: BaseException | None) -> None:
+    def _finish(self, batch: Batch, outcome: BatchOutcome | None, error: BaseException | None) -> None:
         """On the event loop: answer everybody, and run what gathered meanwhile."""
         self._close(batch, outcome, error)
         self._pump()
 
-    def _close(self, batch: Batch, outcome: Outcome | None, error: BaseException | None) -> None:
+    def _close(self, batch: Batch, outcome: BatchOutcome | None, error: BaseException | None) -> None:
         self._in_flight -= 1
         if not self._in_flight:
             self._busy_until = 0.0
@@ -408,7 +408,7 @@ class Engine:
             job = partial(self._sink.withdraw, version.source, sample_ids)
             self._worker.submit(self._loop, job, partial(_withdrawn, version))
 
-    def _answer(self, batch: Batch, outcome: Outcome) -> None:
+    def _answer(self, batch: Batch, outcome: BatchOutcome) -> None:
         row = 0
         for part in batch.slices:
             first, row = row, row + part.rows
@@ -418,7 +418,7 @@ class Engine:
                 _log.exception("call_not_answered", model=batch.version.key[0], version=batch.version.key[1])
                 self._queue.refuse(part.work, InternalError())
 
-    def _answer_part(self, batch: Batch, part: Slice, first: int, outcome: Outcome) -> None:
+    def _answer_part(self, batch: Batch, part: Slice, first: int, outcome: BatchOutcome) -> None:
         """Answer one call with its rows of a batch, from `first` on, or keep them until the rest of it has run."""
         work, executed = part.work, outcome.executed
         if work.closed or work.version is not batch.version:

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 import service
-from service.engine.prover import Outcome, Request
+from service.engine.prover import Request, Verdict
 from service.engine.sandbox import NONE
 from service.errors import VersionRefused
 from service.versions import Manifest
@@ -59,7 +59,7 @@ class _Prover:
         """Whether it tries a version now."""
         return self._lock.locked()
 
-    def ask(self, request: Request, wanted: Callable[[], bool]) -> Outcome:
+    def ask(self, request: Request, wanted: Callable[[], bool]) -> Verdict:
         """Try a version, as long as that is wanted; blocks."""
         line = msgspec.json.encode(request) + b"\n"
         with self._lock:
@@ -69,7 +69,7 @@ class _Prover:
                 )
                 if answer is not None:
                     return answer
-            return Outcome("crash", "the process that was to try it ended before it said anything")
+            return Verdict("crash", "the process that was to try it ended before it said anything")
 
     def start(self) -> None:
         """Let it start while something else is done."""
@@ -82,7 +82,7 @@ class _Prover:
         if process is not None:
             process.kill()
 
-    def _answer(self, line: bytes, patience_s: float) -> Outcome | None:
+    def _answer(self, line: bytes, patience_s: float) -> Verdict | None:
         process = self._running()
         if process.stdin is None or process.stdout is None:
             return None
@@ -94,9 +94,9 @@ class _Prover:
             return None
         if not select.select([process.stdout], [], [], patience_s)[0]:
             self.close()
-            return Outcome("crash", f"it was not tried within {patience_s:g} s")
+            return Verdict("crash", f"it was not tried within {patience_s:g} s")
         try:
-            return msgspec.json.decode(process.stdout.readline(), type=Outcome)
+            return msgspec.json.decode(process.stdout.readline(), type=Verdict)
         except msgspec.DecodeError:
             self.close()
             return None

@@ -25,7 +25,7 @@ import msgspec
 
 from service.engine.sandbox import NONE, enter
 
-__all__ = ["Outcome", "Request", "main"]
+__all__ = ["Request", "Verdict", "main"]
 
 _IDLE_S: Final = 60.0  # without a request for so long it ends; the next one starts another
 _MOST_WORDS: Final = 2000
@@ -54,7 +54,7 @@ class Request(msgspec.Struct, frozen=True):
     deadline_s: float
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True):
     """What came of it.
 
     Attributes:
@@ -92,7 +92,7 @@ def main() -> None:
             os.write(answers, msgspec.json.encode(outcome) + b"\n")
 
 
-def _try_apart(request: Request) -> Outcome:
+def _try_apart(request: Request) -> Verdict:
     """Try one version in a fork, which may do to itself what it likes."""
     if sys.platform != "linux":
         return _try(request, NONE)  # forking is not safe there: this whole process is what a bad version costs
@@ -113,7 +113,7 @@ def _try_apart(request: Request) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _outcome(request: Request, fork: int, reading: int) -> Outcome:
+def _outcome(request: Request, fork: int, reading: int) -> Verdict:
     """What a fork says before it ends, or what its end says."""
     said, until, late = b"", time.monotonic() + request.deadline_s, False
     while len(said) < 1 << 16:
@@ -130,15 +130,15 @@ def _outcome(request: Request, fork: int, reading: int) -> Outcome:
         os.kill(fork, signal.SIGKILL)
     _, status = os.waitpid(fork, 0)
     if late:
-        return Outcome(
+        return Verdict(
             "crash",
             f"it was not loaded and run within {request.deadline_s:g} s, when it was tried in a process of its own: publish it with a "
             "smaller --max-batch, or give the server a longer load_deadline_s",
         )
     try:
-        return msgspec.json.decode(said, type=Outcome)
+        return msgspec.json.decode(said, type=Verdict)
     except msgspec.DecodeError:
-        return Outcome("crash", _last_words(status))
+        return Verdict("crash", _last_words(status))
 
 
 def _last_words(status: int) -> str:
@@ -174,7 +174,7 @@ def _software() -> list[Path]:
     return [Path(place) for place in dict.fromkeys((*places, *own, *_SYSTEM))]
 
 
-def _try(request: Request, held: str) -> Outcome:
+def _try(request: Request, held: str) -> Verdict:
     """Load a version, trace it, run its golden samples alone and beside others."""
     from service.engine import loading, runtime
     from service.errors import VersionRefused
@@ -186,12 +186,12 @@ def _try(request: Request, held: str) -> Outcome:
         manifest = Manifest.from_json((directory / MANIFEST_FILE).read_bytes())
         loading.Loader(lambda job: job(), request.max_batch, xla=False).prove(directory, manifest)
     except VersionRefused as refusal:
-        return Outcome(refusal.check, refusal.reason[:_MOST_WORDS], held)
+        return Verdict(refusal.check, refusal.reason[:_MOST_WORDS], held)
     except MemoryError:
-        return Outcome("crash", "it ran out of memory when it was tried in a process of its own", held)
+        return Verdict("crash", "it ran out of memory when it was tried in a process of its own", held)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the version's
-        return Outcome("load", f"loading failed: {type(error).__name__}: {str(error)[:200]}", held)
-    return Outcome(sandbox=held)
+        return Verdict("load", f"loading failed: {type(error).__name__}: {str(error)[:200]}", held)
+    return Verdict(sandbox=held)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,6 @@ from service.rpc.cells import csv_header, value_of
 
 __all__ = ["read_columns"]
 
-_BOM: Final = b"\xef\xbb\xbf"
 _WORDS: Final = {"": None, "NaN": None, "nan": None, "True": True, "False": False}
 """What pandas writes for what JSON has other words for."""
 
@@ -102,7 +102,7 @@ def _jsonl(path: Path, texts: object) -> dict[str, Any]:
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        lines = (line.removeprefix(_BOM) for line in file)
+        lines = (line.removeprefix(BOM_UTF8) for line in file)
         for number, line in enumerate(line for line in lines if line.strip()):
             try:
                 row = msgspec.json.decode(line)

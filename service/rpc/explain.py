@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from typing import Final
 
 from service.errors import ParseError
@@ -10,7 +11,6 @@ from service.errors import ParseError
 __all__ = ["no_json", "no_utf8", "too_deep"]
 
 _PLACE: Final = re.compile(r"^(?:JSON is malformed: )?(.*) \(byte (\d+)\)$")
-_BOM: Final = b"\xef\xbb\xbf"
 _LONE: Final = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 _WORDS: Final = {
     b"NaN": "NaN is no JSON: send null where the model's input takes missing values, or leave the sample out",
@@ -56,7 +56,7 @@ def no_json(body: bytes, words: str) -> ParseError:
         body: valid UTF-8.
         words: msgspec's.
     """
-    if body.startswith(_BOM):
+    if body.startswith(BOM_UTF8):
         return _error(0, "it begins with a byte order mark: send UTF-8 without one")
     found = _PLACE.match(words)
     if found is None:

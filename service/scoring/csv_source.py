@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from service.errors import ConfigError
 from service.rpc.cells import cell, csv_header, reason_of
 from service.scoring.columns import ColumnPlan, plan_columns, refuse_repeated
-from service.scoring.lines import BOM, lines_before, refuse_utf16
+from service.scoring.lines import lines_before, refuse_utf16
 from service.scoring.rows import Chunk, Position, RowFault
 from service.types import Signature
 
@@ -119,7 +120,7 @@ class _Records:
         text = self._file.readline()
         if not text:
             raise StopIteration
-        line = text.removeprefix(BOM) if self.offset == 0 else text
+        line = text.removeprefix(BOM_UTF8) if self.offset == 0 else text
         self.offset += len(text)
         self._line += 1
         return line.decode(errors="surrogateescape")

@@ -8,9 +8,8 @@ from typing import BinaryIO, Final, NamedTuple
 
 from service.errors import ConfigError
 
-__all__ = ["BOM", "Line", "lines_before", "lines_from", "refuse_utf16"]
+__all__ = ["Line", "lines_before", "lines_from", "refuse_utf16"]
 
-BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _BLOCK: Final = 1 << 20
 

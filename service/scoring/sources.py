@@ -7,6 +7,7 @@ over in silence.
 from __future__ import annotations
 
 import itertools
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 from service.errors import ConfigError
 from service.scoring.columns import ColumnPlan, plan_columns
 from service.scoring.csv_source import open_csv
-from service.scoring.lines import BOM, Line, lines_from, refuse_utf16
+from service.scoring.lines import Line, lines_from, refuse_utf16
 from service.scoring.parquet_source import open_parquet
 from service.scoring.rows import Chunk, Position, RowFault, RowSource
 from service.types import Signature
@@ -91,7 +92,7 @@ class JsonlSource:
 
 
 def _record(line: Line) -> Any:
-    text = line.text.removeprefix(BOM) if line.start == 0 else line.text
+    text = line.text.removeprefix(BOM_UTF8) if line.start == 0 else line.text
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

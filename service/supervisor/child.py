@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final
 
 from service.children import READY_FD
 from service.config import ENV_PREFIX
-from service.supervisor.hangs import Watch
+from service.supervisor.hangs import ChildWatch
 from service.telemetry import logs, metrics
 
 __all__ = ["DATABASE_VARIABLE", "Backoff", "Child", "ChildSpec"]
@@ -89,7 +89,7 @@ class Child:
         metrics_dir: Path,
         backoff: Backoff | None = None,
         output: BinaryIO | None = None,
-        watch: Watch | None = None,
+        watch: ChildWatch | None = None,
     ) -> None:
         self.spec = spec
         self.watch = watch

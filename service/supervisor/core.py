@@ -26,7 +26,7 @@ from service.supervisor import open_files
 from service.supervisor.banner import banner, ready_line, url, wait_ready
 from service.supervisor.child import DATABASE_VARIABLE, Backoff, Child, ChildSpec
 from service.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
-from service.supervisor.hangs import EngineWatch, Watch
+from service.supervisor.hangs import ChildWatch, EngineWatch
 from service.telemetry import logs, metrics, recording_state
 from service.telemetry.pulse import pulse_path
 from service.telemetry.recording_state import Part
@@ -262,8 +262,8 @@ def _watch_engine(settings: Settings, runtime: Path, spec: ChildSpec) -> EngineW
     return EngineWatch(slots_path(runtime, spec.name), attempts, pulse_path(runtime, spec.name))
 
 
-def _watch(runtime: Path, spec: ChildSpec) -> Watch:
-    return Watch(pulse_path(runtime, spec.name))
+def _watch(runtime: Path, spec: ChildSpec) -> ChildWatch:
+    return ChildWatch(pulse_path(runtime, spec.name))
 
 
 async def _watch_data(claimed: _Claimed) -> None:

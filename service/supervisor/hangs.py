@@ -16,7 +16,7 @@ from service.engine.slots import EXECUTION, LOOP, Run, clear_runs, read_runs
 from service.telemetry import logs
 from service.telemetry.pulse import last_beat, silent_s
 
-__all__ = ["EngineWatch", "Watch"]
+__all__ = ["ChildWatch", "EngineWatch"]
 
 _POLL_S: Final = 0.25
 _LOOKS: Final = 4
@@ -36,7 +36,7 @@ _STOPPED: Final = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 _log = logs.get("supervisor")
 
 
-class Watch:
+class ChildWatch:
     """Watches one child through its pulse.
 
     Args:
@@ -88,7 +88,7 @@ class Watch:
         return f"its event loop has not turned for {self._silent_s:.0f} s"
 
 
-class EngineWatch(Watch):
+class EngineWatch(ChildWatch):
     """Watches one engine through its slots, too.
 
     Args:

@@ -17,7 +17,7 @@ from service.engine.attempts import LoadAttempts
 from service.engine.slots import slots_path
 from service.supervisor import hangs
 from service.supervisor.child import Backoff, Child, ChildSpec
-from service.supervisor.hangs import EngineWatch, Watch
+from service.supervisor.hangs import ChildWatch, EngineWatch
 from service.telemetry.pulse import pulse_path
 
 RUNS = """
@@ -156,7 +156,7 @@ class Beating(Engine):
         self.attempts = LoadAttempts(folder / "loading")
         self.output = io.BytesIO()
         pulse = pulse_path(folder, "engine-0")
-        watch = EngineWatch(slots_path(folder, "engine-0"), self.attempts, pulse) if engine else Watch(pulse)
+        watch = EngineWatch(slots_path(folder, "engine-0"), self.attempts, pulse) if engine else ChildWatch(pulse)
         command = [sys.executable, "-c", BEATS, str(folder), what]
         self.child = Child(ChildSpec("engine-0", command), folder, Backoff(0.01), self.output, watch)
 
