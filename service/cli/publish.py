@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, Final, get_args
 
 import click
 
@@ -13,14 +12,24 @@ from service.cli.files import read_contract, read_labels, read_samples
 from service.cli.framework import load_framework
 from service.cli.help import Command
 from service.cli.output import as_json, console, emit, json_option
+from service.cli.steps import steps
+from service.cli.stopping import stoppable
 from service.cli.target import models_dir
 from service.types import Head, Task
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
 __all__ = ["command"]
 
+_STEPS: Final = {
+    "reading": "Reading the model",
+    "golden": "Golden samples",
+    "comparing": "Comparing the graph with Keras",
+    "features": "Calibration: features",
+    "choosing": "Calibration: choosing a detector",
+    "fitting": "Calibration: fitting detectors",
+    "trial": "Trial in a clean process (up to 4 minutes)",
+    "writing": "Writing the version",
+}
+_STOPPED: Final = "Stopped. What was unfinished is removed."
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -154,7 +163,7 @@ def command(model: Path, models: Path | None, json_: bool | None, **options: Any
     from service.publishing import publish
     from service.versions import read_version
 
-    with stages(shown="calibration" in options and not as_json(json_)) as progress:
+    with stoppable(_STOPPED, _clean_up), steps(_STEPS) as progress:
         path = publish(model, models_dir=models or models_dir(), progress=progress, **options)
     manifest = read_version(path).public()
     if as_json(json_):
@@ -163,21 +172,12 @@ def command(model: Path, models: Path | None, json_: bool | None, **options: Any
         _show(path, manifest)
 
 
-@contextmanager
-def stages(*, shown: bool) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar for the stages of calibration, on stderr."""
-    from rich.console import Console
-    from rich.progress import Progress
+def _clean_up() -> None:
+    from service.engine.proofs import stop_trials
+    from service.versions import remove_unfinished
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, share: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=1.0)
-            bar.update(tasks[stage], completed=share)
-
-        yield report
+    stop_trials()
+    remove_unfinished()
 
 
 def _show(path: Path, manifest: Mapping[str, Any]) -> None:

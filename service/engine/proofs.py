@@ -24,11 +24,12 @@ from service.engine.sandbox import NONE
 from service.errors import VersionRefused
 from service.versions import Manifest
 
-__all__ = ["DEADLINE_S", "Proofs", "try_version"]
+__all__ = ["DEADLINE_S", "Proofs", "stop_trials", "try_version"]
 
 DEADLINE_S: Final = 240.0
 """Seconds that a version may take to load and to answer its golden samples."""
 _START_S: Final = 120.0  # and those that the process itself may take to start, on a machine that is busy
+_LEAVES_S: Final = 1.0  # and those to end by itself when nobody wants to know any more
 _BATCH: Final = (
     2  # golden samples run alone and beside one other; what a version may be run with is the engine's own matter
 )
@@ -84,6 +85,17 @@ class _Prover:
 
     def _answer(self, line: bytes, patience_s: float) -> Verdict | None:
         process = self._running()
+        try:
+            return self._read(process, line, patience_s)
+        except BaseException:  # such as Ctrl-C: what it answers later must not be taken for the answer to the next one
+            if process.stdin is not None:
+                with suppress(OSError, subprocess.TimeoutExpired):
+                    process.stdin.close()
+                    process.wait(_LEAVES_S)  # it removes the trial's temporary files
+            self.close()
+            raise
+
+    def _read(self, process: subprocess.Popen[bytes], line: bytes, patience_s: float) -> Verdict | None:
         if process.stdin is None or process.stdout is None:
             return None
         try:
@@ -132,6 +144,12 @@ class _Prover:
 
 _provers = (_Prover(), _Prover())
 """The second one is for what is wanted while a version keeps the first one busy: a roll-back does not wait for it."""
+
+
+def stop_trials() -> None:
+    """End each trial of this process, for one that ends at once."""
+    for prover in _provers:
+        prover.interrupt()
 
 
 def _environment() -> Mapping[str, str]:
@@ -238,8 +256,7 @@ class Proofs:
         """Wait for no trial that still runs."""
         self._closed = True
         if self._trying:
-            for prover in _provers:
-                prover.interrupt()
+            stop_trials()
 
 
 def _key(manifest: Manifest, software: Mapping[str, str]) -> str:

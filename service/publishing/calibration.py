@@ -18,7 +18,7 @@ from service.publishing.calibration_file import CalibrationRows
 from service.publishing.watched import Known, watchable_columns, watched
 from service.types import Array, TensorSpec
 
-__all__ = ["FeaturesOf", "Progress", "calibrate", "class_indexes"]
+__all__ = ["FeaturesOf", "Progress", "calibrate", "class_indexes", "silent"]
 
 FeaturesOf = Callable[[Sequence[Array]], Features]
 """Columns, one per input, of up to `ROWS` rows -> their features, of as many rows."""
@@ -68,7 +68,7 @@ def calibrate(
         PublishError: too few samples for alpha, labels that are not the model's, nothing to tell outliers by, or a
             detector that there is not or that does not suit; one sentence.
     """
-    report = progress or _silent
+    report = progress or silent
     if detector is not None and detector not in (names := [candidate.name for candidate in CANDIDATES]):
         raise PublishError(f"detector {detector!r}: there is none of that name; there are {', '.join(names)}")
     check_alpha(alpha, len(data), FEWEST)
@@ -284,5 +284,5 @@ def _unscored(detector: Calibrated) -> list[str]:
     ]
 
 
-def _silent(stage: str, share: float) -> None:
+def silent(stage: str, share: float) -> None:
     pass

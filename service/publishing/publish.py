@@ -17,7 +17,7 @@ from service.errors import PublishError, VersionRefused
 from service.outliers import OUTLIERS_FILE, save_package
 from service.publishing import samples as golden_samples
 from service.publishing.baseline import make_baseline
-from service.publishing.calibration import Progress, calibrate
+from service.publishing.calibration import Progress, calibrate, silent
 from service.publishing.calibration_file import CalibrationRows, read_calibration
 from service.publishing.eager import check_saved, check_trace
 from service.publishing.kinds import check_kind, keras_2_hint
@@ -94,7 +94,8 @@ def publish(
         detector: the one that answers, by name; the best at telling classes left out when left out.
         allow_ops: operations that the graph may hold beside the usual ones, by TensorFlow's names.
         export: write a Keras model as a SavedModel, which needs no Python of its own; features for outliers are then outputs or inputs.
-        progress: told the stage of calibration, and the share of it that is done.
+        progress: told the step that runs now, and the share of it that is done: `reading`, `golden`, `comparing`, those of
+            calibration (`features`, `choosing`, `fitting`), `trial`, `writing`.
 
     Returns:
         The version's directory.
@@ -118,10 +119,14 @@ def publish(
                 f"{str(given)!r}: expected {words}, got one text; a path is read by the command line only"
             )
     extra = _allowed_ops(allow_ops)
+    report = progress or silent
     with VersionWriter(Path(models_dir) / name) as writer:
+        report("reading", 0.0)
         artifact, graph, called = _write_artifact(model, writer.path, extra, export=export)
+        report("golden", 0.0)
         signature, golden = _contract_of(graph, samples, labels, task, contract, output=output, head=head)
         signature = replace(signature, thresholds=thresholds_of(signature.labels, signature.task, thresholds))
+        report("comparing", 0.0)
         if not export:  # which names outputs in its own way
             check_saved(model, signature, golden)
         check_trace(called, graph, signature, golden)
@@ -154,6 +159,7 @@ def publish(
         if calibration is not None:
             if not isinstance(calibration, CalibrationRows):
                 calibration = read_calibration(Path(calibration), signature, ignore=ignore_columns)
+            report("features", 0.0)
             outliers = _calibrated(
                 graph,
                 signature,
@@ -162,7 +168,7 @@ def publish(
                 alpha=alpha,
                 layer=feature_layer,
                 detector=detector,
-                progress=progress,
+                progress=report,
                 max_batch=max_batch,
             )
             manifest = replace(manifest, outliers=outliers)
@@ -170,7 +176,9 @@ def publish(
             what = "a feature layer" if detector is None else "a detector"
             raise PublishError(f"{what} is for outliers: give calibration samples, too")
         manifest = replace(manifest, sha256=writer.checksums())
+        report("trial", 0.0)
         _prove(writer.path, manifest)
+        report("writing", 0.0)
         return _commit(writer, manifest, version)
 
 
@@ -285,7 +293,7 @@ def _calibrated(
     alpha: float,
     layer: str | None,
     detector: str | None,
-    progress: Progress | None,
+    progress: Progress,
     max_batch: int | None,
 ) -> Mapping[str, Any]:
     """Write `outliers.npz` and `baseline.arrow`; returns what the manifest says of outliers."""

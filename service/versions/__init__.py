@@ -4,7 +4,7 @@ from service.versions.golden import GoldenSample, GoldenSet
 from service.versions.manifest import Manifest
 from service.versions.scanner import ModelOnDisk, VersionOnDisk, scan
 from service.versions.serving import Recording, Serving
-from service.versions.store import VersionWriter, read_version, remove_leftovers, verify_checksums
+from service.versions.store import VersionWriter, read_version, remove_leftovers, remove_unfinished, verify_checksums
 
 __all__ = [
     "GoldenSample",
@@ -17,6 +17,7 @@ __all__ = [
     "VersionWriter",
     "read_version",
     "remove_leftovers",
+    "remove_unfinished",
     "scan",
     "verify_checksums",
 ]

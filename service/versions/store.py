@@ -18,7 +18,7 @@ from service.versions.golden import GOLDEN_FILE, GoldenSet
 from service.versions.manifest import MANIFEST_FILE, Manifest
 from service.versions.reading import files, open_file, read_file
 
-__all__ = ["VersionWriter", "read_version", "remove_leftovers", "verify_checksums"]
+__all__ = ["VersionWriter", "read_version", "remove_leftovers", "remove_unfinished", "verify_checksums"]
 
 _HIDDEN: Final = ".publishing-"
 _MOST_MANIFEST: Final = 16 << 20
@@ -102,15 +102,15 @@ class VersionWriter:
     def __enter__(self) -> Self:
         self.model_dir.mkdir(parents=True, exist_ok=True)
         self.path = Path(tempfile.mkdtemp(dir=self.model_dir, prefix=_HIDDEN))
+        _unfinished.add(self.path)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._done:
-            shutil.rmtree(self.path, ignore_errors=True)
-            with suppress(OSError):
-                self.model_dir.rmdir()  # only if it was made for nothing
+            _remove(self.path)
+        _unfinished.discard(self.path)
 
     def checksums(self) -> Mapping[str, str]:
         """Relative path -> SHA-256 of everything written so far, the manifest left out."""
@@ -138,6 +138,22 @@ class VersionWriter:
         self._done = True
         _fsync(self.model_dir)
         return final
+
+
+_unfinished: set[Path] = set()
+"""What this process is writing to."""
+
+
+def remove_unfinished() -> None:
+    """Remove what this process was about to write, for one that ends at once and runs nothing any more."""
+    for path in list(_unfinished):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.parent.rmdir()  # only if it was made for nothing
 
 
 def remove_leftovers(model_dir: Path, older_than_s: float, now: float) -> list[Path]:

@@ -54,6 +54,10 @@ VOLATILE = {
 
 _SERVE = re.compile(r"(?:make serve|hoverboard serve)\b(.*)")
 _HEREDOC = re.compile(r"<<'?(\w+)'?")
+_SLOW_STEP = re.compile(
+    r"^(?:Reading|Golden|Comparing|Calibration|Trial|Writing)\b.*(?: \.\.\.|: \d+ s)\n", re.MULTILINE
+)
+"""What `publish` says of a step that is slow, as any may be on a machine that is busy."""
 _BLOCKS = "█▏▎▍▌▋▊▉"
 
 
@@ -174,7 +178,7 @@ class Session:
                 process.kill()
             printed = reader.text()
             errors.seek(0)
-            return status, printed + errors.read().decode()
+            return status, printed + _SLOW_STEP.sub("", errors.read().decode())
 
     def _serve(self, flags: str) -> str:
         self.stop()
