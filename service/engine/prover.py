@@ -98,11 +98,12 @@ def _try_apart(request: Request) -> Verdict:
         return _try(request, NONE)  # forking is not safe there: this whole process is what a bad version costs
     folder = Path(tempfile.mkdtemp(prefix="hoverboard-trial-"))
     reading, writing = os.pipe()
+    asked_by = os.getpid()
     fork = os.fork()
     if not fork:
         try:
             os.close(reading)
-            _become_small(request, folder, writing)
+            _become_small(request, folder, writing, asked_by)
         finally:
             os._exit(1)
     os.close(writing)
@@ -147,7 +148,7 @@ def _last_words(status: int) -> str:
     return f"it {how} when it was tried in a process of its own, perhaps out of memory"
 
 
-def _become_small(request: Request, folder: Path, answers: int) -> None:
+def _become_small(request: Request, folder: Path, answers: int, asked_by: int) -> None:
     """In the fork: give up what it can do without, try, say what came of it, end."""
     os.dup2(1, 0)
     os.closerange(3, answers)
@@ -161,6 +162,8 @@ def _become_small(request: Request, folder: Path, answers: int) -> None:
     writable = [folder, Path(os.devnull), Path("/proc/self").resolve()]
     memory = max(_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) + _TIMES * size
     held = enter([directory, *_software()], writable, memory, _TIMES * size + _FILES)
+    if os.getppid() != asked_by:
+        return  # it died before its death would have ended this one
     outcome = _try(request, held)
     os.write(answers, msgspec.json.encode(outcome))
     os._exit(0)

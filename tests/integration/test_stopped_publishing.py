@@ -62,7 +62,7 @@ def test_stopped_during_the_trial_it_ends_the_trial_and_leaves_nothing(saved: Pa
     assert (process.returncode, out) == (128 + number, "")
     assert said.endswith(STOPPED)  # perhaps after how long the trial took so far
     assert "Traceback" not in said
-    assert took < 5
+    assert took < 20  # where a trial may take minutes
     assert trials
     until(lambda: not any(trial.is_running() for trial in trials))
     assert not (saved.parent / "models" / "loops").exists()
