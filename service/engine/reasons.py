@@ -14,6 +14,12 @@ _WRAPPING: Final = re.compile(
     r'\d+ root error\(s\) found|\(\d+\) \w+:\s*$|File "|Traceback|The above exception|Stack trace|'
     r"(?:\w+: )?Exception encountered when calling|in user code:|Arguments received by|• |Original stack trace|\[\[\{\{node"
 )
+_LONGEST_TOLD: Final = 200
+_ESCAPED: Final = re.compile(r"\\(?:(?P<octal>[0-3][0-7]{2})|(?P<mark>.))")
+_ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t"}
+_PATH: Final = re.compile(r"(?<![\w/])(?:~|\.{1,2})?(?:/[\w.+@%~-]+){2,}/?|\b[A-Za-z]:\\[^\s\"'\]]+|\bfile://\S+")
+_TENSOR: Final = re.compile(r"\[|-?[\d.]+(?:e[-+]?\d+)?$|-?(?:nan|inf)$")
+_CONDITION: Final = re.compile(r"Condition (?P<what>.+?) did not hold")
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL: Final = re.compile(
     r"\s*\[\[\{\{node.*|\s*\[Op:[^\]]*\].*| name: \S*$|\{\{function_node [^}]*\}\}\s*|\{\{node [^}]*\}\}\s*"
@@ -38,12 +44,39 @@ def reason_of(error: BaseException) -> str:
 
 
 def about_input(reason: str) -> str | None:
-    """What a caller may be told of a reason: what of the kinds below it is, in our words; None for all other reasons."""
+    """What a caller may be told of a reason: what of the kinds below it is, in our words; None for all other reasons.
+
+    Of what the model's author asserts, the author's own text: it was written for whoever asks.
+    """
     for pattern, words in _KINDS:
         match = pattern.search(reason)
         if match is not None:
             return words(match)
     return None
+
+
+def _asserted(match: re.Match[str]) -> str | None:
+    """The text of an assertion, else the condition that did not hold; tensors that follow may be the model's own."""
+    said = _plain(match["said"])
+    if said and not _TENSOR.match(said):
+        return said
+    condition = _CONDITION.search(match["rest"])
+    return None if condition is None else f"{_plain(condition['what'])} does not hold"
+
+
+def _checked(match: re.Match[str]) -> str | None:
+    return _plain(match["said"]) or None
+
+
+def _plain(text: str) -> str:
+    """A text that TensorFlow escaped, in one line, without paths of this machine."""
+    read = _ESCAPED.sub(_unescaped, text).encode("latin-1", "replace") if text.isascii() else text.encode()
+    printable = "".join(mark if mark.isprintable() else " " for mark in read.decode(errors="replace"))
+    return " ".join(_PATH.sub("(path)", printable).split()).rstrip(" .")[:_LONGEST_TOLD]
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return chr(int(match["octal"], 8)) if match["octal"] else _ESCAPES.get(match["mark"], match["mark"])
 
 
 def _index(match: re.Match[str]) -> str:
@@ -58,7 +91,7 @@ def _always(words: str) -> Callable[[re.Match[str]], str]:
     return lambda _: words
 
 
-_KINDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]] = (
+_KINDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str | None]], ...]] = (
     (re.compile(r"indices(?:\[[\d,]*\])? = (?P<value>-?\d+) is not in \[(?P<low>-?\d+), (?P<high>-?\d+)\)"), _index),
     (
         re.compile(
@@ -70,7 +103,19 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]
         re.compile(r"inputs should be in vocabulary", re.IGNORECASE),
         _always("a value is not in the model's vocabulary"),
     ),
-    (re.compile(r"Input to reshape is a tensor with"), _always("the sample's shape does not suit the model")),
+    (re.compile(r"^assertion failed: \[(?P<said>.*?)(?:\](?= \[|$)|$)(?P<rest>.*)"), _asserted),
+    (re.compile(r"^(?P<said>.*?) ?: Tensor had (?:NaN|-?Inf|\+Inf)"), _checked),
+    (
+        re.compile(
+            r"Input to reshape is a tensor with|Incompatible shapes: |ConcatOp : Dimension|Matrix size-incompatible: |"
+            r"slice index -?\d+ of dimension \d+ out of bounds|Expected (?:begin|size)\[\d+\] in \["
+        ),
+        _always("the sample's shape does not suit the model"),
+    ),
+    (
+        re.compile(r"Invalid character found in base64"),
+        _always("a text is no base64 of the kind that the model decodes (web-safe: - and _ for + and /)"),
+    ),
     (
         re.compile(r"Unknown image file format|Invalid (?:JPEG|PNG|GIF|BMP) data|[Ii]nvalid image|Could not decode"),
         _always("these bytes are no image that the model can decode"),

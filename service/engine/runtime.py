@@ -31,7 +31,7 @@ with warnings.catch_warnings(), silent_stderr():
 
 from service.engine.executor import GraphError, OutOfMemory, run_in_pieces
 from service.engine.heads import head_of
-from service.engine.operations import check_graph
+from service.engine.operations import check_graph, checks_input
 from service.engine.reasons import reason_of
 from service.engine.scorer import score_of
 from service.engine.watcher import watch_of
@@ -232,7 +232,10 @@ class Graph:
                 concrete = function.get_concrete_function()
         except Exception as error:
             raise VersionRefused(f"the graph cannot be traced: {reason_of(error)}", check="load") from error
-        check_graph(concrete.graph.as_graph_def(), self.allowed_ops)
+        definition = concrete.graph.as_graph_def()
+        check_graph(definition, self.allowed_ops)
+        if jit and checks_input(definition, indexes=any("int" in spec.dtype for spec in signature.inputs)):
+            raise VersionRefused("XLA leaves out what the graph checks of its input", check="load")
         return function, concrete
 
     def direct(self, signature: Signature, intra_op: int) -> _TensorFlowExecutor:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from service.config import Settings
+from service.engine import artifact
 from service.engine.core import Engine
 from service.engine.loading import Loader
-from service.errors import ModelFailed, PublishError
+from service.errors import ModelFailed, PublishError, VersionRefused
 from service.publishing import publish
 from service.versions import VersionOnDisk, read_version
 from tests.integration.test_engine import call
@@ -129,6 +130,38 @@ def test_a_sample_that_the_graph_cannot_take_is_told_why(tmp_path: Path, keras_m
     assert cause is not None
     assert cause.version == 1
     assert cause.reason.endswith("= 12 is not in [0, 10)")
+
+
+def test_what_the_author_of_a_model_asserts_is_told_to_callers(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Aging(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+        @tf.function(input_signature=[tf.TensorSpec((None, 1), tf.float32, name="age")])  # type: ignore[untyped-decorator]
+        def serve(self, age: Any) -> dict[str, Any]:
+            tf.debugging.assert_non_negative(age, message="age must not be negative, see /home/me/limits/age.md")
+            return {"y": age * 2}
+
+    model = Aging()
+    tf.saved_model.save(model, str(tmp_path / "saved"), signatures={"serving_default": model.serve})
+    live = load(publish(tmp_path / "saved", name="m", models_dir=tmp_path, task="raw"))
+    done = live.execute([np.array([[1], [-2], [3]], np.float32)], 3, 4)
+    assert done.outputs[0].tolist() == [[2], [0], [6]]
+    assert list(done.errors) == [1]
+    assert done.errors[1].message == "The model failed on this input: age must not be negative, see (path)"
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("poisoned", False), ("dense1", True)])
+def test_xla_is_left_where_it_would_answer_what_the_graph_refuses(
+    tmp_path: Path, keras_models: dict[str, Any], kind: str, *, kept: bool
+) -> None:
+    """It takes the nearest row for an index that there is not."""
+    place = publish(keras_models[kind], name="m", models_dir=tmp_path, task="raw")
+    graph, signature = artifact.load(place, "model.keras"), read_version(place).signature
+    if kept:
+        assert graph.executor(signature, jit=True).name == "tf-xla"
+    else:
+        with pytest.raises(VersionRefused, match="XLA leaves out what the graph checks"):
+            graph.executor(signature, jit=True)
 
 
 @pytest.mark.parametrize("hidden", [False, True])

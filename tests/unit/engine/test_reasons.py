@@ -35,6 +35,41 @@ _FRAMES = (
             "Computed output size would be negative: -1 [input_size: 3, effective_filter_size: 5, stride: 1]",
             "the sample is too short: a dimension has 3 elements, and at least 5 are needed",
         ),
+        (
+            "assertion failed: [age must be at least 0.  ] [Condition x >= 0 did not hold element-wise:] [x (x:0) = ] [[-1 2]]",
+            "assertion failed: [age must be at least 0.  ] [Condition x >= 0 did not hold element-wise:] [x (x:0) = ] [[-1 2]]",
+            "age must be at least 0",
+        ),
+        (
+            "assertion failed: [] [Condition x >= 0 did not hold element-wise:] [x (x:0) = ] [[-1 2]]",
+            "assertion failed: [] [Condition x >= 0 did not hold element-wise:] [x (x:0) = ] [[-1 2]]",
+            "x >= 0 does not hold",
+        ),
+        ("assertion failed: [[-1 2]]", "assertion failed: [[-1 2]]", None),
+        ("assertion failed: [0.25]", "assertion failed: [0.25]", None),
+        ("assertion failed: [one of [a, b]]", "assertion failed: [one of [a, b]]", "one of [a, b]"),
+        (
+            (
+                'assertion failed: [Gr\\303\\266\\303\\237e\\007 of\\nat most \\"1\\", see /home/me/my-model/limits.md or '
+                "C:\\\\models\\\\a.txt: m/s and/or 1/2] [7]"
+            ),
+            (
+                'assertion failed: [Gr\\303\\266\\303\\237e\\007 of\\nat most \\"1\\", see /home/me/my-model/limits.md or '
+                "C:\\\\models\\\\a.txt: m/s and/or 1/2] [7]"
+            ),
+            'Größe of at most "1", see (path) or (path) m/s and/or 1/2',
+        ),
+        (f"assertion failed: [{'long ' * 100}]", f"assertion failed: [{'long ' * 100}]"[:300], ("long " * 40)),
+        (
+            "the ratio is not a number : Tensor had Inf values\n\t [[{{node CheckNumerics}}]]",
+            "the ratio is not a number : Tensor had Inf values",
+            "the ratio is not a number",
+        ),
+        (
+            "Incompatible shapes: [1,3] vs. [1,5]\n\t [[{{node add}}]]",
+            "Incompatible shapes: [1,3] vs. [1,5]",
+            "the sample's shape does not suit the model",
+        ),
         ("could not open /etc/secret: node a/b", "could not open /etc/secret: node a/b", None),
         ("", "RuntimeError", None),
     ],
