@@ -32,7 +32,7 @@ from service.errors import DatabaseUnavailable
 from service.journal.records import BatchRecord, CallPart, column_array, decode, encode, pack_column
 from service.recorder.connect import connect
 from service.recorder.embedded import Cluster, environment
-from service.recorder.encode import Copy, KnownVersion, encode_batches
+from service.recorder.encode import KnownVersion, encode_batches
 from service.recorder.migrate import migrate
 from service.types import Signature, TensorSpec
 
@@ -45,6 +45,12 @@ DIGITS: Final = Signature(
 KEY: Final = ("digits", 1, "a" * 64)
 VERSIONS: Final = {KEY: KnownVersion(1, DIGITS)}
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+SAMPLES: Final = ("at", "id", "model", "vector", "request_id", "incl_prob", "why")
+PREDICTIONS: Final = (
+    *("at", "sample_id", "version_id", "role", "predicted_at", "label", "confidence", "outputs"),
+    *("batch_id", "batch_size", "bucket", "queue_us", "infer_us"),
+)
 
 RECORDER: Final = "the recorder"
 READY: Final = "copy_records_to_table, rows ready"
@@ -125,7 +131,7 @@ def records(frames: Sequence[bytes]) -> list[BatchRecord]:
     return [record for record in found if isinstance(record, BatchRecord)]
 
 
-def rows(frames: Sequence[bytes], copies: Sequence[Copy]) -> list[Table]:
+def rows(frames: Sequence[bytes]) -> list[Table]:
     """The same rows as Python values, made in the plain way."""
     samples: list[tuple[Any, ...]] = []
     predictions: list[tuple[Any, ...]] = []
@@ -139,10 +145,10 @@ def rows(frames: Sequence[bytes], copies: Sequence[Copy]) -> list[Table]:
         for i, call in enumerate(record.calls):
             id_ = uuid.UUID(bytes=record.sample_ids[16 * i : 16 * i + 16])
             at = EPOCH + timedelta(milliseconds=id_.int >> 80)
-            samples.append((at, id_, record.model, None, pixels[i], None, None, call.request_id, None, 1.0, "all"))
-            answer = (str(labels[i]), confidences[i], None, probabilities[i], None, None)
+            samples.append((at, id_, record.model, pixels[i], call.request_id, 1.0, "all"))
+            answer = (str(labels[i]), confidences[i], probabilities[i])
             predictions.append((at, id_, 1, call.role, started, *answer, batch, *said, waits[i], record.infer_us))
-    return [(copy.table, copy.columns, each) for copy, each in zip(copies, (samples, predictions), strict=True)]
+    return [("samples", SAMPLES, samples), ("predictions", PREDICTIONS, predictions)]
 
 
 async def ready(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
@@ -159,7 +165,9 @@ class Ways:
         self._frames = frames
         self._copies = encode_batches(records(frames), VERSIONS)
         self._data = [list(copy.pieces()) for copy in self._copies]
-        self._rows = rows(frames, self._copies)
+        self._rows = rows(frames)
+        # All ways send the same columns: those that hold anything.
+        assert [(copy.table, copy.columns) for copy in self._copies] == [each[:2] for each in self._rows]
 
     def all(self) -> Mapping[str, Way]:
         """By name."""
@@ -176,7 +184,7 @@ class Ways:
         await self._copy_records(self._rows)
 
     async def _from_frames(self) -> None:
-        await self._copy_records(rows(self._frames, self._copies))
+        await self._copy_records(rows(self._frames))
 
     async def _raw(self) -> None:
         async with self._connection.transaction():

@@ -29,7 +29,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["BLOCK_ROWS", "ODDS", "Alarm", "Block", "Counts", "Evidence", "Raised", "blocks_of"]
 
@@ -43,8 +43,7 @@ _RECENT_ROWS: Final = 10_000.0
 _QUIET: Final = (-math.inf,) * len(ODDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """Samples that are counted together.
 
     Attributes:
@@ -232,15 +231,18 @@ def blocks_of(counts: Iterable[Block]) -> list[Block]:
         counts: of each batch, in order; one of repeats alone is no sample, though they are counted.
     """
     found: list[Block] = []
-    block = Block(0, 0, 0)
-    for one in counts:
-        rows, repeats = max(one.rows, 0), max(one.repeats, 0)
-        first_us = block.at_us if block.rows or (block.repeats and not rows) else one.at_us
-        block = Block(block.rows + rows, block.flagged + min(one.flagged, rows), first_us, block.repeats + repeats)
-        if block.rows >= BLOCK_ROWS:
-            found.append(block)
-            block = Block(0, 0, 0)
-    return [*found, block] if block.rows or block.repeats else found
+    rows = flagged = first_us = repeats = 0
+    for more, strange, at_us, again in counts:
+        if not (rows or (repeats and more <= 0)):
+            first_us = at_us
+        repeats += max(again, 0)
+        if more > 0:
+            rows += more
+            flagged += min(strange, more)
+        if rows >= BLOCK_ROWS:
+            found.append(Block(rows, flagged, first_us, repeats))
+            rows = flagged = repeats = 0
+    return [*found, Block(rows, flagged, first_us, repeats)] if rows or repeats else found
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from service.journal.records import BatchRecord, Column, column_array, float_dtype
+from service.recorder.rows_group import form
 from service.recorder.statistics import Matrix, benjamini_hochberg, g_test, js_divergence
 from service.types import Array, Signature
 from service.versions.baseline import Baseline
@@ -27,7 +28,6 @@ LEAST_JS: Final = 0.05
 
 _PREDICTION: Final = {"label": "label_index", "confidence": "confidence", "value": "value", "p_value": "p_value"}
 """What a baseline calls a number of each prediction -> what records call it."""
-_SIZED: Final = (*_PREDICTION.values(), "incl_prob")
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,14 +260,7 @@ def _alike(records: Sequence[BatchRecord]) -> list[list[BatchRecord]]:
     """Records whose arrays can be joined."""
     groups: dict[Any, list[BatchRecord]] = {}
     for record in records:
-        kind = (
-            record.policy,
-            tuple(record.redacted),
-            tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.columns]),
-            tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.outputs]),
-            tuple([None if (data := getattr(record, name)) is None else len(data) // record.rows for name in _SIZED]),
-        )
-        groups.setdefault(kind, []).append(record)
+        groups.setdefault(form(record), []).append(record)
     return list(groups.values())
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
+from asyncpg.pgproto import pgproto
 
 from service.recorder.statements import statements
 from service.recorder.tombstones import Kind, Tombstone, digest_of
@@ -184,7 +185,7 @@ async def _erase_samples(connection: asyncpg.Connection[asyncpg.Record], ids: Se
 
 
 def _uuids(ids: bytes) -> list[UUID]:
-    return [UUID(bytes=ids[start : start + 16]) for start in range(0, len(ids), 16)]
+    return [pgproto.UUID(ids[start : start + 16]) for start in range(0, len(ids), 16)]
 
 
 async def _apply_wide(connection: asyncpg.Connection[asyncpg.Record], tombstone: Tombstone, drained: Drained) -> int:

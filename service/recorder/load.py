@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
 import msgspec
 import numpy as np
 import structlog
+from asyncpg.pgproto import pgproto
 
 from service.journal.reader import Frame
 from service.journal.records import (
@@ -53,6 +54,7 @@ _SQL: Final = statements("queries.sql")
 _COPY_TIMEOUT_S: Final = 120.0
 _MOST_SUSPECTS: Final = 8
 """Records that fail for no reason of their own, before it is believed that it is the server."""
+_OneRecord = TypeVar("_OneRecord", bound=Record)
 _log = structlog.get_logger(__name__)
 
 
@@ -80,6 +82,24 @@ class _Rows:
     table: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[object, ...]]
+
+
+class _Records:
+    """The records of pieces, by their type; of each in order."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._by_type: defaultdict[Any, list[Any]] = defaultdict(list)
+        for piece in pieces:
+            self._by_type[type(piece.record)].append(piece.record)
+
+    @property
+    def types(self) -> set[type[Record]]:
+        """That are among them."""
+        return set(self._by_type)
+
+    def of(self, kind: type[_OneRecord]) -> list[_OneRecord]:
+        """Those of one type."""
+        return self._by_type.get(kind, [])
 
 
 class _Unfit(Exception):
@@ -150,19 +170,20 @@ class Loader:
     async def _load(self, pieces: Sequence[Piece]) -> None:
         if not pieces:
             return
+        records = _Records(pieces)
         try:
             async with self.connection.transaction():
-                copies, plain = await asyncio.to_thread(self._encode, pieces)
+                copies, plain = await asyncio.to_thread(self._encode, records)
                 rows = await self._copy(copies, plain)
-                await self._amend(pieces)
+                await self._amend(records)
         except Exception as error:
             if not (isinstance(error, _UNFIT) or refused(error) or doubtful(error)):
                 raise
             cause = error
         else:
             self.outcome.rows += rows
-            self.outcome.shed += _shed(pieces)
-            self.outcome.passed |= {type(piece.record) for piece in pieces}
+            self.outcome.shed += _shed(records.of(GapRecord))
+            self.outcome.passed |= records.types
             return
         halves = _halves(pieces)
         if halves is not None:
@@ -202,22 +223,16 @@ class Loader:
         frame = unreadable.frame
         await self._put_aside(frame, None, frame.payload, records=frame.count, problem=unreadable.problem, code=None)
 
-    def _encode(self, pieces: Sequence[Piece]) -> tuple[list[Copy], list[_Rows]]:
-        """All rows of some pieces, by table. In a thread: it takes a while."""
-        records = [piece.record for piece in pieces]
+    def _encode(self, records: _Records) -> tuple[list[Copy], list[_Rows]]:
+        """All rows of some records, by table. In a thread: it takes a while."""
         try:
-            copies = encode_batches([each for each in records if isinstance(each, BatchRecord)], self.versions)
-            copies += encode_rejections([each for each in records if isinstance(each, RejectionRecord)])
+            copies = encode_batches(records.of(BatchRecord), self.versions)
+            copies += encode_rejections(records.of(RejectionRecord))
+            deployments = deployment_rows(records.of(DeploymentRecord), self.versions, self.process)
             plain = [
-                _Rows("labels", LABEL_COLUMNS, label_rows([each for each in records if isinstance(each, LabelRecord)])),
-                _Rows(
-                    "deployments",
-                    DEPLOYMENT_COLUMNS,
-                    deployment_rows(
-                        [each for each in records if isinstance(each, DeploymentRecord)], self.versions, self.process
-                    ),
-                ),
-                _Rows("gaps", GAP_COLUMNS, self._gaps([each for each in records if isinstance(each, GapRecord)])),
+                _Rows("labels", LABEL_COLUMNS, label_rows(records.of(LabelRecord))),
+                _Rows("deployments", DEPLOYMENT_COLUMNS, deployments),
+                _Rows("gaps", GAP_COLUMNS, self._gaps(records.of(GapRecord))),
             ]
         except MemoryError:
             raise
@@ -246,19 +261,18 @@ class Loader:
             rows[each.table] += await self._insert(each)
         return rows
 
-    async def _amend(self, pieces: Sequence[Piece]) -> None:
+    async def _amend(self, records: _Records) -> None:
         """Carry out what changes rows that are in their tables already."""
-        for piece in pieces:
-            if isinstance(piece.record, SupplementRecord):
-                await self._supplement(piece.record)
-            elif isinstance(piece.record, WithdrawalRecord):
-                await self._withdraw(piece.record)
+        for supplement in records.of(SupplementRecord):
+            await self._supplement(supplement)
+        for withdrawal in records.of(WithdrawalRecord):
+            await self._withdraw(withdrawal)
 
     async def _supplement(self, record: SupplementRecord) -> None:
         """What the other detectors say of outliers that are in their table already, or were erased."""
         try:
             scores = {name: np.frombuffer(data, "<f4").tolist() for name, data in record.scores.items()}
-            ids = [UUID(bytes=record.sample_ids[at : at + 16]) for at in range(0, len(record.sample_ids), 16)]
+            ids = [pgproto.UUID(record.sample_ids[at : at + 16]) for at in range(0, len(record.sample_ids), 16)]
             texts = [
                 msgspec.json.encode({name: values[row] for name, values in scores.items()}) for row in range(len(ids))
             ]
@@ -273,7 +287,7 @@ class Loader:
         known = self.versions.get((record.model, record.version, record.weights_sha256))
         if known is None or len(record.sample_ids) % 16:
             raise _Unfit from Unencodable(f"withdrawal of {record.model} version {record.version}")
-        ids = [UUID(bytes=record.sample_ids[at : at + 16]) for at in range(0, len(record.sample_ids), 16)]
+        ids = [pgproto.UUID(record.sample_ids[at : at + 16]) for at in range(0, len(record.sample_ids), 16)]
         await self.connection.execute(_SQL["withdraw_predictions"], known.id, ids, timeout=_COPY_TIMEOUT_S)
 
     async def _insert(self, given: _Rows) -> int:
@@ -358,10 +372,9 @@ def _words(error: BaseException) -> str:
     return what + (f": {found}" if found else "")
 
 
-def _shed(pieces: Sequence[Piece]) -> Counter[str]:
+def _shed(records: Iterable[GapRecord]) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for piece in pieces:
-        if isinstance(piece.record, GapRecord):
-            for entry in piece.record.entries:
-                counts[entry.reason] += entry.records
+    for record in records:
+        for entry in record.entries:
+            counts[entry.reason] += entry.records
     return counts

@@ -82,7 +82,7 @@ class _Ran:
     """
 
     known: KnownVersion
-    batches: list[BatchRecord] = field(default_factory=list)
+    batches: Sequence[BatchRecord]
 
 
 class _Outliers(msgspec.Struct):
@@ -263,12 +263,10 @@ def _tell_alarm(name: Name, alarm: Alarm) -> None:
 
 def _by_version(batches: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownVersion]) -> dict[int, _Ran]:
     """Batches by their version's id; those whose version could not be found are left out."""
-    found: dict[int, _Ran] = {}
+    found: dict[VersionKey, list[BatchRecord]] = {}
     for batch in batches:
-        known = versions.get(version_key(batch))
-        if known is not None:
-            found.setdefault(known.id, _Ran(known)).batches.append(batch)
-    return found
+        found.setdefault(version_key(batch), []).append(batch)
+    return {versions[key].id: _Ran(versions[key], each) for key, each in found.items() if key in versions}
 
 
 def _counts(batches: Iterable[BatchRecord]) -> list[Block]:

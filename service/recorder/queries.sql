@@ -67,9 +67,7 @@ from (
         lag(several.labels) over w as labels_before
     from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::float8[], $5::text[], $6::text[], $7::text[])
         with ordinality as g (sample_id, labelled_at, label, value, source, author, labels, place)
-    cross join lateral (
-        select case when g.labels is not null then array(select jsonb_array_elements_text(g.labels::jsonb)) end as labels
-    ) as several
+    cross join lateral (select g.labels::text[]) as several (labels)
     window w as (partition by g.sample_id, g.source order by g.labelled_at, g.place)
 ) as given
 left join lateral (

@@ -12,7 +12,7 @@ import pyarrow as pa
 from service.heads import held
 from service.journal.records import WHYS, BatchRecord
 from service.recorder.rows_arrays import ARRAYS, real_arrays, text_arrays
-from service.recorder.rows_group import Group, Side, alike, times_of
+from service.recorder.rows_group import Group, Side, alike, form, times_of
 from service.recorder.rows_layout import KnownVersion, Layout, Unencodable, VersionKey, is_vector, version_key
 from service.recorder.rows_text import json_objects, json_values, tags_column, text_column
 from service.recorder.tensors import pack, pack_rows
@@ -50,23 +50,26 @@ def rows_of(records: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownV
     Raises:
         Unencodable: a version is not known, or a record contradicts itself or its version's signature.
     """
-    layouts: dict[Any, Layout] = {}
-    groups: dict[Any, list[BatchRecord]] = {}
+    forms: dict[Any, list[BatchRecord]] = {}
+    groups: dict[Any, tuple[Layout, list[BatchRecord]]] = {}
     for record in records:
         if not record.rows:
             continue
-        kind = version_key(record), record.policy, tuple(record.redacted)
-        layout = layouts.get(kind)
-        if layout is None:
-            layout = layouts[kind] = _layout(record, versions)
-        groups.setdefault((kind, alike(record, layout)), []).append(record)
-    for (kind, _), group in groups.items():
+        kind = form(record)
+        group = forms.get(kind)
+        if group is None:
+            layout = _layout(record, versions)
+            _, group = groups.setdefault(alike(record, layout), (layout, []))
+            forms[kind] = group
+        group.append(record)
+    for layout, group in groups.values():
+        first = group[0]
         try:
-            yield _Tables(Group(group), versions[kind[0]], layouts[kind]).rows()
+            yield _Tables(Group(group), versions[version_key(first)], layout).rows()
         except Unencodable as error:
-            raise Unencodable(f"{_place(group[0])}: {error}") from error
+            raise Unencodable(f"{_place(first)}: {error}") from error
         except (ArithmeticError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
-            raise Unencodable(f"{_place(group[0])}: {type(error).__name__}") from error
+            raise Unencodable(f"{_place(first)}: {type(error).__name__}") from error
 
 
 def _layout(record: BatchRecord, versions: Mapping[VersionKey, KnownVersion]) -> Layout:

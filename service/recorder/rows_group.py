@@ -4,37 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Final, Literal
+from operator import attrgetter
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from service.journal.records import BatchRecord, CallPart, float_dtype
+from service.journal.records import BatchRecord, CallPart, Column, float_dtype
 from service.recorder.rows_layout import Layout, Unencodable, is_vector
 from service.types import NUMERIC_DTYPES, STRING, Array
 
-__all__ = ["Group", "Side", "alike", "times_of"]
+__all__ = ["Group", "Side", "alike", "form", "times_of"]
 
 Side = Literal["columns", "outputs"]
 
-_PER_ROW: Final = ("label_index", "confidence", "value", "p_value", "outlier", "incl_prob", "why")
+_of_version = attrgetter("model", "version", "weights_sha256", "policy")
+_per_row = attrgetter("label_index", "confidence", "value", "p_value", "outlier", "incl_prob", "why")
+
+
+def form(record: BatchRecord) -> Any:
+    """Equal for records that are read in the same way, whatever their rows; there must be some.
+
+    Numbers that may be float32 or float64 are told apart by their size, as `Group.floats` reads them.
+    """
+    rows = record.rows
+    return (
+        *_of_version(record),
+        tuple(record.redacted),
+        tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.columns]),
+        tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.outputs]),
+        tuple([data if data is None else len(data) // rows for data in _per_row(record)]),
+    )
 
 
 def alike(record: BatchRecord, layout: Layout) -> Any:
-    """Equal for records of one layout whose arrays can be joined; vectors can, whatever their lengths."""
+    """Equal for records whose arrays can be joined: their forms are equal but for the lengths of vectors."""
+    *same, _, _, sizes = form(record)
     vector = None if layout.vector is None else layout.vector[1]
-    columns = [
-        (column[0], "vector") if place == vector and is_vector(column) else (column[0], *column[1][1:])
-        for place, column in enumerate(record.columns)
-    ]
-    outputs = [
-        (column[0], "vector") if place == 0 and is_vector(column) else (column[0], *column[1][1:])
-        for place, column in enumerate(record.outputs)
-    ]
-    # Those that may be float32 or float64 are told apart by their size, as `floats` reads them.
-    kinds = [getattr(record, name) is None for name in _PER_ROW]
-    kinds += [float_dtype(data, record.rows) is np.float64 for data in (record.confidence, record.value) if data]
-    return tuple(columns), tuple(outputs), tuple(kinds)
+    return *same, _shapes(record.columns, vector), _shapes(record.outputs, 0), sizes
+
+
+def _shapes(columns: Sequence[Column], vector: int | None) -> Any:
+    return tuple(
+        [
+            (dtype, "vector") if place == vector and is_vector((dtype, shape, data)) else (dtype, *shape[1:])
+            for place, (dtype, shape, data) in enumerate(columns)
+        ]
+    )
 
 
 def times_of(ids: Array) -> Array:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
-from uuid import UUID
 
 import msgspec
 import numpy as np
+from asyncpg.pgproto import pgproto
 
 from service.journal.reader import Frame
 from service.journal.records import (
@@ -36,11 +36,11 @@ __all__ = ["Piece", "Sorted", "Unreadable", "sort_out"]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_ROWS: Final = 2**31 - 1
 _MOST_NUMBER: Final = 2**63 - 1
+_UNREADABLE: Final = (msgspec.DecodeError, ArithmeticError, LookupError, TypeError, ValueError)
 _LATEST_MS: Final = 253_370_764_800_000  # the year 9999: later times fit Postgres, but no Python datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """What a frame holds, or some rows of it.
 
     Attributes:
@@ -122,33 +122,61 @@ def sort_out(frames: Iterable[Frame], *, now: datetime, retention_days: int) -> 
     """
     found = Sorted()
     records: dict[VersionKey, VersionRecord] = {}
+    pieces: list[Piece] = []
     for frame in frames:
         try:
             record = decode(frame.payload)
-            if isinstance(record, VersionRecord):
-                records[record.model, record.version, record.weights_sha256] = record
-            else:
-                _take(found, Piece(frame, record), now, retention_days)
-        except (msgspec.DecodeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            _check(record)
+        except _UNREADABLE as error:
             found.unreadable.append(Unreadable(frame, type(error).__name__))
+            continue
+        if isinstance(record, VersionRecord):
+            records[record.model, record.version, record.weights_sha256] = record
+        else:
+            pieces.append(Piece(frame, record))
+    _take(found, pieces, now, retention_days)
     found.versions = list(_versions(found.pieces, records, now))
     found.drained = _drained(found.pieces)
     return found
 
 
-def _take(found: Sorted, piece: Piece, now: datetime, retention_days: int) -> None:
-    record = piece.record
+def _check(record: Record) -> None:
+    """Raise ValueError for what no writer writes."""
     if isinstance(record, BatchRecord):
         if len(record.sample_ids) != 16 * record.rows:
             raise ValueError("sample ids and rows disagree")
         counts = record.executed, record.flagged, record.repeats
         if min(counts) < 0 or max(counts) > _MOST_ROWS:
             raise ValueError("counts that cannot be")
+    elif isinstance(record, AlarmResetRecord) and not 0 <= record.version <= _MOST_NUMBER:
+        raise ValueError("a version number that cannot be")
+
+
+def _take(found: Sorted, pieces: Sequence[Piece], now: datetime, retention_days: int) -> None:
+    batches = [piece.record for piece in pieces if isinstance(piece.record, BatchRecord)]
+    rejections = [piece.record.at_us // 1000 for piece in pieces if isinstance(piece.record, RejectionRecord)]
+    ids = b"".join([record.sample_ids for record in batches])
+    judged = judge(
+        np.concatenate([times_ms(ids), np.array(rejections, np.int64)]), now=now, retention_days=retention_days
+    )
+    if not (judged.implausible | judged.expired).any():  # nearly always, and much faster all at once
+        found.pieces, found.batches, found.days = list(pieces), batches, set(judged.days)
+        found.executed = sum(record.executed for record in batches)
+        return
+    for piece in pieces:
+        try:
+            _take_some(found, piece, now, retention_days)
+        except _UNREADABLE as error:
+            found.unreadable.append(Unreadable(piece.frame, type(error).__name__))
+
+
+def _take_some(found: Sorted, piece: Piece, now: datetime, retention_days: int) -> None:
+    """Those rows of a piece that are not expired."""
+    record = piece.record
+    if isinstance(record, BatchRecord):
         times = times_ms(record.sample_ids)
     elif isinstance(record, RejectionRecord):
         times = np.array([record.at_us // 1000])
-    elif isinstance(record, AlarmResetRecord) and not 0 <= record.version <= _MOST_NUMBER:
-        raise ValueError("a version number that cannot be")
     else:
         found.pieces.append(piece)
         return
@@ -190,36 +218,35 @@ def _expired(record: BatchRecord | RejectionRecord, times: Array) -> list[Gap]:
 
 def _versions(pieces: Sequence[Piece], records: dict[VersionKey, VersionRecord], now: datetime) -> Iterator[NewVersion]:
     """What the pieces speak of; when it first served, as far as these pieces know."""
-    seen: dict[VersionKey, datetime] = {}
+    latest = int(now.timestamp() * 1e6)
+    seen: dict[VersionKey, int] = {}
     for piece in pieces:
         record = piece.record
         if isinstance(record, BatchRecord):
-            key, at = version_key(record), record.started_us
+            key, at_us = version_key(record), record.started_us
         elif isinstance(record, WithdrawalRecord):
-            key, at = (record.model, record.version, record.weights_sha256), int(now.timestamp() * 1e6)
+            key, at_us = (record.model, record.version, record.weights_sha256), latest
         elif isinstance(record, DeploymentRecord) and record.version is not None:
-            key, at = (record.model, record.version, record.weights_sha256), record.at_us
+            key, at_us = (record.model, record.version, record.weights_sha256), record.at_us
         else:
             continue
-        seen[key] = min(seen.get(key, now), _time(at // 1000))
-    for key, first in seen.items():
-        yield NewVersion(key, records[key].manifest if key in records else None, first)
+        seen[key] = min(seen.get(key, latest), at_us)
+    for key, first_us in seen.items():
+        yield NewVersion(key, records[key].manifest if key in records else None, _time(first_us // 1000))
 
 
 def _drained(pieces: Sequence[Piece]) -> Drained | None:
     ids = b"".join([piece.record.sample_ids for piece in pieces if isinstance(piece.record, BatchRecord)])
-    labels = [piece.record for piece in pieces if isinstance(piece.record, LabelRecord)]
-    others = [
-        piece.record.at_us // 1000 for piece in pieces if isinstance(piece.record, (LabelRecord, RejectionRecord))
-    ]
-    times = np.concatenate([times_ms(ids), np.array(others, np.int64)])
+    others = [piece.record for piece in pieces if isinstance(piece.record, (LabelRecord, RejectionRecord))]
+    times = np.concatenate([times_ms(ids), np.array([record.at_us // 1000 for record in others], np.int64)])
     if not len(times):
         return None
+    labelled = [record.sample_id for record in others if isinstance(record, LabelRecord)]
     return Drained(
         _time(times.min()),
         _time(times.max() + 1),
         ids,
-        [UUID(bytes=label.sample_id) for label in labels if len(label.sample_id) == 16],
+        [pgproto.UUID(sample) for sample in labelled if len(sample) == 16],
     )
 
 

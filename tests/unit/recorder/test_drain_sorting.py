@@ -84,6 +84,17 @@ def test_what_cannot_be_read_is_told_apart_and_takes_nothing_with_it() -> None:
     assert found.executed == 2
 
 
+def test_a_late_row_leaves_all_others_of_its_chunk_as_they_are() -> None:
+    current = [version(), batch(2), rejection(), label(ids_of(batch(1))[0]), batch(3), deployment()]
+    alone, found = sort(*current), sort(*current, batch(1, at=NOW - timedelta(days=31)))
+    assert [piece.record for piece in found.pieces] == [piece.record for piece in alone.pieces] == current[1:]
+    assert (found.days, found.versions) == (alone.days, alone.versions)
+    assert (alone.executed, found.executed) == (5, 6)
+    assert [len(each.batches) for each in (alone, found)] == [2, 3]
+    assert [(gap.reason, gap.records) for gap in found.expired] == [("expired", 1)]
+    assert (alone.expired, alone.implausible, found.implausible) == ([], 0, 0)
+
+
 def test_clocks_that_run_ahead_are_counted_and_need_no_partition() -> None:
     found = sort(batch(2, at=NOW + timedelta(days=3)), batch(1, at=NOW + timedelta(hours=1)))
     assert found.implausible == 2

@@ -7,6 +7,7 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pgpq
 import pyarrow as pa
@@ -113,6 +114,19 @@ def test_the_stream_is_whole_in_pieces_of_bounded_size() -> None:
     assert pieces == list(found.pieces())
     assert sum(map(len, pieces)) > 10_000 * 64 * 8
     assert pieces[0].startswith(b"PGCOPY\n\xff\r\n\0") and pieces[-1].endswith(b"\xff\xff")
+
+
+def test_columns_that_hold_nothing_are_not_sent() -> None:
+    known = signature(TensorSpec("v", "float32", (2,)))
+    plain, tagged = record(np.ones((2, 2), np.float32)), record(np.ones((3, 2), np.float32))
+    tagged = msgspec.structs.replace(tagged, policy="sampled", calls=[CallPart(3, None, "r", None, b'{"a": "b"}')])
+    (found, predictions) = encode_batches([plain], versions(known))
+    assert not {"inputs", "tensors", "tags", "traceparent"} & set(found.columns)
+    assert not {"labels", "confidences", "output_tensors", "p_value"} & set(predictions.columns)
+    assert {"at", "id", "model", "vector", "request_id", "incl_prob", "why"} <= set(found.columns)
+    (found, _) = encode_batches([plain, tagged], versions(known))
+    assert "tags" in found.columns
+    assert [batch.column("tags").null_count for batch in found.batches] == [2, 0]
 
 
 def test_rows_larger_than_a_piece_go_one_by_one() -> None:
