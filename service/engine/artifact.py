@@ -85,8 +85,9 @@ def wrap_keras(model: Any) -> Graph:
     answer = model.outputs[0] if sequential else model.output
     names_in = _names("input", structure, [_input_name(tensor) for tensor in model.inputs])
     names_out = _names("output", answer, _output_names(model))
-    inputs = tuple(_keras_spec(f"input {name}", name, t) for name, t in zip(names_in, model.inputs, strict=True))
-    outputs = tuple(_keras_spec(f"output {name}", name, t) for name, t in zip(names_out, model.outputs, strict=True))
+    taken, given = _freed(model, structure)
+    inputs = tuple(_keras_spec(f"input {name}", name, t) for name, t in zip(names_in, taken, strict=True))
+    outputs = tuple(_keras_spec(f"output {name}", name, t) for name, t in zip(names_out, given, strict=True))
 
     def call(*tensors: Any) -> list[Any]:
         packed = keras.tree.pack_sequence_as(structure, list(tensors))
@@ -94,6 +95,44 @@ def wrap_keras(model: Any) -> Graph:
 
     memory = sum(_nbytes(w.shape, str(w.dtype)) for w in model.weights)
     return Graph(inputs, outputs, call, memory, keep=model, model=model)
+
+
+def _freed(model: Any, structure: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The model's input and output tensors, with a free batch axis where it was built for one size but takes any.
+
+    A Sequential that starts without `keras.Input` keeps the size of its first batch, though nothing in it depends on that.
+
+    Raises:
+        PublishError: something in it does depend on that.
+    """
+    fixed = [tensor.shape for tensor in model.inputs if tensor.shape and tensor.shape[0] is not None]
+    if not fixed:
+        return model.inputs, model.outputs
+    taken = [
+        keras.KerasTensor((None, *t.shape[1:]), t.dtype, sparse=t.sparse, ragged=t.ragged, name=t.name)
+        for t in model.inputs
+    ]
+    packed = keras.tree.pack_sequence_as(structure, taken)
+    try:
+        with quiet():
+            given = keras.tree.flatten(model.compute_output_spec(packed, training=False))
+    except Exception as error:
+        raise PublishError(f"{_bound_to(fixed[0])}: {reason_of(error)}") from error
+    layers = model._flatten_layers()  # noqa: SLF001 - `layers` has no inner ones
+    stateful = next((layer.name for layer in layers if getattr(layer, "stateful", False)), None)
+    if stateful is not None:
+        raise PublishError(
+            f"{_bound_to(fixed[0])}: layer {stateful} keeps a state for each row: build it with stateful=False"
+        )
+    if any(not tensor.shape or tensor.shape[0] is not None for tensor in given):
+        raise PublishError(
+            f"{_bound_to(fixed[0])}: its output keeps that number of rows, as after a reshape to it: say -1 for the batch axis"
+        )
+    return taken, given
+
+
+def _bound_to(shape: Sequence[int | None]) -> str:
+    return f"the model takes batches of {shape[0]} only, and callers send any number of rows: build it with keras.Input({tuple(shape[1:])})"
 
 
 def as_exported(model: Any, exported: Graph) -> Graph | None:
@@ -190,13 +229,6 @@ def _keras_spec(place: str, name: str, tensor: Any) -> TensorSpec:
         raise PublishError(f"{place} is ragged, its rows differ in length: pad it within the model")
     if getattr(tensor, "sparse", False) and place.startswith("input"):
         raise PublishError(f"{place} is sparse: build the model with keras.Input(..., sparse=False)")
-    if place.startswith("input") and tensor.shape and tensor.shape[0] is not None:
-        rest = tuple(tensor.shape[1:])
-        raise PublishError(
-            f"{place}: shape {list(tensor.shape)} has no free batch axis in front: a Sequential that starts without keras.Input "
-            f"keeps the size of its first batch. Begin the model with keras.Input({rest}); weights that it has learned are "
-            "carried over by new_model.set_weights(model.get_weights())"
-        )
     return _spec(name, tensor.dtype, tensor.shape)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from service.engine import artifact
 from service.engine.loading import Loader
 from service.errors import PublishError, VersionRefused
 from service.publishing import publish
-from service.versions import VersionOnDisk
+from service.publishing.calibration_file import CalibrationRows
+from service.types import Array
+from service.versions import VersionOnDisk, read_version
 
 
 def _tagger(steps: int | None, *, distributed: bool = True) -> Any:
@@ -111,18 +114,93 @@ def test_a_subclassed_model_that_was_called_is_exported(tmp_path: Path) -> None:
     np.testing.assert_allclose(live.execute([x], 5, 5).outputs[0][:5], wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_sequential_that_keeps_the_size_of_its_first_batch_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def trained(*layers: Any, width: int = 8, classes: int = 3) -> tuple[Any, Array]:
+    """A Sequential without `keras.Input`, built by `fit`, which keeps the size of its first batch; and what it was fitted on."""
     import keras
 
-    model = keras.Sequential([keras.layers.Dense(1, name="y")])
-    model(np.ones((5, 3), np.float32))
-    with pytest.raises(
-        PublishError, match=r"shape \[5, 3\] has no free batch axis.*keras.Input\(\(3,\)\).*set_weights"
-    ):
-        publish(model, name="m", models_dir=tmp_path)
-    mended = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="y")])
-    mended.set_weights(model.get_weights())
-    assert publish(mended, name="m", models_dir=tmp_path, max_batch=1).name == "1"
+    keras.utils.set_random_seed(4)
+    samples = np.random.default_rng(0).normal(size=(64, width)).astype(np.float32)
+    model = keras.Sequential([*layers, keras.layers.Dense(classes, "softmax", name="p")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(samples, np.arange(64) % classes, verbose=0)
+    assert model.inputs[0].shape == (32, width)
+    return model, samples
+
+
+@pytest.mark.parametrize("form", ["memory", "file", "export"])
+def test_a_sequential_that_keeps_the_size_of_its_first_batch_answers_any_number_of_rows(
+    tmp_path: Path, form: str
+) -> None:
+    import keras
+
+    model, samples = trained(keras.layers.Dense(16, "relu"), keras.layers.BatchNormalization())
+    given: Any = model
+    if form == "file":
+        given = tmp_path / "fitted.keras"
+        artifact.save_keras(model, given)
+    place = publish(given, name="m", models_dir=tmp_path, labels=["a", "b", "c"], max_batch=8, export=form == "export")
+    manifest = read_version(place)
+    assert [spec.shape for spec in (*manifest.inputs, *manifest.outputs)] == [(8,), (3,)]
+    live = Loader(lambda job: job(), max_batch=8).load(VersionOnDisk(1, place, ()))
+    for rows in (1, 5, 8):
+        wanted = model(samples[:rows], training=False)
+        found = live.execute([samples[:rows]], rows, live.costs.bucket_for(rows)).outputs[0]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert model.inputs[0].shape == (32, 8), "the publisher's own model was changed"
+
+
+def test_outliers_are_calibrated_for_a_model_that_keeps_the_size_of_its_first_batch(tmp_path: Path) -> None:
+    import keras
+
+    model, _ = trained(keras.layers.Dense(16, "relu"))
+    rows = np.random.default_rng(1).normal(size=(300, 8)).astype(np.float32)
+    place = publish(
+        model,
+        name="m",
+        models_dir=tmp_path,
+        labels=["a", "b", "c"],
+        max_batch=4,
+        calibration=CalibrationRows((rows,)),
+    )
+    outliers = read_version(place).outliers
+    assert outliers is not None
+    assert outliers["layer"] == model.layers[0].name
+
+
+def _reshaped() -> Any:
+    import keras
+
+    x = keras.Input(batch_shape=(4, 3, 2), name="x")
+    return keras.Model(x, keras.layers.Dense(1)(keras.ops.reshape(x, (4, 6))))
+
+
+def _with_a_row_each() -> Any:
+    import keras
+
+    x = keras.Input(batch_shape=(4, 2), name="x")
+    return keras.Model(x, keras.layers.Dense(1)(x + np.ones((4, 2), np.float32)))
+
+
+def _stateful() -> Any:
+    import keras
+
+    lstm = keras.layers.LSTM(2, stateful=True, name="memory")
+    return keras.Sequential([keras.Input(batch_shape=(4, 3, 2)), lstm, keras.layers.Dense(1)])
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (_reshaped, r"its output keeps that number of rows.*-1"),
+        (_with_a_row_each, r"its output keeps that number of rows"),
+        (_stateful, r"layer memory keeps a state for each row.*stateful=False"),
+    ],
+)
+def test_a_model_that_takes_one_size_of_batches_only_is_refused_with_why(
+    tmp_path: Path, make: Callable[[], Any], why: str
+) -> None:
+    with pytest.raises(PublishError, match=rf"takes batches of 4 only.*keras.Input\(\(.*{why}"):
+        publish(make(), name="m", models_dir=tmp_path)
 
 
 def test_a_layer_that_is_not_keras_own_is_named_by_its_package(tmp_path: Path) -> None:
