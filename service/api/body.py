@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
@@ -38,7 +38,7 @@ def accept_content(content_type: str | None) -> None:
 
 def body_at_hand(request: web.BaseRequest, limit: int) -> bytes | None:
     """The body, where it arrived whole and uncompressed together with its head, as most do: no waiting, no timer."""
-    if not request.content.is_eof() or "Content-Encoding" in request.headers:
+    if not request.content.is_eof() or hdrs.CONTENT_ENCODING in request.headers:
         return None
     body = request.content.read_nowait()
     if len(body) > limit:
@@ -60,7 +60,7 @@ async def read_body(request: web.BaseRequest, *, limit: int, timeout_s: float, s
         Overloaded: it does not fit the budget.
         ParseError: a broken transfer.
     """
-    packed = _is_packed(request.headers.get("Content-Encoding"))
+    packed = _is_packed(request.headers.get(hdrs.CONTENT_ENCODING))
     try:
         return await _arriving(request, limit, timeout_s, share), packed
     except RequestPayloadError:

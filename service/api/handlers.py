@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from typing import cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from service.api.admin import TokenGuard
@@ -73,7 +73,7 @@ class RpcHandler:
         try:
             if self._authorize is not None:
                 self._authorize(request)
-            accept_content(request.headers.get("Content-Type"))
+            accept_content(request.headers.get(hdrs.CONTENT_TYPE))
             body = body_at_hand(request, self._max_body_bytes)
             if body is None or len(body) > SMALL_BYTES:
                 reply = await self._large(request, body, arrived)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from service.api.replies import HttpRefusal
 
@@ -50,12 +50,12 @@ class Hosts:
         """
         if self._open:
             return
-        host = request.headers.get("Host")
+        host = request.headers.get(hdrs.HOST)
         if host not in self._known:
             self._look_at(host)
         if not request.raw_path.startswith("/"):
             self._look_at(_authority(request.raw_path))
-        origin = request.headers.get("Origin")
+        origin = request.headers.get(hdrs.ORIGIN)
         if origin is not None and _bare(_authority(origin)) not in self._names:
             # A browser sends such a request without asking us first, and only then keeps the answer from the page.
             raise HttpRefusal.invalid(403, "a page of another site may not call", close=True)

@@ -135,17 +135,25 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        if not isinstance(resp, PlainAnswer) and not resp.prepared:
-            resp.headers["Server"] = _SERVER  # else aiohttp names its version and Python's
         try:
-            finished = await super().finish_response(request, resp, start_time)
-            await self.read_by_client()  # nothing more is done for a client that does not read
+            if isinstance(resp, PlainAnswer) and not self._upgraded:
+                if self.is_ending:
+                    return resp, True
+                cast(asyncio.Transport, self.transport).write(resp.message)
+                finished: tuple[web.StreamResponse, bool] = resp, False
+            else:
+                if not isinstance(resp, PlainAnswer) and not resp.prepared:
+                    resp.headers["Server"] = _SERVER  # else aiohttp names its version and Python's
+                finished = await super().finish_response(request, resp, start_time)
+            if self._paused:
+                await self._drain_helper()  # nothing more is done for a client that does not read
         except ConnectionError:
             return resp, True
         else:
             return finished
         finally:
-            self._let_go()
+            if self.held is not None:
+                self._let_go()
             self.busy = False
             self.waiting_since = None
             if self.ended is not None and not self._messages:

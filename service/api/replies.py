@@ -22,16 +22,19 @@ JSON = "application/json"
 class PlainAnswer(web.StreamResponse):
     """A 200 with a JSON body on an HTTP/1.1 connection that stays open, written in one piece.
 
-    aiohttp's own response takes several times as long over headers that are always the same.
+    aiohttp's own response takes several times as long over headers that are always the same. This one has none, nor
+    anything else of its base class: it is of that class only because handlers return one.
 
     Args:
         body: JSON text.
         request_id: printable ASCII, echoed.
+
+    Attributes:
+        message: head and body.
     """
 
-    def __init__(self, body: bytes, request_id: str) -> None:
-        super().__init__()
-        self._message = f"{_head()}{len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n".encode("ascii") + body
+    def __init__(self, body: bytes, request_id: str) -> None:  # the base class's own would make headers
+        self.message = f"{_head()}{len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n".encode("ascii") + body
 
     @property
     def keep_alive(self) -> bool:
@@ -40,7 +43,7 @@ class PlainAnswer(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Write head and body."""
-        await request.writer.write(self._message)
+        await request.writer.write(self.message)
         return request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -51,7 +51,7 @@ def part_answer(batch: Batch, part: Slice, first: int, outcome: BatchOutcome) ->
     call, reading = part.work.call, executed.reading
     outputs = tuple(output[rows] for output in executed.outputs) if call.want_outputs else None
     return PredictAnswer(
-        version=batch.version.key[1],
+        version=batch.version.source.version,
         role=call.version if isinstance(call.version, str) else None,
         sample_ids=outcome.ids[16 * first : 16 * rows.stop],
         label_index=None if reading.label_index is None else reading.label_index[rows],

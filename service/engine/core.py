@@ -205,9 +205,9 @@ class Engine:
         version.used_at = now
         work = Work(call, done, now)
         self._queue.push(work, version)
-        self._idle.clear()
         # The calls of one tick of the event loop are let in together, so that they share a batch.
         if not self._in_flight and self._delayed is None:
+            self._idle.clear()
             self._delayed = self._loop.call_soon(self._start)
         return work
 

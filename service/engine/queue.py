@@ -156,7 +156,8 @@ class _Lane:
         """Hand rows of its head to a batch: at most `missing`, and where others wait, no more than its turn has left."""
         share = self.share
         turn, deadline, number, _ = self.heap[0]
-        share.turn = max(share.turn, turn)
+        if turn > share.turn:  # noqa: PLR1730 - as in `Share.enter`
+            share.turn = turn
         start = work.taken
         left = rows = work.call.n - start
         if left > 1:  # a single row is never more than is missing, nor than a turn

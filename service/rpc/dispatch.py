@@ -123,16 +123,19 @@ class Dispatcher:
         """The methods' names."""
         return tuple(self._methods)
 
-    async def handle(self, body: bytes, request: Request, *, packed: bool = False) -> Reply:
-        """Answer one message, perhaps packed with gzip; never raises but `CancelledError`."""
+    def handle(self, body: bytes, request: Request, *, packed: bool = False) -> Coroutine[Any, Any, Reply]:
+        """Answer one message, perhaps packed with gzip; awaiting it raises nothing but `CancelledError`."""
+        if packed or len(body) > SMALL_BYTES:
+            return self._handled_large(body, request, packed=packed)
+        return self._handled(body, request)
+
+    async def _handled_large(self, body: bytes, request: Request, *, packed: bool) -> Reply:
         try:
-            if packed or len(body) > SMALL_BYTES:
-                return await self._handled_large(body, request, packed=packed)
-            return await self._handled(body, request)
+            return await self._decoded(body, request, packed=packed)
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
             return self.refused(_unforeseen(Call(request, ""), bug), request)
 
-    async def _handled_large(self, body: bytes, request: Request, *, packed: bool) -> Reply:
+    async def _decoded(self, body: bytes, request: Request, *, packed: bool) -> Reply:
         try:
             if packed and len(body) <= SMALL_BYTES:
                 with suppress(RequestTooLarge):
@@ -182,12 +185,19 @@ class Dispatcher:
             raise method.binder.repoint(error) if part.positional else error from None
 
     async def _handled(self, body: bytes, request: Request) -> Reply:
-        if not is_utf8(body):
-            return await self._whole(no_utf8(body), NULL, request)
-        fast = None if self._lane is None else self._lane.parse(body)
-        if fast is not None and self._lane is not None:
+        try:
+            if not is_utf8(body):
+                return await self._whole(no_utf8(body), NULL, request)
+            fast = None if self._lane is None else self._lane.parse(body)
+            if fast is None or self._lane is None:
+                return await self._parsed(body, request)
             call = Call(request, self._lane.method.name, fast.params)
             return _reply(fast.id, await self._carried_out(call, self._lane.method.run, fast.params), request)
+        except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
+            return self.refused(_unforeseen(Call(request, ""), bug), request)
+
+    async def _parsed(self, body: bytes, request: Request) -> Reply:
+        """The answer to a small message that is no plain call."""
         try:
             incoming = parse(body)
         except ParseError as error:
