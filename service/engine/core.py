@@ -403,7 +403,12 @@ class Engine:
             self._withdraw(work.version, b"".join([answer.sample_ids for _, answer in work.parts]))
 
     def _withdraw(self, version: LiveVersion, sample_ids: bytes) -> None:
-        """Take back what is recorded of predictions that nobody gets; on the thread that may wait for the disk."""
+        """Take back what is recorded of predictions that nobody gets; on the thread that may wait for the disk.
+
+        Not before the refusal: an engine that dies in between leaves no more behind than one that dies with the whole call in
+        flight, whose records are written before any answer and which nobody can take back. Such predictions are real ones of
+        real samples, and the callers were told of a failure.
+        """
         if self._sink is not None:
             job = partial(self._sink.withdraw, version.source, sample_ids)
             self._worker.submit(self._loop, job, partial(_withdrawn, version))

@@ -101,8 +101,8 @@ class BatchRecord(_Record, frozen=True, tag=2):
         columns: the inputs in the signature's order; empty where the policy keeps none.
         outputs: the outputs in the signature's order.
         label_index: int32, classification only.
-        confidence: float32, or float64 where the output is; classification only.
-        value: likewise, regression only. Which of the two, its size says: see `float_dtype`.
+        confidence: float32, whatever the output's dtype; classification and multi-label.
+        value: float32, or float64 where the output is; regression only. Which of the two, its size says: see `float_dtype`.
         p_value: float32, with a calibrated detector only.
         outlier: bool, likewise.
         queue_us: uint32.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +15,8 @@ import numpy as np
 import pytest
 
 from service.publishing import publish
+from service.recorder.erase import Request
+from service.recorder.erasing import Report, erase_everywhere
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD, environment
 from tests.integration.test_sql_questions import blocks
@@ -225,6 +229,57 @@ def test_the_page_counts_several_labels_right(recorded: Recorded) -> None:
 def _literal(words: list[str]) -> str:
     quoted = [w if w.isalpha() else '"' + w.replace("\\", "\\\\").replace('"', '\\"') + '"' for w in words]
     return "{" + ",".join(quoted) + "}"
+
+
+def erased(recorded: Recorded, sample: str) -> Report:
+    request = Request(actor="ann", reason="ticket 4711", sample_id=UUID(sample))
+    erasing = erase_everywhere(recorded.database, recorded.service.folder / "data", request)
+    with ThreadPoolExecutor(1) as thread:  # pytest-asyncio keeps a loop of its own in this one
+        return thread.submit(asyncio.run, erasing).result()
+
+
+def kept(recorded: Recorded, sample: str) -> list[int]:
+    """Rows of a sample in `samples`, `predictions` and `labels`."""
+    columns = {"samples": "id", "predictions": "sample_id", "labels": "sample_id"}
+    query = ", ".join(f"(select count(*) from {table} where {name} = $1) as {table}" for table, name in columns.items())
+    return [int(count) for count in recorded.rows(f"select {query}", UUID(sample))[0].values()]
+
+
+def test_an_erasure_takes_lists_of_labels_along_also_those_that_come_later(recorded: Recorded) -> None:
+    victim, other = (answer["sample_id"] for answer in predicted(recorded, "topics", SEVERAL, ONE))
+    given = [
+        {"sample_id": sample, "source": source, "label": label}
+        for sample in (victim, other)
+        for source, label in (("a", [TOYS, ODD]), ("b", []))
+    ]
+    recorded.call("label", {"labels": given})
+    until(lambda: [kept(recorded, sample) for sample in (victim, other)], lambda found: found == [[1, 1, 2]] * 2)
+    rows = erased(recorded, victim).erased.rows
+    assert (rows["samples"], rows["predictions"], rows["labels"]) == (1, 1, 2)
+    assert [kept(recorded, sample) for sample in (victim, other)] == [[0, 0, 0], [1, 1, 2]]
+    later = [{"sample_id": sample, "source": "later", "label": [BOOKS]} for sample in (victim, other)]
+    recorded.call("label", {"labels": later})
+    until(lambda: kept(recorded, other), lambda found: found == [1, 1, 3])
+    assert kept(recorded, victim) == [0, 0, 0]
+
+
+def test_lists_that_postgres_refuses_are_put_aside_and_can_be_erased_there(recorded: Recorded) -> None:
+    recorded.rows("alter table predictions add constraint no_three check (cardinality(labels) < 3) not valid")
+    recorded.rows("alter table labels add constraint no_books check (not labels @> array['books']) not valid")
+    before = len(recorded.rows("select from quarantine"))
+    try:
+        first, three, last = (answer["sample_id"] for answer in predicted(recorded, "topics", SEVERAL, STRANGE, ONE))
+        given = [{"sample_id": first, "source": label, "label": [label]} for label in (BOOKS, TOYS)]
+        recorded.call("label", {"labels": given})
+        expected = [[1, 1, 1], [0, 0, 0], [1, 1, 0]]
+        until(lambda: [kept(recorded, sample) for sample in (first, three, last)], lambda found: found == expected)
+        put_aside = until(lambda: recorded.rows("select file from quarantine"), lambda rows: len(rows) == before + 2)
+        assert truths(recorded, first, 1) == [(None, [TOYS], None)]
+    finally:
+        recorded.rows("alter table predictions drop constraint no_three")
+        recorded.rows("alter table labels drop constraint no_books")
+    assert [erased(recorded, sample).quarantined for sample in (three, first, last)] == [1, 1, 0]
+    assert not any((recorded.service.folder / "data" / row["file"]).exists() for row in put_aside)
 
 
 def test_other_thresholds_are_a_difference_between_versions(tmp_path: Path) -> None:
