@@ -77,7 +77,8 @@ def wrap_keras(model: Any) -> Graph:
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise PublishError(
-            "the model declares no inputs: build it with keras.Input (functional or Sequential), or export a SavedModel"
+            "the model declares no inputs, as a subclassed one: publish it as a graph, from the script that made it, with "
+            "publish(model, ..., export=True), or build it with keras.Input"
         )
     # Sequential models answer neither `input` nor `output` before their first call; they have one of each.
     sequential = isinstance(model, keras.Sequential)

@@ -94,7 +94,8 @@ def test_a_graph_that_takes_the_number_of_rows_for_a_dimension_is_not_called_a_m
     assert "mixes" not in str(refused.value)
 
 
-def test_a_subclassed_model_that_was_called_is_exported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("built_by", ["a call", "fit"])
+def test_a_subclassed_model_that_was_built_is_exported(tmp_path: Path, built_by: str) -> None:
     import keras
 
     class Mine(keras.Model):  # type: ignore[misc]  # Keras has no types
@@ -105,13 +106,20 @@ def test_a_subclassed_model_that_was_called_is_exported(tmp_path: Path) -> None:
         def call(self, x: Any) -> Any:
             return self.dense(x)
 
+    with pytest.raises(PublishError, match=r"declares no inputs.*export=True"):
+        publish(Mine(), name="m", models_dir=tmp_path)
     with pytest.raises(PublishError, match="not built: call it once"):
         publish(Mine(), name="m", models_dir=tmp_path, export=True)
     model, x = Mine(), np.ones((5, 3), np.float32)
+    if built_by == "fit":
+        model.compile("sgd", "mse")
+        model.fit(x, np.ones((5, 2), np.float32), verbose=0)
     wanted = model(x).numpy()
     place = publish(model, name="m", models_dir=tmp_path, export=True, max_batch=8)
     live = Loader(lambda job: job(), max_batch=8).load(VersionOnDisk(1, place, ()))
-    np.testing.assert_allclose(live.execute([x], 5, 5).outputs[0][:5], wanted, rtol=1e-4, atol=1e-5)
+    for rows in (1, 5):
+        found = live.execute([x[:rows]], rows, live.costs.bucket_for(rows)).outputs[0][:rows]
+        np.testing.assert_allclose(found, wanted[:rows], rtol=1e-4, atol=1e-5)
 
 
 def trained(*layers: Any, width: int = 8, classes: int = 3) -> tuple[Any, Array]:
