@@ -236,13 +236,13 @@ def unpack_head(seed: int, data: bytes, offset: int = 0) -> FrameHead | None:
     """The frame head at an offset; None where it does not check."""
     if len(data) - offset < FRAME_HEAD_BYTES:
         return None
-    marker, *values = _HEAD.unpack_from(data, offset)
-    if marker != MARKER:
+    marker, size, seq, rows, records, kind, payload_sum = _HEAD.unpack_from(data, offset)
+    if marker != MARKER or seq > _MOST_RECORDS or rows > _MOST_RECORDS:
         return None
     end = offset + _HEAD.size
-    if max(values[1], values[2]) > _MOST_RECORDS:
+    if checksum(data[offset:end], seed) != _U32.unpack_from(data, end)[0]:
         return None
-    return FrameHead(*values) if checksum(data[offset:end], seed) == _U32.unpack_from(data, end)[0] else None
+    return FrameHead(size, seq, rows, records, kind, payload_sum)
 
 
 def pack_slot(serial: int, payload: bytes) -> bytes:

@@ -31,6 +31,7 @@ DATABASE_URL: Final = f"{ENV_PREFIX}DATABASE_URL"
 """Where the supervisor leaves the URL of a Postgres that is not the embedded one."""
 
 _NICE: Final = 10
+_GARBAGE: Final = 20_000
 _UP_PATIENCE_S: Final = 5.0
 _POLL_S: Final = 0.1
 _NOT_UP: Final = "the embedded Postgres is not up; should it stay so, what postgres-0 writes to the log says why"
@@ -58,7 +59,9 @@ def main(runtime_dir: Path, index: int) -> None:
 
 async def _record(settings: Settings, part: recording_state.Part) -> int:
     stop = children.stop_event()
-    gc.freeze()  # what was imported lives for ever, and records are made by the thousand
+    # What was imported lives for ever; and records are made by the thousand, live for a moment, and are in no cycles.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
     children.say_ready()
     _log.info("recorder_started", pid=os.getpid())
     url = os.environ.get(DATABASE_URL, "")
