@@ -32,7 +32,8 @@ _LONGEST_S: Final = 60.0
 _RETRY_MS: Final = 1000
 _CHUNK: Final = 1 << 20
 
-_Waiting = tuple[TakeAsk | ColumnsAsk, asyncio.Future[Reply]]
+_Waiting = tuple[TakeAsk | ColumnsAsk, bytes, asyncio.Future[tuple[Reply, bytes]]]
+"""An ask, what follows it, and who waits for the reply and what follows that."""
 
 
 class DecoderProcess:
@@ -73,7 +74,8 @@ class DecoderProcess:
         """See `Decoder.take`."""
         number, share = next(self._numbers), self._budget.share()
         try:
-            reply = await self._asked(TakeAsk(number, body, packed, self._limit, most, dict(methods)), self._long)
+            ask = TakeAsk(number, len(body), packed, self._limit, most, dict(methods))
+            reply, _ = await self._asked(ask, self._long, body)
             if reply.taken is None:
                 raise InternalError
             share.grow(max(0, reply.taken.size - len(body)))
@@ -85,44 +87,44 @@ class DecoderProcess:
     async def columns(self, raw: bytes, signature: Signature, name: str) -> tuple[bytes, int]:
         """See `Decoder.columns`."""
         line = self._short if len(raw) <= SMALL_BYTES else self._long
-        reply = await self._asked(ColumnsAsk(0, 0, raw, _packed(signature), name), line)
-        return reply.packed, reply.n
+        reply, columns = await self._asked(ColumnsAsk(0, 0, len(raw), _packed(signature), name), line, raw)
+        return columns, reply.n
 
     async def kept_columns(self, number: int, index: int, signature: Signature, name: str) -> tuple[bytes, int]:
         """See `Message.columns`."""
-        reply = await self._asked(ColumnsAsk(number, index, None, _packed(signature), name), self._long)
-        return reply.packed, reply.n
+        reply, columns = await self._asked(ColumnsAsk(number, index, 0, _packed(signature), name), self._long)
+        return columns, reply.n
 
     def drop(self, number: int) -> None:
         """Let go of a message."""
         self._dropped.append(number)
         self._work.set()
 
-    async def _asked(self, ask: TakeAsk | ColumnsAsk, line: deque[_Waiting]) -> Reply:
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        line.append((ask, answer))
+    async def _asked(self, ask: TakeAsk | ColumnsAsk, line: deque[_Waiting], raw: bytes = b"") -> tuple[Reply, bytes]:
+        answer: asyncio.Future[tuple[Reply, bytes]] = asyncio.get_running_loop().create_future()
+        line.append((ask, raw, answer))
         self._work.set()
-        reply = await answer
+        reply, following = await answer
         if reply.fault is not None:
             raise reply.fault.error
-        return reply
+        return reply, following
 
     async def _pump(self) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
             while self._short or self._long:
-                ask, answer = (self._short or self._long).popleft()
+                ask, raw, answer = (self._short or self._long).popleft()
                 if not answer.done():  # else its client has left
-                    await self._answer(ask, answer)
-                del ask, answer
+                    await self._answer(ask, raw, answer)
+                del ask, raw, answer
             if self._dropped:
                 await self._exchange(None)
 
-    async def _answer(self, ask: TakeAsk | ColumnsAsk, answer: asyncio.Future[Reply]) -> None:
+    async def _answer(self, ask: TakeAsk | ColumnsAsk, raw: bytes, answer: asyncio.Future[tuple[Reply, bytes]]) -> None:
         try:
             async with asyncio.timeout(_LONGEST_S):
-                reply = await self._exchange(ask)
+                reply = await self._exchange(ask, raw)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, msgspec.DecodeError) as reason:
             _log.warning("decoder_lost", reason=type(reason).__name__)
             await self._end()
@@ -136,7 +138,7 @@ class DecoderProcess:
             if reply is not None and not answer.done():
                 answer.set_result(reply)
 
-    async def _exchange(self, ask: TakeAsk | ColumnsAsk | None) -> Reply | None:
+    async def _exchange(self, ask: TakeAsk | ColumnsAsk | None, raw: bytes = b"") -> tuple[Reply, bytes] | None:
         """Say which messages are closed, and ask."""
         dropped, self._dropped = self._dropped, []
         if self._streams is None and ask is None:
@@ -145,12 +147,14 @@ class DecoderProcess:
         writer.writelines([frame(DropAsk(number)) for number in dropped])
         if ask is None:
             return None
-        data = memoryview(frame(ask))
+        writer.write(frame(ask))
+        data = memoryview(raw)
         for at in range(0, len(data), _CHUNK):
             writer.write(data[at : at + _CHUNK])
             await writer.drain()
         (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-        return _replied(await reader.readexactly(size))
+        reply = _replied(await reader.readexactly(size))
+        return reply, await reader.readexactly(reply.size)
 
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()

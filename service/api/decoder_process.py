@@ -13,11 +13,11 @@ import socket
 import sys
 import traceback
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
-from service.api.decoder_wire import Ask, ColumnsAsk, DropAsk, Reply, TakeAsk, frame, frames
+from service.api.decoder_wire import ColumnsAsk, DropAsk, Reply, TakeAsk, asks, frame
 from service.errors import InternalError, Overloaded, RequestTooLarge, RpcError
 from service.rpc.arrays import Codec
 from service.rpc.large import Fault, Samples, columns_of, take_apart
@@ -27,7 +27,6 @@ __all__ = ["main"]
 
 _NICE: Final = 5
 _CODECS: Final = 64
-_asked = msgspec.msgpack.Decoder(Ask).decode
 
 
 class _Messages:
@@ -36,31 +35,33 @@ class _Messages:
     def __init__(self) -> None:
         self._kept: dict[int, list[Samples]] = {}
 
-    def reply(self, ask: TakeAsk | ColumnsAsk) -> Reply:
-        """What comes of an ask."""
+    def reply(self, ask: TakeAsk | ColumnsAsk, raw: bytearray) -> tuple[Reply, bytes]:
+        """What comes of an ask and what follows it, and what follows that."""
         try:
             if isinstance(ask, TakeAsk):
-                taken, samples = take_apart(ask.body, ask.methods, packed=ask.packed, limit=ask.limit, most=ask.most)
+                # Nobody writes to it any more, and a copy would take as much memory again.
+                body = cast(bytes, raw)
+                taken, samples = take_apart(body, ask.methods, packed=ask.packed, limit=ask.limit, most=ask.most)
                 self._kept[ask.message] = samples
-                return Reply(taken=taken)
-            packed, n = columns_of(self._samples(ask), _codec(ask.signature), ask.name)
+                return Reply(taken=taken), b""
+            packed, n = columns_of(self._samples(ask, raw), _codec(ask.signature), ask.name)
         except RpcError as error:
-            return Reply(fault=Fault.of(error))
+            return Reply(fault=Fault.of(error)), b""
         except MemoryError:
-            return Reply(fault=Fault.of(RequestTooLarge("The message takes too much memory to decode")))
+            return Reply(fault=Fault.of(RequestTooLarge("The message takes too much memory to decode"))), b""
         except Exception:  # noqa: BLE001 - one message's trouble; the next is decoded
             traceback.print_exc()
-            return Reply(fault=Fault.of(InternalError()))
+            return Reply(fault=Fault.of(InternalError())), b""
         else:
-            return Reply(packed=packed, n=n)
+            return Reply(size=len(packed), n=n), packed
 
     def drop(self, message: int) -> None:
         """Let go of a message."""
         self._kept.pop(message, None)
 
-    def _samples(self, ask: ColumnsAsk) -> msgspec.Raw | bytes:
-        if ask.raw is not None:
-            return ask.raw
+    def _samples(self, ask: ColumnsAsk, raw: bytearray) -> msgspec.Raw | bytes:
+        if raw:
+            return cast(bytes, raw)
         kept = self._kept.get(ask.message)
         if kept is None:
             raise Overloaded("The message was lost while it was decoded", retry_after_ms=100)
@@ -82,12 +83,13 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     messages = _Messages()
     with socket.socket(fileno=descriptor) as asking, contextlib.suppress(ConnectionError):
-        for body in frames(asking):
-            ask = _asked(body)
+        for ask, raw in asks(asking):
             if isinstance(ask, DropAsk):
                 messages.drop(ask.message)
             else:
-                asking.sendall(frame(messages.reply(ask)))
+                reply, following = messages.reply(ask, raw)
+                asking.sendall(frame(reply))
+                asking.sendall(following)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""What travels between an api process and its decoder: an 8-byte length and a MessagePack body."""
+"""What travels between an api process and its decoder: frames of an 8-byte length and a MessagePack body.
+
+What may be megabytes follows its frame as it is: packed into one it would be copied three times, for as long as a
+small call takes.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,16 @@ import msgspec
 
 from service.rpc.large import Fault, Taken
 
-__all__ = ["LENGTH", "Ask", "ColumnsAsk", "DropAsk", "Reply", "TakeAsk", "frame", "frames"]
+__all__ = ["LENGTH", "ColumnsAsk", "DropAsk", "Reply", "TakeAsk", "asks", "frame"]
 
 LENGTH: Final = struct.Struct("<Q")
 
 
 class TakeAsk(msgspec.Struct, array_like=True, frozen=True, tag=0):
-    """Take a message apart and keep its samples; see `take_apart`."""
+    """Take the message that follows, of `size` bytes, apart and keep its samples; see `take_apart`."""
 
     message: int
-    body: bytes
+    size: int
     packed: bool
     limit: int
     most: int
@@ -28,11 +32,11 @@ class TakeAsk(msgspec.Struct, array_like=True, frozen=True, tag=0):
 
 
 class ColumnsAsk(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """Decode samples: of a kept message's part, or `raw` ones. `signature` is packed."""
+    """Decode samples: of a kept message's part, or where there is a `size`, those that follow. `signature` is packed."""
 
     message: int
     index: int
-    raw: bytes | None
+    size: int
     signature: bytes
     name: str
 
@@ -47,14 +51,15 @@ Ask = TakeAsk | ColumnsAsk | DropAsk
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True):
-    """What came of an ask: one of `fault`, `taken`, and `packed` columns of `n` samples."""
+    """What came of an ask: one of `fault`, `taken`, and packed columns of `n` samples, which follow in `size` bytes."""
 
     fault: Fault | None = None
     taken: Taken | None = None
-    packed: bytes = b""
+    size: int = 0
     n: int = 0
 
 
+_asked = msgspec.msgpack.Decoder(Ask).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -64,14 +69,18 @@ def frame(message: Any) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def frames(source: socket.socket) -> Iterator[bytearray]:
-    """The bodies that arrive, until the other end closes."""
+def asks(source: socket.socket) -> Iterator[tuple[Ask, bytearray]]:
+    """What arrives, until the other end closes: asks with what follows them."""
     while True:
         head = _exactly(source, LENGTH.size)
         body = None if head is None else _exactly(source, LENGTH.unpack(head)[0])
         if body is None:
             return
-        yield body
+        ask = _asked(body)
+        raw = _exactly(source, 0 if isinstance(ask, DropAsk) else ask.size)
+        if raw is None:
+            return
+        yield ask, raw
 
 
 def _exactly(source: socket.socket, size: int) -> bytearray | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -28,6 +30,8 @@ _BACKLOG = 1024
 _LINGER_S = 2.0
 _POLL_S = 0.02
 _LAST_WORDS_S = 1.0
+_UNPACED_BYTES = 16 * 1024
+"""With more than twice this unread, a body waits for its turn to be read further."""
 _LEAST_READ_BYTES = 1 << 20
 _SERVER = "hoverboard"
 _ANSWERS_S = 3.0
@@ -43,9 +47,10 @@ class Connection(web.RequestHandler):
 
     Attributes:
         held: what the answer that is being sent holds of a budget.
+        resuming: whether its turn to be read from again is near.
     """
 
-    __slots__ = ("busy", "ended", "heard", "held", "unread_since", "waiting_since")
+    __slots__ = ("_pace", "busy", "ended", "heard", "held", "resuming", "unread_since", "waiting_since")
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, **options)
@@ -55,6 +60,8 @@ class Connection(web.RequestHandler):
         self.unread_since: tuple[float, int] | None = None
         self.held: Share | None = None
         self.ended: asyncio.TimerHandle | None = None
+        self.resuming = False
+        self._pace = listener.pace
 
     @property
     def idle(self) -> bool:
@@ -129,8 +136,14 @@ class Connection(web.RequestHandler):
 
     def resume_reading(self, *options: Any, **named: Any) -> None:
         # aiohttp asks for this after every read of a body, paused or not, and then parses nothing once more.
-        if self._reading_paused or self._buffer_paused:
-            super().resume_reading(*options, **named)
+        if not self.resuming and (self._reading_paused or self._buffer_paused):
+            self.resuming = True
+            self._pace.add(partial(self._resume, partial(super().resume_reading, *options, **named)))
+
+    def _resume(self, resume: Callable[[], None]) -> None:
+        self.resuming = False
+        if self.transport is not None:
+            resume()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -203,6 +216,7 @@ class Listener(web.Server):
             "access_log": None,
             "auto_decompress": False,
             "lingering_time": _LINGER_S,
+            "read_bufsize": _UNPACED_BYTES,
         }
         super().__init__(cast(Any, handler), request_factory=self._request, handler_cancellation=True, **self._options)
         self._max_connections = max_connections
@@ -212,6 +226,7 @@ class Listener(web.Server):
         self._spare: socket.socket | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._surplus: set[_Full] = set()
+        self.pace = _Pace()
         self.open = 0
         self.draining = False
 
@@ -307,6 +322,25 @@ class Listener(web.Server):
                 connection.check_reader(loop.time() - self._write_timeout_s)
                 if not connection.busy and connection.waiting_since is not None and connection.waiting_since < late:
                     connection.force_close()
+
+
+class _Pace:
+    """Lets one large body go on in each turn of the event loop: a quarter of a megabyte, so that turns stay short."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def add(self, resume: Callable[[], None]) -> None:
+        """Let a body wait for its turn."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
+        self._waiting.append(resume)
+
+    def _next(self) -> None:
+        resume = self._waiting.popleft()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._next)
+        resume()
 
 
 class _Full(asyncio.Protocol):

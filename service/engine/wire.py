@@ -267,12 +267,12 @@ class FrameReader:
     """Cuts a byte stream into frames.
 
     Args:
-        decode: of one frame's body.
+        decode: of one frame's body, which it may keep nothing of.
     """
 
     __slots__ = ("_buffer", "_decode")
 
-    def __init__(self, decode: Callable[[bytes], list[Any]]) -> None:
+    def __init__(self, decode: Callable[[bytes | memoryview], list[Any]]) -> None:
         self._buffer = bytearray()
         self._decode = decode
 
@@ -284,6 +284,7 @@ class FrameReader:
         buffer += data
         messages: list[Any] = []
         while len(buffer) >= 4 and len(buffer) >= (size := _LENGTH.unpack_from(buffer)[0] + 4):
-            messages += self._decode(bytes(buffer[4:size]))
+            with memoryview(buffer) as view, view[4:size] as body:
+                messages += self._decode(body)  # it copies what it keeps
             del buffer[:size]
         return messages

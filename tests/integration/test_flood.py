@@ -60,8 +60,8 @@ async def test_large_bodies_keep_no_small_call_waiting(models: Path, tmp_path: P
                 most = max(most, psutil.Process(api.pid).memory_info().rss)
                 await asyncio.sleep(0.005)
         assert json.loads(statuses.result()[0]) in ([200, 503], [200], [503])
-    # On a machine whose two processors are busy with the flood itself, some of a hundred are late through no fault of ours.
-    assert sorted(seconds)[int(len(seconds) * 0.95)] < 0.1
+    # On a machine whose two processors are busy with the flood itself, one of a hundred may be late through no fault of ours.
+    assert sorted(seconds)[int(len(seconds) * 0.99)] < 0.1
     assert most < (2 * BUDGET_MB + 250) * MIB
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from service.types import TensorSpec
 from tests.unit.api.conftest import PIXELS, PREDICT, Service, Start
@@ -145,3 +146,25 @@ async def test_a_long_decode_leaves_the_event_loop_free(service: Service, engine
         longest = max(longest, time.thread_time() - before)
     assert "result" in (await slow)[1]
     assert longest < 0.1
+
+
+async def test_of_many_large_bodies_one_goes_on_in_each_turn_of_the_loop(service: Service) -> None:
+    body = json.dumps(call(instances=[PIXELS] * 12_000)).encode()
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    posts = [asyncio.create_task(service.raw(f"{head}Connection: close\r\n\r\n".encode() + body)) for _ in range(8)]
+    seen: dict[int, int] = {}
+    going_on: list[int] = []
+    while not all(post.done() for post in posts):
+        now = {id(request): request.content.total_bytes for request in _arriving(service)}
+        going_on.append(sum(0 < seen.get(each, 0) < size for each, size in now.items()))
+        seen = now
+        await asyncio.sleep(0)
+    assert all(post.result().startswith((b"HTTP/1.1 200", b"HTTP/1.1 503")) for post in posts)
+    assert sum(going_on) > 8
+    assert max(going_on) <= 2, "small calls would wait for all of them"
+
+
+def _arriving(service: Service) -> list[web.BaseRequest]:
+    connections = service.application.public.connections
+    found = [connection._current_request for connection in connections]
+    return [request for request in found if request is not None]
