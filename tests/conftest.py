@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from service.config import Settings
 
 pytest_plugins = ["tests.postgres"]
+# What is right is tested by examples, what is quick is not: any example may be slow on a machine that is busy.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 Build = Callable[[], Any]
 

@@ -103,7 +103,7 @@ def check_error(error: Any) -> None:
 
 messages = envelopes | st.lists(envelopes | junk, max_size=4) | junk
 documents = st.builds(lambda message: json.dumps(message).encode(), messages)
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @quick

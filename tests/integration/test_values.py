@@ -212,7 +212,7 @@ async def test_text_survives(connection: Any, data: bytes, expected: Any) -> Non
     assert sorted(map(str, found)) == sorted(map(str, [expected, "neighbour"]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.one_of(st.binary(max_size=20), st.text(max_size=20).map(str.encode)), min_size=1, max_size=5))
 def test_any_bytes_become_json_that_says_them_again(values: list[bytes]) -> None:
     for data, text in zip(values, json_values(texts(*values)).to_pylist(), strict=True):

@@ -149,7 +149,7 @@ def _check(answer: Any, body: str, batch: str) -> None:
 NEIGHBOUR = _object({**PLACES, "id": '"neighbour"', "params": _object(PARAMS["predict"])})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(call=_calls())
 def test_whatever_a_request_holds_each_call_gets_its_own_answer(tmp_path: Path, call: str) -> None:
     asyncio.run(_asked(tmp_path, call, NEIGHBOUR))

@@ -176,9 +176,7 @@ def check(written: Written, segments: dict[int, bytes], found: Everything) -> No
     assert len(set(generations)) == len(generations)
 
 
-_PLENTY = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+_PLENTY = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 _sizes = st.sampled_from([1, 900, 5000, MIB])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -92,7 +92,6 @@ def test_the_true_rate_stays_below_its_bound_in_95_of_100_calibration_sets() -> 
     assert (true_rates <= rate_bound(n, alpha)).mean() == pytest.approx(0.95, abs=0.006)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(1, 30), st.floats(0.001, 0.999))
 def test_the_incomplete_beta_function_is_its_binomial_sum(a: int, b: int, x: float) -> None:
     n = a + b - 1

@@ -384,7 +384,7 @@ def test_features_that_are_no_matrix_or_differ_in_rows_are_refused() -> None:
 finite = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 12), st.integers(1, 4))
 def test_no_features_whatever_give_nan(data: st.DataObject, n: int, d: int) -> None:
     def matrix(elements: Any) -> Any:

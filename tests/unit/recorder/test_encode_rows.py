@@ -75,7 +75,7 @@ def single_rows(given_: BatchRecord) -> list[BatchRecord]:
     return [given_] if given_.rows == 1 else [single for half in split(given_) for single in single_rows(half)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(batches())
 def test_a_record_in_halves_down_to_single_rows_has_the_same_rows(given_: BatchRecord) -> None:
     singles = single_rows(given_)
@@ -84,7 +84,7 @@ def test_a_record_in_halves_down_to_single_rows_has_the_same_rows(given_: BatchR
     assert rows_by_table(singles) == rows_by_table([given_])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(batches(), min_size=1, max_size=6))
 def test_records_together_have_the_rows_that_they_have_alone(given_: list[BatchRecord]) -> None:
     together = rows_by_table(given_)
@@ -135,7 +135,7 @@ def test_rows_larger_than_a_piece_go_one_by_one() -> None:
     assert [len(piece) >> 21 for piece in found.pieces()] == [0, 1, 1, 1, 0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(st.floats(width=32), max_size=4), max_size=5))
 def test_arrays_are_in_the_form_that_pgpq_gives_lists(values: list[list[float]]) -> None:
     flat = np.array([x for row in values for x in row], np.float32)

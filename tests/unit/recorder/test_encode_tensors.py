@@ -29,7 +29,7 @@ def test_the_bytes_are_the_documented_ones() -> None:
     assert data == struct.pack("<Q", len(padded)) + padded + struct.pack("<hhd", 1, -1, 0.5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.text(max_size=5).filter(lambda name: not name.endswith(".ends")), ARRAYS, max_size=4))
 def test_tensors_come_back_as_they_were(tensors: dict[str, Array]) -> None:
     data = pack(tensors)
@@ -40,7 +40,7 @@ def test_tensors_come_back_as_they_were(tensors: dict[str, Array]) -> None:
         assert found[name].tobytes() == array.tobytes()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.sampled_from(NUMERIC_DTYPES), min_size=1, max_size=3),
     st.integers(0, 5),

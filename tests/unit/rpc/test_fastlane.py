@@ -95,14 +95,14 @@ async def both(body: bytes) -> tuple[Any, Any]:
     return one.body, other.body
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(body=texts)
 def test_lane_and_dispatcher_answer_alike(body: bytes) -> None:
     one, other = asyncio.run(both(body))
     assert one == other
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(body=texts, at=st.integers(0, 400), change=st.binary(max_size=2))
 def test_lane_and_dispatcher_answer_alike_to_damaged_bytes(body: bytes, at: int, change: bytes) -> None:
     damaged = body[:at] + change + body[at + 1 :]
