@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from service.engine.reasons import about_input
 from service.errors import Cause, ModelFailed, NonFiniteOutput, Overloaded, RpcError
 from service.heads import probabilities
 from service.outliers import Features, Looked, OutlierPackage, p_values
-from service.types import STRING, Array, BucketTiming, Detector, Signature, Source
+from service.types import STRING, Array, BucketTiming, Detector, Signature, Source, TensorSpec
 from service.versions import Manifest
 
 __all__ = ["Executed", "Failure", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
@@ -162,7 +162,7 @@ class LiveVersion:
         started = time.perf_counter()
         errors: dict[int, RpcError] = {}
         pieces = self._attempt(columns, 0, rows, bucket, errors)
-        given = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True)]
+        given = [_joined(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True)]
         scores = given.pop() if self.outliers is not None else None
         outputs = tuple(given)
         self._refuse_non_finite(outputs, errors)
@@ -203,7 +203,7 @@ class LiveVersion:
         rows = stop - start
         try:
             outputs = self.executor.run([pad(column[start:stop], bucket) for column in columns])
-            self._check_rows(outputs, bucket)
+            self._check_shapes(outputs, bucket)
             return [tuple(output[:rows] for output in outputs)]
         except OutOfMemory:
             # Nobody's fault: use smaller buckets from now on, and try again with them.
@@ -237,15 +237,19 @@ class LiveVersion:
 
     def _failed(self, start: int, stop: int, error: RpcError, errors: dict[int, RpcError]) -> list[tuple[Array, ...]]:
         errors.update(dict.fromkeys(range(start, stop), error))
-        blank = [_blank(s.dtype, (stop - start, *(d or 0 for d in s.shape))) for s in self.signature.outputs]
+        blank = [_blank(_stored(s), (stop - start, *(d or 0 for d in s.shape))) for s in self.signature.outputs]
         if self.outliers is not None:
             blank.append(np.zeros(stop - start, np.float32))
         return [tuple(blank)]
 
-    def _check_rows(self, outputs: Sequence[Array], bucket: int) -> None:
+    def _check_shapes(self, outputs: Sequence[Array], bucket: int) -> None:
+        """What has another shape than declared is no answer: some operations give unset memory where nothing can be computed."""
         for spec, output in zip(self.signature.outputs, outputs, strict=self.outliers is None):
-            if output.shape[:1] != (bucket,):
-                raise GraphError(f"output {spec.name} has {output.shape[:1]} rows for {bucket}")
+            wanted = (bucket, *spec.shape)
+            if output.shape != wanted and not _suits(output.shape, wanted):
+                raise GraphError(
+                    f"output {spec.name} has shape {_words(output.shape)} where {_words(wanted)} is declared"
+                )
 
     def _refuse_non_finite(self, outputs: Sequence[Array], errors: dict[int, RpcError]) -> None:
         for spec, output in zip(self.signature.outputs, outputs, strict=True):
@@ -258,6 +262,22 @@ class LiveVersion:
                 if row not in errors:
                     cause = self._cause(f"output {spec.name} is NaN or infinite")
                     errors[row] = NonFiniteOutput(details={"output": spec.name}, cause=cause)
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    """Pieces of one output as a whole; what failed had no size along free dimensions and takes that of what was answered."""
+    shape = max((part.shape[1:] for part in parts), key=math.prod)
+    return np.concatenate([part if part.size else _blank(part.dtype, (len(part), *shape)) for part in parts])
+
+
+def _suits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    if len(shape) != len(wanted):
+        return False
+    return all(want in (None, have) for have, want in zip(shape, wanted, strict=True))
+
+
+def _words(shape: Sequence[int | None]) -> str:
+    return f"[{', '.join('any' if dim is None else str(dim) for dim in shape)}]"
 
 
 def pad(column: Array, bucket: int) -> Array:
@@ -291,9 +311,9 @@ def read_outputs(signature: Signature, first: Array) -> Reading:
     return Reading(index.astype(np.int32), top.astype(np.float32, copy=False))
 
 
-def _blank(dtype: str, shape: tuple[int, ...]) -> Array:
-    if dtype != STRING:
-        return np.zeros(shape, dtype)
-    blank = np.empty(shape, dtype=object)
-    blank[...] = b""
-    return blank
+def _stored(spec: TensorSpec) -> np.dtype[Any]:
+    return np.dtype(object if spec.dtype == STRING else spec.dtype)
+
+
+def _blank(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    return np.full(shape, b"" if dtype.kind == "O" else 0, dtype)

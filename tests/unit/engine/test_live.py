@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from service.engine.live import pad, read_outputs
+from service.engine.live import LiveVersion, pad, read_outputs
 from service.errors import ModelFailed, NonFiniteOutput, Overloaded
-from service.types import Signature, TensorSpec
+from service.types import Array, Signature, TensorSpec
 from tests.unit.engine.fakes import Doubling, version
 
 
@@ -55,6 +58,53 @@ def test_a_nan_is_an_error_of_its_own_row() -> None:
     done = version().execute([x], 4, 4)
     assert list(done.errors) == [2]
     assert isinstance(done.errors[2], NonFiniteOutput)
+
+
+def _growing(executor: Doubling) -> LiveVersion:
+    """A version of a free length."""
+    spec = TensorSpec("x", "float32", (None, 2))
+    base = version(executor)
+    return replace(base, manifest=replace(base.manifest, inputs=(spec,), outputs=(replace(spec, name="y"),)))
+
+
+def test_a_poisonous_row_of_a_free_length_fails_alone_too() -> None:
+    x = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    x[1, 2, 0] = 666
+    done = _growing(Doubling()).execute([x], 4, 4)
+    assert list(done.errors) == [1]
+    assert np.array_equal(done.outputs[0][[0, 2, 3]], 2 * x[[0, 2, 3]])
+
+
+class _Otherwise(Doubling):
+    """Answers in another shape than its input has."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def run(self, columns: Sequence[Array]) -> list[Array]:
+        return [np.zeros((len(columns[0]), *self.shape), np.float32)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [((3,), "[1, 3]"), ((), "[1]"), ((2, 1), "[1, 2, 1]")], ids=["dimension", "rank", "deeper"]
+)
+def test_what_has_another_shape_than_declared_is_no_answer(shape: tuple[int, ...], said: str) -> None:
+    done = version(_Otherwise(*shape)).execute([_rows(2)], 2, 4)
+    assert {type(error) for error in done.errors.values()} == {ModelFailed}
+    assert sorted(done.errors) == [0, 1]
+    cause = done.errors[0].cause
+    assert cause is not None
+    assert cause.reason == f"output y has shape {said} where [1, 2] is declared"
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2,), (0, 1)], ids=["dimension", "rank", "empty"])
+def test_a_free_length_excuses_no_other_dimension(shape: tuple[int, ...]) -> None:
+    done = _growing(_Otherwise(*shape)).execute([np.zeros((1, 3, 2), np.float32)], 1, 1)
+    assert isinstance(done.errors[0], ModelFailed)
+    free = _growing(_Otherwise(7, 2)).execute([np.zeros((1, 3, 2), np.float32)], 1, 1)
+    assert not free.errors
+    assert free.outputs[0].shape == (1, 7, 2)
 
 
 def test_a_failed_batch_does_not_teach_the_cost_model() -> None:
