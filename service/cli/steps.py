@@ -20,7 +20,6 @@ __all__ = ["Report", "steps"]
 _SLOW_S: Final = 10.0
 """From here on a step is worth a line that stays: what most commands take for a step is less."""
 
-
 Report = Callable[[str, float], None]
 """Told the step that runs now, and the share of it that is done, 0 to 1."""
 

@@ -19,8 +19,6 @@ __all__ = ["stoppable"]
 
 _GRACE_S: Final = 2.0
 """Seconds to leave what it is doing. TensorFlow returns from a graph when that has ended, which may be never."""
-
-
 _SHOW_CURSOR: Final = "\x1b[?25h"
 
 
