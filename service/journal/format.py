@@ -113,6 +113,8 @@ MARKER: Final = b"\xfdHB\xf6"
 RESERVE_FILE: Final = "reserve"
 CLOSED_FILE: Final = "closed"
 _SUFFIX: Final = ".seg"
+_LAST_SEGMENT: Final = 2**32 - 1  # a header has four bytes for its number
+_DIGITS: Final = len(str(_LAST_SEGMENT))
 
 _SEGMENT_MAGIC: Final = b"\x89HBJ\r\n\x1a"
 _CLOSED_MAGIC: Final = b"\x89HBC\r\n\x1a"
@@ -190,9 +192,10 @@ def segment_name(number: int) -> str:
 def segment_number(name: str) -> int | None:
     """The number that a file name says; None where it is not a segment's."""
     stem = name.removesuffix(_SUFFIX)
-    if not (stem.isascii() and stem.isdecimal()) or name != segment_name(int(stem)):
+    if not (stem.isascii() and stem.isdecimal()) or len(stem) > _DIGITS or name != segment_name(int(stem)):
         return None
-    return int(stem)
+    number = int(stem)
+    return number if number <= _LAST_SEGMENT else None
 
 
 def pack_header(header: SegmentHeader) -> bytes:

@@ -17,6 +17,7 @@ from service.journal.format import (
     CLOSED_FILE,
     HEADER_BYTES,
     SEAL,
+    TOTALS_BYTES,
     NewerFormat,
     Totals,
     segment_name,
@@ -25,7 +26,7 @@ from service.journal.format import (
 )
 from service.journal.records import GapRecord, decode, encode, kind_of
 from service.journal.reserve import reserved_gap
-from service.journal.segment import Found, SegmentFile, out_of_place
+from service.journal.segment import Found, SegmentFile, open_plain, out_of_place
 
 __all__ = [
     "Chunk",
@@ -214,7 +215,8 @@ def beginning(directory: Path) -> Position:
 def totals(directory: Path) -> Totals | None:
     """What a journal that was closed in order holds; None where it was not."""
     try:
-        return unpack_totals((directory / CLOSED_FILE).read_bytes())
+        with os.fdopen(open_plain(directory / CLOSED_FILE), "rb") as file:
+            return unpack_totals(file.read(TOTALS_BYTES))
     except FileNotFoundError:
         return None
 

@@ -15,6 +15,7 @@ import msgspec
 
 from service.journal.format import RESERVE_FILE, SLOT_BYTES, SLOT_PAYLOAD, pack_slot, unpack_slot
 from service.journal.records import GapEntry, GapRecord, decode, encode
+from service.journal.segment import open_plain
 
 __all__ = ["GapKey", "Reserve", "merged", "reserved_gap", "synchronise"]
 
@@ -85,7 +86,8 @@ class Reserve:
 def reserved_gap(directory: Path) -> GapRecord | None:
     """What a journal's reserve file says last; None where it says nothing that checks."""
     try:
-        data = (directory / RESERVE_FILE).read_bytes()
+        with os.fdopen(open_plain(directory / RESERVE_FILE), "rb") as file:
+            data = file.read(2 * SLOT_BYTES)
     except OSError:
         return None
     slots = [unpack_slot(data[begin : begin + SLOT_BYTES]) for begin in (0, SLOT_BYTES)]

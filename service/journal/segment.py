@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -25,10 +26,23 @@ from service.journal.format import (
     unpack_header,
 )
 
-__all__ = ["Found", "SegmentFile", "out_of_place"]
+__all__ = ["Found", "SegmentFile", "open_plain", "out_of_place"]
 
 _WINDOW: Final = 256 * 1024
 _PAGE: Final = 4096
+
+
+def open_plain(path: Path) -> int:
+    """A descriptor to read a journal's file with.
+
+    Raises:
+        OSError: there is none, or it is no plain file: a FIFO in its place would keep its reader waiting for ever.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return descriptor
 
 
 class Found(NamedTuple):
@@ -48,7 +62,7 @@ class SegmentFile:
         number: the segment's.
 
     Raises:
-        OSError: there is no such segment, or it cannot be opened.
+        OSError: there is no such segment, it cannot be opened, or it is no plain file.
     """
 
     def __init__(self, directory: Path, journal: UUID, number: int) -> None:
@@ -56,7 +70,7 @@ class SegmentFile:
         self._journal = journal
         self._number = number
         self._seed = frame_seed(journal, number)
-        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = open_plain(self.path)
         self.size = 0
         self.refresh()
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from service.errors import HoverboardError
+from service.errors import HoverboardError, NewerFormat
 from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, frame_seed, segment_name, unpack_head, unpack_header
 from service.journal.reader import JournalInfo, Position, SegmentInfo, read
 from service.journal.records import (
@@ -22,6 +22,7 @@ from service.journal.records import (
     RejectionRecord,
     decode,
 )
+from service.journal.segment import open_plain
 from service.recorder.cursor import Cursor
 
 __all__ = ["Behind", "Lag"]
@@ -86,13 +87,15 @@ class Lag:
         last = journal.segments[-1]
         tail = self._tails.get(journal.uuid)
         try:
-            descriptor = os.open(journal.directory / segment_name(last.number), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_plain(journal.directory / segment_name(last.number))
         except OSError:
             return 0  # deleted meanwhile
         try:
             if tail is None or tail.segment != last.number:
                 tail = _begin(descriptor, last.number)
             _go_on(descriptor, tail, frame_seed(journal.uuid, last.number))
+        except NewerFormat:
+            return 0  # the drain says so
         finally:
             os.close(descriptor)
         self._tails[journal.uuid] = tail

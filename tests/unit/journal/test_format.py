@@ -133,6 +133,9 @@ def test_file_names_are_numbers_of_eight_digits_and_no_others() -> None:
     assert segment_number(segment_name(123_456_789)) == 123_456_789
     for name in ("12.seg", "00000012", "0000001x.seg", ".seg", "reserve", "00000012.seg.bak", "0000001².seg"):
         assert segment_number(name) is None
+    assert segment_number(f"{2**32 - 1}.seg") == 2**32 - 1
+    for name in (f"{2**32}.seg", "99999999999999999999.seg", f"{'9' * 5000}.seg"):  # no header holds such a number
+        assert segment_number(name) is None
 
 
 def test_a_process_name_that_is_too_long_keeps_whole_letters() -> None:

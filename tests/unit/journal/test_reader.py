@@ -6,12 +6,17 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from service.journal import Position, beginning, is_alive, journals, read
 from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MARKER
+from service.journal.reader import totals
+from service.recorder.lag import Lag
 from tests.unit.journal.written import (
     BATCH,
     GAP,
@@ -388,3 +393,28 @@ def test_other_files_are_no_journals_and_no_segments(tmp_path: Path) -> None:
     assert journals(tmp_path / "nothing") == []
     with pytest.raises(FileNotFoundError):
         is_alive(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["00000000.seg", "closed", "reserve"])
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_what_stands_in_the_place_of_a_journals_file_keeps_no_other_from_being_read(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    writer = open_writer(tmp_path)
+    writer.append(BATCH, b"a batch", count=1, needs={})
+    writer.close()
+    other = copied(writer.directory, tmp_path / "copies").rename(tmp_path / str(uuid4()))
+    place = other / name
+    place.unlink()
+    if kind == "fifo":
+        os.mkfifo(place)  # whoever opens it without care waits for a writer
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to("/dev/zero")
+    for look in (read_all, totals):
+        with suppress(OSError):
+            look(other)
+    Lag().measure(journals(tmp_path), {}, now=datetime.now(UTC))
+    assert writer.uuid in [info.uuid for info in journals(tmp_path)]
+    assert read_all(writer.directory).records == 1
