@@ -80,8 +80,9 @@ class Settings(BaseSettings):
     """Largest request body, in bytes, after decompression."""
 
     body_memory_mb: int = Field(128, ge=1)
-    """Most MiB of request bodies above 64 KB that one api process holds at once; above it they are refused with -32005.
-    Its decoder holds them a second time, until they are answered."""
+    """Most MiB of request bodies and WebSocket messages above 64 KB that one api process holds at once, those too that are
+    still arriving; above it they are refused with -32005, or the socket is closed. Its decoder holds them a second time,
+    until they are answered."""
 
     decode_memory_mb: int = Field(1024, ge=128)
     """Most MiB of memory of the process that decodes large requests for an api process; what needs more is refused."""
@@ -105,7 +106,7 @@ class Settings(BaseSettings):
     """Seconds a client may take to send a request's headers."""
 
     body_timeout_s: float = Field(30.0, gt=0)
-    """Seconds a client may take to send a request's body."""
+    """Seconds a client may take to send a request's body, or a WebSocket message above 64 KB."""
 
     write_timeout_s: float = Field(30.0, gt=0)
     """Seconds a client may take to read a megabyte of its answers, or what is left of them; then it is cut off."""

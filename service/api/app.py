@@ -88,6 +88,7 @@ class Application:
         self._sockets = WebSockets(
             self._public,
             max_message_bytes=settings.max_body_bytes,
+            body_timeout_s=settings.body_timeout_s,
             max_inflight=settings.ws_max_inflight,
             max_unsent_bytes=settings.max_response_bytes,
             bodies=self._bodies,

@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from aiohttp import web
@@ -19,6 +19,9 @@ from service.errors import InternalError, Overloaded
 from service.rpc.budget import Share
 from service.rpc.envelope import failure
 from service.telemetry.sampling import Sampler
+
+if TYPE_CHECKING:
+    from service.api.arriving import Arriving
 
 __all__ = ["Connection", "Handler", "Listener", "listening_socket"]
 
@@ -46,14 +49,16 @@ class Connection(web.RequestHandler):
     client to read.
 
     Attributes:
+        arriving: of a WebSocket, the messages on their way in.
         held: what the answer that is being sent holds of a budget.
         resuming: whether its turn to be read from again is near.
     """
 
-    __slots__ = ("_pace", "busy", "ended", "heard", "held", "resuming", "unread_since", "waiting_since")
+    __slots__ = ("_pace", "arriving", "busy", "ended", "heard", "held", "resuming", "unread_since", "waiting_since")
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, **options)
+        self.arriving: Arriving | None = None
         self.busy = False
         self.heard = False
         self.waiting_since: float | None = None
@@ -77,7 +82,10 @@ class Connection(web.RequestHandler):
             self.heard = True
             if self.waiting_since is None:
                 self.waiting_since = self._loop.time()
-        super().data_received(data)
+        if self.arriving is None:
+            super().data_received(data)
+        else:
+            self.arriving.take(data, super().data_received)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends nothing more: either it has gone, or it only waits for its answers, as `nc -N` does."""
@@ -95,6 +103,7 @@ class Connection(web.RequestHandler):
         if self.ended is not None:
             self.ended.cancel()
         super().connection_lost(exc)
+        self.arriving = None
 
     def pause_writing(self) -> None:
         self.unread_since = self._loop.time(), sys.maxsize
@@ -313,13 +322,15 @@ class Listener(web.Server):
         return [connection for connection in self.connections if isinstance(connection, Connection)]
 
     async def _sweep(self) -> None:
-        """Close connections whose next head takes too long, or whose client does not read."""
+        """Close connections whose next head or message takes too long, or whose client does not read."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(1.0, self._header_timeout_s / 4, self._write_timeout_s / 4))
             late = loop.time() - self._header_timeout_s
             for connection in self._ours():
                 connection.check_reader(loop.time() - self._write_timeout_s)
+                if connection.arriving is not None:
+                    connection.arriving.check(loop.time())
                 if not connection.busy and connection.waiting_since is not None and connection.waiting_since < late:
                     connection.force_close()
 

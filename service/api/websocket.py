@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from service.api.arriving import Socket
 from service.api.identity import request_id_of, traceparent_of
 from service.api.listener import Connection
 from service.api.replies import HttpRefusal, refusal
@@ -40,8 +41,10 @@ class WebSockets:
 
     Args:
         max_message_bytes: a longer message closes its socket with 1009.
+        body_timeout_s: seconds a client may take to send one of more than 64 KB; then its socket is closed with 1008.
         max_inflight: messages of one socket worked on at once; above it they are refused with -32005.
-        bodies: the budget of large messages.
+        bodies: the budget of large messages, of those too that are still arriving: what does not fit closes its socket
+            with 1013.
         answers: the budget of answers that are not sent yet.
         max_unsent_bytes: of answers of one socket; beyond it they are refused with -32005.
         draining: whether this process takes no new sockets.
@@ -52,6 +55,7 @@ class WebSockets:
         dispatcher: Dispatcher,
         *,
         max_message_bytes: int,
+        body_timeout_s: float,
         max_inflight: int,
         bodies: Budget,
         answers: Budget,
@@ -59,42 +63,45 @@ class WebSockets:
         draining: Callable[[], bool],
     ) -> None:
         self._dispatcher = dispatcher
-        self.bodies = bodies
+        self._bodies = bodies
         self.answers = answers
         self.max_unsent_bytes = max_unsent_bytes
         self.max_inflight = max_inflight
         self._max_message_bytes = max_message_bytes
+        self._body_timeout_s = body_timeout_s
         self._draining = draining
         self._sessions: set[_Session] = set()
         self.turns = Turns(_UNITS_A_TURN)
 
     async def get(self, request: web.BaseRequest) -> web.StreamResponse:
         """Hold one WebSocket until either side closes it."""
-        socket = web.WebSocketResponse(
+        socket = Socket(
+            self._bodies,
+            self._body_timeout_s,
+            self._max_message_bytes,
             timeout=_CLOSE_S,
             heartbeat=_HEARTBEAT_S,
-            compress=False,
-            max_msg_size=self._max_message_bytes,
             autoping=False,  # aiohttp would answer a thousand of them in one go
         )
         reason = self._reason_against(request, socket)
         if reason is not None:
             return refusal(reason, request_id_of(request))
         socket.headers["Server"] = "hoverboard"
-        await socket.prepare(request)
         session = _Session(socket, self._dispatcher, request, self)
-        self._sessions.add(session)
         try:
+            await socket.prepare(request)
+            self._sessions.add(session)
             await session.run()
         finally:
             self._sessions.discard(session)
+            socket.let_go()
         return socket
 
     async def drain(self) -> None:
         """Let every message that arrived be answered, then close with 1001."""
         await asyncio.gather(*(session.drain() for session in list(self._sessions)))
 
-    def _reason_against(self, request: web.BaseRequest, socket: web.WebSocketResponse) -> HttpRefusal | None:
+    def _reason_against(self, request: web.BaseRequest, socket: Socket) -> HttpRefusal | None:
         if self._draining():
             return HttpRefusal(503, Overloaded("This process is stopping", retry_after_ms=1000), close=True)
         origin = request.headers.get("Origin")
@@ -116,7 +123,7 @@ def _authority(origin: str) -> str | None:
 class _Session:
     def __init__(
         self,
-        socket: web.WebSocketResponse,
+        socket: Socket,
         dispatcher: Dispatcher,
         request: web.BaseRequest,
         limits: WebSockets,
@@ -138,6 +145,7 @@ class _Session:
             with suppress(ConnectionError):
                 async for message in self._socket:
                     if message.type is WSMsgType.ERROR:
+                        await self._socket.refuse(message.data)
                         break
                     self._taking = True
                     await self._connection.read_by_client()
@@ -147,7 +155,7 @@ class _Session:
                     if message.type in _CONTROL:
                         await self._control(message)
                     else:
-                        await self._take(message.data)
+                        await self._take(message.data, cast(Share, message.extra or self._socket.arriving.share()))
                     self._taking = False
         finally:
             self._taking = False
@@ -165,8 +173,7 @@ class _Session:
         if message.type is WSMsgType.PING and not self._socket.closed:
             await self._socket.pong(message.data)
 
-    async def _take(self, data: str | bytes) -> None:
-        body = data.encode() if isinstance(data, str) else data
+    async def _take(self, body: bytes, share: Share) -> None:
         most = self._limits.max_inflight
         full = len(self._tasks) >= most
         refused = Overloaded(f"More than {most} messages in flight", retry_after_ms=_RETRY_MS) if full else None
@@ -174,18 +181,18 @@ class _Session:
         arrived = Request(f"{self._name}/{number}", time.monotonic(), self._traceparent, refused, id(self), answers)
         if full:
             # Answered in line, so that a client that does not read its answers is not read either.
-            await self._answer(body, arrived)
+            await self._answer(body, arrived, share)
             return
-        task = asyncio.create_task(self._answer(body, arrived))
+        task = asyncio.create_task(self._answer(body, arrived, share))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, body: bytes, arrived: Request) -> None:
+    async def _answer(self, body: bytes, arrived: Request, share: Share) -> None:
         logs.request_id.set(arrived.request_id)
         with cast(Share, arrived.answers) as answers:
-            with self._limits.bodies.share() as share:
+            with share:
                 try:
-                    share.grow(len(body) if len(body) > SMALL_BYTES else 0)
+                    share.grow((len(body) if len(body) > SMALL_BYTES else 0) - share.size)
                     reply = await self._dispatcher.handle(body, arrived)
                 except Overloaded as error:
                     reply = await self._refused(error, arrived)

@@ -1,0 +1,162 @@
+"""WebSocket messages on their way in: what has come of one takes its share of memory, and has its time, before it is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.http import WebSocketError, WebSocketReader
+
+from service.api.listener import Connection
+from service.errors import Overloaded
+from service.rpc.budget import Budget, Share
+from service.rpc.large import SMALL_BYTES
+
+__all__ = ["Arriving", "Socket"]
+
+_TEXT: Final = WSMsgType.TEXT
+_BINARY: Final = WSMsgType.BINARY
+_PIECE_BYTES: Final = 64
+"""What each read of an unfinished message takes beside its bytes."""
+_LONGEST_WORDS: Final = 123
+"""Bytes that a close frame has room for."""
+
+
+class Arriving(WebSocketDataQueue):
+    """The whole messages of one socket that wait to be read, as aiohttp keeps them, and a count of the one after them.
+
+    A message of more than 64 KB comes with the share of memory that it took on its way, as its `extra`. What cannot come
+    is an error at the end of the queue.
+
+    Args:
+        connection: of the socket.
+        bodies: the budget of large messages.
+        timeout_s: seconds that a client may take for a message of more than 64 KB.
+    """
+
+    def __init__(self, connection: Connection, bodies: Budget, timeout_s: float) -> None:
+        self._connection = connection
+        self._clock = asyncio.get_running_loop()
+        super().__init__(connection, SMALL_BYTES, loop=self._clock)
+        self._bodies = bodies.part(sys.maxsize)
+        self._timeout_s = timeout_s
+        self._share = self._bodies.share()
+        self._since: float | None = None
+        self._unfinished = 0
+        self._read = 0
+        self._over = False
+
+    def share(self) -> Share:
+        """A share of the memory for large messages, for one that took none on its way."""
+        return self._bodies.share()
+
+    def take(self, data: bytes, parse: Callable[[bytes], None]) -> None:
+        """Let aiohttp parse what was read from the socket, and count what is no whole message yet."""
+        if self._over:
+            return  # the client is told by now; what it still sends is read so that it can hear
+        self._read = len(data)
+        self._unfinished += self._read + _PIECE_BYTES
+        parse(data)
+        if self._unfinished > SMALL_BYTES and not self._over:
+            self._hold()
+
+    def feed_data(self, data: Any, size: int) -> None:
+        """A whole message."""
+        if data[0] is _TEXT or data[0] is _BINARY:  # control frames come between the frames of a message
+            # Of heads of frames nothing is known here: they, and so little, do not count as a next message.
+            left = min(self._unfinished - size, self._read)
+            self._unfinished = left if left > SMALL_BYTES else 0
+            if self._since is not None or size > SMALL_BYTES:
+                data = WSMessage(data[0], data[1], cast(Any, self._share))
+                self._share, self._since = self._bodies.share(), None
+        super().feed_data(data, size)
+
+    def set_exception(self, exc: BaseException, *options: Any) -> None:
+        """What breaks the protocol ends the queue; whatever else aiohttp says, as when the connection is lost, breaks it."""
+        if isinstance(exc, WebSocketError):
+            self._refuse(exc.code, str(exc))
+        else:
+            super().set_exception(exc, *options)
+
+    def check(self, now: float) -> None:
+        """Refuse a message that takes too long; while this side does not read, its client's time stands still."""
+        if self._since is None or self._over:
+            return
+        if self._protocol._reading_paused:  # noqa: SLF001 - the queue itself goes by it
+            self._since = now
+        elif self._since < now - self._timeout_s:
+            words = f"a message did not arrive within {self._timeout_s:g} s"
+            self._refuse(WSCloseCode.POLICY_VIOLATION, words)
+
+    def drop(self) -> None:
+        """Forget what has come of a message that was refused."""
+        self._connection._payload_parser = None  # noqa: SLF001 - else aiohttp keeps it until the connection is lost
+        self._buffer.clear()
+        self._share.close()
+
+    def close(self) -> None:
+        """Give back what messages hold, those too that nobody will read. Nothing of the socket may be at work any more."""
+        self._over = True
+        self._bodies.give(self._bodies.held)
+
+    def _hold(self) -> None:
+        if self._since is None:
+            self._since = self._clock.time()
+        try:
+            self._share.grow(self._unfinished - self._share.size)
+        except Overloaded as error:
+            self._refuse(WSCloseCode.TRY_AGAIN_LATER, error.message)
+
+    def _refuse(self, code: int, words: str) -> None:
+        self._over = True
+        super().feed_data(WSMessage(WSMsgType.ERROR, WebSocketError(code, words), None), 0)
+
+
+class Socket(web.WebSocketResponse[Any]):
+    """A WebSocket of bytes whose large messages take their shares of memory as they arrive.
+
+    Args:
+        bodies, timeout_s: see `Arriving`.
+        max_message_bytes: a longer message closes it with 1009.
+        options: of aiohttp's.
+
+    Attributes:
+        arriving: its messages, once it is prepared.
+    """
+
+    arriving: Arriving
+
+    def __init__(self, bodies: Budget, timeout_s: float, max_message_bytes: int, **options: Any) -> None:
+        super().__init__(max_msg_size=max_message_bytes, compress=False, decode_text=False, **options)
+        self._bodies = bodies
+        self._timeout_s = timeout_s
+
+    def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
+        # As aiohttp does it, with our queue in place of its own.
+        self._ws_protocol = protocol
+        self._writer = writer
+        self._reset_heartbeat()
+        connection = cast(Connection, request.protocol)
+        self._reader = self.arriving = Arriving(connection, self._bodies, self._timeout_s)
+        self._parser = parser = WebSocketReader(self.arriving, self._max_msg_size, compress=False, decode_text=False)
+        early = connection._message_tail  # noqa: SLF001 - sent before the answer to the handshake
+        self.arriving.take(early, lambda _: connection.set_parser(parser, self._on_data_received))
+        connection.arriving = self.arriving
+        connection.keep_alive(False)
+
+    async def refuse(self, error: BaseException | None) -> None:
+        """Close for what the client did, in words; it has a little to hear them while it still sends."""
+        if isinstance(error, WebSocketError):
+            self._parser = None
+            self.arriving.drop()
+            await self.close(code=error.code, message=str(error).encode()[:_LONGEST_WORDS])
+
+    def let_go(self) -> None:
+        """Forget what has arrived. Nothing of the socket may be at work any more."""
+        self._parser = None
+        if self._reader is not None:
+            self.arriving.close()
