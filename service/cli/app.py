@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -55,11 +55,16 @@ class _Lazy(Group):
             return super().main(*args, **extra)
         except HoverboardError as error:
             _fail(str(error))
+        except OSError as error:
+            place = error.filename2 or error.filename  # of two, the one that was to be written
+            if error.strerror is None or place is None:
+                _fail(f"{type(error).__name__}: {error} (HOVERBOARD_DEBUG=1 shows where)")
+            _fail(f"{os.fsdecode(place)}: {error.strerror}")
         except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence, no traceback
             _fail(f"{type(error).__name__}: {error} (HOVERBOARD_DEBUG=1 shows where)")
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str) -> NoReturn:
     click.echo(f"{click.style('Error:', fg='red', bold=True)} {sentence}", err=True)
     sys.exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,29 @@ def test_an_unforeseen_failure_is_a_sentence_too_and_a_traceback_only_on_request
     assert result.stderr == "Error: ZeroDivisionError: by design (HOVERBOARD_DEBUG=1 shows where)\n"
     monkeypatch.setenv("HOVERBOARD_DEBUG", "1")
     assert isinstance(run("predict", "m", "1").exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "m.keras", None, "/models/m/1"),
+            "/models/m/1: No space left",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", b"/models"), "/models: Permission denied"),
+        (OSError("odd"), "OSError: odd (HOVERBOARD_DEBUG=1 shows where)"),
+    ],
+)
+def test_a_disk_that_is_full_or_closed_is_told_by_its_place(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, sentence: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("service.cli.target.public_url", broken)
+    result = run("predict", "m", "1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {sentence}")
 
 
 def test_a_reader_that_leaves_early_causes_no_complaint() -> None:
