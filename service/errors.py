@@ -34,10 +34,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 __all__ = [
     "BY_KIND",
+    "MACHINE",
     "BatchTooLarge",
     "Cancelled",
     "Cause",
@@ -92,6 +93,10 @@ Violation = Literal[
 - `too_long`: more bytes, or elements along a variable dimension, than `max_length`.
 - `encoding`: what stands for bytes, a tensor or text does not decode.
 """
+
+
+MACHINE: Final = "machine"
+"""The check that refuses a version for what is wrong with this machine at the moment; see `service.machine`."""
 
 
 class HoverboardError(Exception):
@@ -261,6 +266,11 @@ class VersionRefused(HoverboardError):
         self.reason = reason
         self.check = check
         super().__init__(reason)
+
+    @property
+    def passing(self) -> bool:
+        """Whether it is this machine that is at fault, so that trying again is worth it."""
+        return self.check == MACHINE
 
 
 class PublishError(HoverboardError):

@@ -158,6 +158,7 @@ class VersionStatus:
         memory_bytes: what its weights take; None unless live.
         load_ms: what loading took; None unless live.
         sandbox: what kept it from reaching out while it was tried before it was loaded; None unless live.
+        passing: whether it is refused only for what is wrong with the machine now: it is tried again by itself.
     """
 
     version: int
@@ -171,6 +172,7 @@ class VersionStatus:
     memory_bytes: int | None = None
     load_ms: float | None = None
     sandbox: str | None = None
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

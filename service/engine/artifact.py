@@ -21,6 +21,7 @@ with quiet():
     import tensorflow as tf
 
 from service.errors import PublishError, VersionRefused
+from service.machine import check_of
 from service.types import NUMERIC_DTYPES, STRING, TensorSpec
 
 _LONGEST_NAME: Final = 128
@@ -41,7 +42,7 @@ def load(directory: Path, artifact: str, allowed_ops: Sequence[str] = ()) -> Gra
     try:
         return load_artifact(directory / artifact, allowed_ops)
     except PublishError as error:
-        raise VersionRefused(str(error), check="load") from error
+        raise VersionRefused(str(error), check=check_of(error, "load")) from error
 
 
 def load_artifact(path: Path, allowed_ops: Sequence[str] = ()) -> Graph:

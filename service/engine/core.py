@@ -52,6 +52,7 @@ __all__ = ["Engine"]
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 _SWEEP_S: Final = 0.05
+_SOONEST_S: Final = 0.5  # at which the disk is looked at again for a version that waits, however seldom it is otherwise
 _TRIAL_SHARE: Final = 0.4  # of `load_deadline_s`: a trial that is late must end before the engine is taken to hang
 _AFTER_FAILURE_S: Final = 1.0  # what failed once may fail each time: the log must not fill up with it
 _TELL_AGAIN_S: Final = 5.0
@@ -484,7 +485,8 @@ class Engine:
                 except Exception:  # noqa: BLE001 - the next scan may well succeed, and what serves goes on
                     _log.exception("refresh_failed")
                 settling = settling or asyncio.ensure_future(self._settle())
-                await asyncio.sleep(self._settings.scan_interval_s)
+                due_in_s = max(self._registry.again_in_s(), _SOONEST_S)
+                await asyncio.sleep(min(self._settings.scan_interval_s, due_in_s))
         finally:
             if settling is not None:
                 settling.cancel()

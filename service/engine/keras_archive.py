@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, NoReturn
 
 from service.errors import VersionRefused
+from service.machine import check_of
 
 __all__ = ["check_keras_archive"]
 
@@ -57,7 +58,8 @@ def check_keras_archive(path: Path, known: Known) -> None:
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise VersionRefused(f"{path.name} is no whole Keras archive: {error}", check="load") from error
     except OSError as error:
-        raise VersionRefused(f"{path.name} cannot be read: {error.strerror or error}", check="load") from error
+        said = f"{path.name} cannot be read: {error.strerror or error}"
+        raise VersionRefused(said, check=check_of(error, "load")) from error
 
 
 def _unsafe(message: str) -> NoReturn:

@@ -29,6 +29,7 @@ from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.engine.live import GraphDetector, LiveVersion, pad
 from service.engine.proofs import Proofs
 from service.errors import VersionRefused
+from service.machine import check_of
 from service.outliers import OUTLIERS_FILE, OutlierPackage, load_package
 from service.types import STRING, Array, BucketTiming, Signature
 from service.versions import GoldenSet, Manifest, VersionOnDisk, read_version, verify_checksums
@@ -125,9 +126,11 @@ class Loader:
         except VersionRefused:
             raise
         except Exception as error:
-            _log.exception("load_failed", model=place.path.parent.name, version=place.number)
+            check = check_of(error, "load")
+            if check == "load":
+                _log.exception("load_failed", model=place.path.parent.name, version=place.number)
             message = f"loading failed: {type(error).__name__}: {str(error)[:200]}"
-            raise VersionRefused(message, check="load") from error
+            raise VersionRefused(message, check=check) from error
 
     def _load(self, place: VersionOnDisk, max_batch: int | None) -> LiveVersion:
         manifest = read_version(place.path)
@@ -230,7 +233,8 @@ class Loader:
                 timing = self._prove_bucket(executor, trial, size, timed=known is None)
             except OutOfMemory as error:
                 if not timings:
-                    raise VersionRefused("out of memory with a single sample", check="load") from error
+                    said = "out of memory with a single sample"
+                    raise VersionRefused(said, check=check_of(error, "load")) from error
                 break
             timings[size] = timing
             half = timings.get(size // 2)

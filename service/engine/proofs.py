@@ -21,7 +21,7 @@ import structlog
 import service
 from service.engine.prover import Request, Verdict
 from service.engine.sandbox import NONE
-from service.errors import VersionRefused
+from service.errors import MACHINE, VersionRefused
 from service.versions import Manifest
 
 __all__ = ["DEADLINE_S", "Proofs", "stop_trials", "try_version"]
@@ -44,6 +44,8 @@ _KEPT: Final = (
     "TMPDIR",
     "VIRTUAL_ENV",
 )
+_END: Final = MACHINE if sys.platform == "linux" else "crash"
+"""What the end of a trial's process says: on Linux a version costs only a fork of it, so something else ended it."""
 _log = structlog.get_logger(__name__)
 
 
@@ -70,7 +72,7 @@ class _Prover:
                 )
                 if answer is not None:
                     return answer
-            return Verdict("crash", "the process that was to try it ended before it said anything")
+            return Verdict(_END, "the process that was to try it ended before it said anything")
 
     def start(self) -> None:
         """Let it start while something else is done."""
@@ -106,7 +108,7 @@ class _Prover:
             return None
         if not select.select([process.stdout], [], [], patience_s)[0]:
             self.close()
-            return Verdict("crash", f"it was not tried within {patience_s:g} s")
+            return Verdict(_END, f"the process that was to try it said nothing within {patience_s:g} s")
         try:
             return msgspec.json.decode(process.stdout.readline(), type=Verdict)
         except msgspec.DecodeError:
@@ -185,7 +187,11 @@ def try_version(
         VersionRefused: whatever the engine would refuse it for, and where it crashes, hangs or eats memory.
     """
     prover = next((prover for prover in _provers if not prover.busy), _provers[0])
-    outcome = prover.ask(Request(str(directory.absolute()), max_batch, deadline_s), wanted)
+    try:
+        outcome = prover.ask(Request(str(directory.absolute()), max_batch, deadline_s), wanted)
+    except OSError as error:  # no process can be started, say
+        said = f"it could not be tried in a process of its own: {error.strerror or error}"
+        raise VersionRefused(said, check=MACHINE) from error
     if outcome.check:
         raise VersionRefused(outcome.reason, check=outcome.check)
     return outcome.sandbox
@@ -249,8 +255,9 @@ class Proofs:
 
     def prepare(self) -> None:
         """Where nothing was tried before, let the process that will be needed start already."""
-        if self.directory is None or not self.directory.is_dir() or not any(self.directory.iterdir()):
-            _provers[0].start()
+        with suppress(OSError):  # it is started when it is needed
+            if self.directory is None or not self.directory.is_dir() or not any(self.directory.iterdir()):
+                _provers[0].start()
 
     def close(self) -> None:
         """Wait for no trial that still runs."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import os
 import select
-import shutil
 import signal
 import sys
 import sysconfig
@@ -24,6 +23,8 @@ from typing import Final
 import msgspec
 
 from service.engine.sandbox import NONE, enter
+from service.errors import MACHINE
+from service.machine import check_of, confine
 
 __all__ = ["Request", "Verdict", "main"]
 
@@ -33,6 +34,8 @@ _MEMORY: Final = 8 * 1024**3
 """Bytes of address space beside what its files take, or what the machine has where that is more."""
 _FILES: Final = 64 * 1024**2  # bytes of a temporary file beside what its files take
 _HANDLES: Final = 1024  # more than a process of one thread has open
+_OUTSIDE: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Ends that come from outside: a fork may send no signal, and what it does wrong ends it by another one."""
 _TIMES: Final = 8  # what a model may take in memory, as a multiple of its files
 _SYSTEM: Final = (
     "/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/etc/ld.so.cache", "/proc/cpuinfo", "/proc/meminfo",
@@ -96,7 +99,14 @@ def _try_apart(request: Request) -> Verdict:
     """Try one version in a fork, which may do to itself what it likes."""
     if sys.platform != "linux":
         return _try(request, NONE)  # forking is not safe there: this whole process is what a bad version costs
-    folder = Path(tempfile.mkdtemp(prefix="hoverboard-trial-"))
+    try:
+        with tempfile.TemporaryDirectory(prefix="hoverboard-trial-", ignore_cleanup_errors=True) as folder:
+            return _forked(request, Path(folder))
+    except OSError as error:  # no room for its files, say
+        return Verdict(MACHINE, f"it could not be tried in a process of its own: {error.strerror or error}")
+
+
+def _forked(request: Request, folder: Path) -> Verdict:
     reading, writing = os.pipe()
     asked_by = os.getpid()
     fork = os.fork()
@@ -111,7 +121,6 @@ def _try_apart(request: Request) -> Verdict:
         return _outcome(request, fork, reading)
     finally:
         os.close(reading)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _outcome(request: Request, fork: int, reading: int) -> Verdict:
@@ -139,13 +148,14 @@ def _outcome(request: Request, fork: int, reading: int) -> Verdict:
     try:
         return msgspec.json.decode(said, type=Verdict)
     except msgspec.DecodeError:
-        return Verdict("crash", _last_words(status))
+        return _last_words(status)
 
 
-def _last_words(status: int) -> str:
+def _last_words(status: int) -> Verdict:
     number = -os.waitstatus_to_exitcode(status)
     how = f"ended by {signal.Signals(number).name}" if number > 0 else f"ended with status {-number}"
-    return f"it {how} when it was tried in a process of its own, perhaps out of memory"
+    check = MACHINE if number in _OUTSIDE else "crash"
+    return Verdict(check, f"it {how} when it was tried in a process of its own, perhaps out of memory")
 
 
 def _become_small(request: Request, folder: Path, answers: int, asked_by: int) -> None:
@@ -153,8 +163,22 @@ def _become_small(request: Request, folder: Path, answers: int, asked_by: int) -
     os.dup2(1, 0)
     os.closerange(3, answers)
     os.closerange(answers + 1, _HANDLES)
+    try:
+        held = _enter(Path(request.directory), folder)
+    except OSError as error:
+        said = f"it could not be tried: {error.strerror or error}"
+        os.write(answers, msgspec.json.encode(Verdict(check_of(error, "load"), said)))
+        return
+    if os.getppid() != asked_by:
+        return  # it died before its death would have ended this one
+    outcome = _try(request, held)
+    os.write(answers, msgspec.json.encode(outcome))
+    os._exit(0)
+
+
+def _enter(directory: Path, folder: Path) -> str:
+    """Keep nothing but reading a version and writing to a folder; returns what holds."""
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
-    directory = Path(request.directory)
     size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory is short, this is what goes first
@@ -162,11 +186,8 @@ def _become_small(request: Request, folder: Path, answers: int, asked_by: int) -
     writable = [folder, Path(os.devnull), Path("/proc/self").resolve()]
     memory = max(_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) + _TIMES * size
     held = enter([directory, *_software()], writable, memory, _TIMES * size + _FILES)
-    if os.getppid() != asked_by:
-        return  # it died before its death would have ended this one
-    outcome = _try(request, held)
-    os.write(answers, msgspec.json.encode(outcome))
-    os._exit(0)
+    confine()
+    return held
 
 
 def _software() -> list[Path]:
@@ -190,10 +211,10 @@ def _try(request: Request, held: str) -> Verdict:
         loading.Loader(lambda job: job(), request.max_batch, xla=False).prove(directory, manifest)
     except VersionRefused as refusal:
         return Verdict(refusal.check, refusal.reason[:_MOST_WORDS], held)
-    except MemoryError:
-        return Verdict("crash", "it ran out of memory when it was tried in a process of its own", held)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the version's
-        return Verdict("load", f"loading failed: {type(error).__name__}: {str(error)[:200]}", held)
+    except MemoryError as error:
+        return Verdict(check_of(error, "crash"), "it ran out of memory when it was tried in a process of its own", held)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the version's, or the machine's
+        return Verdict(check_of(error, "load"), f"loading failed: {type(error).__name__}: {str(error)[:200]}", held)
     return Verdict(sandbox=held)
 
 

@@ -88,6 +88,9 @@ class Registry:
             raise VersionNotFound(f"Model {model!r} has no version {number}")
         if version.live is not None:
             return version.live
+        if version.refused is not None and version.waits:
+            reason = version.refused.reason
+            raise NotReady(f"Version {number} of {model!r} cannot be loaded now: {reason}", retry_after_ms=1000)
         if version.refused is not None:
             raise VersionNotFound(f"Version {number} of {model!r} was refused: {version.refused.reason}")
         if version.gone:
@@ -105,9 +108,10 @@ class Registry:
         if entry.loads() or not self.catalog.ready:
             raise NotReady(f"Model {entry.name!r} has no live version yet", retry_after_ms=1000)
         reason = entry.status().problem or "no version is on disk"
-        raise VersionNotFound(
-            f"Model {entry.name!r} has no live version: {reason}", details={"model": entry.name, "reason": reason}
-        )
+        said, details = f"Model {entry.name!r} has no live version: {reason}", {"model": entry.name, "reason": reason}
+        if any(version.waits for version in entry.versions.values()):
+            raise NotReady(said, details=details, retry_after_ms=1000)
+        raise VersionNotFound(said, details=details)
 
     def serving(self, model: str) -> Serving:
         """The model's `serving.toml` in force; the defaults for a model that is gone, whose calls may still wait."""
@@ -122,6 +126,10 @@ class Registry:
     def live(self) -> list[LiveVersion]:
         """Every version in memory."""
         return self._keeper.live()
+
+    def again_in_s(self) -> float:
+        """Seconds until the next look is due for a version that this machine keeps from being loaded; infinite for none."""
+        return self._keeper.again_in_s()
 
     async def refresh(self) -> None:
         """Look at the disk once, and begin what it takes to be in step with it; waits for no load."""

@@ -36,6 +36,7 @@ from service.engine.reasons import reason_of
 from service.engine.scorer import score_of
 from service.engine.watcher import watch_of
 from service.errors import PublishError, VersionRefused
+from service.machine import check_of
 from service.outliers import features
 from service.outliers.features import Needs, Space
 from service.outliers.package import OutlierPackage
@@ -231,7 +232,8 @@ class Graph:
             with quiet():
                 concrete = function.get_concrete_function()
         except Exception as error:
-            raise VersionRefused(f"the graph cannot be traced: {reason_of(error)}", check="load") from error
+            said = f"the graph cannot be traced: {reason_of(error)}"
+            raise VersionRefused(said, check=check_of(error, "load")) from error
         definition = concrete.graph.as_graph_def()
         check_graph(definition, self.allowed_ops)
         if jit and checks_input(definition, indexes=any("int" in spec.dtype for spec in signature.inputs)):

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from service.engine.operations import check_nodes, functions_of
 from service.engine.runtime import quiet
 from service.errors import VersionRefused
+from service.machine import check_of
 
 with quiet():
     from tensorflow.core.protobuf import saved_model_pb2
@@ -61,7 +62,7 @@ def _read(path: Path) -> Any:
             raise VersionRefused(f"{path.name} is larger than {_LARGEST // 1024**2} MiB", check="safety")
         saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except OSError as error:
-        raise VersionRefused(f"{path.name}: {error.strerror}", check="load") from error
+        raise VersionRefused(f"{path.name}: {error.strerror}", check=check_of(error, "load")) from error
     except DecodeError as error:
         raise VersionRefused(f"{path.name} is no SavedModel: it cannot be parsed", check="load") from error
     if len(saved.meta_graphs) != 1:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import VersionRefused
+from service.machine import check_of
 from service.outliers.conformal import p_values, rate_bound, smallest_alpha
 from service.outliers.detectors import BY_NAME, Candidate
 from service.outliers.features import Features, Space, never_nan
@@ -264,7 +265,8 @@ def load_package(path: Path) -> OutlierPackage:
     except VersionRefused:
         raise
     except OSError as error:
-        raise VersionRefused(f"{OUTLIERS_FILE}: {error.strerror or error}", check="outliers") from error
+        said = f"{OUTLIERS_FILE}: {error.strerror or error}"
+        raise VersionRefused(said, check=check_of(error, "outliers")) from error
     except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise VersionRefused(f"{OUTLIERS_FILE}: {_first_line(error)}", check="outliers") from error
     return OutlierPackage(

@@ -377,7 +377,12 @@ def _prove(directory: Path, manifest: Manifest) -> None:
     try:
         try_version(directory, manifest.max_batch or 64)
     except VersionRefused as error:
-        raise PublishError(f"the server would refuse this version: {error}") from error
+        said = (
+            "the version could not be tried on this machine now"
+            if error.passing
+            else "the server would refuse this version"
+        )
+        raise PublishError(f"{said}: {error}") from error
 
 
 def _commit(writer: VersionWriter, manifest: Manifest, version: int | None) -> Path:

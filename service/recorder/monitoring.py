@@ -109,6 +109,7 @@ class Monitoring:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._watched: dict[int, _Watched] = {}
+        self._unread: dict[int, str] = {}
 
     async def follow(
         self,
@@ -189,12 +190,18 @@ class Monitoring:
         if watched is not None:
             return watched
         (row,) = await connection.fetch(_SQL["find_watched"], version_id)
-        reference = None
+        reference, settled = None, known is not None
         if known is not None:
-            baseline = await self._baseline(connection, version_id, row)
-            reference = None if baseline is None else Reference(baseline, known.signature)
+            try:
+                baseline = await self._baseline(connection, version_id, row)
+                reference = None if baseline is None else Reference(baseline, known.signature)
+            except VersionRefused as error:
+                settled = not error.passing  # else it is looked for again with the next rows
+                if self._unread.get(version_id) != error.reason:
+                    self._unread[version_id] = error.reason
+                    _log.warning("no_baseline", model=row["name"], version=row["version"], reason=sentence(error))
         watched = _Watched(version_id, Name(row["name"], row["version"]), _bound(row["manifest"]), reference)
-        if known is not None:
+        if settled:
             self._watched[version_id] = watched
         return watched
 
@@ -210,12 +217,8 @@ class Monitoring:
 
     def _on_disk(self, model: str, version: int, weights: str) -> Baseline | None:
         directory = self._settings.models / model / str(version)
-        try:
-            found = read_baseline(directory)
-            return found if found is not None and read_version(directory).weights_sha256 == weights else None
-        except VersionRefused as error:
-            _log.warning("no_baseline", model=model, version=version, reason=sentence(error))
-            return None
+        found = read_baseline(directory)
+        return found if found is not None and read_version(directory).weights_sha256 == weights else None
 
 
 async def show(connection: Connection) -> None:

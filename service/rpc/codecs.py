@@ -134,10 +134,13 @@ def _missing_stable(model: ModelStatus, *, first_look: bool) -> RpcError:
         return NotReady(
             f"No version of {model.name!r} is live yet", details={"model": model.name}, retry_after_ms=_RETRY_MS
         )
-    # Waiting would not help: somebody has to mend it first.
+    # Waiting helps only where this machine is at fault: all else somebody has to mend first.
     reason = model.problem or "no version is on disk"
     details = {"model": model.name, "reason": reason}
-    return VersionNotFound(f"Model {model.name!r} has no live version: {reason}"[:500], details=details)
+    said = f"Model {model.name!r} has no live version: {reason}"[:500]
+    if any(status.passing for status in model.versions):
+        return NotReady(said, details=details, retry_after_ms=_RETRY_MS)
+    return VersionNotFound(said, details=details)
 
 
 def _missing_number(model: ModelStatus, version: int) -> RpcError:
@@ -145,6 +148,9 @@ def _missing_number(model: ModelStatus, version: int) -> RpcError:
     details = {"model": model.name, "version": version}
     if status is None:
         return VersionNotFound(f"Model {model.name!r} has no version {version}", details=details)
+    if status.passing:
+        said = f"Version {version} of {model.name!r} cannot be loaded now: {status.reason}"[:500]
+        return NotReady(said, details={**details, "reason": status.reason}, retry_after_ms=_RETRY_MS)
     if status.state == "refused":
         message = f"Version {version} of {model.name!r} was refused; models.describe says why"
         return VersionNotFound(message, details={**details, "reason": status.reason})

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import VersionRefused
+from service.machine import check_of
 from service.versions.reading import read_file
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ def read_baseline(directory: Path) -> Baseline | None:
     except FileNotFoundError:
         return None
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise _refused(f"{type(error).__name__}: {error}") from error
+        said = f"{BASELINE_FILE}: {type(error).__name__}: {error}"
+        raise VersionRefused(said, check=check_of(error, "baseline")) from error
 
 
 def _baseline(table: pa.Table) -> Baseline:

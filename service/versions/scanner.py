@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from service.errors import ConfigError
+from service.machine import check_of
 from service.versions.manifest import MANIFEST_FILE, check_name
 from service.versions.reading import entries, files
 from service.versions.serving import SERVING_FILE, Serving, read_serving
@@ -26,14 +27,16 @@ class VersionOnDisk:
     Attributes:
         number: its name.
         path: where it is.
-        stamp: names, sizes and times of its files; another stamp means other content.
+        stamp: names, sizes and times of its files; another stamp means other content, or other rights to read it.
         problem: why its files could not be looked at; None where they were.
+        check: which check that fails.
     """
 
     number: int
     path: Path
-    stamp: tuple[tuple[str, int, int], ...]
+    stamp: tuple[tuple[str, int, int, int], ...]
     problem: str | None = None
+    check: str = "files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,10 @@ def _scan_model(path: Path) -> ModelOnDisk | None:
 
 def _look(path: Path) -> VersionOnDisk:
     try:
-        stamp = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files(path))
+        stamp = sorted((name, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for name, each in files(path))
     except OSError as error:
-        return VersionOnDisk(int(path.name), path, (), f"its files cannot be looked at: {error.strerror}")
+        problem = f"its files cannot be looked at: {error.strerror}"
+        return VersionOnDisk(int(path.name), path, (), problem, check_of(error, "files"))
     return VersionOnDisk(int(path.name), path, tuple(stamp))
 
 

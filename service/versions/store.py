@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from service.errors import PublishError, VersionRefused
+from service.machine import check_of
 from service.versions.golden import GOLDEN_FILE, GoldenSet
 from service.versions.manifest import MANIFEST_FILE, Manifest
 from service.versions.reading import files, open_file, read_file
@@ -37,7 +38,7 @@ def read_version(directory: Path) -> Manifest:
         message = f"no {MANIFEST_FILE}: write versions with `hoverboard publish`"
         raise VersionRefused(message, check="manifest") from error
     except OSError as error:
-        raise VersionRefused(f"{MANIFEST_FILE}: {error.strerror}", check="manifest") from error
+        raise VersionRefused(f"{MANIFEST_FILE}: {error.strerror}", check=check_of(error, "manifest")) from error
     manifest = Manifest.from_json(text)
     if (manifest.name, str(manifest.version)) != (directory.parent.name, directory.name):
         here = f"{directory.parent.name}/{directory.name}"
@@ -56,7 +57,7 @@ def verify_checksums(directory: Path, manifest: Manifest) -> None:
         _compare_checksums(directory, manifest.sha256)
     except OSError as error:
         name = Path(error.filename).name if error.filename else "its files"
-        raise VersionRefused(f"{name}: {error.strerror}", check="checksum") from error
+        raise VersionRefused(f"{name}: {error.strerror}", check=check_of(error, "checksum")) from error
     for needed in (manifest.artifact, GOLDEN_FILE):
         if not (directory / needed).exists():
             raise VersionRefused(f"{needed}: missing", check="checksum")
@@ -80,7 +81,7 @@ def read_golden(directory: Path, manifest: Manifest) -> GoldenSet:
     except FileNotFoundError as error:
         raise VersionRefused(f"{GOLDEN_FILE}: missing", check="checksum") from error
     except OSError as error:
-        raise VersionRefused(f"{GOLDEN_FILE}: {error.strerror}", check="golden") from error
+        raise VersionRefused(f"{GOLDEN_FILE}: {error.strerror}", check=check_of(error, "golden")) from error
     return GoldenSet.from_json(text, manifest.signature)
 
 

@@ -142,6 +142,40 @@ def test_a_version_that_eats_all_memory_is_refused(loops: Path) -> None:
     assert try_version(_asking(loops, 1.0), 1)
 
 
+def _forks() -> list[psutil.Process]:
+    process = proofs._provers[0]._process
+    return psutil.Process(process.pid).children() if process is not None else []
+
+
+def test_a_trial_that_is_killed_from_outside_says_nothing_of_the_version(loops: Path, tmp_path: Path) -> None:
+    manifest = read_version(_asking(loops, HANGS))
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(Proofs(tmp_path / "proofs").require, loops, manifest, runtime.software())
+        until = time.monotonic() + 60
+        while not (forks := _forks()):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        forks[0].kill()
+        with pytest.raises(VersionRefused, match="SIGKILL") as caught:
+            asking.result()
+    assert caught.value.passing
+    assert not (tmp_path / "proofs").exists()
+    _asking(loops, 1.0)
+
+
+def test_where_no_trial_can_be_made_the_version_is_not_to_blame(models: Path) -> None:
+    script = (
+        "import os, resource, sys; from pathlib import Path; from service.engine.proofs import try_version\n"
+        "from service.errors import VersionRefused\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir('/proc/self/fd')),) * 2)\n"
+        "try: try_version(Path(sys.argv[1]), 1)\n"
+        "except VersionRefused as refusal: print(refusal.passing, refusal)"
+    )
+    command = [sys.executable, "-P", "-c", script, str(models / "constant" / "1")]
+    done = subprocess.run(command, env=environment(), check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("True it could not be tried in a process of its own: Too many open files"), done
+
+
 def test_whoever_asked_takes_the_trial_along_when_it_dies(loops: Path) -> None:
     script = f"from pathlib import Path; from service.engine.proofs import try_version; try_version(Path({str(_asking(loops, HANGS))!r}), 1)"
     asking = subprocess.Popen([sys.executable, "-P", "-c", script], env=environment())

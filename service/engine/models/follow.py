@@ -13,6 +13,7 @@ import structlog
 from service.engine.models.keeper import Keeper
 from service.engine.models.state import DISK, Model, Version
 from service.errors import ConfigError, VersionRefused
+from service.machine import check_of
 from service.versions import Manifest, ModelOnDisk, VersionOnDisk, read_version, remove_leftovers, scan
 from service.versions.golden import to_jsonable
 from service.versions.store import read_golden
@@ -110,6 +111,8 @@ class Follower:
             known = model.versions.get(number)
             if known is not None and not _worth_reading(model, version.place):
                 continue  # it was loaded meanwhile
+            if known is not None and known.again_at is not None:
+                version.tries, version.took_s = known.tries, known.took_s
             model.versions[number] = version
             model.changed()
             if version.refused is not None:
@@ -128,11 +131,12 @@ class Follower:
 
 
 def _worth_reading(model: Model, place: VersionOnDisk) -> bool:
-    """Whether a version is new, or has other content than the one known, which nobody uses."""
+    """Whether a version is new, or has other content than the one known, or is to be tried again, and nobody uses it."""
     known = model.versions.get(place.number)
     if known is None:
         return True
-    other = known.stale or known.place.stamp != place.stamp
+    due = known.again_at is not None and known.again_at <= time.monotonic()
+    other = known.stale or due or known.place != place
     return other and known.live is None and not known.loading
 
 
@@ -157,15 +161,17 @@ async def read(place: VersionOnDisk) -> Version:
     except VersionRefused as refusal:
         version.refused = refusal
     except Exception as error:  # noqa: BLE001 - whatever is wrong with a version is its own
-        _log.exception("version_unreadable", model=place.path.parent.name, version=place.number)
-        version.refused = VersionRefused(f"it cannot be read: {type(error).__name__}", check="manifest")
+        check = check_of(error, "manifest")
+        if check == "manifest":
+            _log.exception("version_unreadable", model=place.path.parent.name, version=place.number)
+        version.refused = VersionRefused(f"it cannot be read: {type(error).__name__}", check=check)
     return version
 
 
 def _read_public(place: VersionOnDisk) -> tuple[Manifest, dict[str, Any]]:
     """The manifest, and what `models.describe` shows of it, with an example of what to send."""
     if place.problem is not None:
-        raise VersionRefused(place.problem, check="files")
+        raise VersionRefused(place.problem, check=place.check)
     manifest = read_version(place.path)
     public = manifest.public()
     specs, columns = manifest.inputs, read_golden(place.path, manifest).samples[0].inputs

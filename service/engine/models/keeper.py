@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from service.engine.models.loads import Load, Loads
 from service.engine.models.served import Served
 from service.engine.models.state import STABLE, Model, Version
 from service.errors import Overloaded, VersionRefused
+from service.machine import pause_s
 from service.telemetry import metrics
 from service.types import Catalog
 
@@ -136,7 +138,11 @@ class Keeper:
     async def _load(self, model: Model, version: Version) -> LiveVersion:
         self._make_room(version)
         self.publish()
-        return await self._load_version(model, version)
+        started = time.monotonic()
+        try:
+            return await self._load_version(model, version)
+        finally:
+            version.took_s = time.monotonic() - started
 
     def still_wanted(self, model: Model, version: Version) -> bool:
         """See `Owner`."""
@@ -154,6 +160,7 @@ class Keeper:
             self.refuse(model, version, outcome)
         elif outcome is not None and known and not version.gone:
             version.live = outcome
+            version.tries = 0
             outcome.used_at = time.monotonic()
             metrics.count_load(model.name, number, "ok")
             metrics.set_memory(model.name, number, outcome.memory_bytes)
@@ -171,18 +178,26 @@ class Keeper:
         self.publish()
 
     def refuse(self, model: Model, version: Version, refusal: VersionRefused) -> None:
-        """Keep a version from going live, and say so."""
-        version.refused = refusal
+        """Keep a version from going live, for good or until this machine is well again, and say so."""
+        facts = {"model": model.name, "version": version.place.number, "check": refusal.check, "reason": refusal.reason}
+        if refusal.passing:
+            version.tries += 1
+            pause = pause_s(version.tries, version.took_s)
+            version.again_at = time.monotonic() + pause
+            said = f"{refusal.reason} (something is wrong with this machine, not with the version: tried again in {pause:.0f} s)"
+            version.refused = VersionRefused(said, check=refusal.check)
+            _log.warning("version_waits", **facts, again_in_s=round(pause), tries=version.tries)
+        else:
+            version.refused = refusal
+            _log.error("version_refused", **facts)
         version.on_demand = version.ordered = False
         model.changed()
         metrics.count_load(model.name, version.place.number, refusal.check)
-        _log.error(
-            "version_refused",
-            model=model.name,
-            version=version.place.number,
-            check=refusal.check,
-            reason=refusal.reason,
-        )
+
+    def again_in_s(self) -> float:
+        """Seconds until the first version that waits for this machine to be well is tried again; infinite where none does."""
+        waiting = [v.again_at for m in self.models.values() for v in m.versions.values() if v.again_at is not None]
+        return min(waiting, default=math.inf) - time.monotonic()
 
     # -- memory --------------------------------------------------------------------------------------------------
 
@@ -194,7 +209,7 @@ class Keeper:
         """Unload the least recently used versions until `version` fits; pinned and stable ones never."""
         if not self._memory_limit:
             return
-        needed = sum(size for name, size, _ in version.place.stamp if not name.endswith((".json", ".arrow", ".npz")))
+        needed = sum(size for name, size, *_ in version.place.stamp if not name.endswith((".json", ".arrow", ".npz")))
         while sum(live.memory_bytes for live in self.live()) + needed > self._memory_limit:
             spare = self._spare(lambda model, number, _: not model.kept(number))
             if spare is None:

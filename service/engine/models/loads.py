@@ -20,6 +20,7 @@ import structlog
 from service.engine.live import LiveVersion
 from service.engine.models.state import Model, Version
 from service.errors import VersionRefused
+from service.machine import check_of
 
 __all__ = ["Load", "Loads", "Owner"]
 
@@ -158,5 +159,7 @@ class Loads:
         except VersionRefused as refusal:
             return refusal
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this version's own
-            _log.exception("load_failed", model=model.name, version=version.place.number)
-            return VersionRefused(f"loading failed: {type(error).__name__}", check="load")
+            check = check_of(error, "load")
+            if check == "load":
+                _log.exception("load_failed", model=model.name, version=version.place.number)
+            return VersionRefused(f"loading failed: {type(error).__name__}", check=check)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from service.engine.attempts import CRASH
 from service.engine.live import LiveVersion
-from service.errors import VersionRefused
+from service.errors import MACHINE, VersionRefused
 from service.journal.policy import redact_problem
 from service.types import ModelStatus, Signature, VersionStatus
 from service.versions import Manifest, Serving, VersionOnDisk
@@ -39,6 +39,9 @@ class Version:
         stale: to be read again at the next look, whether its files have changed or not.
         unseen: looks in a row that did not find its directory.
         gone: its directory is gone. It may still answer until another version takes over.
+        tries: how often in a row this machine, not the version, has kept it from being read or loaded.
+        took_s: what the last load took.
+        again_at: when it is read and, where it is wanted, loaded again for that, seconds on the monotonic clock; else None.
     """
 
     place: VersionOnDisk
@@ -52,6 +55,14 @@ class Version:
     stale: bool = False
     unseen: int = 0
     gone: bool = False
+    tries: int = 0
+    took_s: float = 0.0
+    again_at: float | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is refused only until this machine is well again."""
+        return self.refused is not None and self.refused.passing
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +108,7 @@ class Model:
     def lineage(self) -> Lineage:
         """Which versions may become stable by being the highest."""
         if self._lineage is None:
-            # One on which the engine died has served: its callers are there still.
+            # One on which the engine died, or this machine failed, may have served: its callers are there still.
             unfit = {number for number, version in self.versions.items() if _unfit(version)}
             read = {n: v.manifest for n, v in self.versions.items() if v.manifest is not None and not v.gone}
             self._lineage = lineage(read, unfit)
@@ -189,6 +200,7 @@ class Model:
             memory_bytes=live.memory_bytes if live else None,
             load_ms=round(live.load_ms, 1) if live else None,
             sandbox=live.sandbox if live else None,
+            passing=version.waits,
         )
 
     def _reason(self, number: int, version: Version) -> str | None:
@@ -201,7 +213,7 @@ class Model:
 
 
 def _unfit(version: Version) -> bool:
-    return version.refused is not None and version.refused.check != CRASH
+    return version.refused is not None and version.refused.check not in (CRASH, MACHINE)
 
 
 def _serving_json(serving: Serving) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import math
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -52,6 +54,7 @@ class Bench:
     Attributes:
         slow: versions whose load waits until the event is set.
         bad: versions whose load refuses them.
+        ill: what the machine answers to a load.
         begun: every load that has begun, in order.
     """
 
@@ -60,6 +63,7 @@ class Bench:
         self.data = data
         self.slow: dict[tuple[str, int], threading.Event] = {}
         self.bad: set[tuple[str, int]] = set()
+        self.ill: dict[tuple[str, int], OSError] = {}
         self.begun: list[tuple[str, int]] = []
         self.catalogs: list[Catalog] = []
         self._pool = ThreadPoolExecutor(2)
@@ -82,6 +86,8 @@ class Bench:
         self.begun.append(key)
         if key in self.slow:
             assert self.slow[key].wait(20)
+        if key in self.ill:
+            raise self.ill[key]
         if key in self.bad:
             raise VersionRefused("it is bad", check="golden")
         return version(number=place.number, name=key[0])
@@ -455,3 +461,70 @@ async def test_after_a_restart_models_that_have_served_come_up_before_new_ones_a
     await bench.settle()
     await until(lambda: bench.stable("b") == 1)
     assert bench.begun == [("c", 1), ("a", 1), ("d", 1), ("b", 1)]
+
+
+# -- what is wrong with the machine, not with a version ----------------------------------------------------------------
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for the machine is tried again after a moment."""
+    monkeypatch.setattr("service.machine._FIRST_PAUSE_S", 0.05)
+
+
+@pytest.mark.usefixtures("eager")
+async def test_a_version_that_met_a_full_disk_is_tried_again_until_it_lives_and_no_death_is_counted(
+    bench: Bench,
+) -> None:
+    write(bench.root, "a", 1)
+    bench.ill["a", 1] = OSError(errno.ENOSPC, "No space left on device")
+    await bench.settle()
+    for tries in (1, 2, 3):
+        (status,) = bench.status("a").versions
+        assert (status.state, status.passing) == ("refused", True)
+        assert "tried again in" in str(status.reason)
+        with pytest.raises(NotReady):
+            bench.registry.lookup("a", "stable")
+        with pytest.raises(NotReady, match="cannot be loaded now"):
+            bench.registry.lookup("a", 1)
+        assert bench.begun == [("a", 1)] * tries
+        assert bench.registry.again_in_s() <= 0.05 * 2**tries
+        await asyncio.sleep(bench.registry.again_in_s() + 0.01)
+        await bench.settle()
+    bench.ill.clear()
+    await asyncio.sleep(bench.registry.again_in_s() + 0.01)
+    await bench.settle()
+    assert bench.stable("a") == 1
+    assert bench.registry.again_in_s() == math.inf
+    assert LoadAttempts(bench.data / "loading").deaths("a", 1) == 0
+
+
+@pytest.mark.usefixtures("eager")
+async def test_while_the_newest_version_waits_for_the_machine_the_one_before_it_answers(bench: Bench) -> None:
+    for number in (1, 2):
+        write(bench.root, "a", number)
+    bench.ill["a", 2] = OSError(errno.EMFILE, "Too many open files")
+    await bench.settle()
+    await until(lambda: bench.stable("a") == 1)
+    bench.ill.clear()
+    await asyncio.sleep(0.06)
+    await bench.settle()
+    assert bench.stable("a") == 2
+
+
+async def test_a_version_that_is_refused_for_itself_is_not_tried_again_by_itself(bench: Bench) -> None:
+    write(bench.root, "a", 1)
+    bench.ill["a", 1] = FileNotFoundError(errno.ENOENT, "No such file or directory")
+    await bench.settle(3)
+    assert bench.begun == [("a", 1)]
+    assert bench.registry.again_in_s() == math.inf
+
+
+async def test_a_version_whose_rights_are_put_right_is_read_again_at_once(bench: Bench) -> None:
+    place = write(bench.root, "a", 1)
+    bench.bad.add(("a", 1))
+    await bench.settle()
+    bench.bad.clear()
+    (place / "model.keras").chmod(0o600)
+    await bench.settle()
+    assert bench.stable("a") == 1
