@@ -116,6 +116,11 @@ def _thresholds(context: click.Context, option: click.Parameter, given: tuple[st
     help="Write a .keras file as a SavedModel, which servers of other Keras versions load, too.",
 )
 @click.option(
+    "--signature",
+    metavar="NAME",
+    help="The signature of a SavedModel that answers.  [default: serving_default, or the only one]",
+)
+@click.option(
     "--allow-op",
     "allow_ops",
     multiple=True,

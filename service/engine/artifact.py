@@ -6,6 +6,7 @@ Import it late, as `runtime`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,28 +26,43 @@ from service.machine import check_of
 from service.types import NUMERIC_DTYPES, STRING, TensorSpec
 
 _LONGEST_NAME: Final = 128
-_SORTED: Final = 10
 
-__all__ = ["as_exported", "export_keras", "load", "load_artifact", "save_keras", "wrap_keras"]
+__all__ = [
+    "DEFAULT_SIGNATURE",
+    "layer_classes",
+    "load",
+    "load_artifact",
+    "paths",
+    "save_keras",
+    "unique_names",
+    "wrap_keras",
+]
+
+DEFAULT_SIGNATURE: Final = "serving_default"
 
 
-def load(directory: Path, artifact: str, allowed_ops: Sequence[str] = ()) -> Graph:
+def load(directory: Path, artifact: str, allowed_ops: Sequence[str] = (), signature: str | None = None) -> Graph:
     """Load a version's artifact in safe mode: no pickles, no Lambda, no Python of the model's own.
 
     Args:
         allowed_ops: operations that the manifest allows by name.
+        signature: the one of a SavedModel that the manifest names.
 
     Raises:
         VersionRefused: it cannot be loaded, or not safely.
     """
     try:
-        return load_artifact(directory / artifact, allowed_ops)
+        return load_artifact(directory / artifact, allowed_ops, signature)
     except PublishError as error:
         raise VersionRefused(str(error), check=check_of(error, "load")) from error
 
 
-def load_artifact(path: Path, allowed_ops: Sequence[str] = ()) -> Graph:
+def load_artifact(path: Path, allowed_ops: Sequence[str] = (), signature: str | None = None) -> Graph:
     """Load a `.keras` file or a SavedModel directory, in safe mode.
+
+    Args:
+        allowed_ops: operations that are allowed by name.
+        signature: of a SavedModel; without it `serving_default`, or the first.
 
     Raises:
         PublishError: it cannot be loaded; one sentence that says why.
@@ -54,7 +70,7 @@ def load_artifact(path: Path, allowed_ops: Sequence[str] = ()) -> Graph:
     """
     extra = tuple(allowed_ops)
     if path.is_dir():
-        return replace(_load_saved_model(path, extra), allowed_ops=extra)
+        return replace(_load_saved_model(path, extra, signature), allowed_ops=extra)
     check_keras_archive(path, lambda name: keras.saving.get_registered_object(name) is not None)
     try:
         with quiet():
@@ -85,8 +101,8 @@ def wrap_keras(model: Any) -> Graph:
     sequential = isinstance(model, keras.Sequential)
     structure = model.inputs[0] if sequential else model.input
     answer = model.outputs[0] if sequential else model.output
-    names_in = _names("input", structure, [_input_name(tensor) for tensor in model.inputs])
-    names_out = _names("output", answer, _output_names(model))
+    names_in = unique_names("input", structure, [_input_name(tensor) for tensor in model.inputs])
+    names_out = unique_names("output", answer, _output_names(model))
     taken, given = _freed(model, structure)
     inputs = tuple(_keras_spec(f"input {name}", name, t) for name, t in zip(names_in, taken, strict=True))
     outputs = tuple(_keras_spec(f"output {name}", name, t) for name, t in zip(names_out, given, strict=True))
@@ -137,49 +153,13 @@ def _bound_to(shape: Sequence[int | None]) -> str:
     return f"the model takes batches of {shape[0]} only, and callers send any number of rows: build it with keras.Input({tuple(shape[1:])})"
 
 
-def as_exported(model: Any, exported: Graph) -> Graph | None:
-    """A Keras model behind the names of its export; None where its tensors cannot be told from those."""
-    one = len(exported.inputs) == 1
-    if not getattr(model, "inputs", None):  # subclassed
-        if not one:
-            return None
-
-        def call(*tensors: Any) -> list[Any]:
-            return list(keras.tree.flatten(model(*tensors, training=False)))
-
-        return replace(exported, call=call, keep=model, model=model)
-    wrapped = wrap_keras(model)
-    same = {spec.name for spec in wrapped.inputs} == {spec.name for spec in exported.inputs}
-    # An export's outputs are sorted by name, `output_10` before `output_2`.
-    if not (one or same) or len(wrapped.outputs) != len(exported.outputs) or len(wrapped.outputs) > _SORTED:
-        return None
-    return replace(wrapped, inputs=exported.inputs if one else wrapped.inputs, outputs=exported.outputs)
-
-
 def save_keras(model: Any, path: Path) -> None:
     """Write a model as a `.keras` file."""
     with quiet():
         model.save(path)
 
 
-def export_keras(model: Any, path: Path) -> None:
-    """Write a model as a SavedModel, which holds its layers' graphs and none of their Python.
-
-    Raises:
-        PublishError: it is not built, or Keras cannot export it.
-    """
-    if isinstance(model, keras.Sequential) or not isinstance(model, keras.Model) or getattr(model, "inputs", None):
-        wrap_keras(model)
-    elif not model.built:
-        raise PublishError("the model is not built: call it once on a few samples, then publish it")
-    try:
-        with quiet():
-            model.export(path, format="tf_saved_model", verbose=False)
-    except Exception as error:
-        raise PublishError(f"the model cannot be exported: {reason_of(error)}") from error
-
-
-def _load_saved_model(path: Path, allowed_ops: Sequence[str]) -> Graph:
+def _load_saved_model(path: Path, allowed_ops: Sequence[str], signature: str | None) -> Graph:
     if not (path / GRAPH_FILE).is_file():
         raise PublishError(f"{path.name}: no {GRAPH_FILE} in it")
     check_saved_model(path, allowed_ops)
@@ -190,12 +170,14 @@ def _load_saved_model(path: Path, allowed_ops: Sequence[str]) -> Graph:
         raise PublishError(f"{path.name} cannot be loaded: {reason_of(error)}") from error
     signatures = loaded.signatures
     if not signatures:
-        raise PublishError(f"{path.name} has no signature: export it with one named serving_default")
-    key = "serving_default" if "serving_default" in signatures else next(iter(signatures))
+        raise PublishError(f"{path.name} has no signature: export it with one named {DEFAULT_SIGNATURE}")
+    if signature is not None and signature not in signatures:
+        raise PublishError(f"{path.name} has no signature {signature!r}; signatures: {', '.join(signatures)}")
+    key = signature or (DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures)))
     function = signatures[key]
     taken = function.structured_input_signature[1]
     given = function.structured_outputs
-    names_in, names_out = sorted(taken), sorted(given)
+    names_in, names_out = sorted(taken, key=_by_number), sorted(given, key=_by_number)
     for kind, names in (("input", names_in), ("output", names_out)):
         for name in names:
             _check_tensor_name(kind, name)
@@ -209,6 +191,11 @@ def _load_saved_model(path: Path, allowed_ops: Sequence[str]) -> Graph:
     variables = {id(v): v for v in getattr(loaded, "variables", None) or function.graph.variables}
     memory = sum(_nbytes(v.shape, v.dtype.name) for v in variables.values())
     return Graph(inputs, outputs, call, memory, keep=loaded)
+
+
+def _by_number(name: str) -> list[str | int]:
+    """Sorts `output_2` before `output_10`."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def _spec(name: str, dtype: Any, shape: Iterable[int | None]) -> TensorSpec:
@@ -234,14 +221,14 @@ def _keras_spec(place: str, name: str, tensor: Any) -> TensorSpec:
     return _spec(name, tensor.dtype, tensor.shape)
 
 
-def _names(kind: str, structure: Any, flat: Sequence[str]) -> list[str]:
+def unique_names(kind: str, structure: Any, flat: Sequence[str]) -> list[str]:
     """Dict keys where the model was built with a dict, else the tensors' or layers' own names, made unique.
 
     A structure within a structure gives its path, such as `user.age` or `views.0`.
     """
-    paths = [path for path, _ in keras.tree.flatten_with_path(structure)]
-    if any(isinstance(part, str) for path in paths for part in path):
-        flat = [".".join(map(str, path)) for path in paths]
+    found = paths(structure)
+    if found:
+        flat = found
         twice = next((name for name in flat if flat.count(name) > 1), None)
         if twice is not None:
             raise PublishError(f"two {kind}s are both called {twice!r}: a key must not look like a path")
@@ -253,6 +240,14 @@ def _names(kind: str, structure: Any, flat: Sequence[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     return names
+
+
+def paths(structure: Any) -> list[str] | None:
+    """A path for each tensor of a structure that has keys, in the order they are flattened; None where it has none."""
+    found = [path for path, _ in keras.tree.flatten_with_path(structure)]
+    if not any(isinstance(part, str) for path in found for part in path):
+        return None
+    return [".".join(map(str, path)) for path in found]
 
 
 def _check_tensor_name(kind: str, name: str) -> None:
@@ -275,6 +270,18 @@ def _output_names(model: Any) -> list[str]:
     if names and len(names) == len(model.outputs):
         return list(names)
     return [model.layers[-1].name] if len(model.outputs) == 1 else [f"output_{i}" for i in range(len(model.outputs))]
+
+
+def layer_classes(model: Any) -> frozenset[str]:
+    """Classes of layers, in lower case: Keras names a layer after its class, with a number, where its author does not.
+
+    Args:
+        model: whose inputs' and outputs' layers are meant; None for all of Keras.
+    """
+    if model is None:
+        return frozenset(map(str.lower, dir(keras.layers)))
+    tensors = [*(getattr(model, "inputs", None) or ()), *(getattr(model, "outputs", None) or ())]
+    return frozenset(type(tensor._keras_history.operation).__name__.lower() for tensor in tensors)  # noqa: SLF001 - nowhere else
 
 
 def _nbytes(shape: Iterable[int | None], dtype: str) -> int:

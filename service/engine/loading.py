@@ -148,7 +148,8 @@ class Loader:
         """
         started = time.perf_counter()
         golden = read_golden(directory, manifest)
-        graph = artifact.load(directory, manifest.artifact, manifest.allowed_ops)
+        graph = artifact.load(directory, manifest.artifact, manifest.allowed_ops, manifest.saved_signature)
+        graph = graph.named(manifest.graph_names)
         graph.compare(manifest.signature)
         outliers = _outliers(directory, manifest)
         graph = graph if outliers is None else graph.watched(outliers)

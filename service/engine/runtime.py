@@ -1,4 +1,4 @@
-"""A loaded model's graph: inspect, trace, run. Only this file and `artifact.py` import Keras and TensorFlow.
+"""A loaded model's graph: inspect, trace, run. Only this file, `artifact.py` and `export.py` import Keras and TensorFlow.
 
 Import it late: the import takes seconds, and only the engine process and publishing need it.
 """
@@ -14,7 +14,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import logging
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -44,6 +44,8 @@ from service.types import STRING, Array, Head, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from service.versions.manifest import GraphNames
 
 __all__ = [
     "FeatureExtractor",
@@ -172,6 +174,10 @@ class Graph:
     def watched(self, outliers: OutlierPackage) -> Graph:
         """The same graph, whose executors give the combined score of the chosen detector and the watch after the outputs."""
         return replace(self, outliers=outliers)
+
+    def named(self, names: GraphNames) -> Graph:
+        """The same graph, whose inputs and outputs have a version's names."""
+        return replace(self, inputs=_named(self.inputs, names.inputs), outputs=_named(self.outputs, names.outputs))
 
     def head(self, signature: Signature) -> Head | None:
         """What the signature's first output holds, by the operation it ends in; None where that cannot be told.
@@ -421,6 +427,12 @@ class _TensorFlowExecutor:
 
     def traces(self) -> int:
         return self._traces()
+
+
+def _named(specs: Sequence[TensorSpec], names: Mapping[str, str]) -> tuple[TensorSpec, ...]:
+    """Specs by a version's names, from which `names` leads to the graph's."""
+    ours = {own: name for name, own in names.items()}
+    return tuple(replace(spec, name=ours.get(spec.name, spec.name)) for spec in specs)
 
 
 def _called(concrete: Any, dtypes: Sequence[Any]) -> Callable[[Sequence[Array]], list[Array]]:

@@ -17,6 +17,7 @@ from service.versions.golden import ABSOLUTE, RELATIVE
 if TYPE_CHECKING:
     from service.engine.executor import Executor
     from service.engine.runtime import Graph
+    from service.versions.manifest import GraphNames
 
 __all__ = ["check_saved", "check_trace"]
 
@@ -57,14 +58,14 @@ def check_trace(called: Graph | None, served: Graph, signature: Signature, golde
                 return
 
 
-def check_saved(model: Any, signature: Signature, golden: GoldenSet) -> None:
-    """A model given in memory must answer as the file it was saved to does."""
+def check_saved(model: Any, signature: Signature, golden: GoldenSet, names: GraphNames) -> None:
+    """A model given in memory must answer as the file it was saved to does; `names` are the signature's for its own."""
     if isinstance(model, str | Path):
         return
     from service.engine import artifact
 
     try:
-        executor = artifact.wrap_keras(model).executor(signature, jit=False)
+        executor = artifact.wrap_keras(model).named(names).executor(signature, jit=False)
     except VersionRefused as refusal:
         raise PublishError(f"the model in memory: {refusal}") from refusal
     for index, sample in enumerate(golden.samples):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.errors import PublishError, VersionRefused
+from service.publishing.names import renumbered
 from service.versions import Manifest, read_version
 from service.versions.compare import breaking
 
@@ -45,5 +46,5 @@ def compare_with_previous(model_dir: Path, manifest: Manifest, number: int | Non
     if before is not None and found:
         raise PublishError(
             f"callers of {before.name} version {before.version} may break on this one: {'; '.join(map(str, found))}. "
-            "Give what is missing, or publish it as it is with --breaking (in Python: breaking=True)"
+            f"{renumbered(before, manifest)}Give what is missing, or publish it as it is with --breaking (in Python: breaking=True)"
         )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,19 +15,20 @@ import service
 from service.errors import PublishError, VersionRefused
 from service.outliers import OUTLIERS_FILE, save_package
 from service.publishing import samples as golden_samples
+from service.publishing.artifacts import write_artifact
 from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate, silent
 from service.publishing.calibration_file import CalibrationRows, read_calibration
 from service.publishing.eager import check_saved, check_trace
-from service.publishing.kinds import check_kind, keras_2_hint
-from service.publishing.previous import compare_with_previous, numbers
+from service.publishing.names import keep_names, tell_names, translated
+from service.publishing.previous import compare_with_previous, numbers, previous
 from service.publishing.signature import apply_contract, default_labels, head_of, infer_task, main_first, thresholds_of
 from service.rpc.predictions import DEFAULT_ALPHA
 from service.types import Array, Head, Signature, TensorSpec
 from service.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
 from service.versions.baseline import BASELINE_FILE, Baseline, write_baseline
 from service.versions.golden import GOLDEN_FILE
-from service.versions.manifest import KERAS_FILE, MANIFEST_FILE, SAVED_MODEL_DIR, check_name
+from service.versions.manifest import MANIFEST_FILE, check_name, format_of
 
 if TYPE_CHECKING:
     from service.engine.runtime import Graph
@@ -63,6 +63,7 @@ def publish(
     detector: str | None = None,
     allow_ops: Sequence[str] = (),
     export: bool = False,
+    signature: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write a model as a version, whole or not at all, and prove that it can be served.
@@ -94,6 +95,7 @@ def publish(
         detector: the one that answers, by name; the best at telling classes left out when left out.
         allow_ops: operations that the graph may hold beside the usual ones, by TensorFlow's names.
         export: write a Keras model as a SavedModel, which needs no Python of its own; features for outliers are then outputs or inputs.
+        signature: which signature of a SavedModel answers; `serving_default`, or the only one, when left out.
         progress: told the step that runs now, and the share of it that is done: `reading`, `golden`, `comparing`, those of
             calibration (`features`, `choosing`, `fitting`), `trial`, `writing`.
 
@@ -122,27 +124,40 @@ def publish(
     report = progress or silent
     with VersionWriter(Path(models_dir) / name) as writer:
         report("reading", 0.0)
-        artifact, graph, called = _write_artifact(model, writer.path, extra, export=export)
+        written = write_artifact(model, writer.path, extra, export=export, signature=signature)
+        written, kept = keep_names(written, previous(writer.model_dir, version))
+        graph, called, names = written.graph, written.called, written.names
         report("golden", 0.0)
-        signature, golden = _contract_of(graph, samples, labels, task, contract, output=output, head=head)
-        signature = replace(signature, thresholds=thresholds_of(signature.labels, signature.task, thresholds))
+        agreed, golden = _contract_of(
+            graph,
+            samples,
+            labels,
+            task,
+            contract and {translated(key, names.inputs): limits for key, limits in contract.items()},
+            output=output and translated(output, names.outputs),
+            head=head,
+            doubt=written.doubt,
+        )
+        agreed = replace(agreed, thresholds=thresholds_of(agreed.labels, agreed.task, thresholds))
         report("comparing", 0.0)
         if not export:  # which names outputs in its own way
-            check_saved(model, signature, golden)
-        check_trace(called, graph, signature, golden)
-        (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(signature))
+            check_saved(model, agreed, golden, names)
+        check_trace(called, graph, agreed, golden)
+        (writer.path / GOLDEN_FILE).write_bytes(golden.to_json(agreed))
         manifest = Manifest(
             name=name,
             version=version or 1,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            artifact=artifact,
-            task=signature.task,
-            inputs=signature.inputs,
-            outputs=signature.outputs,
-            labels=signature.labels,
-            head=signature.head,
-            thresholds=signature.thresholds,
-            **({"format": 2} if signature.task == "multi-label" else {}),
+            artifact=written.artifact,
+            task=agreed.task,
+            inputs=agreed.inputs,
+            outputs=agreed.outputs,
+            labels=agreed.labels,
+            head=agreed.head,
+            thresholds=agreed.thresholds,
+            format=format_of(agreed.task, signature, names),
+            saved_signature=signature,
+            graph_names=names,
             software=_software(),
             parent=parent,
             max_batch=max_batch,
@@ -158,11 +173,11 @@ def publish(
         compare_with_previous(writer.model_dir, manifest, version)  # now, since calibration may take long
         if calibration is not None:
             if not isinstance(calibration, CalibrationRows):
-                calibration = read_calibration(Path(calibration), signature, ignore=ignore_columns)
+                calibration = read_calibration(Path(calibration), agreed, ignore=ignore_columns)
             report("features", 0.0)
             outliers = _calibrated(
                 graph,
-                signature,
+                agreed,
                 calibration,
                 writer.path,
                 alpha=alpha,
@@ -179,7 +194,9 @@ def publish(
         report("trial", 0.0)
         _prove(writer.path, manifest)
         report("writing", 0.0)
-        return _commit(writer, manifest, version)
+        place = _commit(writer, manifest, version)
+    tell_names(manifest, kept)
+    return place
 
 
 def _allowed_ops(names: Sequence[str]) -> tuple[str, ...]:
@@ -193,49 +210,6 @@ def _allowed_ops(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names) - operations.allowed()))
 
 
-def _write_artifact(
-    model: Any, directory: Path, allowed_ops: Sequence[str], *, export: bool
-) -> tuple[Literal["model.keras", "saved_model"], Graph, Graph | None]:
-    """Put the model's files in place and load them back as the server will; with the Keras model, where there is one."""
-    from service.engine import artifact, runtime
-
-    runtime.first_operation()
-    if isinstance(model, str | Path):
-        source = Path(model)
-        if not source.exists():
-            raise PublishError(f"{source}: no such file or directory")
-        check_kind(source)
-        if source.is_dir():
-            if any(path.is_symlink() for path in source.rglob("*")):
-                raise PublishError(f"{source}: holds links, which are not followed")
-            if export:
-                raise PublishError(f"{source} is a SavedModel already: publish it as it is")
-            shutil.copytree(source, directory / SAVED_MODEL_DIR)
-            return "saved_model", _loaded(directory / SAVED_MODEL_DIR, allowed_ops), None
-        if export:
-            model = _loaded(source, allowed_ops).model
-        else:
-            shutil.copyfile(source, directory / KERAS_FILE)
-    if export:
-        artifact.export_keras(model, directory / SAVED_MODEL_DIR)
-        graph = _loaded(directory / SAVED_MODEL_DIR, allowed_ops)
-        return "saved_model", graph, artifact.as_exported(model, graph)
-    if not isinstance(model, str | Path):
-        artifact.wrap_keras(model)  # says what is wrong with it before it is saved
-        artifact.save_keras(model, directory / KERAS_FILE)
-    graph = _loaded(directory / KERAS_FILE, allowed_ops)
-    return "model.keras", graph, graph
-
-
-def _loaded(path: Path, allowed_ops: Sequence[str]) -> Graph:
-    from service.engine import artifact
-
-    try:
-        return artifact.load_artifact(path, allowed_ops)
-    except (PublishError, VersionRefused) as refusal:
-        raise PublishError(f"{refusal}{keras_2_hint(path)}") from refusal
-
-
 def _contract_of(
     graph: Graph,
     instances: Sequence[Any] | None,
@@ -245,8 +219,9 @@ def _contract_of(
     *,
     output: str | None,
     head: str | None,
+    doubt: str,
 ) -> tuple[Signature, GoldenSet]:
-    """The signature, and golden samples that suit it with the outputs they give."""
+    """The signature, and golden samples that suit it with the outputs they give; `doubt` is told where they do not."""
     graph = _traced(graph)
     outputs = main_first(graph.outputs, output, labels, task)
     first = outputs[0]
@@ -260,10 +235,14 @@ def _contract_of(
         raise PublishError("labels: two of them are the same")
     inputs = apply_contract(graph.inputs, contract)
     signature = Signature(found, inputs, outputs, names if labelled else None)
-    if instances is not None:
-        golden = _answered(graph, signature, golden_samples.chosen(signature, instances))
-    else:
-        golden = _drawn(graph, signature)
+    try:
+        golden = (
+            _drawn(graph, signature)
+            if instances is None
+            else _answered(graph, signature, golden_samples.chosen(signature, instances))
+        )
+    except PublishError as error:
+        raise PublishError(f"{error}{doubt}") from error
     if labelled and len(first.shape) == 1:
         rows = np.concatenate([sample.outputs[0] for sample in golden.samples])
         signature = replace(signature, head=head_of(ends, head, found, first, rows))
@@ -358,7 +337,7 @@ def _answered(graph: Graph, signature: Signature, samples: Sequence[tuple[Array,
         for spec, output in zip(signature.outputs, sample.outputs, strict=True):
             if output.dtype.kind == "f" and not np.isfinite(output).all():
                 raise PublishError(
-                    f"output {spec.name} of a golden sample is NaN or infinite; give samples it can answer with --samples"
+                    f"output {spec.name} of a golden sample is NaN or infinite; {_finite_instead(output)}"
                 )
         problem = golden.mismatch(signature, index, outputs)
         if problem:
@@ -367,6 +346,15 @@ def _answered(graph: Graph, signature: Signature, samples: Sequence[tuple[Array,
                 "with training=True, sampling) or keeps a state (a stateful RNN): make it answer the same sample the same way"
             )
     return golden
+
+
+def _finite_instead(output: Array) -> str:
+    if np.isneginf(output).any() and not (np.isnan(output) | np.isposinf(output)).any():
+        return (
+            "-Infinity is no answer in JSON. Where the model masks logits of classes that cannot be, mask them with a large "
+            "negative number, such as -1e9, or end it in a softmax. Else give samples it can answer with --samples"
+        )
+    return "give samples it can answer with --samples"
 
 
 def _prove(directory: Path, manifest: Manifest) -> None:

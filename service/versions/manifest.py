@@ -13,9 +13,18 @@ import msgspec
 from service.errors import VersionRefused
 from service.types import NUMERIC_DTYPES, STRING, Head, Signature, Task, TensorSpec
 
-__all__ = ["FORMAT", "KERAS_FILE", "MANIFEST_FILE", "SAVED_MODEL_DIR", "Manifest", "check_name"]
+__all__ = [
+    "FORMAT",
+    "KERAS_FILE",
+    "MANIFEST_FILE",
+    "SAVED_MODEL_DIR",
+    "GraphNames",
+    "Manifest",
+    "check_name",
+    "format_of",
+]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 _FIRST_FORMAT: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 KERAS_FILE: Final = "model.keras"
@@ -34,12 +43,33 @@ def check_name(name: str) -> str:
     return name
 
 
+@dataclass(frozen=True, slots=True)
+class GraphNames:
+    """What the graph itself calls a version's inputs and outputs, by the version's names; those that are the same are left out."""
+
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.inputs or self.outputs)
+
+    def after(self, first: GraphNames) -> GraphNames:
+        """Names of names: these, of a graph that was renamed before."""
+        return GraphNames(_after(self.inputs, first.inputs), _after(self.outputs, first.outputs))
+
+
+def _after(names: Mapping[str, str], first: Mapping[str, str]) -> dict[str, str]:
+    rest = {name: own for name, own in first.items() if name not in names.values()}
+    return rest | {name: first.get(own, own) for name, own in names.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What `manifest.json` holds.
 
     Attributes:
-        format: of this file; a reader refuses a newer one. Written as 2 only where readers of 1 would be wrong: multi-label.
+        format: of this file; a reader refuses a newer one. A higher one is written only where older readers would be wrong
+            (`format_of`).
         name, version: also the directory's.
         created: ISO 8601, UTC.
         artifact: `model.keras` or `saved_model`.
@@ -51,6 +81,9 @@ class Manifest:
         breaking: whether the publisher knew that it breaks callers of the version before it (`compare`); None in a
             manifest from before versions were compared.
         allowed_ops: operations of the graph that the publisher allows beside the usual ones, by name.
+        saved_signature: which signature of a SavedModel answers, where its publisher said so; without it `serving_default`,
+            or the first.
+        graph_names: where inputs or outputs are called otherwise than in the graph.
         sha256: relative path -> hex digest of every other file.
         notes: the publisher's own, JSON.
     """
@@ -73,6 +106,8 @@ class Manifest:
     breaking: bool | None = None
     outliers: Mapping[str, Any] | None = None
     allowed_ops: tuple[str, ...] = ()
+    saved_signature: str | None = None
+    graph_names: GraphNames = GraphNames()
     notes: Any = None
 
     @property
@@ -183,6 +218,13 @@ class Manifest:
         if any(not 0 <= threshold <= 1 for threshold in self.thresholds or ()):
             return "thresholds are probabilities, from 0 to 1"
         return None
+
+
+def format_of(task: Task, saved_signature: str | None, graph_names: GraphNames) -> int:
+    """The lowest format whose readers understand a manifest: 2 knows multi-label; 3 a chosen signature, and names of our own."""
+    if saved_signature is not None or graph_names:
+        return 3
+    return 2 if task == "multi-label" else _FIRST_FORMAT
 
 
 def _newer_format(text: bytes) -> str | None:

@@ -37,7 +37,7 @@ def test_a_manifest_survives_the_disk() -> None:
         (b"{}", "missing required field"),
         (GOOD.to_json().replace(b'"version": 3', b'"version": "x"'), "version"),
         (GOOD.to_json().replace(b'"format": 1', b'"format": 99'), "format 99 is newer"),
-        (b'{"format": 3, "something": "else"}', "format 3 is newer"),
+        (b'{"format": 4, "something": "else"}', "format 4 is newer"),
         (GOOD.to_json().replace(b'"float32"', b'"complex64"'), "complex64 is not supported"),
     ],
 )
