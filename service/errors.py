@@ -81,6 +81,7 @@ Violation = Literal[
     "not_finite",
     "not_allowed",
     "too_long",
+    "too_short",
     "encoding",
 ]
 """How a sample breaks its model's contract:
@@ -91,6 +92,7 @@ Violation = Literal[
 - `range`: a number is outside its limits, or does not fit its dtype.
 - `not_finite`, `not_allowed`: NaN or infinity; a value that is not among the allowed ones.
 - `too_long`: more bytes, or elements along a variable dimension, than `max_length`.
+- `too_short`: fewer elements along a variable dimension than `min_length`.
 - `encoding`: what stands for bytes, a tensor or text does not decode.
 """
 

@@ -73,6 +73,8 @@ class TensorSpec:
         min: smallest allowed value, declared by the publisher, never inferred.
         max: largest allowed value, likewise.
         max_length: most bytes of a string (UTF-8), or most elements along each variable dimension.
+        min_length: fewest elements along each variable dimension, which the graph needs or the publisher declares; a number
+            for each of them, in order, where they differ. None where nobody has looked.
         allowed: the only allowed values, likewise declared.
         description: one sentence for the person who calls it.
     """
@@ -84,6 +86,7 @@ class TensorSpec:
     min: float | None = None
     max: float | None = None
     max_length: int | None = None
+    min_length: int | tuple[int, ...] | None = None
     allowed: tuple[str | int | float, ...] | None = None
     description: str = ""
 
@@ -91,6 +94,13 @@ class TensorSpec:
     def variable(self) -> bool:
         """Whether samples may differ in shape."""
         return None in self.shape
+
+    @property
+    def least(self) -> tuple[int, ...]:
+        """The fewest elements along each dimension; of a fixed one, its size."""
+        given = self.min_length or 0
+        each = iter(given if isinstance(given, tuple) else (given,) * len(self.shape))
+        return tuple(next(each) if dim is None else dim for dim in self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +130,12 @@ class Signature:
     def fingerprint(self) -> str:
         """16 hex digits of a SHA-256 over the inputs: equal when a call encoded for one version suits another."""
         contract = [{k: v for k, v in asdict(spec).items() if k != "description"} for spec in self.inputs]
-        for values in contract:
+        for values, spec in zip(contract, self.inputs, strict=True):
             # A limit of 0 and one of 0.0 are the same limit, however it was read.
-            values |= {k: None if values[k] is None else float(values[k]) for k in ("min", "max")}
+            values.update((k, None if values[k] is None else float(values[k])) for k in ("min", "max"))
+            # What may be empty has the contract that it had before least lengths were looked for.
+            if values.pop("min_length"):
+                values["least"] = spec.least
         text = json.dumps(contract, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

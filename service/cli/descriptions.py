@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["described", "described_model", "differences"]
 
-_LIMITS = ("min", "max", "max_length")
+_LIMITS = ("min", "max", "min_length", "max_length")
 
 
 def described(manifest: Mapping[str, Any]) -> RenderableType:

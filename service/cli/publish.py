@@ -89,7 +89,9 @@ def _thresholds(context: click.Context, option: click.Parameter, given: tuple[st
     help="Multi-label: from which probability on a label holds; may be repeated.  [default: 0.5]",
 )
 @click.option(
-    "--contract", type=_FILE, help="Limits by input name (.toml or .json): min, max, max_length, allowed, ..."
+    "--contract",
+    type=_FILE,
+    help="Limits by input name (.toml or .json): min, max, min_length, max_length, allowed, ...",
 )
 @click.option(
     "--calibration",

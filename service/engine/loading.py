@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -26,6 +26,7 @@ from service.engine import artifact, runtime
 from service.engine.company import Company, Shared
 from service.engine.costs import CostModel, ladder, useful_buckets
 from service.engine.executor import Executor, GraphError, OutOfMemory
+from service.engine.lengths import with_least
 from service.engine.live import GraphDetector, LiveVersion, pad
 from service.engine.proofs import Proofs
 from service.errors import VersionRefused
@@ -135,13 +136,17 @@ class Loader:
     def _load(self, place: VersionOnDisk, max_batch: int | None) -> LiveVersion:
         manifest = read_version(place.path)
         verify_checksums(place.path, manifest)
-        held = None if self.proofs is None else self.proofs.require(place.path, manifest, runtime.software())
-        live = self.prove(place.path, manifest, max_batch)
-        live.sandbox = held
+        if self.proofs is None:
+            return self.prove(place.path, manifest, max_batch)
+        tried = self.proofs.require(place.path, manifest, runtime.software())
+        live = self.prove(place.path, replace(manifest, inputs=tried.told(manifest.inputs)), max_batch)
+        live.sandbox = tried.sandbox
         return live
 
     def prove(self, directory: Path, manifest: Manifest, max_batch: int | None = None) -> LiveVersion:
         """Load a version whose files are known to be whole: everything `load` does but the checksums.
+
+        The least lengths of its inputs are looked for where the manifest does not say them.
 
         Raises:
             VersionRefused: at the first check that fails, with the reason.
@@ -151,6 +156,7 @@ class Loader:
         graph = artifact.load(directory, manifest.artifact, manifest.allowed_ops, manifest.saved_signature)
         graph = graph.named(manifest.graph_names)
         graph.compare(manifest.signature)
+        manifest = replace(manifest, inputs=with_least(graph, manifest.signature, golden))
         outliers = _outliers(directory, manifest)
         graph = graph if outliers is None else graph.watched(outliers)
         largest = min(limit for limit in (max_batch or self.max_batch, manifest.max_batch) if limit)

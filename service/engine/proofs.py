@@ -171,7 +171,7 @@ def _environment() -> Mapping[str, str]:
 
 def try_version(
     directory: Path, max_batch: int, deadline_s: float = DEADLINE_S, wanted: Callable[[], bool] = lambda: True
-) -> str:
+) -> Verdict:
     """Load a version and run its golden samples in a process that can reach nothing else; blocks.
 
     Args:
@@ -181,7 +181,7 @@ def try_version(
         wanted: whether anybody still wants to know.
 
     Returns:
-        What kept it from reaching out: `sandbox.enter`.
+        What kept it from reaching out, and what was found of its inputs.
 
     Raises:
         VersionRefused: whatever the engine would refuse it for, and where it crashes, hangs or eats memory.
@@ -194,7 +194,7 @@ def try_version(
         raise VersionRefused(said, check=MACHINE) from error
     if outcome.check:
         raise VersionRefused(outcome.reason, check=outcome.check)
-    return outcome.sandbox
+    return outcome
 
 
 @dataclass(slots=True)
@@ -211,7 +211,7 @@ class Proofs:
     _trying: int = 0
     _closed: bool = False
 
-    def require(self, directory: Path, manifest: Manifest, software: Mapping[str, str]) -> str:
+    def require(self, directory: Path, manifest: Manifest, software: Mapping[str, str]) -> Verdict:
         """Try a version, unless that was done before.
 
         Args:
@@ -220,38 +220,38 @@ class Proofs:
             software: versions of what a graph runs on, by name.
 
         Returns:
-            What kept it from reaching out while it was tried.
+            As `try_version` does; also where that was before.
 
         Raises:
             VersionRefused: as `try_version` does.
         """
         key = _key(manifest, software)
-        held = _known.get(key) or self._recalled(key)
-        if held is None:
+        tried = _known.get(key) or self._recalled(key)
+        if tried is None:
             self._trying += 1
             try:
                 size = min(_BATCH, manifest.max_batch or _BATCH)
-                held = try_version(directory, size, self.deadline_s, lambda: not self._closed)
+                tried = try_version(directory, size, self.deadline_s, lambda: not self._closed)
             finally:
                 self._trying -= 1
-            self._remember(key, held)
-        _known[key] = held
-        _say(held)
-        return held
+            self._remember(key, tried)
+        _known[key] = tried
+        _say(tried.sandbox)
+        return tried
 
-    def _recalled(self, key: str) -> str | None:
+    def _recalled(self, key: str) -> Verdict | None:
         if self.directory is None:
             return None
         try:
-            return (self.directory / key).read_text(encoding="utf-8") or None
-        except (OSError, UnicodeDecodeError):
+            return msgspec.json.decode((self.directory / key).read_bytes(), type=Verdict)
+        except (OSError, msgspec.DecodeError):
             return None  # never tried here, or unreadable: try it
 
-    def _remember(self, key: str, held: str) -> None:
+    def _remember(self, key: str, tried: Verdict) -> None:
         if self.directory is not None:
             with suppress(OSError):  # only a memory: it is tried again next time
                 self.directory.mkdir(parents=True, exist_ok=True)
-                (self.directory / key).write_text(held, encoding="utf-8")
+                (self.directory / key).write_bytes(msgspec.json.encode(tried))
 
     def prepare(self) -> None:
         """Where nothing was tried before, let the process that will be needed start already."""
@@ -271,7 +271,7 @@ def _key(manifest: Manifest, software: Mapping[str, str]) -> str:
     return hashlib.sha256("|".join(parts).encode() + manifest.to_json()).hexdigest()
 
 
-_known: dict[str, str] = {}
+_known: dict[str, Verdict] = {}
 _said: set[str] = set()
 
 

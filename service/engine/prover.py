@@ -16,7 +16,9 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,7 @@ import msgspec
 from service.engine.sandbox import NONE, enter
 from service.errors import MACHINE
 from service.machine import check_of, confine
+from service.types import TensorSpec
 
 __all__ = ["Request", "Verdict", "main"]
 
@@ -64,11 +67,20 @@ class Verdict(msgspec.Struct, frozen=True):
         check: which check refused it; empty where it may be served.
         reason: why.
         sandbox: what held while it was tried.
+        min_length: of each input: what its manifest says, or else what was found.
     """
 
     check: str = ""
     reason: str = ""
     sandbox: str = NONE
+    min_length: tuple[int | tuple[int, ...] | None, ...] = ()
+
+    def told(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        """The inputs of the version that was tried, with what was found of them."""
+        found = self.min_length if len(self.min_length) == len(inputs) else (None,) * len(inputs)
+        return tuple(
+            replace(s, min_length=n) if s.min_length is None else s for s, n in zip(inputs, found, strict=True)
+        )
 
 
 def main() -> None:
@@ -208,14 +220,14 @@ def _try(request: Request, held: str) -> Verdict:
         runtime.configure(1, 1)
         directory = Path(request.directory)
         manifest = Manifest.from_json((directory / MANIFEST_FILE).read_bytes())
-        loading.Loader(lambda job: job(), request.max_batch, xla=False).prove(directory, manifest)
+        live = loading.Loader(lambda job: job(), request.max_batch, xla=False).prove(directory, manifest)
     except VersionRefused as refusal:
         return Verdict(refusal.check, refusal.reason[:_MOST_WORDS], held)
     except MemoryError as error:
         return Verdict(check_of(error, "crash"), "it ran out of memory when it was tried in a process of its own", held)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the version's, or the machine's
         return Verdict(check_of(error, "load"), f"loading failed: {type(error).__name__}: {str(error)[:200]}", held)
-    return Verdict(sandbox=held)
+    return Verdict(sandbox=held, min_length=tuple(spec.min_length for spec in live.signature.inputs))
 
 
 if __name__ == "__main__":

@@ -202,6 +202,10 @@ class Graph:
         call = _called(concrete, [spec.dtype for spec in _tensor_specs(signature)])
         return _TensorFlowExecutor("tf-xla" if jit else "tf", call, function.experimental_get_tracing_count)
 
+    def traced(self, signature: Signature) -> Any:
+        """The concrete function of a signature, which takes its inputs in order; arguments and errors are those of `executor`."""
+        return self._traced(signature, jit=False)[1]
+
     def eager(self, signature: Signature) -> _TensorFlowExecutor:
         """The calls of a Keras model without a trace: each layer runs by itself, as Keras means it."""
         order, picks, specs = self._order(signature), self._picks(signature), _tensor_specs(signature)

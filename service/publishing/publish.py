@@ -20,6 +20,7 @@ from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate, silent
 from service.publishing.calibration_file import CalibrationRows, read_calibration
 from service.publishing.eager import check_saved, check_trace
+from service.publishing.lengths import Lengths
 from service.publishing.names import keep_names, tell_names, translated
 from service.publishing.previous import compare_with_previous, numbers, previous
 from service.publishing.signature import apply_contract, default_labels, head_of, infer_task, main_first, thresholds_of
@@ -81,7 +82,7 @@ def publish(
             for each label, else the first; the names of a dict are sorted.
         head: what the main output holds: `softmax`, `sigmoid` or `logits`; read from the graph's last operation when left out.
         thresholds: multi-label: label -> from which probability on it holds; 0.5 for those left out.
-        contract: input name -> declared limits: `min`, `max`, `max_length`, `allowed`, `finite`, `description`.
+        contract: input name -> declared limits: `min`, `max`, `min_length`, `max_length`, `allowed`, `finite`, `description`.
         version: its number; the next free one when left out.
         parent: the version it was made from.
         notes: anything JSON that is worth keeping: data, figures, licence.
@@ -236,13 +237,15 @@ def _contract_of(
     inputs = apply_contract(graph.inputs, contract)
     signature = Signature(found, inputs, outputs, names if labelled else None)
     try:
+        lengths = Lengths(graph, signature)
         golden = (
-            _drawn(graph, signature)
+            _drawn(graph, signature, lengths)
             if instances is None
-            else _answered(graph, signature, golden_samples.chosen(signature, instances))
+            else _answered(graph, signature, lengths, golden_samples.chosen(signature, instances))
         )
     except PublishError as error:
         raise PublishError(f"{error}{doubt}") from error
+    signature = replace(signature, inputs=lengths.least(golden))
     if labelled and len(first.shape) == 1:
         rows = np.concatenate([sample.outputs[0] for sample in golden.samples])
         signature = replace(signature, head=head_of(ends, head, found, first, rows))
@@ -309,22 +312,24 @@ def _baseline(signature: Signature, rows: CalibrationRows, outputs: Sequence[Arr
     return make_baseline(signature, rows.columns, outputs, p_values)
 
 
-def _drawn(graph: Graph, signature: Signature) -> GoldenSet:
+def _drawn(graph: Graph, signature: Signature, lengths: Lengths) -> GoldenSet:
     """Golden samples from the signature alone; where lengths are free, larger ones until the graph can answer them."""
     sizes = golden_samples.SIZES if any(spec.variable for spec in signature.inputs) else golden_samples.SIZES[:1]
     for size in sizes:
         try:
-            return _answered(graph, signature, golden_samples.drawn(signature.inputs, size))
+            return _answered(graph, signature, lengths, golden_samples.drawn(signature.inputs, size))
         except PublishError:
             if size == sizes[-1]:
                 raise
     raise AssertionError
 
 
-def _answered(graph: Graph, signature: Signature, samples: Sequence[tuple[Array, ...]]) -> GoldenSet:
+def _answered(graph: Graph, signature: Signature, lengths: Lengths, samples: Sequence[tuple[Array, ...]]) -> GoldenSet:
     """Samples with what the graph answers to each, which must be the same when it is asked again."""
     from service.engine.executor import GraphError, OutOfMemory
 
+    for columns in samples:
+        lengths.check(columns)
     try:
         executor = graph.executor(signature, jit=False)
         golden = GoldenSet(tuple(GoldenSample(sample, tuple(executor.run(sample))) for sample in samples))

@@ -42,13 +42,16 @@ def chosen(signature: Signature, instances: Sequence[Any]) -> list[tuple[Array, 
 
 
 def drawn(inputs: Sequence[TensorSpec], size: int = SIZES[0]) -> list[tuple[Array, ...]]:
-    """Four samples from the signature alone, the same ones every time; variable dimensions have `size` elements."""
+    """Four samples from the signature alone, the same ones every time; variable dimensions have `size` elements, or the nearest
+    number that their limits allow.
+    """
     generator = np.random.default_rng(0)
     return [tuple(_draw(generator, spec, size) for spec in inputs) for _ in range(4)]
 
 
 def _draw(generator: np.random.Generator, spec: TensorSpec, size: int) -> Array:
-    shape = (1, *(size if dim is None else dim for dim in spec.shape))
+    most = size if spec.max_length is None or spec.dtype == STRING else min(size, spec.max_length)
+    shape = (1, *(max(least, most) if dim is None else dim for dim, least in zip(spec.shape, spec.least, strict=True)))
     if spec.allowed is not None:
         picks = generator.choice(len(spec.allowed), shape)
         values = [v.encode() if isinstance(v, str) else v for v in spec.allowed]

@@ -12,6 +12,7 @@ import numpy as np
 from service.errors import PublishError
 from service.heads import DEFAULT_THRESHOLD
 from service.types import STRING, Array, Head, Task, TensorSpec
+from service.versions.manifest import least_problem
 
 __all__ = ["apply_contract", "default_labels", "head_of", "infer_task", "main_first", "thresholds_of"]
 
@@ -22,6 +23,7 @@ class _Contract(msgspec.Struct, forbid_unknown_fields=True):
     min: float | None = None
     max: float | None = None
     max_length: int | None = None
+    min_length: int | tuple[int, ...] | None = None
     allowed: tuple[str | int | float, ...] | None = None
     finite: bool = True
     description: str = ""
@@ -35,7 +37,7 @@ def apply_contract(inputs: Sequence[TensorSpec], contract: Mapping[str, Any] | N
 
     Args:
         inputs: as the graph has them.
-        contract: input name -> `min`, `max`, `max_length`, `allowed`, `finite`, `description`.
+        contract: input name -> `min`, `max`, `max_length`, `min_length`, `allowed`, `finite`, `description`.
 
     Raises:
         PublishError: an input that does not exist, an unknown key, or a limit that does not suit the dtype.
@@ -59,7 +61,11 @@ def _declare(spec: TensorSpec, values: Any) -> TensorSpec:
     for value in declared.allowed or ():
         if isinstance(value, str) != (spec.dtype == STRING):
             raise PublishError(f"contract of input {spec.name}: allowed value {value!r} does not suit {spec.dtype}")
-    return replace(spec, **{name: getattr(declared, name) for name in declared.__struct_fields__})
+    limited = replace(spec, **{name: getattr(declared, name) for name in declared.__struct_fields__})
+    problem = None if limited.min_length is None else least_problem(limited)
+    if problem:
+        raise PublishError(f"contract of input {spec.name}: min_length {problem}")
+    return limited
 
 
 def main_first(

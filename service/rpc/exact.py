@@ -46,6 +46,7 @@ class ColumnBuilder:
         self._bounds = bounds_of(spec)
         self._leaf = _leaf_check(spec)
         self._dims: list[int | None] = list(spec.shape)
+        self._least = spec.least
         self._settled_by: dict[int, str] = {}
         self._all_plain = _bulk_check(spec)
         self._parts: list[Array] = []
@@ -81,16 +82,20 @@ class ColumnBuilder:
             self.add_all(values[half:], place, first + half)
 
     def column(self) -> Array:
-        """All samples, `(n, *shape)`; dimensions that no sample settled are 0."""
-        shape = [dim or 0 for dim in self._dims]
+        """All samples, `(n, *shape)`; dimensions that no sample settled, those of empty arrays, are as small as may be."""
+        shape = self._shape()
         return np.concatenate([part.reshape(len(part), *shape) for part in self._parts])
+
+    def _shape(self) -> list[int]:
+        return [least if dim is None else dim for dim, least in zip(self._dims, self._least, strict=True)]
 
     def _together(self, values: Sequence[Any], place: str) -> Array | None:
         """Many samples at once, or None where each must be looked at."""
-        level, dims = values, []
+        level = values
+        dims: list[int] = []
         for dim in self._dims:
             lengths = set(map(len, level)) if set(map(type, level)) == {list} else set()
-            if len(lengths) != 1 or not (lengths == {dim} or self._may_settle(dim, max(lengths))):
+            if len(lengths) != 1 or not (lengths == {dim} or self._may_settle(len(dims), max(lengths))):
                 return None
             dims.append(lengths.pop())
             level = list(itertools.chain.from_iterable(level))
@@ -100,9 +105,9 @@ class ColumnBuilder:
             self._settle(axis, length, place)
         return np.array(level, dtype=self._spec.dtype).reshape(len(values), *dims)
 
-    def _may_settle(self, dim: int | None, length: int) -> bool:
+    def _may_settle(self, axis: int, length: int) -> bool:
         most = self._spec.max_length
-        return dim is None and (most is None or length <= most)
+        return self._dims[axis] is None and self._least[axis] <= length and (most is None or length <= most)
 
     def _sample(self, value: Any, place: str) -> Array:
         if isinstance(value, np.ndarray):
@@ -118,7 +123,7 @@ class ColumnBuilder:
         else:
             self._walk(value, 0, [], flat, place)
         dtype = object if self._spec.dtype == STRING else self._spec.dtype
-        return np.array(flat, dtype=dtype).reshape([dim or 0 for dim in self._dims])
+        return np.array(flat, dtype=dtype).reshape(self._shape())
 
     def _walk(self, value: Any, axis: int, path: list[int], flat: list[Any], place: str) -> None:
         if axis == len(self._dims):
@@ -173,6 +178,9 @@ class ColumnBuilder:
         if most is not None and self._spec.dtype != STRING and length > most:
             words = f"at most {most} {plural(self._spec, axis)}"
             raise InvalidParams(place, words, str(length), violation="too_long")
+        if length < self._least[axis]:
+            words = f"at least {self._least[axis]} {plural(self._spec, axis)}"
+            raise InvalidParams(place, words, str(length), violation="too_short")
         self._dims[axis] = length
         self._settled_by[axis] = place
 
@@ -203,6 +211,9 @@ def _tensor_column(value: Mapping[str, Any], spec: TensorSpec, place: str) -> Ar
         if spec.shape[axis] is None and most is not None and length > most:
             words = f"at most {most} along axis {axis + 1}"
             raise InvalidParams(f"{place}/shape", words, str(length), violation="too_long")
+        if length < spec.least[axis]:
+            words = f"at least {spec.least[axis]} along axis {axis + 1}"
+            raise InvalidParams(f"{place}/shape", words, str(length), violation="too_short")
     return array
 
 

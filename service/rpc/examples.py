@@ -115,8 +115,8 @@ def _value(spec: TensorSpec) -> Any:
     value = _element(spec)
     if spec.shape == (1,):
         return value
-    for dim in reversed(spec.shape):
-        value = [value] * (1 if dim is None else dim)
+    for least in reversed(spec.least):
+        value = [value] * max(1, least)
     return value
 
 

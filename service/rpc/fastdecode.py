@@ -173,8 +173,8 @@ def _element_type(dtype: str, bounds: Bounds) -> Any:
 
 
 def _nested(element: Any, spec: TensorSpec) -> Any:
-    for dim in reversed(spec.shape):
-        length = Meta(max_length=spec.max_length) if dim is None else Meta(min_length=dim, max_length=dim)
+    for dim, least in reversed(list(zip(spec.shape, spec.least, strict=True))):
+        length = Meta(min_length=least, max_length=spec.max_length if dim is None else dim)
         element = Annotated[list[element], length]
     return element
 

@@ -106,6 +106,9 @@ class Tensor(msgspec.Struct, omit_defaults=True):
     min: float | None = None
     max: float | None = None
     max_length: int | None = None
+    min_length: Annotated[
+        int | list[int] | None, Meta(description="One number, or one for each variable dimension.")
+    ] = None
     allowed: list[str | float] | None = None
     description: str = ""
 
@@ -215,6 +218,7 @@ def _tensor(spec: TensorSpec) -> Tensor:
         min=spec.min,
         max=spec.max,
         max_length=spec.max_length,
+        min_length=list(spec.min_length) if isinstance(spec.min_length, tuple) else spec.min_length,
         allowed=None if spec.allowed is None else list(spec.allowed),
         description=spec.description,
     )

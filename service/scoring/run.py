@@ -19,7 +19,7 @@ from service.scoring.rows import Position, RowSource
 from service.scoring.scorer import Scorer
 from service.scoring.sources import open_source
 from service.scoring.workspace import Checkpoint, Workspace
-from service.types import STRING, Catalog, Signature, TensorSpec
+from service.types import STRING, Signature, TensorSpec, VersionStatus
 
 __all__ = ["Asked", "Plan", "pace_for", "prepare", "run"]
 
@@ -155,17 +155,19 @@ async def run(plan: Plan, progress: Callable[[Position], None]) -> Summary:
     """
     asked, version = plan.asked, plan.checkpoint.version
     async with one_version(asked.models, asked.model, version) as (engine, largest_bucket):
-        alpha = _alpha(engine.catalog, asked.model, version)
-        codec = SignatureCodec(plan.signature, top_k=asked.top_k, outputs=asked.outputs, alpha=alpha)
-        scorer = Scorer(engine, codec, asked.model, version, plan.signature.fingerprint, codec.wants_outputs)
+        status = engine.catalog.models[asked.model].version(version)
+        alpha = _alpha(status)
+        # What it was tried with may have told the least lengths that an old manifest does not say.
+        signature = (status and status.signature) or plan.signature
+        codec = SignatureCodec(signature, top_k=asked.top_k, outputs=asked.outputs, alpha=alpha)
+        scorer = Scorer(engine, codec, asked.model, version, signature.fingerprint, codec.wants_outputs)
         pace = pace_for(plan.signature, largest_bucket, asked.batch_rows)
         job = Job(plan.source, scorer, plan.form, plan.workspace, pace, asked.strict, progress)
         return await job.run(plan.checkpoint)
 
 
-def _alpha(catalog: Catalog, model: str, version: int) -> float:
+def _alpha(status: VersionStatus | None) -> float:
     """The share of normal samples that a version may call outliers."""
-    status = catalog.models[model].version(version)
     outliers = ((status.manifest if status else None) or {}).get("outliers") or {}
     return float(outliers.get("alpha", DEFAULT_ALPHA))
 

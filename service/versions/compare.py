@@ -91,6 +91,7 @@ def _inputs(before: Sequence[TensorSpec], after: Sequence[TensorSpec]) -> Iterat
             yield Difference(f"{place}: shape", _shape(old), _shape(new), breaking=not _takes(new, old))
         for limit in ("min", "max", "max_length"):
             yield from _limit(place, limit, getattr(old, limit), getattr(new, limit))
+        yield from _least(place, old, new)
         if old.finite != new.finite:
             yield Difference(f"{place}: finite", _word(old.finite), _word(new.finite), breaking=new.finite)
         if old.allowed != new.allowed:
@@ -105,6 +106,14 @@ def _limit(place: str, name: str, old: float | None, new: float | None) -> Itera
         return
     wider = old is not None and new is not None and (new < old if name == "min" else new > old)
     yield Difference(f"{place}: {name}", _number(old), _number(new), breaking=not wider)
+
+
+def _least(place: str, old: TensorSpec, new: TensorSpec) -> Iterator[Difference]:
+    """The fewest elements; of a version from before they were looked for, nobody knows."""
+    if old.shape != new.shape or None in (old.min_length, new.min_length) or old.least == new.least:
+        return
+    narrower = any(now > was for was, now in zip(old.least, new.least, strict=True))
+    yield Difference(f"{place}: min_length", str(old.min_length), str(new.min_length), breaking=narrower)
 
 
 def _outputs(before: Sequence[TensorSpec], after: Sequence[TensorSpec]) -> Iterator[Difference]:

@@ -22,6 +22,7 @@ __all__ = [
     "Manifest",
     "check_name",
     "format_of",
+    "least_problem",
 ]
 
 FORMAT: Final = 3
@@ -171,6 +172,8 @@ class Manifest:
         for spec in (*self.inputs, *self.outputs):
             if spec.dtype not in (*NUMERIC_DTYPES, STRING):
                 return f"{spec.name}: dtype {spec.dtype} is not supported"
+            if spec.min_length is not None and (problem := least_problem(spec)):
+                return f"{spec.name}: min_length {problem}"
         for specs in (self.inputs, self.outputs):
             if len({spec.name for spec in specs}) != len(specs):
                 return "two inputs or two outputs share a name"
@@ -225,6 +228,23 @@ def format_of(task: Task, saved_signature: str | None, graph_names: GraphNames) 
     if saved_signature is not None or graph_names:
         return 3
     return 2 if task == "multi-label" else _FIRST_FORMAT
+
+
+def least_problem(spec: TensorSpec) -> str | None:
+    """What is wrong with an input's `min_length`, or None; goes on after its name."""
+    given, free = spec.min_length, spec.shape.count(None)
+    if isinstance(given, tuple) and len(given) != free:
+        return f"has {len(given)} numbers for {free} variable dimensions"
+    if not free and given:
+        return f"is for variable dimensions, its shape is {list(spec.shape)}"
+    if min(spec.least, default=0) < 0:
+        return "is below 0"
+    most = None if spec.dtype == STRING else spec.max_length  # of a string's bytes
+    if most is not None and any(
+        dim is None and least > most for dim, least in zip(spec.shape, spec.least, strict=True)
+    ):
+        return f"is above max_length, {most}"
+    return None
 
 
 def _newer_format(text: bytes) -> str | None:

@@ -161,6 +161,7 @@ class Keeper:
         elif outcome is not None and known and not version.gone:
             version.live = outcome
             version.tries = 0
+            version.public = {**(version.public or {}), "inputs": outcome.source.manifest["inputs"]}
             outcome.used_at = time.monotonic()
             metrics.count_load(model.name, number, "ok")
             metrics.set_memory(model.name, number, outcome.memory_bytes)

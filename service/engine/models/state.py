@@ -187,6 +187,8 @@ class Model:
     def _version_status(self, number: int, version: Version) -> VersionStatus:
         live = version.live
         signature: Signature | None = version.manifest.signature if version.manifest else None
+        if live is not None:
+            signature = live.signature  # it knows the least lengths that an old manifest does not say
         state = "live" if live else "loading" if version.loading else "refused" if version.refused else "available"
         return VersionStatus(
             number,
