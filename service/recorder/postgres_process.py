@@ -3,7 +3,8 @@
 It ends when the server does, and the supervisor starts it again; so it does where the server's files or its socket are removed.
 Where no server can be started it says why, once, and tries again. When the supervisor dies, or this process is told to stop, the
 server gets a fast shutdown; when this process is killed, the kernel asks the server for one (Linux), and the next
-start waits for it.
+start waits for it. So it is, too, where this process is stopped (SIGSTOP) or its event loop stands still: the supervisor
+kills it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from service.recorder.embedded import Cluster, Endpoint, environment
 from service.recorder.embedded import endpoint as find_endpoint
 from service.recorder.postgres_log import PostgresLog
 from service.telemetry import logs
+from service.telemetry.pulse import pulse_path
 from service.telemetry.recording_state import POSTGRES, Part
 
 __all__ = ["FAST_SHUTDOWN_S", "STOP_S", "main"]
@@ -54,7 +56,7 @@ def main(runtime_dir: Path, index: int) -> None:
     part = Part(runtime_dir, POSTGRES)
     cluster = _prepared(settings.data_dir, part)
     try:
-        status = children.run(_run(cluster, part))
+        status = children.run(_run(cluster, part), pulse_path(runtime_dir, f"postgres-{index}"))
     except OSError as error:
         part.say(f"Postgres cannot start: {error}")
         _log.error("postgres_cannot_start", why=str(error), then=_THEN)

@@ -215,7 +215,7 @@ class Supervisor:
         groups = [
             [Child(spec, runtime / "metrics", self._backoff, watch=watch(spec)) for spec in kind]
             for kind, watch in (
-                (specs.databases, _unwatched),
+                (specs.databases, partial(_watch, runtime)),
                 (specs.recorders, partial(_watch, runtime)),
                 (specs.engines, partial(_watch_engine, settings, runtime)),
                 (specs.apis, partial(_watch, runtime)),
@@ -251,10 +251,6 @@ class Supervisor:
             await asyncio.sleep(_POLL_S)
         text = banner if person else ready_line
         self._announce(text(claimed.settings, readiness, recording, claimed.token))
-
-
-def _unwatched(_: ChildSpec) -> None:
-    return None
 
 
 def _watch_engine(settings: Settings, runtime: Path, spec: ChildSpec) -> EngineWatch:

@@ -72,9 +72,11 @@ class ChildWatch:
 
     def _listen(self, pid: int, passed_s: float) -> None:
         beat = last_beat(self._pulse)
-        self._silent_s = self._silent_s + passed_s if beat and beat == self._beat else 0.0
+        # One that does not beat yet, since it starts, or does not any more, since it ends, may be stopped all the same.
+        self._stopped = (not beat or silent_s(self._pulse) > _QUIET_S) and _is_stopped(pid)
+        silent = self._stopped or (beat and beat == self._beat)
+        self._silent_s = self._silent_s + passed_s if silent else 0.0
         self._beat = beat
-        self._stopped = silent_s(self._pulse) > _QUIET_S and _is_stopped(pid)
 
     def _patience(self) -> float:
         return _BUSY_SILENT_S

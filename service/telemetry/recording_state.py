@@ -29,6 +29,7 @@ _STARTING: Final = {
 }
 _THEN: Final = "calls are answered, and their records wait in the journals; it is tried again by itself"
 
+_KEEPER_STOPPED: Final = "process {}, which keeps the embedded Postgres running, is stopped; it is ended and started again, and Postgres with it"
 _WITHOUT_DATA: Final = "calls are answered, and it is not sure that their records are kept"
 
 _JOURNAL: Final = "journal-"
@@ -136,6 +137,8 @@ def _parts(runtime_dir: Path) -> RecordingState:
         why = _silence(said) if name == RECORDER else None
         why = said["why"] if why is None else why
         if isinstance(why, str):
+            if POSTGRES in parts and name != DATA and _is_stopped(parts[POSTGRES]["pid"]):
+                why = _KEEPER_STOPPED.format(parts[POSTGRES]["pid"])
             return RecordingState("failing", why, _WITHOUT_DATA if name == DATA else _THEN)
         if not said["working"] or not psutil.pid_exists(said["pid"]):
             return RecordingState("starting", _STARTING.get(name))
@@ -154,14 +157,19 @@ def _silence(said: Mapping[str, Any]) -> str | None:
     if seconds < _SILENT_S:
         return None
     pid = said["pid"]
-    try:
-        stopped = psutil.Process(pid).status() == psutil.STATUS_STOPPED
-    except psutil.Error:
+    if not psutil.pid_exists(pid):
         return None  # it is dead, and another one starts
+    stopped = _is_stopped(pid)
     state = (
         f"is stopped; kill -CONT {pid} lets it go on" if stopped else f"hangs; after kill -9 {pid} another one starts"
     )
     return f"nothing has reached Postgres for {seconds:.0f} s: the recorder, process {pid}, {state}"
+
+
+def _is_stopped(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    return False
 
 
 def _file(runtime_dir: Path, name: str) -> Path:

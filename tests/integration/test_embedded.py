@@ -42,7 +42,10 @@ DATABASE_ONLY = """
 import dataclasses
 from service.config import Settings
 from service.supervisor.core import Supervisor, service_children
+from service.supervisor import hangs
 from service.supervisor.child import Backoff
+
+hangs._SILENT_S = 2.0
 
 def children(settings, runtime):
     return dataclasses.replace(service_children(settings, runtime), recorders=(), engines=(), apis=())
@@ -217,6 +220,21 @@ async def test_a_killed_watcher_is_started_again_over_a_server_of_its_own(made: 
         until(lambda: not old.is_running())
         assert await remembered(running) == [0, 1, 2]
         assert running.server().parent() == running.watcher
+
+
+@pytest.mark.parametrize("server", ["lives", "is gone"])
+async def test_a_stopped_watcher_is_noticed_and_started_again_over_a_server_of_its_own(made: Path, server: str) -> None:
+    with database(made) as running:
+        await remember(running, range(3))
+        old, watcher = running.server(), running.watcher
+        watcher.suspend()
+        if server == "is gone":
+            old.kill()
+        until(lambda: not watcher.is_running())
+        until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE)
+        assert await remembered(running) == [0, 1, 2]
+        assert running.server().parent() == running.watcher
+        assert "is stopped, by SIGSTOP" in running.log.read_text()
 
 
 async def test_a_server_left_behind_is_stopped_before_the_next_one_starts(tmp_path: Path) -> None:

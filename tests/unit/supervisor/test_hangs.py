@@ -185,6 +185,17 @@ async def test_a_process_that_is_stopped_is_ended_and_started_again_and_no_versi
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_a_process_that_is_stopped_before_its_first_beat_is_ended_and_started_again(tmp_path: Path) -> None:
+    async with Beating(tmp_path, "idles", engine=False) as beating:
+        while beating.child.pid is None:
+            await asyncio.sleep(0.01)
+        first = beating.child.pid
+        beating.stop()
+        await beating.lives(1)
+        assert beating.child.pid != first
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_batch_that_is_late_because_its_process_was_stopped_is_not_to_blame(tmp_path: Path) -> None:
     async with Beating(tmp_path, "batch") as beating:
         await beating.lives(1)
