@@ -6,10 +6,12 @@ import numpy as np
 
 from service.types import Array, Signature
 
-__all__ = ["DEFAULT_THRESHOLD", "held", "probabilities", "thresholds"]
+__all__ = ["DEFAULT_THRESHOLD", "held", "probabilities", "second_class", "thresholds"]
 
 DEFAULT_THRESHOLD = 0.5
 """From this probability on, a label of a multi-label version holds, unless its publisher said otherwise."""
+
+_TWO = 2
 
 
 def probabilities(signature: Signature, first: Array) -> Array:
@@ -19,23 +21,39 @@ def probabilities(signature: Signature, first: Array) -> Array:
 
     Args:
         signature: of a classification or multi-label version.
-        first: its first output, `(rows, labels)`; `(rows, 1)` of a sigmoid that tells two classes apart.
+        first: its first output, `(rows, labels)`; `(rows, 1)` of a sigmoid, or its logit, that tells two classes apart.
     """
     scores = first.reshape(len(first), -1)
     if signature.task == "multi-label":
-        if signature.head == "sigmoid":
-            return scores.astype(np.float32, copy=False)
-        with np.errstate(over="ignore"):
-            each: Array = (1.0 / (1.0 + np.exp(-scores.astype(np.float64)))).astype(np.float32)
-        return each
-    if signature.head == "sigmoid":
-        positive = scores[:, :1].astype(np.float32)
-        return np.hstack([1 - positive, positive])
+        return scores.astype(np.float32, copy=False) if signature.head == "sigmoid" else _sigmoid(scores)
+    second = second_class(signature, scores)
+    if second is not None:
+        return np.column_stack([1 - second, second])
     if signature.head == "softmax":
         return scores.astype(np.float32)
     shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
     together: Array = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
     return together
+
+
+def second_class(signature: Signature, first: Array) -> Array | None:
+    """The probability of the second of two classes, float32 `(rows,)`, where one column tells them apart; None where more do.
+
+    Args:
+        signature: of a classification.
+        first: its first output.
+    """
+    if signature.head == "sigmoid":
+        return first.reshape(len(first)).astype(np.float32, copy=False)
+    if signature.head == "logits" and first.shape[1:] == (1,) and len(signature.labels or ()) == _TWO:
+        return _sigmoid(first.reshape(len(first)))
+    return None
+
+
+def _sigmoid(logits: Array) -> Array:
+    with np.errstate(over="ignore"):
+        found: Array = (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+    return found
 
 
 def thresholds(signature: Signature) -> Array:

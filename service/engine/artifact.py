@@ -126,6 +126,12 @@ def _freed(model: Any, structure: Any) -> tuple[Sequence[Any], Sequence[Any]]:
     fixed = [tensor.shape for tensor in model.inputs if tensor.shape and tensor.shape[0] is not None]
     if not fixed:
         return model.inputs, model.outputs
+    layers = model._flatten_layers()  # noqa: SLF001 - `layers` has no inner ones
+    stateful = next((layer.name for layer in layers if getattr(layer, "stateful", False)), None)
+    if stateful is not None:
+        raise PublishError(
+            f"{_bound_to(fixed[0])}: layer {stateful} keeps a state for each row: build it with stateful=False"
+        )
     taken = [
         keras.KerasTensor((None, *t.shape[1:]), t.dtype, sparse=t.sparse, ragged=t.ragged, name=t.name)
         for t in model.inputs
@@ -136,12 +142,6 @@ def _freed(model: Any, structure: Any) -> tuple[Sequence[Any], Sequence[Any]]:
             given = keras.tree.flatten(model.compute_output_spec(packed, training=False))
     except Exception as error:
         raise PublishError(f"{_bound_to(fixed[0])}: {reason_of(error)}") from error
-    layers = model._flatten_layers()  # noqa: SLF001 - `layers` has no inner ones
-    stateful = next((layer.name for layer in layers if getattr(layer, "stateful", False)), None)
-    if stateful is not None:
-        raise PublishError(
-            f"{_bound_to(fixed[0])}: layer {stateful} keeps a state for each row: build it with stateful=False"
-        )
     if any(not tensor.shape or tensor.shape[0] is not None for tensor in given):
         raise PublishError(
             f"{_bound_to(fixed[0])}: its output keeps that number of rows, as after a reshape to it: say -1 for the batch axis"

@@ -14,7 +14,7 @@ from service.engine.costs import CostModel
 from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.engine.reasons import about_input
 from service.errors import Cause, ModelFailed, NonFiniteOutput, Overloaded, RpcError
-from service.heads import probabilities
+from service.heads import probabilities, second_class
 from service.outliers import Features, Looked, OutlierPackage, p_values
 from service.types import STRING, Array, BucketTiming, Detector, Signature, Source, TensorSpec
 from service.versions import Manifest
@@ -299,10 +299,10 @@ def read_outputs(signature: Signature, first: Array) -> Reading:
         return Reading(index.astype(np.int32), np.take_along_axis(each, index[:, np.newaxis], axis=1)[:, 0])
     if signature.task != "classification":
         return Reading()
-    if signature.head == "sigmoid":
-        positive = first.reshape(len(first)).astype(np.float32, copy=False)
-        index = (positive > 0.5).astype(np.int32)
-        return Reading(index, np.where(index == 1, positive, 1 - positive).astype(np.float32))
+    second = second_class(signature, first)
+    if second is not None:
+        index = (second > 0.5).astype(np.int32)
+        return Reading(index, np.where(index == 1, second, 1 - second).astype(np.float32))
     index = first.argmax(axis=1)
     top = np.take_along_axis(first, index[:, np.newaxis], axis=1)[:, 0]
     if signature.head == "logits":

@@ -144,8 +144,11 @@ def head_of(found: Head | None, asked: str | None, task: Task, first: TensorSpec
         raise PublishError(
             f"{place}: its last operation does not say whether it holds a softmax, sigmoids or logits: say it with --head"
         )
-    if task == "classification" and one and head != "sigmoid":
-        raise PublishError(f"{place}: a classification with one output column needs a sigmoid at its end, not {head}")
+    if task == "classification" and one and head != "sigmoid" and asked != "logits":
+        raise PublishError(
+            f"{place}: a classification with one output column needs a sigmoid at its end, not {head}. Where the column is the "
+            "logit of the second label, as after a loss with from_logits=True, say --head logits"
+        )
     if task == "classification" and not one and head == "sigmoid":
         raise PublishError(
             f"{place}: ends in a sigmoid for each of {first.shape[0]} labels, so that several may hold: that is --task multi-label"

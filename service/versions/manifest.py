@@ -203,7 +203,9 @@ class Manifest:
             return f"a classification's first output has shape [classes], {first.name} has {list(first.shape)}"
         if self.head == "sigmoid" and first.shape != (1,):
             return f"a sigmoid head has shape [1], {first.name} has {list(first.shape)}"
-        classes = 2 if self.head == "sigmoid" else first.shape[0]
+        # One logit tells two classes apart, as one sigmoid does.
+        two = self.head == "sigmoid" or (self.head == "logits" and first.shape == (1,) and len(self.labels) > 1)
+        classes = 2 if two else first.shape[0]
         if classes != len(self.labels):
             return f"{len(self.labels)} labels for {classes} classes of output {first.name}"
         return None

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.engine.live import read_outputs
+from service.engine.loading import Loader
 from service.errors import PublishError
+from service.heads import probabilities
 from service.publishing import publish
 from service.publishing.calibration_file import CalibrationRows
-from service.versions import read_version
+from service.versions import VersionOnDisk, read_version
 from tests.integration.running import HOVERBOARD, environment, running
 
 TOPICS = ["toys", "vehicles", "books"]
@@ -116,6 +119,50 @@ def test_what_does_not_suit_sigmoids_is_refused_in_words(tmp_path: Path, given: 
 def test_a_softmax_is_no_multi_label_answer(tmp_path: Path) -> None:
     with pytest.raises(PublishError, match="of which one class holds: that is --task classification"):
         publish(topics("softmax"), name="m", models_dir=tmp_path, labels=TOPICS, task="multi-label")
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_one_logit_tells_two_classes_apart_where_the_publisher_says_so(tmp_path: Path, calibrated: bool) -> None:
+    import keras
+
+    x = keras.Input((1,), name="x")
+    model = keras.Model(x, keras.layers.Dense(1, kernel_initializer="ones", name="logit")(x))
+    with pytest.raises(
+        PublishError, match=r"needs a sigmoid at its end, not logits.*from_logits=True, say --head logits"
+    ):
+        publish(model, name="m", models_dir=tmp_path, labels=["neg", "pos"])
+    with pytest.raises(PublishError, match="3 labels for 2 classes"):
+        publish(model, name="m", models_dir=tmp_path, labels=TOPICS, head="logits")
+    usual = np.random.default_rng(0).normal(size=(250, 1)).astype(np.float32)
+    labels = tuple("pos" if row > 0 else "neg" for row in usual[:, 0])
+    rows = CalibrationRows((usual,), labels) if calibrated else None
+    place = publish(
+        model, name="m", models_dir=tmp_path, labels=["neg", "pos"], head="logits", calibration=rows, max_batch=4
+    )
+    manifest = read_version(place)
+    assert (manifest.task, manifest.head, manifest.outputs[0].shape) == ("classification", "logits", (1,))
+    live = Loader(lambda job: job(), max_batch=4).load(VersionOnDisk(1, place, ()))
+    logits = np.array([[-800], [-2], [3], [800]], np.float32)
+    done = live.execute([logits], 4, 4)
+    read = read_outputs(manifest.signature, done.outputs[0])
+    assert read.label_index is not None
+    assert read.confidence is not None
+    assert read.label_index.tolist() == [0, 0, 1, 1]
+    sure = 1 / (1 + np.exp([-800.0, -2, -3, -800]))
+    np.testing.assert_allclose(read.confidence, sure, rtol=1e-6)
+    positive = np.array([0, 1 - sure[1], sure[2], 1])
+    np.testing.assert_allclose(
+        probabilities(manifest.signature, done.outputs[0]), np.stack([1 - positive, positive], axis=1), atol=1e-7
+    )
+
+
+def test_masked_logits_are_told_what_to_be_masked_with(tmp_path: Path) -> None:
+    import keras
+
+    x = keras.Input((2,), name="x")
+    masked = keras.layers.Dense(3)(x) + np.array([0, 0, -np.inf], np.float32)
+    with pytest.raises(PublishError, match=r"-Infinity is no answer in JSON.*-1e9, or end it in a softmax"):
+        publish(keras.Model(x, masked), name="m", models_dir=tmp_path, labels=TOPICS, head="logits")
 
 
 def call(url: str, method: str, **params: Any) -> Any:

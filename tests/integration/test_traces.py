@@ -196,6 +196,15 @@ def _stateful() -> Any:
     return keras.Sequential([keras.Input(batch_shape=(4, 3, 2)), lstm, keras.layers.Dense(1)])
 
 
+def test_a_stateful_layer_is_named_whatever_the_size_of_its_batch(tmp_path: Path) -> None:
+    import keras
+
+    x = keras.Input(batch_shape=(1, 4, 2), name="x")
+    model = keras.Model(x, keras.layers.Dense(1)(keras.layers.GRU(3, stateful=True, name="memory")(x)))
+    with pytest.raises(PublishError, match=r"batches of 1 only.*layer memory keeps a state.*stateful=False"):
+        publish(model, name="m", models_dir=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
