@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["described", "described_model", "differences"]
 
-_LIMITS = ("min", "max", "min_length", "max_length")
+_LIMITS = ("min", "max", "max_length")
 
 
 def described(manifest: Mapping[str, Any]) -> RenderableType:
@@ -113,6 +113,8 @@ def _shape(shape: Sequence[int | None]) -> str:
 
 def _limits(spec: Mapping[str, Any]) -> str:
     limits = [f"{name} {spec[name]:g}" for name in _LIMITS if spec.get(name) is not None]
+    if spec.get("min_length"):  # a list where dimensions differ; 0 limits nothing
+        limits.append(f"min_length {spec['min_length']}")
     if spec.get("allowed"):
         limits.append(f"one of {', '.join(map(str, spec['allowed']))}")
     return ", ".join(limits)

@@ -18,6 +18,7 @@ from service.types import NUMERIC_DTYPES, Array, TensorSpec
 __all__ = ["from_b64", "tensor_from"]
 
 _MEMBERS = ("b64", "dtype", "shape")
+_MOST_AROUND_NOTHING = 1_000_000
 
 
 def from_b64(value: Mapping[str, Any], place: str) -> bytes:
@@ -103,6 +104,11 @@ def _shape(dims: Any, wanted: Sequence[int | None], place: str) -> tuple[int, ..
     fits = len(dims) == len(wanted) and all(want in (None, dim) for dim, want in zip(dims, wanted, strict=True))
     if not whole or not fits:
         raise InvalidParams(place, f"the shape {text}", excerpt(str(list(dims))), violation="shape")
+    rest = math.prod(dim for dim in dims if dim)
+    if 0 in dims and rest > _MOST_AROUND_NOTHING:
+        # It costs the caller no byte, and the graph perhaps an array of that size.
+        words = f"dimensions of a tensor without elements whose product, but for 0, is at most {_MOST_AROUND_NOTHING:,}"
+        raise InvalidParams(place, words, excerpt(str(list(dims))), violation="shape")
     return tuple(dims)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from service.cli.descriptions import described_model
+from service.cli.descriptions import described, described_model
 from service.cli.output import bar
 from service.cli.predictions import drawn
 
@@ -20,6 +20,15 @@ def text(drawing: Any) -> str:
 def result(*predictions: dict[str, Any]) -> dict[str, Any]:
     timing = {"queue_ms": 0.12, "infer_ms": 1.0, "batch": 2}
     return {"model": "m", "version": 3, "predictions": list(predictions), "timing": timing}
+
+
+@pytest.mark.parametrize(
+    ("least", "shown"), [(5, "min_length 5"), ([3, 12], "min_length [3, 12]"), (0, ""), (None, "")]
+)
+def test_the_least_length_is_shown_as_a_limit(least: Any, shown: str) -> None:
+    spec = {"name": "picture", "dtype": "float32", "shape": [None, None, 3], "min_length": least, "allowed": None}
+    lines = text(described({"task": "raw", "inputs": [spec], "outputs": []})).splitlines()
+    assert lines[-1].partition("any x any x 3")[2].strip() == shown
 
 
 def test_classes_are_listed_below_their_instance() -> None:

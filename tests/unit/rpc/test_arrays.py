@@ -358,6 +358,7 @@ def test_odd_samples_among_very_many_are_still_decoded() -> None:
         (Codec(DIAMONDS), [{"carat": 1, "cut": "Good", "count": 300}], "range", "count"),
         (Codec(SERIES), [[[1, 2]] * 9], "too_long", "steps"),
         (Codec(SERIES), [[[1, 2]], [[1, 2]] * 2], "shape", "steps"),
+        (one("float32", (None,), min_length=2), [[1.5]], "too_short", "x"),
         (Codec(PRODUCTS), ["\ud800"], "encoding", "text"),
         (Codec(PRODUCTS), [{"text": 1}], "type", "text"),
         (Codec(PRODUCTS), [["Hoverboard"]], "shape", "text"),
@@ -430,9 +431,45 @@ ELEMENTS = NUMBERS | st.booleans() | st.none() | st.text(max_size=3)
 )
 def test_the_fast_way_and_the_exact_way_agree(dtype: str, values: list[Any]) -> None:
     for shape in ((), (1,), (2,), (None,)):
-        codec = one(dtype, shape, max_length=2)
-        text = json.dumps(values).encode()
-        assert outcome(codec.decode_instances_json, text) == outcome(codec.decode_instances, json.loads(text))
+        for least in {None, 0, 2 if shape == (None,) else None}:
+            codec = one(dtype, shape, max_length=2, min_length=least)
+            text = json.dumps(values).encode()
+            assert outcome(codec.decode_instances_json, text) == outcome(codec.decode_instances, json.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("sample", "place", "expected"),
+    [
+        ([], "", "at least 3 arrays"),
+        ([[]] * 3, "/0", "at least 2 integers"),
+        ([[1, 2]] * 2, "", "at least 3 arrays"),
+        (b64(np.zeros((3, 1), np.int8)), "", "at least 2 integers"),
+        (b64(np.zeros((0, 5), np.int8)), "", "at least 3 arrays"),
+    ],
+)
+def test_each_free_dimension_has_its_least_length(sample: Any, place: str, expected: str) -> None:
+    codec = one("int8", (None, None), min_length=(3, 2))
+    fine = [[1, 2]] * 3
+    assert codec.decode_instances([fine])[0][0].shape == (1, 3, 2)
+    assert refusal(codec, json.dumps([fine, sample]))[:2] == (f"/instances/1{place}", expected)
+    with pytest.raises(InvalidParams) as caught:
+        codec.decode_instances([sample])
+    assert (caught.value.details or {})["pointer"] == f"/instances/0{place}"
+    assert caught.value.violation == "too_short"
+
+
+def test_a_dimension_that_no_sample_settles_is_as_small_as_may_be() -> None:
+    codec = one("int8", (None, None), min_length=(0, 2))
+    assert codec.decode_instances([[], []])[0][0].shape == (2, 0, 2)
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62], [10**7, 0]])
+def test_a_tensor_without_elements_has_no_large_dimension_either(shape: list[int]) -> None:
+    """It costs nothing to send, and a graph may make an array of that size."""
+    sample = b64(np.zeros((0, 1), np.int8), shape=shape)
+    place, expected, _ = refusal(one("int8", (None, None)), json.dumps([sample]))
+    assert (place, expected.split(" whose ")[0]) == ("/instances/0/shape", "dimensions of a tensor without elements")
+    assert one("int8", (None, None)).decode_instances([b64(np.zeros((0, 7), np.int8))])[0][0].shape == (1, 0, 7)
 
 
 @pytest.mark.parametrize("at", [0, 31, 63])

@@ -98,3 +98,16 @@ def test_manifests_written_before_the_comparison_are_read_and_later_ones_by_olde
     text = changed(breaking=True).to_json()
     assert Manifest.from_json(text).breaking
     assert not Manifest.from_json(text.replace(b'"breaking"', b'"something_of_tomorrow"')).breaking
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "breaks"), [(5, 9, True), (9, 5, False), (5, (5, 9), True), (None, 9, None), (9, None, None)]
+)
+def test_longer_samples_than_before_break_callers_and_what_nobody_looked_for_does_not(
+    before: Any, after: Any, breaks: bool | None
+) -> None:
+    spec = TensorSpec("pixels", "float32", (None, None))
+    old, new = (replace(BEFORE, inputs=(replace(spec, min_length=least),)) for least in (before, after))
+    found = compare(old, new)
+    assert [difference.breaking for difference in found] == ([] if breaks is None else [breaks])
+    assert all(str(each) == f"input pixels: min_length: {before} before, {after} now" for each in found)
