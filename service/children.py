@@ -41,7 +41,7 @@ _GC_THRESHOLDS: Final = (10_000, 20, 20)
 
 
 def calm_gc() -> None:
-    """Collect garbage less often, and never walk what start-up made: calls leave no cycles behind.
+    """Collect garbage less often, and never walk what start-up made: calls leave no cycles behind, and a connection is taken apart when it is lost.
 
     With Python's own thresholds the calls in flight at 64 connections are walked several times a tick, and a full
     collection stops every call for as long as walking all modules takes.

@@ -17,6 +17,7 @@ from service.api.hosts import Hosts
 from service.api.listener import Listener
 from service.api.observer import CallObserver
 from service.api.routes import Routes, Table
+from service.api.tidying import Tidying
 from service.api.websocket import WebSockets
 from service.config import TOKEN_FILE, Settings
 from service.rpc.alarms import Alarms
@@ -138,8 +139,10 @@ class Application:
         await self.admin.close()
 
     async def watch(self) -> None:
-        """Keep the gauge of calls in flight up to date, for ever."""
+        """Keep the gauge of calls in flight up to date, and the memory tidy, for ever."""
+        tidying = Tidying()
         while True:
+            tidying.look()
             metrics.set_in_flight(self._public.in_flight + self._admin.in_flight)
             await asyncio.sleep(_GAUGE_EVERY_S)
 

@@ -101,6 +101,7 @@ class Arriving(WebSocketDataQueue):
     def close(self) -> None:
         """Give back what messages hold, those too that nobody will read. Nothing of the socket may be at work any more."""
         self._over = True
+        self._buffer.clear()
         self._bodies.give(self._bodies.held)
 
     def _hold(self) -> None:
@@ -157,6 +158,7 @@ class Socket(web.WebSocketResponse[Any]):
 
     def let_go(self) -> None:
         """Forget what has arrived. Nothing of the socket may be at work any more."""
+        self._cancel_heartbeat()  # of a connection that is lost aiohttp's timer keeps everything for half a minute
         self._parser = None
         if self._reader is not None:
             self.arriving.close()

@@ -18,6 +18,7 @@ from service.api.replies import JSON, HttpRefusal, PlainAnswer, refusal
 from service.errors import InternalError, Overloaded
 from service.rpc.budget import Share
 from service.rpc.envelope import failure
+from service.rpc.large import SMALL_BYTES
 from service.telemetry.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -50,14 +51,27 @@ class Connection(web.RequestHandler):
 
     Attributes:
         arriving: of a WebSocket, the messages on their way in.
+        ahead: bytes that have come since the request at work began, where they are its own or of those behind it.
         held: what the answer that is being sent holds of a budget.
         resuming: whether its turn to be read from again is near.
     """
 
-    __slots__ = ("_pace", "arriving", "busy", "ended", "heard", "held", "resuming", "unread_since", "waiting_since")
+    __slots__ = (
+        "_pace",
+        "ahead",
+        "arriving",
+        "busy",
+        "ended",
+        "heard",
+        "held",
+        "resuming",
+        "unread_since",
+        "waiting_since",
+    )
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         super().__init__(listener, **options)
+        self.ahead = 0
         self.arriving: Arriving | None = None
         self.busy = False
         self.heard = False
@@ -82,10 +96,23 @@ class Connection(web.RequestHandler):
             self.heard = True
             if self.waiting_since is None:
                 self.waiting_since = self._loop.time()
-        if self.arriving is None:
-            super().data_received(data)
-        else:
+        if self.arriving is not None:
             self.arriving.take(data, super().data_received)
+            return
+        super().data_received(data)
+        if self.busy:
+            self.ahead += len(data)
+            if self.ahead > SMALL_BYTES and self._messages and not self._buffer_paused:
+                # Whole requests wait behind the one at work, up to 32 as aiohttp has it: until the next begins, no more.
+                self._pause_reading_for_buffer()
+
+    async def start(self) -> None:
+        """Answer requests until the connection ends; aiohttp's, which where it is cut short refers to its own task."""
+        try:
+            await super().start()
+        except asyncio.CancelledError as ended:
+            _forget_frames(ended)
+            raise
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends nothing more: either it has gone, or it only waits for its answers, as `nc -N` does."""
@@ -103,7 +130,11 @@ class Connection(web.RequestHandler):
         if self.ended is not None:
             self.ended.cancel()
         super().connection_lost(exc)
-        self.arriving = None
+        # Each of these refers back to here, and would be kept, with what it holds, until garbage is collected.
+        for message, _ in self._messages:
+            _forget_frames(getattr(message, "exc", None))
+        self._messages.clear()
+        self.arriving = self._data_received_cb = None
 
     def pause_writing(self) -> None:
         self.unread_since = self._loop.time(), sys.maxsize
@@ -193,11 +224,19 @@ class Connection(web.RequestHandler):
             raise ConnectionError("the response has begun")
         request_id = new_request_id()
         if status < 500:
+            _forget_frames(exc)
             return refusal(HttpRefusal.invalid(status, "this is no well-formed HTTP request", close=True), request_id)
         left_out = _lines.next()
         if left_out is not None:
             log.error("request_failed", exc_info=exc, left_out=left_out, request_id=request_id)
         return refusal(HttpRefusal(500, InternalError(), close=True), request_id)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of the frames that an error came through, with all that was read there; one of them refers to the error."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
 
 
 class Listener(web.Server):
@@ -315,6 +354,7 @@ class Listener(web.Server):
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         if isinstance(protocol, Connection):
             protocol.busy = True
+            protocol.ahead = 0
             protocol.waiting_since = None
         return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
