@@ -30,8 +30,9 @@ _OURS: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 KERAS_NAME: Final = re.compile(r"args_\d+(_\d+)?")
 """How Keras' own export calls the inputs of a model that declares none."""
 _NEXT: Final = (
-    ". If it takes other dtypes than float32, which Keras does not keep, or otherwise needs a signature of its own: "
-    "model.export('folder', input_signature=[{'name': keras.InputSpec(shape=(None, 3), dtype='int32')}]) writes one, and folder can be published"
+    ". If it takes other dtypes than float32, or more than one argument, neither of which Keras keeps: "
+    "model.export('folder', input_signature=[{'name': keras.InputSpec(shape=(None, 3), dtype='int32')}]), with an entry for "
+    "each argument, writes a SavedModel that can be published"
 )
 
 

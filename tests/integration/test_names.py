@@ -153,12 +153,32 @@ def test_a_subclassed_model_that_takes_other_dtypes_is_told_how_to_give_its_sign
 
     model = Words()
     model({"word": tf.constant([["a"]])})
-    with pytest.raises(PublishError, match=r"float32, which Keras does not keep.*input_signature=.*folder"):
+    with pytest.raises(PublishError, match=r"float32, or more than one argument.*Keras keeps.*input_signature="):
         publish(model, name="m", models_dir=tmp_path, export=True)
     given = {"word": keras.InputSpec(shape=(None, 1), dtype="string")}
     model.export(tmp_path / "folder", input_signature=[given], verbose=False)
     (word,) = read_version(publish(tmp_path / "folder", name="m", models_dir=tmp_path, task="raw", max_batch=1)).inputs
     assert (word.name, word.dtype) == ("word", "string")
+
+
+def test_a_subclassed_model_of_several_arguments_is_told_how_to_give_its_signature(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import keras
+
+    class Difference(keras.Model):  # type: ignore[misc]  # Keras has no types
+        def call(self, income: Any, age: Any) -> Any:
+            return income - age
+
+    model = Difference()
+    model(column(1), column(1))
+    with pytest.raises(PublishError, match=r"more than one argument.*Keras keeps.*an entry for each argument"):
+        publish(model, name="m", models_dir=tmp_path, export=True)
+    spec = keras.InputSpec(shape=(None, 1), dtype="float32")
+    model.export(tmp_path / "folder", input_signature=[spec, spec], verbose=False)
+    place = publish(tmp_path / "folder", name="m", models_dir=tmp_path, max_batch=4)
+    assert "inputs args_0, args_1 are the model's, in the order" in caplog.text
+    assert answers(place, {"args_0": column(5), "args_1": column(2)})["output_0"][0] == 3
 
 
 def classifier() -> Any:
