@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from service.errors import VersionRefused
+from service.files import put_file
 
 __all__ = ["CRASH", "LoadAttempts", "attempts_dir"]
 
@@ -105,6 +106,4 @@ class LoadAttempts:
                 file.unlink(missing_ok=True)
                 return
             self._directory.mkdir(parents=True, exist_ok=True)
-            fresh = file.with_name(f".{file.name}")
-            fresh.write_bytes(msgspec.json.encode(deaths))
-            fresh.replace(file)
+            put_file(file, msgspec.json.encode(deaths), durable=False)

@@ -10,7 +10,6 @@ import hashlib
 import math
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from service.engine.lengths import with_least
 from service.engine.live import GraphDetector, LiveVersion, pad
 from service.engine.proofs import Proofs
 from service.errors import VersionRefused
+from service.files import put_file
 from service.machine import check_of
 from service.outliers import OUTLIERS_FILE, OutlierPackage, load_package
 from service.types import STRING, Array, BucketTiming, Signature
@@ -347,9 +347,7 @@ def _recall(path: Path | None) -> _Measured | None:
 def _remember(path: Path, measured: _Measured) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".timing-", delete=False) as file:
-            file.write(msgspec.json.encode(measured))
-        Path(file.name).replace(path)
+        put_file(path, msgspec.json.encode(measured), durable=False)
     except OSError:
         return  # only a cache: it is measured again next time
 

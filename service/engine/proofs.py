@@ -22,6 +22,7 @@ import service
 from service.engine.prover import Request, Verdict
 from service.engine.sandbox import NONE
 from service.errors import MACHINE, VersionRefused
+from service.files import put_file
 from service.versions import Manifest
 
 __all__ = ["DEADLINE_S", "Proofs", "stop_trials", "try_version"]
@@ -251,7 +252,7 @@ class Proofs:
         if self.directory is not None:
             with suppress(OSError):  # only a memory: it is tried again next time
                 self.directory.mkdir(parents=True, exist_ok=True)
-                (self.directory / key).write_bytes(msgspec.json.encode(tried))
+                put_file(self.directory / key, msgspec.json.encode(tried), durable=False)
 
     def prepare(self) -> None:
         """Where nothing was tried before, let the process that will be needed start already."""

@@ -13,9 +13,10 @@ from uuid import UUID
 
 import uuid_utils
 
+from service.files import synchronise
 from service.journal.reserve import Reserve
 
-__all__ = ["Home", "is_the_file", "synchronise_directory"]
+__all__ = ["Home", "is_the_file"]
 
 
 class Home(NamedTuple):
@@ -55,7 +56,7 @@ class Home(NamedTuple):
             undo.callback(reserve.close)
             yield cls(uuid, directory, descriptor, reserve)
             hidden.rename(directory)
-            synchronise_directory(root)
+            synchronise(root)
             undo.pop_all()
 
 
@@ -70,12 +71,3 @@ def is_the_file(path: str | Path, descriptor: int, *, size: int | None = None, d
     except OSError:
         return False
     return os.path.samestat(there, os.fstat(descriptor)) and size in (None, there.st_size)
-
-
-def synchronise_directory(path: Path) -> None:
-    """Wait until a directory's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

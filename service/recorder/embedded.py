@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.errors import ConfigError
+from service.files import put_file, synchronise
 from service.recorder import postgres_log, unprivileged
 
 __all__ = [
@@ -197,7 +198,7 @@ class Cluster:
             with _scratch(self.data_dir) as scratch:
                 self._make_in(scratch, _password(self.data_dir), {**_DEFAULTS, **(settings or {})}, sync=sync)
                 (scratch / PGDATA).rename(self.pgdata)
-            _sync_directory(self.data_dir)
+            synchronise(self.data_dir)
         except OSError as error:
             raise ConfigError(f"the embedded Postgres could not be made in {self.pgdata}: {error.strerror}") from error
 
@@ -314,10 +315,8 @@ class Endpoint:
         Raises:
             OSError: the file cannot be written.
         """
-        path = data_dir / _ENDPOINT_FILE
-        fresh = data_dir / f".{_ENDPOINT_FILE}.{os.getpid()}"
-        fresh.write_text(json.dumps({"socket_dir": str(self.socket_dir), "port": _PORT, "pid": self.pid}))
-        fresh.replace(path)
+        where = json.dumps({"socket_dir": str(self.socket_dir), "port": _PORT, "pid": self.pid})
+        put_file(data_dir / _ENDPOINT_FILE, where.encode(), mode=0o644, durable=False)
 
     @property
     def socket(self) -> Path:
@@ -447,13 +446,7 @@ def _password(data_dir: Path) -> str:
     """The superuser's password; made where its file is missing."""
     path = data_dir / _PASSWORD_FILE
     if not path.exists():
-        fresh = data_dir / f".{_PASSWORD_FILE}.{os.getpid()}"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        put_file(path, f"{secrets.token_urlsafe(32)}\n".encode("ascii"))
     return _read_password(data_dir)
 
 
@@ -469,11 +462,3 @@ def _read_password(data_dir: Path) -> str:
     if not re.fullmatch(r"[\w-]{16,}", password, re.ASCII):
         raise ConfigError(f"{path} holds no password; {_GUIDE} says what to do")
     return password
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from service.files import put_file
 from service.journal.reader import JournalInfo
 from service.journal.sink import JOURNALS
 from service.recorder.cursor import Cursor
@@ -66,7 +67,5 @@ class Gone:
         if unfinished == self._unfinished:
             return
         self._unfinished = unfinished
-        fresh = self._data_dir / f".{_FILE}"
         with suppress(OSError):  # a full disk: it is only for what somebody may remove
-            fresh.write_bytes(msgspec.json.encode(unfinished))
-            fresh.replace(self._data_dir / _FILE)
+            put_file(self._data_dir / _FILE, msgspec.json.encode(unfinished), durable=False)

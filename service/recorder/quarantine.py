@@ -7,7 +7,6 @@ journaled; only the service's own user can read it.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 
+from service.files import put_file
 from service.journal.records import Record, decode
 from service.recorder.tombstones import Tombstone, means, samples_of
 
@@ -49,18 +49,7 @@ class Quarantine:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         place = f"{seq:08d}" if row is None else f"{seq:08d}.{row}"
         path = self._directory / f"{journal}-{place}{_SUFFIX}"
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        _sync_directory(self._directory)
+        put_file(path, payload)
         self.written += 1
         return path.relative_to(self._data_dir).as_posix()
 
@@ -119,11 +108,3 @@ def _record(path: Path) -> Record | None:
         return decode(path.read_bytes())
     except (msgspec.DecodeError, OSError):
         return None
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

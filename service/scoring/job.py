@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from service.errors import HoverboardError
+from service.files import synchronise
 from service.scoring.parts import PartFormat
 from service.scoring.rows import Chunk, Position, RowSource, ScoredChunk
-from service.scoring.workspace import Checkpoint, Workspace, sync
+from service.scoring.workspace import Checkpoint, Workspace
 
 __all__ = ["ChunkScorer", "Job", "Pace", "RowRefused", "Summary"]
 
@@ -177,7 +178,7 @@ class Job:
             return checkpoint
         path = self.workspace.part(checkpoint.parts)
         self.form.write(path, part.encoded)
-        sync(path)
+        synchronise(path)
         checkpoint = checkpoint.further(part.after, part.faults, part.lost)
         self.workspace.save(checkpoint)
         return checkpoint
@@ -185,7 +186,7 @@ class Job:
     def _merge(self, checkpoint: Checkpoint) -> Checkpoint:
         parts = [self.workspace.part(number) for number in range(checkpoint.parts)]
         self.form.merge(parts, self.workspace.merged)
-        sync(self.workspace.merged)
+        synchronise(self.workspace.merged)
         checkpoint = replace(checkpoint, complete=True)
         self.workspace.save(checkpoint)
         return checkpoint

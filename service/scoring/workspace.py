@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 
 from service.errors import ConfigError
+from service.files import put_file, synchronise
 from service.scoring.rows import Position
 
-__all__ = ["Checkpoint", "Workspace", "sync"]
+__all__ = ["Checkpoint", "Workspace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,7 @@ class Workspace:
     def save(self, checkpoint: Checkpoint) -> None:
         """Make a checkpoint hold, atomically and durably."""
         path = self.folder / "checkpoint.json"
-        fresh = path.with_suffix(".tmp")
-        fresh.write_bytes(msgspec.json.encode(asdict(checkpoint)))
-        sync(fresh)
-        fresh.replace(path)
-        sync(self.folder)
+        put_file(path, msgspec.json.encode(asdict(checkpoint)))
 
     def clear(self) -> None:
         """Remove everything an earlier run left, the folder itself excepted."""
@@ -139,16 +136,7 @@ class Workspace:
     def deliver(self) -> None:
         """Put the merged output in its place and remove the folder; may be called again after a kill."""
         if self.merged.exists():
-            sync(self.merged)
+            synchronise(self.merged)
             self.merged.replace(self.output)
-            sync(self.output.parent)
+            synchronise(self.output.parent)
         shutil.rmtree(self.folder)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ import psutil
 
 from service.config import TOKEN_FILE
 from service.errors import ConfigError, DataDirLocked, PortInUse
+from service.files import put_file
 
 __all__ = ["LOCK_FILE", "DataDir", "address_of", "admin_token", "reserve", "runtime_directory"]
 
@@ -222,11 +223,5 @@ def admin_token(data_dir: Path) -> Path:
     if path.exists():
         path.chmod(0o600)
         return path
-    fresh = data_dir / f".{TOKEN_FILE}.{os.getpid()}"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    put_file(path, f"{secrets.token_urlsafe(32)}\n".encode("ascii"))
     return path

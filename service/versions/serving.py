@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import tomllib
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +11,7 @@ import msgspec
 import tomlkit
 
 from service.errors import ConfigError
+from service.files import put_file
 from service.versions.reading import read_file
 
 __all__ = ["SERVING_FILE", "Batching", "Limits", "Recording", "Serving", "read_serving", "rewrite"]
@@ -182,7 +181,7 @@ def rewrite(model_dir: Path, **changes: Any) -> Serving:
             _put(document, key, value)
     new = tomlkit.dumps(document).encode()
     serving = Serving.parse(new)
-    _write_atomically(path, new)
+    put_file(path, new, mode=0o644)
     return serving
 
 
@@ -195,17 +194,3 @@ def _put(document: tomlkit.TOMLDocument, key: str, value: Any) -> None:
     document[key] = value
     for name, item in rest:
         document[name] = item
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".serving-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from service.errors import PublishError, VersionRefused
+from service.files import synchronise
 from service.machine import check_of
 from service.versions.golden import GOLDEN_FILE, GoldenSet
 from service.versions.manifest import MANIFEST_FILE, Manifest
@@ -127,8 +127,8 @@ class VersionWriter:
         self.path.chmod(0o755)
         for name in (*_files(self.path), MANIFEST_FILE):
             (self.path / name).chmod(0o644)
-            _fsync(self.path / name)
-        _fsync(self.path)
+            synchronise(self.path / name)
+        synchronise(self.path)
         final = self.model_dir / str(manifest.version)
         if final.exists():
             raise PublishError(f"{final} exists already: versions are immutable, publish the next number")
@@ -137,7 +137,7 @@ class VersionWriter:
         except OSError as error:
             raise PublishError(f"{final}: {error.strerror}") from error
         self._done = True
-        _fsync(self.model_dir)
+        synchronise(self.model_dir)
         return final
 
 
@@ -175,11 +175,3 @@ def _files(directory: Path) -> list[str]:
 def _sha256(path: Path) -> str:
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
