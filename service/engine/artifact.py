@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.engine.keras_archive import check_keras_archive
+from service.engine.operations import never
 from service.engine.reasons import reason_of
 from service.engine.runtime import Graph, quiet
 from service.engine.saved_model import GRAPH_FILE, check_saved_model
@@ -69,6 +70,13 @@ def load_artifact(path: Path, allowed_ops: Sequence[str] = (), signature: str | 
         VersionRefused: it would reach out of itself.
     """
     extra = tuple(allowed_ops)
+    forbidden = next(filter(never, extra), None)
+    if forbidden is not None:
+        raise VersionRefused(
+            f"allowed_ops: {forbidden[:80]} cannot be allowed: it reaches out of the graph, to files, networks, Python, logs or the "
+            "process itself",
+            check="safety",
+        )
     if path.is_dir():
         return replace(_load_saved_model(path, extra, signature), allowed_ops=extra)
     check_keras_archive(path, lambda name: keras.saving.get_registered_object(name) is not None)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NoReturn
@@ -55,7 +58,19 @@ def check_keras_archive(path: Path, known: Known) -> None:
             config = _member(archive, _CONFIG, path)
             _check_config(_parsed(config), known)
             _check_weights(io.BytesIO(_member(archive, _WEIGHTS, path)))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zlib.error, lzma.LZMAError) as error:
+        raise VersionRefused(
+            f"{path.name} is no whole Keras archive: what is packed in it is damaged", check="load"
+        ) from error
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        struct.error,
+    ) as error:
         raise VersionRefused(f"{path.name} is no whole Keras archive: {error}", check="load") from error
     except OSError as error:
         said = f"{path.name} cannot be read: {error.strerror or error}"
@@ -137,6 +152,10 @@ def _objects(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
 
 def _check_object(item: Mapping[str, Any], known: Known) -> None:
     kind, module, config = item.get("class_name"), item.get("module"), item.get("config")
+    if kind is not None and not isinstance(kind, str):
+        if "config" in item:
+            raise VersionRefused(f"{_CONFIG}: a class_name is {_kind_of(kind)}, not a text", check="load")
+        kind = None  # no object of Keras', but a key of the same name
     name = config.get("name") if isinstance(config, dict) else item.get("name")
     what = f"layer {name!r}" if isinstance(name, str) else f"an object of class {kind}"
     if kind in _CODE:
@@ -157,6 +176,10 @@ def _check_object(item: Mapping[str, Any], known: Known) -> None:
     if not (isinstance(wanted, str) and known(wanted)):
         said = _said(kind, module, registered) if kind != "function" else f"function {config}"
         _unsafe(f"{what} is Python code of your own ({said}), which a server does not have: {_EXPORT}")
+
+
+def _kind_of(value: Any) -> str:
+    return {dict: "an object", list: "a list", bool: "a truth value"}.get(type(value), "a number")
 
 
 def _said(kind: Any, module: Any, registered: Any) -> str:

@@ -253,12 +253,13 @@ class Loader:
         return _Candidate(executor, tuple(timings[size] for size in kept))
 
     def _prove_bucket(self, executor: Executor, trial: _Trial, size: int, *, timed: bool) -> BucketTiming:
-        batches = [[pad(column, size) for column in sample.inputs] for sample in trial.golden.samples]
+        first = [pad(column, size) for column in trial.golden.samples[0].inputs]
         try:
-            executor.run(batches[0])  # here, not on the execution thread: a first run may compile for long
+            executor.run(first)  # here, not on the execution thread: a first run may compile for long
         except GraphError as error:
             raise VersionRefused(f"golden sample 0 fails in bucket {size}: {error}", check="golden") from error
-        for index, batch in enumerate(batches):
+        for index, sample in enumerate(trial.golden.samples):  # one batch at a time: all of them may be large
+            batch = [pad(column, size) for column in sample.inputs]
             self._check_rows(executor, trial, Shared(batch, dict.fromkeys((0, size - 1), index)), size)
         for shared in trial.company.batches(size, partial(self._runs, executor)):
             self._check_rows(executor, trial, shared, size)
@@ -266,7 +267,7 @@ class Loader:
             return BucketTiming(size, math.nan, math.nan)
         seconds: list[float] = []
         while len(seconds) < 2 or (len(seconds) < _RUNS and sum(seconds) < _BUDGET_S):
-            seconds.append(self.run_job(partial(_timed, executor, batches[0])))
+            seconds.append(self.run_job(partial(_timed, executor, first)))
         steady = sorted(seconds)[: math.ceil(0.75 * len(seconds))]  # the slowest quarter met other work
         return BucketTiming(size, statistics.fmean(steady) * 1e3, float(np.percentile(seconds, 99)) * 1e3)
 

@@ -29,7 +29,7 @@ from service.types import Array, Head, Signature, TensorSpec
 from service.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
 from service.versions.baseline import BASELINE_FILE, Baseline, write_baseline
 from service.versions.golden import GOLDEN_FILE
-from service.versions.manifest import MANIFEST_FILE, check_name, format_of
+from service.versions.manifest import MANIFEST_FILE, check_name, format_of, size_problem
 
 if TYPE_CHECKING:
     from service.engine.runtime import Graph
@@ -168,7 +168,7 @@ def publish(
             allowed_ops=extra,
             notes=notes,
         )
-        problem = manifest.problem()
+        problem = manifest.problem() or size_problem(manifest.to_json())
         if problem:
             raise PublishError(problem)
         compare_with_previous(writer.model_dir, manifest, version)  # now, since calibration may take long

@@ -58,6 +58,10 @@ def _declare(spec: TensorSpec, values: Any) -> TensorSpec:
         raise PublishError(f"contract of input {spec.name}: min and max are for numbers, its dtype is string")
     if declared.min is not None and declared.max is not None and declared.min > declared.max:
         raise PublishError(f"contract of input {spec.name}: min {declared.min} is above max {declared.max}")
+    if declared.allowed is not None and not declared.allowed:
+        raise PublishError(
+            f"contract of input {spec.name}: allowed: the list is empty, so that every call would be refused"
+        )
     for value in declared.allowed or ():
         if isinstance(value, str) != (spec.dtype == STRING):
             raise PublishError(f"contract of input {spec.name}: allowed value {value!r} does not suit {spec.dtype}")

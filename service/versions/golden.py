@@ -22,6 +22,22 @@ __all__ = ["ABSOLUTE", "GOLDEN_FILE", "RELATIVE", "GoldenSample", "GoldenSet", "
 GOLDEN_FILE: Final = "golden.json"
 ABSOLUTE: Final = 1e-5
 RELATIVE: Final = 1e-4
+_MOST_SAMPLES: Final = 64
+"""Each runs in every batch bucket, alone and among others, before a version goes live."""
+_MOST_ABSOLUTE: Final = 0.1
+_MOST_RELATIVE: Final = 0.5
+
+
+class _Tolerance(msgspec.Struct):
+    absolute: float
+    relative: float
+
+
+class _Document(msgspec.Struct):
+    """The file. Samples are read one by one, so that a large file does not hold the interpreter for long."""
+
+    tolerance: _Tolerance
+    samples: list[msgspec.Raw]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +100,51 @@ class GoldenSet:
         return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
 
     @classmethod
-    def from_json(cls, text: bytes, signature: Signature) -> GoldenSet:
+    def from_json(cls, text: bytes, signature: Signature, first: int | None = None) -> GoldenSet:
         """Read the file's bytes.
 
+        Args:
+            text: the file's.
+            signature: of the version.
+            first: how many samples to read; all when left out.
+
         Raises:
-            VersionRefused: no JSON, no sample, or a sample that does not suit the signature (named).
+            VersionRefused: no JSON, no sample or too many, a tolerance that proves nothing, or a sample that does not suit
+                the signature (named).
         """
         try:
-            document = msgspec.json.decode(text)
-            tolerance = document["tolerance"]
-            samples = tuple(
-                GoldenSample(
-                    _columns(signature.inputs, sample["inputs"]), _columns(signature.outputs, sample["outputs"])
-                )
-                for sample in document["samples"]
-            )
-            found = cls(samples, float(tolerance["absolute"]), float(tolerance["relative"]))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            document = msgspec.json.decode(text, type=_Document)
+            count, tolerance = len(document.samples), document.tolerance
+            raw = document.samples[: min(count, _MOST_SAMPLES) if first is None else first]
+            samples = tuple(_sample(signature, msgspec.json.decode(each)) for each in raw)
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise VersionRefused(f"{GOLDEN_FILE}: {type(error).__name__}: {error}", check="golden") from error
-        if not found.samples:
-            raise VersionRefused(f"{GOLDEN_FILE}: holds no sample", check="golden")
+        found = cls(samples, tolerance.absolute, tolerance.relative)
+        problem = _too_few_or_many(count) or (found.tolerance_problem() if first is None else None)
+        if problem is not None:
+            raise VersionRefused(f"{GOLDEN_FILE}: {problem}", check="golden")
         return found
+
+    def tolerance_problem(self) -> str | None:
+        """Why its tolerance would prove nothing, or None."""
+        if not 0 <= self.relative <= _MOST_RELATIVE:
+            return f"tolerance.relative: expected 0 to {_MOST_RELATIVE}, got {self.relative:g}"
+        outputs = [output for sample in self.samples for output in sample.outputs if output.dtype.kind == "f"]
+        largest = max((float(np.nanmax(np.abs(output), initial=0.0)) for output in outputs), default=0.0)
+        most = max(_MOST_ABSOLUTE, _MOST_RELATIVE * largest)
+        if not 0 <= self.absolute <= most:
+            return f"tolerance.absolute: expected 0 to {most:g}, half of the largest expected output or {_MOST_ABSOLUTE}, got {self.absolute:g}"
+        return None
+
+
+def _sample(signature: Signature, values: Any) -> GoldenSample:
+    return GoldenSample(_columns(signature.inputs, values["inputs"]), _columns(signature.outputs, values["outputs"]))
+
+
+def _too_few_or_many(count: int) -> str | None:
+    if not count:
+        return "holds no sample"
+    return f"holds {count} samples, at most {_MOST_SAMPLES} are run" if count > _MOST_SAMPLES else None
 
 
 def to_jsonable(column: Array) -> Any:

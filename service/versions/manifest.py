@@ -17,12 +17,14 @@ __all__ = [
     "FORMAT",
     "KERAS_FILE",
     "MANIFEST_FILE",
+    "MOST_BYTES",
     "SAVED_MODEL_DIR",
     "GraphNames",
     "Manifest",
     "check_name",
     "format_of",
     "least_problem",
+    "size_problem",
 ]
 
 FORMAT: Final = 3
@@ -30,6 +32,25 @@ _FIRST_FORMAT: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 KERAS_FILE: Final = "model.keras"
 SAVED_MODEL_DIR: Final = "saved_model"
+_KIB: Final = 1024
+MOST_BYTES: Final = 4 * _KIB * _KIB
+"""Of the whole file."""
+_MOST_OF: Final[Mapping[str, int]] = {
+    "created": 100,
+    "notes": 64 * _KIB,
+    "software": 64 * _KIB,
+    "allowed_ops": 64 * _KIB,
+    "saved_signature": _KIB,
+    "graph_names": 1024 * _KIB,
+    "outliers": 1024 * _KIB,
+    "outputs": 1024 * _KIB,
+    "thresholds": 2048 * _KIB,
+    "inputs": 3072 * _KIB,
+    "labels": 3072 * _KIB,
+}
+"""Bytes of a field's JSON: every process keeps what a version says of itself, and tells it again with each change."""
+_LONGEST_LABEL: Final = 1024
+_LONGEST_DESCRIPTION: Final = 2048
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -150,13 +171,16 @@ class Manifest:
 
         Raises:
             VersionRefused: not JSON, a wrong or missing field (named), a newer format, or a signature that
-                contradicts itself.
+                contradicts itself, or a field that is too large.
         """
         try:
-            manifest = msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise VersionRefused(f"{MANIFEST_FILE}: {_newer_format(text) or error}", check="manifest") from error
-        problem = manifest.problem()
+            problem = size_problem(text)
+            if problem is None:  # what is too large is not read
+                manifest = msgspec.json.decode(text, type=cls)
+                problem = manifest.problem()
+        except (ValueError, RecursionError) as error:
+            why = _newer_format(text) or _words(error)
+            raise VersionRefused(f"{MANIFEST_FILE}: {why}", check="manifest") from error
         if problem:
             raise VersionRefused(f"{MANIFEST_FILE}: {problem}", check="manifest")
         return manifest
@@ -174,10 +198,40 @@ class Manifest:
                 return f"{spec.name}: dtype {spec.dtype} is not supported"
             if spec.min_length is not None and (problem := least_problem(spec)):
                 return f"{spec.name}: min_length {problem}"
+        if self.parent is not None and self.parent < 1:
+            return f"parent: expected a version's number, above 0, got {self.parent}"
         for specs in (self.inputs, self.outputs):
             if len({spec.name for spec in specs}) != len(specs):
                 return "two inputs or two outputs share a name"
-        return self._task_problem() or self._travel_problem()
+        found = (self._limits_problem(), self._naming_problem(), self._task_problem(), self._travel_problem())
+        return next(filter(None, found), None)
+
+    def _limits_problem(self) -> str | None:
+        """Limits of an input that no call could keep to."""
+        for spec in self.inputs:
+            low, high = spec.min, spec.max
+            if low is not None and high is not None and low > high:
+                return f"input {spec.name}: min {low:g} is above max {high:g}, so that every call would be refused"
+            if spec.max_length is not None and spec.max_length < 0:
+                return f"input {spec.name}: max_length: expected a number of at least 0, got {spec.max_length}"
+            if spec.allowed is not None and not spec.allowed:
+                return f"input {spec.name}: allowed: the list is empty, so that every call would be refused"
+            if len(spec.description.encode(errors="replace")) > _LONGEST_DESCRIPTION:
+                return f"input {spec.name}: description: longer than {_LONGEST_DESCRIPTION} bytes"
+        return None
+
+    def _naming_problem(self) -> str | None:
+        """Labels that could not be told apart, or not be recorded."""
+        seen = set()
+        for index, label in enumerate(self.labels or ()):
+            if label in seen:
+                return f"labels: {label[:40]!r} comes twice, so that nobody could tell which class was meant"
+            seen.add(label)
+            if "\0" in label:
+                return f"labels: label {index} holds a zero byte, which Postgres cannot keep"
+            if len(label.encode(errors="replace")) > _LONGEST_LABEL:
+                return f"labels: label {index} is longer than {_LONGEST_LABEL} bytes"
+        return None
 
     def _travel_problem(self) -> str | None:
         """Why it cannot go from process to process, which one that cannot would keep all other models from, too."""
@@ -249,10 +303,30 @@ def least_problem(spec: TensorSpec) -> str | None:
     return None
 
 
+def size_problem(text: bytes) -> str | None:
+    """The first field of a manifest's JSON that is larger than a field of its kind may be, or None.
+
+    Raises:
+        ValueError: no JSON object.
+    """
+    if len(text) > MOST_BYTES:
+        return f"larger than {MOST_BYTES // _KIB**2} MiB"
+    fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    for name, most in _MOST_OF.items():
+        raw = bytes(fields.get(name, b""))
+        if len(raw) > most and len(msgspec.json.format(raw, indent=-1)) > most:  # however it is laid out
+            return f"{name}: larger than {most // _KIB} KiB" if most >= _KIB else f"{name}: larger than {most} bytes"
+    return None
+
+
+def _words(error: BaseException) -> str:
+    return "it is no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
 def _newer_format(text: bytes) -> str | None:
     try:
         found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     number = found.get("format") if isinstance(found, dict) else None
     if isinstance(number, int) and number > FORMAT:

@@ -38,7 +38,8 @@ def open_file(path: Path, *, follow: bool = False) -> BufferedReader:
         descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise OSError(error.errno, "links are not followed", str(path)) from error
+            why = "a link that leads back to itself" if follow else "links are not followed"
+            raise OSError(error.errno, why, str(path)) from error
         raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

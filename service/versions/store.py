@@ -16,14 +16,13 @@ from service.errors import PublishError, VersionRefused
 from service.files import synchronise
 from service.machine import check_of
 from service.versions.golden import GOLDEN_FILE, GoldenSet
-from service.versions.manifest import MANIFEST_FILE, Manifest
+from service.versions.manifest import MANIFEST_FILE, MOST_BYTES, Manifest
 from service.versions.reading import files, open_file, read_file
 
 __all__ = ["VersionWriter", "read_version", "remove_leftovers", "remove_unfinished", "verify_checksums"]
 
 _HIDDEN: Final = ".publishing-"
-_MOST_MANIFEST: Final = 16 << 20
-_MOST_GOLDEN: Final = 256 << 20
+_MOST_GOLDEN: Final = 128 << 20
 
 
 def read_version(directory: Path) -> Manifest:
@@ -33,7 +32,7 @@ def read_version(directory: Path) -> Manifest:
         VersionRefused: no manifest, a malformed one, or one that belongs elsewhere.
     """
     try:
-        text = read_file(directory / MANIFEST_FILE, _MOST_MANIFEST)
+        text = read_file(directory / MANIFEST_FILE, MOST_BYTES)
     except FileNotFoundError as error:
         message = f"no {MANIFEST_FILE}: write versions with `hoverboard publish`"
         raise VersionRefused(message, check="manifest") from error
@@ -74,15 +73,19 @@ def _compare_checksums(directory: Path, wanted: Mapping[str, str]) -> None:
             raise VersionRefused(f"{name}: sha256 differs from the manifest's", check="checksum")
 
 
-def read_golden(directory: Path, manifest: Manifest) -> GoldenSet:
-    """Read a version's golden samples. Raises VersionRefused."""
+def read_golden(directory: Path, manifest: Manifest, first: int | None = None) -> GoldenSet:
+    """Read a version's golden samples, or only the first ones.
+
+    Raises:
+        VersionRefused: they cannot be read, are too many or too large, or do not suit the manifest.
+    """
     try:
         text = read_file(directory / GOLDEN_FILE, _MOST_GOLDEN)
     except FileNotFoundError as error:
         raise VersionRefused(f"{GOLDEN_FILE}: missing", check="checksum") from error
     except OSError as error:
         raise VersionRefused(f"{GOLDEN_FILE}: {error.strerror}", check=check_of(error, "golden")) from error
-    return GoldenSet.from_json(text, manifest.signature)
+    return GoldenSet.from_json(text, manifest.signature, first)
 
 
 @dataclass(slots=True)

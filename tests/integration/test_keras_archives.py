@@ -246,3 +246,29 @@ def test_an_archive_that_lacks_a_file_says_which(plain: Path, tmp_path: Path, na
         del members[name]
 
     refused(rewritten(plain, tmp_path / "model.keras", change), f"holds no {name}", "load")
+
+
+@pytest.mark.parametrize("kind", [["Dense"], {"a": 1}, 7, True])
+def test_a_class_name_that_is_no_text_is_refused_in_words(plain: Path, tmp_path: Path, kind: Any) -> None:
+    def change(members: Members) -> None:
+        config = json.loads(members["config.json"])
+        config["config"]["layers"][-1]["class_name"] = kind
+        members["config.json"] = json.dumps(config).encode()
+
+    refused(rewritten(plain, tmp_path / "model.keras", change), "a class_name is .*, not a text", check="load")
+
+
+def test_damage_in_what_is_packed_is_refused_in_words(plain: Path, tmp_path: Path) -> None:
+    path = rewritten(plain, tmp_path / "model.keras", lambda members: None)
+    content = bytearray(path.read_bytes())
+    start = content.find(b"config.json") + 11
+    for place in range(start + 30, start + 60):
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+    refused(path, "no whole Keras archive", check="load")
+
+
+def test_an_operation_that_nobody_can_allow_is_refused_by_name(plain: Path) -> None:
+    with pytest.raises(VersionRefused, match="allowed_ops: ReadFile cannot be allowed") as caught:
+        artifact.load(plain.parent, plain.name, ["ReadFile"])
+    assert caught.value.check == "safety"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
 import structlog
 
 from service.engine.models.keeper import Keeper
@@ -23,6 +24,7 @@ __all__ = ["LOOKS", "Follower", "read"]
 T = TypeVar("T")
 _LEFTOVER_AGE_S: Final = 3600.0
 _MOST_TOLD: Final = 1000
+_LARGEST_EXAMPLE: Final = 64 * 1024
 LOOKS: Final = 2
 """Looks in a row that must miss a directory before it is taken to be gone: people and tools move directories about."""
 
@@ -174,9 +176,13 @@ def _read_public(place: VersionOnDisk) -> tuple[Manifest, dict[str, Any]]:
         raise VersionRefused(place.problem, check=place.check)
     manifest = read_version(place.path)
     public = manifest.public()
-    specs, columns = manifest.inputs, read_golden(place.path, manifest).samples[0].inputs
-    values = {spec.name: to_jsonable(column) for spec, column in zip(specs, columns, strict=True)}
-    public["example_instance"] = values if len(specs) > 1 else values[specs[0].name]
+    specs, columns = manifest.inputs, read_golden(place.path, manifest, 1).samples[0].inputs
+    # Every process is told it, with each change of any model: of a large one a client makes its own.
+    if sum(column.nbytes for column in columns) <= _LARGEST_EXAMPLE:
+        values = {spec.name: to_jsonable(column) for spec, column in zip(specs, columns, strict=True)}
+        example = values if len(specs) > 1 else values[specs[0].name]
+        if len(msgspec.json.encode(example)) <= _LARGEST_EXAMPLE:
+            public["example_instance"] = example
     return manifest, public
 
 

@@ -27,6 +27,7 @@ __all__ = ["Keeper"]
 _log = structlog.get_logger(__name__)
 _MOST_ON_DEMAND = 8
 """Versions in memory, or on their way there, only because somebody called them by number."""
+_LONGEST_REASON = 2000
 
 
 class Keeper:
@@ -180,6 +181,7 @@ class Keeper:
 
     def refuse(self, model: Model, version: Version, refusal: VersionRefused) -> None:
         """Keep a version from going live, for good or until this machine is well again, and say so."""
+        refusal = VersionRefused(refusal.reason[:_LONGEST_REASON], check=refusal.check)
         facts = {"model": model.name, "version": version.place.number, "check": refusal.check, "reason": refusal.reason}
         if refusal.passing:
             version.tries += 1

@@ -79,10 +79,40 @@ def test_a_gpu_gets_a_wider_tolerance() -> None:
         b'{"tolerance": {"absolute": 1, "relative": 1}, "samples": []}',
         b'{"tolerance": {"absolute": 1, "relative": 1}, "samples": [{"inputs": {}, "outputs": {}}]}',
         b'{"tolerance": {"absolute": "x", "relative": 1}, "samples": [1]}',
-        b'{"tolerance": {"absolute": 1, "relative": 1}, "samples": [{"inputs": {"x": [1], "t": "a", "n": [1]}, "outputs": {"y": [1, 2]}}]}',
+        b'{"tolerance": {"absolute": 0, "relative": 0}, "samples": [{"inputs": {"x": [1], "t": "a", "n": [1]}, "outputs": {"y": [1, 2]}}]}',
     ],
 )
 def test_a_malformed_file_is_refused(text: bytes) -> None:
     with pytest.raises(VersionRefused, match=r"golden\.json") as caught:
         GoldenSet.from_json(text, SIGNATURE)
     assert caught.value.check == "golden"
+
+
+@pytest.mark.parametrize(
+    ("absolute", "relative", "words"),
+    [
+        (1e308, 1e-4, "tolerance.absolute: expected 0 to 0.1"),
+        (1e-5, 1e308, "tolerance.relative: expected 0 to 0.5"),
+        (-1, 0, "tolerance.absolute"),
+        (0, -1, "tolerance.relative"),
+    ],
+)
+def test_a_tolerance_that_proves_nothing_is_refused(absolute: float, relative: float, words: str) -> None:
+    text = GoldenSet((_sample(b"a", [1, 2, 3]),), absolute, relative).to_json(SIGNATURE)
+    with pytest.raises(VersionRefused, match=words):
+        GoldenSet.from_json(text, SIGNATURE)
+
+
+def test_a_tolerance_may_be_as_wide_as_the_answers_are_large() -> None:
+    sample = _sample(b"a", [1, 2, 3])
+    large = GoldenSample(sample.inputs, (np.array([[15_000, 3]], np.float32),))
+    text = GoldenSet((sample, large), 50.0, 0.01).to_json(SIGNATURE)
+    assert GoldenSet.from_json(text, SIGNATURE).absolute == 50
+    assert len(GoldenSet.from_json(text, SIGNATURE, 1).samples) == 1
+
+
+def test_more_golden_samples_than_can_be_run_are_refused_before_they_are_read() -> None:
+    text = GoldenSet((_sample(b"a", [1, 2, 3]),) * 65).to_json(SIGNATURE)
+    for first in (None, 1):
+        with pytest.raises(VersionRefused, match="holds 65 samples, at most 64 are run"):
+            GoldenSet.from_json(text, SIGNATURE, first)

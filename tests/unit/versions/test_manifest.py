@@ -39,6 +39,7 @@ def test_a_manifest_survives_the_disk() -> None:
         (GOOD.to_json().replace(b'"format": 1', b'"format": 99'), "format 99 is newer"),
         (b'{"format": 4, "something": "else"}', "format 4 is newer"),
         (GOOD.to_json().replace(b'"float32"', b'"complex64"'), "complex64 is not supported"),
+        (GOOD.to_json().replace(b'"thing"', b'"\xff"'), "it is no UTF-8"),
     ],
 )
 def test_a_malformed_manifest_is_refused_with_words_that_help(text: bytes, words: str) -> None:
@@ -57,12 +58,42 @@ def test_a_malformed_manifest_is_refused_with_words_that_help(text: bytes, words
         ({"task": "regression", "labels": None}, "one number a sample"),
         ({"head": "sigmoid"}, "sigmoid head has shape"),
         ({"outputs": (TensorSpec("p", "float32", (4, 2)),)}, "shape .classes."),
+        ({"inputs": (TensorSpec("x", "float32", (2,), min=20, max=1),)}, "input x: min 20 is above max 1"),
+        ({"inputs": (TensorSpec("x", "string", (), max_length=-1),)}, "input x: max_length"),
+        ({"inputs": (TensorSpec("x", "string", (), allowed=()),)}, "input x: allowed: the list is empty"),
+        ({"labels": ("a", "a")}, "'a' comes twice"),
+        ({"labels": ("a", "b\0")}, "label 1 holds a zero byte"),
+        ({"parent": -5}, "parent: expected a version's number"),
+        ({"parent": 0}, "parent: expected a version's number"),
+        ({"labels": ("a", "b" * 1025)}, "label 1 is longer than 1024 bytes"),
+        ({"inputs": (TensorSpec("x", "float32", (), description="x" * 3000),)}, "description: longer than 2048 bytes"),
+        ({"notes": [[]] * 30_000}, "notes: larger than 64 KiB"),
+        ({"software": {"a" * 70_000: "1"}}, "software: larger than 64 KiB"),
+        ({"created": "2026" * 30}, "created: larger than 100 bytes"),
+        ({"allowed_ops": ("Op",) * 20_000}, "allowed_ops: larger than 64 KiB"),
+        ({"outliers": {"x": "y" * 1_100_000}}, "outliers: larger than 1024 KiB"),
+        ({"labels": tuple(str(number) * 100 for number in range(9000))}, "labels: larger than 3072 KiB"),
+        ({"notes": "x" * 5_000_000}, "larger than 4 MiB"),
     ],
 )
 def test_a_signature_that_contradicts_itself_is_refused(changes: dict[str, object], words: str) -> None:
     text = msgspec.json.encode(replace(GOOD, **changes))  # type: ignore[arg-type]
     with pytest.raises(VersionRefused, match=words):
         Manifest.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [f"{number:04}" + "\N{GRINNING FACE}" * 252 for number in range(2000)],
+        [f"class number {number}, with a name of some length" for number in range(50_000)],
+    ],
+    ids=["long", "many"],
+)
+def test_many_and_long_labels_are_read_however_the_file_is_laid_out(labels: list[str]) -> None:
+    many = replace(GOOD, labels=tuple(labels), outputs=(TensorSpec("p", "float32", (len(labels),)),))
+    assert Manifest.from_json(many.to_json()) == many
+    assert Manifest.from_json(msgspec.json.encode(many)) == many
 
 
 def test_a_manifest_that_could_not_be_passed_on_is_refused() -> None:

@@ -177,6 +177,12 @@ def test_a_linked_serving_toml_is_followed_as_mounted_configurations_are(tmp_pat
     assert (found.serving.stable, found.problem) == (1, None)
 
 
+def test_a_serving_toml_that_links_to_itself_says_so(tmp_path: Path) -> None:
+    place = _write(tmp_path)
+    (place.parent / "serving.toml").symlink_to("serving.toml")
+    assert scan(tmp_path)["m"].problem == "serving.toml: a link that leads back to itself"
+
+
 @pytest.mark.timeout(10)
 def test_a_serving_toml_that_takes_long_to_parse_is_refused_by_its_size(tmp_path: Path) -> None:
     place = _write(tmp_path)
