@@ -27,6 +27,7 @@ import msgspec
 from service.engine.sandbox import NONE, enter
 from service.errors import MACHINE
 from service.machine import check_of, confine
+from service.telemetry.pulse import is_stopped
 from service.types import TensorSpec
 
 __all__ = ["Request", "Verdict", "main"]
@@ -148,9 +149,12 @@ def _outcome(request: Request, fork: int, reading: int) -> Verdict:
         if not piece:
             break
         said += piece
+    stopped = late and is_stopped(fork)
     if late:
         os.kill(fork, signal.SIGKILL)
     _, status = os.waitpid(fork, 0)
+    if stopped:
+        return Verdict(MACHINE, "the process in which it was tried was stopped, by SIGSTOP or a debugger")
     if late:
         return Verdict(
             "crash",

@@ -78,12 +78,15 @@ class KnownVersions:
         Raises:
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: it is not the version's fault.
         """
-        known = None
+        known, again = None, False
         try:
             known = await _find(connection, version.key)
             if known is None:
                 manifest = version.manifest or self._on_disk(version.key)
                 known = None if manifest is None else await _insert(connection, version, manifest)
+        except VersionRefused as refusal:  # this machine is at fault: it is looked for again with the next records
+            again = True
+            _log.warning("version_unreadable", model=version.key[0], version=version.key[1], reason=refusal.reason)
         except (ValueError, RecursionError, asyncpg.PostgresError) as error:
             if isinstance(error, asyncpg.PostgresError) and not (refused(error) or doubtful(error)):
                 raise
@@ -91,7 +94,8 @@ class KnownVersions:
         if known is not None:
             self._known[version.key] = known
             return
-        self._lost[version.key] = version.manifest is not None
+        if not again:
+            self._lost[version.key] = version.manifest is not None
         _log.error("version_unknown", model=version.key[0], version=version.key[1])
 
     def _worthwhile(self, version: NewVersion) -> bool:
@@ -102,7 +106,11 @@ class KnownVersions:
         model, number, weights = key
         try:
             manifest = read_version(self._models / model / str(number))
-        except (VersionRefused, OSError, ValueError):  # a name that is no file's
+        except VersionRefused as refusal:
+            if refusal.passing:
+                raise
+            return None
+        except (OSError, ValueError):  # a name that is no file's
             return None
         return msgspec.json.encode(manifest.public()) if manifest.weights_sha256 == weights else None
 

@@ -27,7 +27,7 @@ from service.recorder.embedded import Cluster, Endpoint, environment
 from service.recorder.embedded import endpoint as find_endpoint
 from service.recorder.postgres_log import PostgresLog
 from service.telemetry import logs
-from service.telemetry.pulse import pulse_path
+from service.telemetry.pulse import is_stopped, pulse_path
 from service.telemetry.recording_state import POSTGRES, Part
 
 __all__ = ["FAST_SHUTDOWN_S", "STOP_S", "main"]
@@ -39,6 +39,7 @@ _IMMEDIATE_SHUTDOWN_S: Final = 5.0
 _CHUNK: Final = 1 << 16
 _LAST_WORDS_S: Final = 1.0
 _LOOK_S: Final = 2.0
+_STOPPED_S: Final = 10.0  # for which the server is left as SIGSTOP or a debugger has left it
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 _NUMBERS: Final = re.compile(r"\d+")
 _THEN: Final = "calls are answered, and their records wait in the journals; trying again"
@@ -151,9 +152,16 @@ async def _until_ended(server: asyncio.subprocess.Process, stop: asyncio.Event) 
 
 
 async def _watch(cluster: Cluster, endpoint: Endpoint, server: asyncio.subprocess.Process, log: PostgresLog) -> None:
-    """End a server that can no longer be reached, or that has lost its files: it would go on without a word for minutes."""
+    """End a server that can no longer be reached, or that has lost its files: it would go on without a word for minutes.
+    One that is stopped is woken.
+    """
+    stopped_s = 0.0
     while True:
         await asyncio.sleep(_LOOK_S)
+        stopped_s = stopped_s + _LOOK_S if is_stopped(server.pid) else 0.0
+        if stopped_s >= _STOPPED_S:
+            _log.error("postgres_stopped_by_signal", pid=server.pid, then="it is told to go on")
+            server.send_signal(signal.SIGCONT)
         if not log.ready:
             continue
         if not cluster.runs:

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from service.engine.attempts import LoadAttempts
 from service.engine.slots import EXECUTION, LOOP, Run, clear_runs, read_runs
 from service.telemetry import logs
-from service.telemetry.pulse import last_beat, silent_s
+from service.telemetry.pulse import is_stopped, last_beat, silent_s
 
 __all__ = ["ChildWatch", "EngineWatch"]
 
@@ -31,7 +29,6 @@ _STARTS_S: Final = 120.0
 _OUTSIDE: Final = ("killed by SIGKILL", "killed by SIGTERM", "killed by SIGINT", "killed by SIGHUP")
 """Ends that come from outside: what a batch does to its process looks otherwise."""
 _VMSTAT: Final = Path("/proc/vmstat")
-_STOPPED: Final = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 _log = logs.get("supervisor")
 
@@ -73,7 +70,7 @@ class ChildWatch:
     def _listen(self, pid: int, passed_s: float) -> None:
         beat = last_beat(self._pulse)
         # One that does not beat yet, since it starts, or does not any more, since it ends, may be stopped all the same.
-        self._stopped = (not beat or silent_s(self._pulse) > _QUIET_S) and _is_stopped(pid)
+        self._stopped = (not beat or silent_s(self._pulse) > _QUIET_S) and is_stopped(pid)
         silent = self._stopped or (beat and beat == self._beat)
         self._silent_s = self._silent_s + passed_s if silent else 0.0
         self._beat = beat
@@ -181,9 +178,3 @@ def _memory_kills() -> int:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return 0
-
-
-def _is_stopped(pid: int) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(psutil.Process(pid).status() in _STOPPED)
-    return False

@@ -6,13 +6,16 @@ A process that was stopped, or whose loop is held, cannot say so itself; that th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import struct
 import time
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Pulse", "last_beat", "pulse_path", "silent_s"]
+import psutil
+
+__all__ = ["Pulse", "is_stopped", "last_beat", "pulse_path", "silent_s"]
 
 _EVERY_S: Final = 0.5
 _BEAT: Final = struct.Struct("<d")
@@ -59,3 +62,10 @@ def silent_s(path: Path) -> float:
     """Seconds since the last beat; 0 where none is expected."""
     beat = last_beat(path)
     return time.monotonic() - beat if beat else 0.0
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, by SIGSTOP or a debugger."""
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP))
+    return False

@@ -16,6 +16,8 @@ from typing import Any, Final, Literal
 
 import psutil
 
+from service.telemetry.pulse import is_stopped
+
 __all__ = ["DATA", "POSTGRES", "RECORDER", "Part", "RecordingState", "expect", "journal", "read", "silence"]
 
 DATA: Final = "data"
@@ -137,7 +139,7 @@ def _parts(runtime_dir: Path) -> RecordingState:
         why = _silence(said) if name == RECORDER else None
         why = said["why"] if why is None else why
         if isinstance(why, str):
-            if POSTGRES in parts and name != DATA and _is_stopped(parts[POSTGRES]["pid"]):
+            if POSTGRES in parts and name != DATA and is_stopped(parts[POSTGRES]["pid"]):
                 why = _KEEPER_STOPPED.format(parts[POSTGRES]["pid"])
             return RecordingState("failing", why, _WITHOUT_DATA if name == DATA else _THEN)
         if not said["working"] or not psutil.pid_exists(said["pid"]):
@@ -159,17 +161,11 @@ def _silence(said: Mapping[str, Any]) -> str | None:
     pid = said["pid"]
     if not psutil.pid_exists(pid):
         return None  # it is dead, and another one starts
-    stopped = _is_stopped(pid)
+    stopped = is_stopped(pid)
     state = (
         f"is stopped; kill -CONT {pid} lets it go on" if stopped else f"hangs; after kill -9 {pid} another one starts"
     )
     return f"nothing has reached Postgres for {seconds:.0f} s: the recorder, process {pid}, {state}"
-
-
-def _is_stopped(pid: int) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    return False
 
 
 def _file(runtime_dir: Path, name: str) -> Path:

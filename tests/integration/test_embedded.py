@@ -237,6 +237,17 @@ async def test_a_stopped_watcher_is_noticed_and_started_again_over_a_server_of_i
         assert "is stopped, by SIGSTOP" in running.log.read_text()
 
 
+async def test_a_stopped_server_is_woken(made: Path) -> None:
+    with database(made) as running:
+        await remember(running, range(3))
+        server = running.server()
+        server.suspend()
+        until(lambda: server.status() != psutil.STATUS_STOPPED, 30)
+        assert await remembered(running) == [0, 1, 2]
+        assert running.server() == server
+        assert "postgres_stopped_by_signal" in running.log.read_text()
+
+
 async def test_a_server_left_behind_is_stopped_before_the_next_one_starts(tmp_path: Path) -> None:
     """Where the kernel does not end a server with its watcher, or did not get to it yet."""
     data_dir = tmp_path / "data"

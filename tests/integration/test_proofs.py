@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -147,16 +148,19 @@ def _forks() -> list[psutil.Process]:
     return psutil.Process(process.pid).children() if process is not None else []
 
 
-def test_a_trial_that_is_killed_from_outside_says_nothing_of_the_version(loops: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "words"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSTOP, "was stopped")])
+def test_a_trial_that_is_killed_or_stopped_from_outside_says_nothing_of_the_version(
+    loops: Path, tmp_path: Path, number: signal.Signals, words: str
+) -> None:
     manifest = read_version(_asking(loops, HANGS))
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(Proofs(tmp_path / "proofs").require, loops, manifest, runtime.software())
+        asking = pool.submit(Proofs(tmp_path / "proofs", 8).require, loops, manifest, runtime.software())
         until = time.monotonic() + 60
         while not (forks := _forks()):
             assert time.monotonic() < until
             time.sleep(0.1)
-        forks[0].kill()
-        with pytest.raises(VersionRefused, match="SIGKILL") as caught:
+        forks[0].send_signal(number)
+        with pytest.raises(VersionRefused, match=words) as caught:
             asking.result()
     assert caught.value.passing
     assert not (tmp_path / "proofs").exists()
