@@ -31,7 +31,7 @@ with warnings.catch_warnings(), silent_stderr():
 
 from service.engine.executor import GraphError, OutOfMemory, run_in_pieces
 from service.engine.heads import head_of
-from service.engine.operations import check_graph, checks_input
+from service.engine.operations import OURS, check_graph, checks_input
 from service.engine.reasons import reason_of
 from service.engine.scorer import score_of
 from service.engine.watcher import watch_of
@@ -233,7 +233,8 @@ class Graph:
                 answers, scores = self.call(*ordered), []
             else:
                 answers, watched = view.call(*ordered)
-                scores = [combined(score(*watched), dict(zip(names, tensors, strict=True)))]
+                with tf.name_scope(OURS):
+                    scores = [combined(score(*watched), dict(zip(names, tensors, strict=True)))]
             return [_plain(answers[pick]) for pick in picks] + scores
 
         specs = _tensor_specs(signature)
