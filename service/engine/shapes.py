@@ -71,7 +71,7 @@ class Shapes:
             with quiet(), tf.Graph().as_default() as graph:
                 tf.graph_util.import_graph_def(self._definition, name="")
                 return Fit.SHORT if _lacks(graph) else Fit.GOOD
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - whatever the inference does not like, the graph may still be served
             return Fit.SHORT if _TOO_FEW.search(str(error)) else Fit.OTHER
 
 
@@ -97,7 +97,10 @@ def _definition(concrete: Any) -> Any:
     plain = concrete.graph.as_graph_def(add_shapes=True)
     if not any(node.op in _CALLS for node in plain.node):
         return plain
-    flat = _flattened(concrete)
+    try:
+        flat = _flattened(concrete)
+    except Exception:  # noqa: BLE001 - then less is known of it, as long as it serves
+        return plain
     values = {}
     for outside, inside in concrete.graph.captures:
         data = getattr(outside, "_handle_data", None)  # of a variable: TensorFlow keeps it nowhere else
