@@ -39,7 +39,7 @@ def with_least(
     unknown = [place for place, spec in enumerate(signature.inputs) if spec.variable and spec.min_length is None]
     if not unknown:
         return signature.inputs
-    found = _Search(graph, signature, golden, shapes or Shapes(graph, signature)).least()
+    found = _Search(graph, signature, golden, shapes or Shapes(graph.traced(signature), len(signature.inputs))).least()
     return tuple(
         replace(spec, min_length=_min_length(spec, found[place])) if place in unknown else spec
         for place, spec in enumerate(signature.inputs)

@@ -35,6 +35,7 @@ from service.engine.operations import OURS, check_graph, checks_input
 from service.engine.reasons import reason_of
 from service.engine.scorer import score_of
 from service.engine.watcher import watch_of
+from service.engine.windows import with_checks
 from service.errors import PublishError, VersionRefused
 from service.machine import check_of
 from service.outliers import features
@@ -247,6 +248,10 @@ class Graph:
             raise VersionRefused(said, check=check_of(error, "load")) from error
         definition = concrete.graph.as_graph_def()
         check_graph(definition, self.allowed_ops)
+        safer = with_checks(concrete, specs, jit=jit)
+        if safer is not None:
+            function, concrete = safer
+            definition = concrete.graph.as_graph_def()
         if jit and checks_input(definition, indexes=any("int" in spec.dtype for spec in signature.inputs)):
             raise VersionRefused("XLA leaves out what the graph checks of its input", check="load")
         return function, concrete

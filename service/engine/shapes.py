@@ -13,16 +13,14 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
-from service.engine.runtime import Graph, quiet
+from service.engine.quiet import silent_stderr
 
-with quiet():
+with silent_stderr():
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
     from tensorflow.python.grappler import tf_optimizer
 
-from service.types import Signature
-
-__all__ = ["Fit", "Shapes"]
+__all__ = ["Fit", "Shapes", "has_windows"]
 
 _WINDOW: Final = re.compile(r"Conv[23]D|DepthwiseConv|Pool|Dilation2D|Patches")
 _REDUCED: Final = frozenset({"Mean", "Max", "Min", "ArgMax", "ArgMin"})  # nothing has none of these
@@ -44,18 +42,15 @@ class Shapes:
     """What sizes a graph can answer.
 
     Args:
-        graph: the graph.
-        signature: its version's.
-
-    Raises:
-        VersionRefused: as `Graph.executor` does.
+        concrete: the graph, a concrete function.
+        inputs: how many of its inputs are a sample's, the first ones; others are variables.
     """
 
-    def __init__(self, graph: Graph, signature: Signature) -> None:
-        concrete = graph.traced(signature)
+    def __init__(self, concrete: Any, inputs: int) -> None:
+        self._concrete = concrete
         self._definition = _definition(concrete)
         nodes = {node.name: node for node in self._definition.node}
-        self._inputs = [nodes[tensor.op.name] for tensor in concrete.inputs[: len(signature.inputs)]]
+        self._inputs = [nodes[tensor.op.name] for tensor in concrete.inputs[:inputs]]
         for node in self._inputs:
             node.attr.pop("_output_shapes", None)
 
@@ -65,14 +60,85 @@ class Shapes:
         Args:
             sizes: of each input in the signature's order, without the batch axis.
         """
-        for node, size in zip(self._inputs, sizes, strict=True):
-            node.attr["shape"].shape.CopyFrom(tf.TensorShape((1, *size)).as_proto())
         try:
-            with quiet(), tf.Graph().as_default() as graph:
-                tf.graph_util.import_graph_def(self._definition, name="")
-                return Fit.SHORT if _lacks(graph) else Fit.GOOD
+            return Fit.SHORT if _lacks(self._inferred(sizes)) else Fit.GOOD
         except Exception as error:  # noqa: BLE001 - whatever the inference does not like, the graph may still be served
             return Fit.SHORT if _TOO_FEW.search(str(error)) else Fit.OTHER
+
+    def unknown(self, sizes: Sequence[Sequence[int]]) -> dict[str, list[int]] | None:
+        """Windows whose input has a size that these do not tell, so that it depends on what a sample holds.
+
+        Returns:
+            An operation's name -> the least sizes of its input, dimension by dimension; None where these sizes do not fit.
+        """
+        try:
+            operations = self._inferred(sizes).get_operations()
+        except Exception:  # noqa: BLE001 - as above
+            return None
+        return {each.name: least for each in operations if (least := _least_of(each)) is not None}
+
+    @property
+    def runnable(self) -> Any:
+        """The operations that `unknown` names, in a `GraphDef` that can be run."""
+        return _plain(self._concrete)
+
+    def _inferred(self, sizes: Sequence[Sequence[int]]) -> Any:
+        for node, size in zip(self._inputs, sizes, strict=True):
+            node.attr["shape"].shape.CopyFrom(tf.TensorShape((1, *size)).as_proto())
+        with tf.Graph().as_default() as graph:
+            tf.graph_util.import_graph_def(self._definition, name="")
+        return graph
+
+
+def has_windows(concrete: Any) -> bool:
+    """Whether a graph has windows at all, in its functions too, over sizes that its trace does not tell."""
+    return any(_open(each) for each in concrete.graph.get_operations()) or any(
+        _WINDOW.search(node.op)
+        for function in concrete.graph.as_graph_def().library.function
+        for node in function.node_def
+    )
+
+
+def _open(operation: Any) -> bool:
+    if not _WINDOW.search(operation.type) or not operation.inputs:
+        return False
+    shape = operation.inputs[0].shape
+    return shape.rank is None or None in shape.as_list()[1:]
+
+
+def _least_of(operation: Any) -> list[int] | None:
+    """The least sizes of a window's input, where they are not known to be there."""
+    if not _open(operation) or operation.inputs[0].shape.rank is None:
+        return None
+    given = operation.inputs[0].shape.as_list()
+    around = _attribute(operation, "padding") != b"VALID"
+    window = [1] * len(given) if around else _window(operation, len(given))
+    missing = [have is None for have in given]
+    # How many rows there are is no matter of windows.
+    return [0, *(size if free else 0 for size, free in zip(window[1:], missing[1:], strict=True))]
+
+
+def _window(operation: Any, rank: int) -> list[int]:
+    """How far a window reaches along each dimension of its input."""
+    pooled = _attribute(operation, "ksize") or _attribute(operation, "ksizes")
+    if pooled is not None and len(pooled) == rank:
+        return list(pooled)
+    kernel = operation.inputs[1].shape.as_list() if len(operation.inputs) > 1 and operation.inputs[1].shape.rank else []
+    apart = _attribute(operation, "dilations") or [1] * rank
+    if len(kernel) != rank or len(apart) != rank or None in kernel:
+        return [1] * rank
+    first = 2 if _attribute(operation, "data_format") in (b"NCHW", b"NCDHW") else 1
+    reach = [1] * rank
+    for place, size in enumerate(kernel[: rank - 2], first):
+        reach[place] = (size - 1) * apart[place] + 1
+    return reach
+
+
+def _attribute(operation: Any, name: str) -> Any:
+    try:
+        return operation.get_attr(name)
+    except ValueError:
+        return None
 
 
 def _lacks(graph: Any) -> bool:
@@ -94,13 +160,7 @@ def _empty(tensor: Any) -> bool:
 
 def _definition(concrete: Any) -> Any:
     """The operations of a graph, with the shapes that are known of their outputs, and none hidden in functions that it calls."""
-    plain = concrete.graph.as_graph_def(add_shapes=True)
-    if not any(node.op in _CALLS for node in plain.node):
-        return plain
-    try:
-        flat = _flattened(concrete)
-    except Exception:  # noqa: BLE001 - then less is known of it, as long as it serves
-        return plain
+    flat = _plain(concrete, add_shapes=True)
     values = {}
     for outside, inside in concrete.graph.captures:
         data = getattr(outside, "_handle_data", None)  # of a variable: TensorFlow keeps it nowhere else
@@ -108,6 +168,17 @@ def _definition(concrete: Any) -> Any:
             values[inside.op.name] = data.shape_and_type[0]
     _read_by_shape(flat, values)
     return flat
+
+
+def _plain(concrete: Any, *, add_shapes: bool = False) -> Any:
+    """The operations of a graph, none hidden in functions that it calls."""
+    plain = concrete.graph.as_graph_def(add_shapes=add_shapes)
+    if not any(node.op in _CALLS for node in plain.node):
+        return plain
+    try:
+        return _flattened(concrete)
+    except Exception:  # noqa: BLE001 - then less is known of it, as long as it serves
+        return plain
 
 
 def _flattened(concrete: Any) -> Any:

@@ -34,7 +34,7 @@ class Lengths:
             from service.engine.shapes import Shapes
 
             try:
-                self._shapes = Shapes(graph, signature)
+                self._shapes = Shapes(graph.traced(signature), len(signature.inputs))
             except VersionRefused as refusal:
                 raise PublishError(str(refusal)) from refusal
 

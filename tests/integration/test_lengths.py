@@ -207,6 +207,63 @@ def test_an_answer_of_another_shape_than_declared_is_a_failure_with_its_reason(t
     assert not live.execute([np.ones((2, 5, 2), np.float32)], 2, 2).errors
 
 
+def _words(after: str) -> Build:
+    """As many steps as a text has words."""
+
+    def build() -> Any:
+        import keras
+
+        keras.utils.set_random_seed(1)
+        layers = keras.layers
+        text = keras.Input((1,), dtype="string", name="text")
+        steps = layers.TextVectorization(vocabulary=["red", "blue", "green"])(text)
+        end = layers.Embedding(6, 4)(steps)
+        end = layers.MaxPooling1D(5, strides=2)(end) if after == "pooled" else layers.Conv1D(4, 5)(end)
+        return keras.Model(text, layers.Dense(2, activation="softmax")(layers.GlobalMaxPooling1D()(end)))
+
+    return build
+
+
+@pytest.mark.parametrize("export", [False, True], ids=["keras", "exported"])
+@pytest.mark.parametrize("after", ["pooled", "convolved"])
+def test_where_a_length_depends_on_what_a_sample_holds_the_graph_refuses_what_is_too_short(
+    tmp_path: Path, after: str, export: bool
+) -> None:
+    samples = ["red blue green red blue green", "red red blue green green blue red"]
+    model = _words(after)()
+    place = publish(
+        model, name="m", models_dir=tmp_path, samples=samples, labels=["a", "b"], max_batch=1, export=export
+    )
+    assert read_version(place).head == "softmax"
+    live = Loader(lambda job: job(), max_batch=1).load(VersionOnDisk(1, place, ()))
+    for words in ("red blue green red", "red", ""):
+        (error,) = live.execute([np.array([[words.encode()]], object)], 1, 1).errors.values()
+        assert isinstance(error, ModelFailed)
+        assert error.message.endswith("it is too short for a convolution or a pooling of the model")
+    for text in ("red blue green red blue", samples[0]):
+        done = live.execute([np.array([[text.encode()]], object)], 1, 1)
+        assert not done.errors
+        np.testing.assert_allclose(done.outputs[0], model(np.array([[text]])), rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_behind_a_recurrent_layer_refuses_what_is_too_short(tmp_path: Path) -> None:
+    """Shapes do not tell how many steps its loop gives."""
+    build = _chain(
+        SERIES,
+        ("LSTM", 3, {"return_sequences": True}),
+        ("MaxPooling1D", 5, {"strides": 2}),
+        "GlobalMaxPooling1D",
+    )
+    model = build()
+    place = publish(model, name="m", models_dir=tmp_path, samples=np.ones((3, 9, 2)).tolist())
+    live = Loader(lambda job: job(), max_batch=2).load(VersionOnDisk(1, place, ()))
+    assert live.execute([np.ones((1, 4, 2), np.float32)], 1, 1).errors
+    columns = np.random.default_rng(1).random((2, 6, 2)).astype(np.float32)
+    done = live.execute([columns], 2, 2)
+    assert not done.errors
+    np.testing.assert_allclose(done.outputs[0], model(columns), rtol=1e-4, atol=1e-5)
+
+
 def _rewrite(place: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change what a manifest says of its inputs."""
     path = place / MANIFEST_FILE
