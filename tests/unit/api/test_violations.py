@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.errors import Violation
 from service.telemetry import metrics
 from tests.unit.api.conftest import PIXELS, PREDICT, Service, Start
+from tests.unit.rpc.linear import SERIES, LinearEngine, live, model
 
 DIAMOND = {"carat": 1, "cut": "Good", "count": 1}
 NAN = {"b64": base64.b64encode(np.full(64, np.nan, "<f4").tobytes()).decode(), "dtype": "float32", "shape": [64]}
@@ -27,8 +29,17 @@ CASES: dict[tuple[str, str, str], dict[str, Any]] = {
     ("digits", "pixels", "not_finite"): {"instances": [NAN]},
     ("diamonds", "cut", "not_allowed"): {"instances": [{**DIAMOND, "cut": "Nice"}]},
     ("products", "text", "too_long"): {"instances": ["x" * 1001]},
+    ("windows", "steps", "too_short"): {"instances": [[[1.0, 2.0]]]},
     ("products", "text", "encoding"): {"instances": [{"b64": "no base64!"}]},
 }
+
+
+@pytest.fixture
+def engine() -> LinearEngine:
+    engine = LinearEngine()
+    steps = replace(SERIES.inputs[0], min_length=2)
+    engine.publish(model("windows", live(1, replace(SERIES, inputs=(steps,)))))
+    return engine
 
 
 @pytest.fixture
