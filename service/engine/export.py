@@ -6,6 +6,8 @@ Import it late, as `runtime`.
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +26,8 @@ from service.errors import PublishError
 
 __all__ = ["KERAS_NAME", "Exported", "export_keras", "input_paths"]
 
+_log = logging.getLogger(__name__)
+_NO_TENSORS: Final = ("training", "mask")
 _SERVE: Final = "serve"  # Keras' name of the endpoint that becomes `serving_default`
 _OURS: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 """Names that TensorFlow leaves as they are for an input of a signature."""
@@ -141,6 +145,7 @@ def _seen(model: Any) -> _Taken:
     arguments = {name.removesuffix("_shape"): _tensors(shape, model.input_dtype) for name, shape in shapes.items()}
     one = len(arguments) == 1  # `input`, whatever `call` calls it
     named = next(iter(arguments.values())) if one else arguments
+    _tell_left_out(model, len(arguments))
     flat = keras.tree.flatten(named)
     numbered = ["args_0", *(f"args_0_{place}" for place in range(1, len(flat)))]  # as Keras' export does
 
@@ -149,6 +154,14 @@ def _seen(model: Any) -> _Taken:
         return model(packed, training=False) if one else model(**packed, training=False)
 
     return _Taken(unique_names("input", named, numbered), flat, call)
+
+
+def _tell_left_out(model: Any, known: int) -> None:
+    """Keras does not keep whether the model was called with an argument that may be left out: the publisher may have meant it."""
+    arguments = list(inspect.signature(model.call).parameters.values())[known:]
+    left_out = [one.name for one in arguments if one.default is None and one.name not in _NO_TENSORS]
+    if left_out:
+        _log.warning("left out of what callers send, since it has a default: %s%s", ", ".join(left_out), _NEXT)
 
 
 def _tensors(shape: Any, dtype: str) -> Any:

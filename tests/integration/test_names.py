@@ -181,6 +181,19 @@ def test_a_subclassed_model_of_several_arguments_is_told_how_to_give_its_signatu
     assert answers(place, {"args_0": column(5), "args_1": column(2)})["output_0"][0] == 3
 
 
+def test_an_argument_that_an_export_leaves_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import keras
+
+    class Difference(keras.Model):  # type: ignore[misc]  # Keras has no types
+        def call(self, income: Any, age: Any = None, training: Any = None, mask: Any = None, scale: float = 2.0) -> Any:
+            return scale * (income if age is None else income - age)
+
+    model = Difference()
+    model(column(1), column(1))
+    publish(model, name="m", models_dir=tmp_path, export=True, max_batch=1)
+    assert "left out of what callers send, since it has a default: age. If it takes" in caplog.text
+
+
 def classifier() -> Any:
     import keras
 
