@@ -7,6 +7,7 @@ stays until its files change.
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,13 +34,17 @@ _DEEPEST: Final = 8
 _LITTLE_KIB: Final = 1024 * 1024
 """KiB of memory that is free: with less, running out of it says nothing of whoever did."""
 
-_confined = False
+_confined: Path | None = None
 
 
-def confine() -> None:
-    """Say that this process has given up rights, handles and memory: from here on, lacking them is its own doing."""
+def confine(directory: Path) -> None:
+    """Say that this process has given up rights, handles and memory: from here on, lacking them is its own doing.
+
+    Args:
+        directory: whose files it may still read; that one of them cannot be read is the machine's doing.
+    """
     global _confined  # noqa: PLW0603 - it holds for the whole process, as what the sandbox took does
-    _confined = True
+    _confined = directory
 
 
 def check_of(error: BaseException, check: str) -> str:
@@ -75,9 +80,15 @@ def _passes(error: BaseException) -> bool:
             return _memory_is_short()
         if error.errno == errno.ENOENT:
             return _no_temporary_folder()
-        return error.errno in _PASSING or (not _confined and error.errno in _RIGHTS | _HANDLES)
+        if error.errno in _RIGHTS:
+            return _confined is None or _lies_in(error.filename, _confined)
+        return error.errno in _PASSING or (_confined is None and error.errno in _HANDLES)
     kinds = _TENSORFLOW.get(type(error).__name__)
-    return kinds is not None and not (_confined and kinds is _RIGHTS)
+    return kinds is not None and not (_confined is not None and kinds is _RIGHTS)
+
+
+def _lies_in(file: object, directory: Path) -> bool:
+    return isinstance(file, str | os.PathLike) and Path(file).is_relative_to(directory)
 
 
 def _no_temporary_folder() -> bool:
@@ -90,7 +101,7 @@ def _no_temporary_folder() -> bool:
 
 def _memory_is_short() -> bool:
     """Whether memory is short for everybody; in a process that may take what it likes, running out of it says so."""
-    if not _confined:
+    if _confined is None:
         return True
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

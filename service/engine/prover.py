@@ -202,7 +202,7 @@ def _enter(directory: Path, folder: Path) -> str:
     writable = [folder, Path(os.devnull), Path("/proc/self").resolve()]
     memory = max(_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) + _TIMES * size
     held = enter([directory, *_software()], writable, memory, _TIMES * size + _FILES)
-    confine()
+    confine(directory)
     return held
 
 

@@ -42,13 +42,15 @@ _MOST_OF: Final[Mapping[str, int]] = {
     "allowed_ops": 64 * _KIB,
     "saved_signature": _KIB,
     "graph_names": 1024 * _KIB,
-    "outliers": 1024 * _KIB,
+    "outliers": 512 * _KIB,
     "outputs": 1024 * _KIB,
     "thresholds": 2048 * _KIB,
     "inputs": 3072 * _KIB,
     "labels": 3072 * _KIB,
 }
 """Bytes of a field's JSON: every process keeps what a version says of itself, and tells it again with each change."""
+_MOST_LABELS: Final = 100_000
+_MOST_SPECS: Final = 10_000
 _LONGEST_LABEL: Final = 1024
 _LONGEST_DESCRIPTION: Final = 2048
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -207,7 +209,9 @@ class Manifest:
         return next(filter(None, found), None)
 
     def _limits_problem(self) -> str | None:
-        """Limits of an input that no call could keep to."""
+        """Limits of an input that no call could keep to, or more inputs than anybody has."""
+        if max(len(self.inputs), len(self.outputs)) > _MOST_SPECS:
+            return f"at most {_MOST_SPECS} inputs and as many outputs are read"
         for spec in self.inputs:
             low, high = spec.min, spec.max
             if low is not None and high is not None and low > high:
@@ -222,6 +226,8 @@ class Manifest:
 
     def _naming_problem(self) -> str | None:
         """Labels that could not be told apart, or not be recorded."""
+        if len(self.labels or ()) > _MOST_LABELS:
+            return f"labels: {len(self.labels or ())} of them, at most {_MOST_LABELS} are read"
         seen = set()
         for index, label in enumerate(self.labels or ()):
             if label in seen:

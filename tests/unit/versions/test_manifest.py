@@ -71,9 +71,11 @@ def test_a_malformed_manifest_is_refused_with_words_that_help(text: bytes, words
         ({"software": {"a" * 70_000: "1"}}, "software: larger than 64 KiB"),
         ({"created": "2026" * 30}, "created: larger than 100 bytes"),
         ({"allowed_ops": ("Op",) * 20_000}, "allowed_ops: larger than 64 KiB"),
-        ({"outliers": {"x": "y" * 1_100_000}}, "outliers: larger than 1024 KiB"),
+        ({"outliers": {"x": "y" * 1_100_000}}, "outliers: larger than 512 KiB"),
         ({"labels": tuple(str(number) * 100 for number in range(9000))}, "labels: larger than 3072 KiB"),
         ({"notes": "x" * 5_000_000}, "larger than 4 MiB"),
+        ({"labels": tuple(map(str, range(100_001)))}, "100001 of them, at most 100000"),
+        ({"inputs": tuple(TensorSpec(str(i), "bool", ()) for i in range(10_001))}, "at most 10000 inputs"),
     ],
 )
 def test_a_signature_that_contradicts_itself_is_refused(changes: dict[str, object], words: str) -> None:
