@@ -16,14 +16,16 @@ COPY --chown=10001:10001 models /srv/models
 ENV PATH=/opt/hoverboard/bin:$PATH \
     HOVERBOARD_HOST=0.0.0.0 \
     HOVERBOARD_PORT=8080 \
+    HOVERBOARD_ADMIN_PORT=8081 \
     HOVERBOARD_MODELS=/srv/models \
     HOVERBOARD_DATA_DIR=/var/lib/hoverboard
 WORKDIR /var/lib/hoverboard
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Past any proxy: Docker hands those of its own configuration to every container.
+# On the admin listener, whose connections nobody else can use up. Past any proxy: Docker hands those of its own
+# configuration to every container.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['HOVERBOARD_PORT'] + '/readyz', timeout=3)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['HOVERBOARD_ADMIN_PORT'] + '/readyz', timeout=3)"]
 ENTRYPOINT ["hoverboard"]
 CMD ["serve"]

@@ -56,6 +56,7 @@ class EngineClient:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._catalog = Catalog()
+        self._told = False
         self._listeners = Listeners()
         self._numbers = itertools.count()
         self._pending: dict[int, tuple[asyncio.Future[Any], float]] = {}
@@ -89,7 +90,7 @@ class EngineClient:
     @property
     def connected(self) -> bool:
         """Whether an engine is there and has told its state."""
-        return self._transport is not None and self._catalog.ready
+        return self._told and self._catalog.ready
 
     def subscribe(self, listener: Callable[[Catalog], None]) -> Callable[[], None]:
         """See `EnginePort.subscribe`."""
@@ -157,6 +158,7 @@ class EngineClient:
         """One message from the engine; what cannot be read of it costs the call that it answers, and no other."""
         if isinstance(message, CatalogMessage):
             self._catalog = message.catalog
+            self._told = True
             self._listeners.tell(message.catalog)
             return
         try:
@@ -182,7 +184,7 @@ class EngineClient:
 
     def lost(self) -> None:
         """The engine is gone: whoever waits is told at once."""
-        self.full = False
+        self.full = self._told = False
         self._transport = None
         self._outbox = []
         pending, self._pending = self._pending, {}

@@ -379,7 +379,8 @@ class Dispatcher:
 
     def _too_large(self) -> ResponseTooLarge:
         most = self._limits.max_response_bytes
-        return ResponseTooLarge(f"The response is larger than {most} bytes", details={"limit": most})
+        words = f"The response is larger than {most} bytes: ask for fewer samples or calls at once, or raise max_response_bytes"
+        return ResponseTooLarge(words, details={"limit": most})
 
 
 def _call(incoming: Incoming, request: Request) -> Call:

@@ -11,6 +11,7 @@ from service.errors import ParseError
 __all__ = ["no_json", "no_utf8", "too_deep"]
 
 _PLACE: Final = re.compile(r"^(?:JSON is malformed: )?(.*) \(byte (\d+)\)$")
+_ESCAPED: Final = re.compile(rb"\\.")
 _LONE: Final = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 _WORDS: Final = {
     b"NaN": "NaN is no JSON: send null where the model's input takes missing values, or leave the sample out",
@@ -75,7 +76,9 @@ def no_json(body: bytes, words: str) -> ParseError:
     if at >= len(body):  # a lone minus
         return _cut_off(body)
     if body[at] < 0x20:
-        return _error(at, "a control character stands in a string: it must be escaped")
+        in_string = _ESCAPED.sub(b"", body[:at]).count(b'"') % 2
+        where = "in a string: it must be escaped" if in_string else "outside of strings: that is no JSON text"
+        return _error(at, f"a control character stands {where}")
     return _error(at, "no JSON value goes on like this")
 
 

@@ -54,7 +54,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
 
 def of_image(folder: Path, **changes: str) -> dict[str, str]:
     """A container's environment without what compose adds: the image's, but for our paths and PATH."""
-    place = {"HOVERBOARD_HOST": "127.0.0.1", "HOVERBOARD_ADMIN_PORT": "0", "HOME": str(folder / "data")}
+    place = {"HOVERBOARD_HOST": "127.0.0.1", "HOVERBOARD_ADMIN_PORT": str(free_port()), "HOME": str(folder / "data")}
     paths = {"HOVERBOARD_MODELS": str(folder / "models"), "HOVERBOARD_DATA_DIR": str(folder / "data")}
     return image().environment | place | paths | {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | changes
 

@@ -101,7 +101,8 @@ class TestDockerfile:
         found = settings(image().environment)
         assert image().all("EXPOSE") == [str(found.port)]
         assert any(copy.endswith(f" models {found.models}") for copy in image().all("COPY"))
-        assert "HOVERBOARD_PORT" in image().healthcheck[-1]
+        assert found.admin_host == "127.0.0.1"
+        assert "'http://127.0.0.1:' + os.environ['HOVERBOARD_ADMIN_PORT']" in image().healthcheck[-1]
 
     def test_the_build_context_is_what_is_copied_and_nothing_else(self) -> None:
         copied = {name for stage in stages() for name in stage.copied}

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from service.types import Catalog, VersionStatus
-from tests.unit.api.conftest import PREDICT, Service
+from tests.unit.api.conftest import PREDICT, Service, Start
 from tests.unit.rpc.linear import DIGITS, LinearEngine, live, model
 
 
@@ -57,6 +57,17 @@ async def test_a_new_model_that_cannot_go_live_does_not_flip_readiness_and_is_re
         {"what": "model typo", "why": "no version can go live"},
         {"what": "model typo version 1", "why": "no manifest.json"},
     ]
+
+
+async def test_probes_are_answered_on_the_admin_port_while_the_public_one_is_full(start: Start) -> None:
+    service = await start(max_connections=2)
+    held = [await service.session.ws_connect(service.url + "/ws") for _ in range(2)]
+    assert (await got(service, "/readyz"))[0] == 503
+    for path in ("/healthz", "/readyz"):
+        async with service.session.get(service.admin_url + path) as response:
+            assert response.status == 200
+    for socket in held:
+        await socket.close()
 
 
 async def test_not_ready_without_an_engine(service: Service, engine: LinearEngine) -> None:
