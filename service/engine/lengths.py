@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from service.engine.executor import GraphError, OutOfMemory
+from service.engine.executor import Executor, GraphError, OutOfMemory
 from service.engine.runtime import Graph
-from service.engine.shapes import Fit, Shapes
+from service.engine.shapes import TOO_SHORT, Fit, Shapes
 from service.types import STRING, Array, Signature, TensorSpec
 from service.versions import GoldenSample, GoldenSet
 
@@ -58,6 +58,7 @@ class _Search:
         self._graph, self._signature, self._shapes = graph, signature, shapes
         self._until = time.monotonic() + _BUDGET_S
         self._known: dict[_Sizes, Fit] = {}
+        self._executor: Executor | None = None
         each = [_sizes(sample) for sample in golden.samples]
         self._smallest = [tuple(map(min, zip(*sizes, strict=True))) for sizes in zip(*each, strict=True)]
         self._sample = max(golden.samples, key=lambda sample: sum(column.size for column in sample.inputs)).inputs
@@ -127,20 +128,30 @@ class _Search:
 
     def _fit(self, sizes: _Sizes) -> Fit:
         if sizes not in self._known:
-            self._known[sizes] = self._shapes.fit(sizes)
+            fit = self._shapes.fit(sizes)
+            if fit is Fit.GOOD and self._shapes.checked and TOO_SHORT in (self._failure(sizes) or ""):
+                fit = Fit.SHORT  # for a window behind a loop, say, whose length shapes do not tell
+            self._known[sizes] = fit
         return self._known[sizes]
 
     def _late(self) -> bool:
         return time.monotonic() > self._until
 
     def _answers(self, sizes: _Sizes) -> bool:
-        """Whether a part of the sample is answered; asked where shapes see nothing wrong, so that it does no harm."""
+        """Whether a part of the sample is answered."""
+        return self._failure(sizes) is None
+
+    def _failure(self, sizes: _Sizes) -> str | None:
+        """Why the graph does not answer a part of the sample; asked where shapes see nothing wrong, so that it does no harm."""
+        if self._executor is None:
+            self._executor = self._graph.executor(self._signature, jit=False)
         parts = [column[(slice(None), *map(slice, size))] for column, size in zip(self._sample, sizes, strict=True)]
         try:
-            outputs = self._graph.executor(self._signature, jit=False).run(parts)
-        except (GraphError, OutOfMemory):
-            return False
-        return all(_valid(spec, output) for spec, output in zip(self._signature.outputs, outputs, strict=False))
+            outputs = self._executor.run(parts)
+        except (GraphError, OutOfMemory) as error:
+            return str(error)
+        fine = all(_valid(spec, output) for spec, output in zip(self._signature.outputs, outputs, strict=False))
+        return None if fine else "no answer"
 
 
 def _sizes(sample: GoldenSample) -> _Sizes:

@@ -20,7 +20,12 @@ with silent_stderr():
     from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
     from tensorflow.python.grappler import tf_optimizer
 
-__all__ = ["Fit", "Shapes", "has_windows"]
+__all__ = ["CHECK", "TOO_SHORT", "Fit", "Shapes", "has_windows"]
+
+CHECK: Final = "enough"
+"""Last in the names of checks that `windows` puts into a graph, but for their parts."""
+TOO_SHORT: Final = "it is too short for a convolution or a pooling of the model"
+"""What they say."""
 
 _WINDOW: Final = re.compile(r"Conv[23]D|DepthwiseConv|Pool|Dilation2D|Patches")
 _REDUCED: Final = frozenset({"Mean", "Max", "Min", "ArgMax", "ArgMin"})  # nothing has none of these
@@ -64,6 +69,11 @@ class Shapes:
             return Fit.SHORT if _lacks(self._inferred(sizes)) else Fit.GOOD
         except Exception as error:  # noqa: BLE001 - whatever the inference does not like, the graph may still be served
             return Fit.SHORT if _TOO_FEW.search(str(error)) else Fit.OTHER
+
+    @property
+    def checked(self) -> bool:
+        """Whether the graph itself looks at what some windows are given, so that it does no harm to run it."""
+        return any(f"/{CHECK}/" in node.name for node in self._definition.node)
 
     def unknown(self, sizes: Sequence[Sequence[int]]) -> dict[str, list[int]] | None:
         """Windows whose input has a size that these do not tell, so that it depends on what a sample holds.

@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from service.engine.quiet import silent_stderr
-from service.engine.shapes import Shapes, has_windows
+from service.engine.shapes import CHECK, TOO_SHORT, Shapes, has_windows
 
 with silent_stderr():
     import tensorflow as tf
 
 __all__ = ["with_checks"]
 
-_WORDS: Final = "it is too short for a convolution or a pooling of the model"
 _SIZES: Final = (64, 96, 210, 512)  # of free dimensions; what is not known then depends on more than these
 _INT: Final = tf.int32.as_datatype_enum
 _SCOPE: Final = "checked"
@@ -79,7 +78,7 @@ def _rebuilt(
 
 def _check(definition: Any, window: Any, least: Sequence[int]) -> None:
     """Put a check before the first input of a window: its sizes are at least these."""
-    given, name = window.input[0], f"{window.name}/enough"
+    given, name = window.input[0], f"{window.name}/{CHECK}"
     kind = window.attr["T"].type
     shape = definition.node.add(op="Shape", name=f"{name}/shape", input=[given])
     shape.attr["T"].type, shape.attr["out_type"].type = kind, _INT
@@ -89,7 +88,7 @@ def _check(definition: Any, window: Any, least: Sequence[int]) -> None:
     _constant(definition, f"{name}/axis", tf.constant([0], tf.int32))
     every = definition.node.add(op="All", name=f"{name}/all", input=[each.name, f"{name}/axis"])
     every.attr["Tidx"].type, every.attr["keep_dims"].b = _INT, False
-    _constant(definition, f"{name}/words", tf.constant(_WORDS))
+    _constant(definition, f"{name}/words", tf.constant(TOO_SHORT))
     held = definition.node.add(op="Assert", name=f"{name}/assert", input=[every.name, f"{name}/words"])
     held.attr["T"].list.type.append(tf.string.as_datatype_enum)
     held.attr["summarize"].i = 1

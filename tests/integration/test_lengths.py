@@ -246,8 +246,8 @@ def test_where_a_length_depends_on_what_a_sample_holds_the_graph_refuses_what_is
         np.testing.assert_allclose(done.outputs[0], model(np.array([[text]])), rtol=1e-4, atol=1e-5)
 
 
-def test_a_window_behind_a_recurrent_layer_refuses_what_is_too_short(tmp_path: Path) -> None:
-    """Shapes do not tell how many steps its loop gives."""
+def test_the_least_length_for_a_window_behind_a_recurrent_layer_is_found_by_running_it(tmp_path: Path) -> None:
+    """Shapes do not tell how many steps its loop gives, so that the graph checks it."""
     build = _chain(
         SERIES,
         ("LSTM", 3, {"return_sequences": True}),
@@ -256,8 +256,9 @@ def test_a_window_behind_a_recurrent_layer_refuses_what_is_too_short(tmp_path: P
     )
     model = build()
     place = publish(model, name="m", models_dir=tmp_path, samples=np.ones((3, 9, 2)).tolist())
+    assert read_version(place).inputs[0].min_length == 5
     live = Loader(lambda job: job(), max_batch=2).load(VersionOnDisk(1, place, ()))
-    assert live.execute([np.ones((1, 4, 2), np.float32)], 1, 1).errors
+    assert live.execute([np.ones((1, 4, 2), np.float32)], 1, 1).errors  # whoever sends it past the api
     columns = np.random.default_rng(1).random((2, 6, 2)).astype(np.float32)
     done = live.execute([columns], 2, 2)
     assert not done.errors
