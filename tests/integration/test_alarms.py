@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import re
 import subprocess
 import urllib.request
@@ -551,6 +553,30 @@ async def test_a_baseline_that_cannot_be_read_stops_nobody(
     assert await sql.fetchval("select count(*) from samples") == 320
     assert (await the_alarm(sql))["rows"] == 320
     assert await findings(sql) == {}
+
+
+@pytest.mark.usefixtures("baseline")
+async def test_a_baseline_that_this_machine_could_not_read_is_read_with_the_next_rows(
+    database: str, settings: Settings, sql: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def no_more(path: Any, *more: Any, **named: Any) -> int:
+        if str(path).endswith(BASELINE_FILE):
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return opened(path, *more, **named)
+
+    generator = np.random.default_rng(5)
+    engine = open_journal(settings.data_dir)
+    async with recorder(settings, database) as drain:
+        write(engine, *(batch(64, 1, **usual(64, generator)) for _ in range(5)))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", no_more)
+            await drain.empty(10)
+        assert await findings(sql) == {}
+        write(engine, *(batch(64, 1, **usual(64, generator)) for _ in range(5)))
+        await drain.empty(10)
+    assert await findings(sql)
 
 
 @pytest.mark.usefixtures("baseline")
