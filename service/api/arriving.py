@@ -50,6 +50,11 @@ class Arriving(WebSocketDataQueue):
         self._read = 0
         self._over = False
 
+    @property
+    def wants_more(self) -> bool:
+        """Whether there is room for more messages, or none is kept any more."""
+        return self._over or self._size <= self._limit
+
     def share(self) -> Share:
         """A share of the memory for large messages, for one that took none on its way."""
         return self._bodies.share()
@@ -57,21 +62,24 @@ class Arriving(WebSocketDataQueue):
     def take(self, data: bytes, parse: Callable[[bytes], None]) -> None:
         """Let aiohttp parse what was read from the socket, and count what is no whole message yet."""
         if self._over:
+            self._connection.wait_turn()
             return  # the client is told by now; what it still sends is read so that it can hear
         self._read = len(data)
         self._unfinished += self._read + _PIECE_BYTES
         parse(data)
         if self._unfinished > SMALL_BYTES and not self._over:
+            self._connection.wait_turn()
             self._hold()
 
     def feed_data(self, data: Any, size: int) -> None:
         """A whole message."""
-        if data[0] is _TEXT or data[0] is _BINARY:  # control frames come between the frames of a message
+        kind = data[0]
+        if kind is _TEXT or kind is _BINARY:  # control frames come between the frames of a message
             # Of heads of frames nothing is known here: they, and so little, do not count as a next message.
-            left = min(self._unfinished - size, self._read)
-            self._unfinished = left if left > SMALL_BYTES else 0
-            if self._since is not None or size > SMALL_BYTES:
-                data = WSMessage(data[0], data[1], cast(Any, self._share))
+            left = self._unfinished - size
+            self._unfinished = min(left, self._read) if left > SMALL_BYTES and self._read > SMALL_BYTES else 0
+            if size > SMALL_BYTES or self._since is not None:
+                data = WSMessage(kind, data[1], cast(Any, self._share))
                 self._share, self._since = self._bodies.share(), None
         super().feed_data(data, size)
 

@@ -182,8 +182,14 @@ class Connection(web.RequestHandler):
 
     def _resume(self, resume: Callable[[], None]) -> None:
         self.resuming = False
-        if self.transport is not None:
+        if self.transport is not None and (self.arriving is None or self.arriving.wants_more):
             resume()
+
+    def wait_turn(self) -> None:
+        """Read on when its turn has come, after other large bodies and messages."""
+        if not self._reading_paused:
+            self.pause_reading()
+            self.resume_reading()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
