@@ -20,13 +20,13 @@ from service.api.routes import Routes, Table
 from service.api.tidying import Tidying
 from service.api.websocket import WebSockets
 from service.config import TOKEN_FILE, Settings
-from service.rpc.alarms import Alarms
 from service.rpc.budget import Budget
 from service.rpc.call import Limits
 from service.rpc.codecs import CodecBook
 from service.rpc.dispatch import Dispatcher
 from service.rpc.fastlane import FastLane
 from service.rpc.methods import admin_methods, public_methods, table
+from service.rpc.methods.alarms_reset import Alarms
 from service.rpc.openrpc import with_discovery
 from service.rpc.recording import Recording
 from service.telemetry import metrics

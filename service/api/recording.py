@@ -17,9 +17,9 @@ from service.errors import InvalidParams, Overloaded
 from service.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode, kind_of
 from service.journal.sink import open_writer
 from service.journal.writer import JournalWriter, NotOnDisk
-from service.rpc.alarms import AlarmReset
 from service.rpc.call import Request
-from service.rpc.params import PredictParams
+from service.rpc.methods.alarms_reset import AlarmReset
+from service.rpc.methods.predict import PredictParams
 from service.rpc.recording import Label, Rejection
 from service.rpc.words import excerpt, token
 from service.telemetry import metrics

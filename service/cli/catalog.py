@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from service.errors import ModelNotFound, VersionNotFound, VersionRefused
-from service.rpc.results import describe, summaries
+from service.rpc.methods.models_describe import describe
+from service.rpc.methods.models_list import summaries
 from service.types import Catalog, ModelStatus, VersionStatus
 from service.versions import ModelOnDisk, Serving, VersionOnDisk, read_version, scan
 from service.versions.roles import lineage

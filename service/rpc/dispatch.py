@@ -32,10 +32,10 @@ from service.rpc.call import Call, Limits, Observer, Reply, Request
 from service.rpc.envelope import NULL, Batch, Incoming, failure, is_utf8, parse, parse_item, success
 from service.rpc.explain import no_utf8
 from service.rpc.fastlane import FastLane
+from service.rpc.fields import KEPT
 from service.rpc.inflate import inflate
 from service.rpc.large import SAID, SMALL_BYTES, Decoder, Kept, Message, Part
-from service.rpc.methods import Method, Methods
-from service.rpc.params import KEPT
+from service.rpc.methods.method import Method, Methods
 from service.rpc.recording import Recording, Rejection
 from service.rpc.turns import Turns
 from service.rpc.words import excerpt
@@ -113,7 +113,9 @@ class Dispatcher:
         self._decoder = decoder
         self._adapted = {name: _adapted(method) for name, method in methods.items()}
         self._notes: set[asyncio.Future[None]] = set()
-        self._params = {name: method.params.__name__ for name, method in methods.items()}
+        self._params = {
+            name: f"{method.params.__module__}:{method.params.__name__}" for name, method in methods.items()
+        }
         self._turns = Turns(1)
         self.in_flight = 0
         self._in_flight_of: dict[int, int] = {}  # by connection

@@ -8,6 +8,8 @@ for the samples, or what is wrong with it. Then, once it is known which version 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import import_module
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -15,12 +17,12 @@ from msgspec import Raw
 
 from service.errors import BY_KIND, InvalidParams, RpcError, Violation
 from service.journal.records import pack_column
-from service.rpc import params as known_params
 from service.rpc.arrays import Codec
+from service.rpc.binder import Binder
 from service.rpc.envelope import Batch, Incoming, is_utf8, parse, parse_item
 from service.rpc.explain import no_utf8
+from service.rpc.fields import ABSENT
 from service.rpc.inflate import inflate
-from service.rpc.params import Binder
 from service.types import Signature
 
 __all__ = [
@@ -152,7 +154,7 @@ class Decoder(Protocol):
         """Take a message apart.
 
         Args:
-            methods: the names of their params' classes.
+            methods: where their params' classes are, `module:class`.
             packed: whether it is compressed with gzip.
             most: calls in a batch.
 
@@ -194,12 +196,18 @@ def columns_of(raw: bytes | Raw, codec: Codec, name: str) -> tuple[bytes, int]:
     return msgspec.msgpack.encode([pack_column(column) for column in columns]), n
 
 
+@lru_cache
+def _binder(params: str) -> Binder[Any]:
+    module, _, name = params.partition(":")
+    return Binder(getattr(import_module(module), name))
+
+
 def _part(item: Incoming, methods: Mapping[str, str]) -> tuple[Part, Samples]:
     if item.fault is not None:
         return Part(item.id, "", fault=Fault.of(item.fault)), {}
     if item.method not in methods:
         return Part(item.id, item.method[:_LONGEST_SAID]), {}
-    binder: Binder[Any] = Binder(getattr(known_params, methods[item.method]))
+    binder = _binder(methods[item.method])
     positional = item.params if isinstance(item.params, list) else []
     named = item.params if isinstance(item.params, Mapping) else {}
     try:
@@ -209,7 +217,7 @@ def _part(item: Incoming, methods: Mapping[str, str]) -> tuple[Part, Samples]:
         fault = Fault.of(binder.repoint(error) if positional else error)
         return Part(item.id, item.method, said=said, fault=fault), {}
     samples = [(name, bound.pop(name)) for name in _SAMPLES if name in bound]
-    given: Samples = {name: raw for name, raw in samples if raw is not known_params.ABSENT}
+    given: Samples = {name: raw for name, raw in samples if raw is not ABSENT}
     return Part(item.id, item.method, msgspec.to_builtins(bound), list(given), bool(positional)), given
 
 

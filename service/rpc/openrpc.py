@@ -11,8 +11,9 @@ import orjson
 from service import __version__
 from service.errors import InternalError, InvalidParams, RpcError
 from service.rpc.codecs import CodecBook
-from service.rpc.examples import example_of
-from service.rpc.methods import Method, discover_method
+from service.rpc.examples import shown
+from service.rpc.methods.discover import discover
+from service.rpc.methods.method import Method
 
 __all__ = ["Document", "with_discovery"]
 
@@ -32,7 +33,7 @@ class Document:
     """
 
     def __init__(self, methods: Sequence[Method[Any]], book: CodecBook, *, url: str, title: str) -> None:
-        self.discover = discover_method(self.text)
+        self.discover = discover(self.text)
         self._methods = [*methods, self.discover]
         self._book = book
         self._url = url
@@ -71,7 +72,7 @@ class Document:
             {"name": field.encode_name, "required": field.required, "schema": {**next(schemas), **_default(field)}}
             for field in msgspec.structs.fields(method.params)
         ]
-        example = example_of(method.name, self._book.catalog)
+        example = method.example(shown(self._book.catalog))
         result = {**head, "methods": []} if method.name == self.discover.name else example.result
         return {
             "name": method.name,

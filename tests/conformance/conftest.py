@@ -8,6 +8,7 @@ import pytest
 
 from service.rpc.call import Call, Limits, Request
 from service.rpc.dispatch import Dispatcher
+from service.rpc.examples import Example, Shown
 from service.rpc.methods import Method, table
 from tests.unit.rpc.conftest import Ledger
 
@@ -43,15 +44,19 @@ async def _get_data(_: Call, __: Nothing) -> bytes:
     return msgspec.json.encode(["hello", 5])
 
 
+def _example(_: Shown) -> Example:
+    return Example({}, {})
+
+
 def specification_methods() -> list[Method[Any]]:
     """The methods that the JSON-RPC 2.0 specification's examples call; `foobar` must not be among them."""
     return [
-        Method("subtract", Subtract, _subtract, "", int),
-        Method("update", UpToFive, _sum, "", int),
-        Method("sum", UpToFive, _sum, "", int),
-        Method("notify_hello", UpToFive, _sum, "", int),
-        Method("notify_sum", UpToFive, _sum, "", int),
-        Method("get_data", Nothing, _get_data, "", list[Any]),
+        Method("subtract", Subtract, _subtract, "", int, _example),
+        Method("update", UpToFive, _sum, "", int, _example),
+        Method("sum", UpToFive, _sum, "", int, _example),
+        Method("notify_hello", UpToFive, _sum, "", int, _example),
+        Method("notify_sum", UpToFive, _sum, "", int, _example),
+        Method("get_data", Nothing, _get_data, "", list[Any], _example),
     ]
 
 

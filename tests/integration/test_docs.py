@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from service import errors
 from service.config import ENV_PREFIX, Settings
 from service.errors import RpcError
-from service.rpc.methods import admin_methods, discover_method, public_methods
+from service.rpc.methods import admin_methods, public_methods
+from service.rpc.methods.discover import discover
 from service.telemetry.families import Families
 from service.versions.serving import Recording, Serving
 from tests.integration.documents import NOT_RUN, commands, difference, json_difference, session
@@ -122,7 +123,7 @@ def test_the_errors_table_is_the_error_tree() -> None:
 
 def test_the_methods_tables_are_the_methods() -> None:
     methods = {
-        "docs/call.md": [*public_methods(None, None, None, Records()), discover_method(bytes)],  # type: ignore[arg-type]
+        "docs/call.md": [*public_methods(None, None, None, Records()), discover(bytes)],  # type: ignore[arg-type]
         "docs/operate.md": admin_methods(None, None, Records()),  # type: ignore[arg-type]
     }
     for page, listed in methods.items():

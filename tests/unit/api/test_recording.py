@@ -28,8 +28,8 @@ from service.errors import (
 )
 from service.journal.records import AlarmResetRecord, GapEntry, GapRecord, LabelRecord, RejectionRecord
 from service.journal.writer import JournalFull, JournalWriter
-from service.rpc.alarms import AlarmReset
 from service.rpc.call import Request
+from service.rpc.methods.alarms_reset import AlarmReset
 from service.rpc.recording import Label, Rejection
 from service.types import Catalog, ModelStatus
 from tests.journals import records_of

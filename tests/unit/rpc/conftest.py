@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from service.errors import RpcError
-from service.rpc.alarms import AlarmReset
 from service.rpc.call import Call, Limits, Reply, Request
 from service.rpc.codecs import CodecBook
 from service.rpc.dispatch import Dispatcher
 from service.rpc.fastlane import FastLane
 from service.rpc.methods import public_methods, table
+from service.rpc.methods.alarms_reset import AlarmReset
 from service.rpc.recording import Label, Recording, Rejection
 from tests.unit.rpc.linear import LinearEngine
 

@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 from service.errors import InvalidParams, Overloaded, RpcError
 from service.rpc.call import Call, Limits
 from service.rpc.dispatch import Dispatcher
+from service.rpc.examples import Example
+from service.rpc.fields import NoParams
 from service.rpc.methods import Method, table
-from service.rpc.params import NoParams
 from tests.unit.rpc.conftest import Ledger, arrived, asked, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 
@@ -323,7 +324,7 @@ class Pair(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def with_method(run: Callable[[Call, Any], Awaitable[bytes]], params: Any = Pair) -> Dispatcher:
-    return Dispatcher(table([Method("pair", params, run, "", int)]), Limits(), Ledger())
+    return Dispatcher(table([Method("pair", params, run, "", int, lambda _: Example({}, {}))]), Limits(), Ledger())
 
 
 async def _total(_: Call, pair: Pair) -> bytes:

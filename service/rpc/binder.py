@@ -1,170 +1,22 @@
-"""The params of every method as msgspec structs, and how raw params become one, with errors that point."""
+"""How raw params become a method's struct, with errors that point at what is wrong."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, Generic, TypeVar, cast, get_args, get_origin
+from typing import Any, Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 
 from service.errors import InvalidParams
+from service.rpc.fields import LARGEST
 from service.rpc.words import excerpt, kind, token
 
-__all__ = [
-    "ABSENT",
-    "KEPT",
-    "AlarmResetParams",
-    "Binder",
-    "DescribeParams",
-    "LabelItem",
-    "LabelParams",
-    "ModelName",
-    "NoParams",
-    "PredictParams",
-    "RouteParams",
-    "Tags",
-    "VersionParams",
-    "refuse_nul",
-]
-
-ABSENT = Raw()
-"""Stands for a raw param that was left out."""
-
-KEPT = Raw(b"{}")
-"""Stands for samples that are in the decoder."""
+__all__ = ["Binder", "explained", "words_of"]
 
 P = TypeVar("P", bound=msgspec.Struct)
-
-ModelName = Annotated[str, Meta(description="A model's name, as `models.list` gives it.", min_length=1, max_length=200)]
-_LARGEST = 2**63 - 1
-"""No JSON writer of ours, and no column of Postgres, takes an integer beyond it."""
-
-VersionNumber = Annotated[int, Meta(description="A version's number.", ge=0, le=_LARGEST)]
-VersionOrRole = Annotated[
-    Annotated[int, Meta(ge=0, le=_LARGEST)] | Annotated[str, Meta(max_length=200)],
-    Meta(description="A version's number, or a role such as `stable`."),
-]
-TagName = Annotated[str, Meta(min_length=1, max_length=64)]
-TagValue = Annotated[str, Meta(max_length=256)]
-Tags = Annotated[
-    dict[TagName, TagValue],
-    Meta(description="The caller's own key-value pairs, recorded with the sample.", max_length=32),
-]
-_DEADLINE = Meta(description="Milliseconds from arrival, after which no answer is wanted.", ge=1)
-_INSTANCES = Meta(
-    description="Samples in row form: each the bare value of a one-input model, or an object by input name. "
-    '`{"b64": ...}` stands for bytes, `{"b64": ..., "dtype": ..., "shape": [...]}` for a little-endian tensor; '
-    "null for a number that is not there (NaN), where an input's `finite` is false. Either this or `inputs`.",
-    extra_json_schema={"type": "array", "items": {}, "minItems": 1},
-)
-_INPUTS = Meta(
-    description="The same in column form: an object of arrays by input name, all equally long. Either this or `instances`.",
-    extra_json_schema={"type": "object", "additionalProperties": {}, "minProperties": 1},
-)
-
-
-class NoParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class PredictParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    model: ModelName
-    instances: Annotated[Raw, _INSTANCES] = ABSENT
-    inputs: Annotated[Raw, _INPUTS] = ABSENT
-    version: VersionOrRole = "stable"
-    deadline_ms: Annotated[float, _DEADLINE] | None = None
-    top_k: Annotated[int, Meta(description="How many classes `top` lists, most probable first.", ge=1, le=10_000)] = 1
-    outputs: Annotated[bool, Meta(description="Whether predictions carry the model's whole outputs.")] = False
-    tags: Tags | None = None
-
-
-SampleId = Annotated[
-    str,
-    Meta(
-        description="A prediction's `sample_id`.",
-        extra_json_schema={"format": "uuid", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
-    ),
-]
-TrueLabel = Annotated[
-    str, Meta(description="What it truly was: a class. Either this or `value`.", min_length=1, max_length=256)
-]
-TrueLabels = Annotated[
-    list[Annotated[str, Meta(min_length=1, max_length=256)]],
-    Meta(
-        description="All labels that hold of it, for a multi-label version; empty where none does. One label alone stands "
-        "for a list of it.",
-        max_length=1000,
-    ),
-]
-TrueValue = Annotated[float, Meta(description="What it truly was: a number. Either this or `label`.")]
-LabelSource = Annotated[
-    str,
-    Meta(
-        description="Who says so, such as `support`. The newest label of a sample and source counts.",
-        min_length=1,
-        max_length=128,
-    ),
-]
-Author = Annotated[str, Meta(description="The person who says so.", min_length=1, max_length=256)]
-
-
-class LabelItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of several labels."""
-
-    sample_id: SampleId
-    label: TrueLabel | TrueLabels | None = None
-    value: TrueValue | None = None
-    source: LabelSource | None = None
-    author: Author | None = None
-
-
-_LABELS = Meta(
-    description="Several labels at once, in place of `sample_id`, `label` and `value`. `source` and `author` of the call "
-    "are for those that have none of their own.",
-    min_length=1,
-    max_length=1000,
-)
-
-
-class LabelParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    sample_id: SampleId | None = None
-    label: TrueLabel | TrueLabels | None = None
-    value: TrueValue | None = None
-    source: LabelSource = "api"
-    author: Author | None = None
-    labels: Annotated[list[LabelItem], _LABELS] | None = None
-    model: Annotated[
-        ModelName | None, Meta(description="Whose samples these are; then labels that cannot be theirs are refused.")
-    ] = None
-    version: Annotated[
-        VersionOrRole | None, Meta(description="The version that answered; all of the model's when left out.")
-    ] = None
-
-
-class DescribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    model: ModelName
-    version: Annotated[VersionNumber | None, Meta(description="Only this version; all of them when left out.")] = None
-
-
-class VersionParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    model: ModelName
-    version: VersionNumber
-
-
-class AlarmResetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    model: ModelName
-    version: VersionNumber
-    reason: Annotated[str, Meta(description="Why; it is kept.", max_length=500)] | None = None
-
-
-class RouteParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    model: ModelName
-    stable: Annotated[
-        VersionNumber | None, Meta(description="The version to answer; null follows the highest ready one.")
-    ]
 
 
 class Binder(Generic[P]):
@@ -239,16 +91,6 @@ class Binder(Generic[P]):
             raise explained(f"/{token(name)}", self._fields[name].type, raw, str(error)) from None
 
 
-def refuse_nul(place: str, text: str) -> None:
-    """Pass a text that Postgres can hold.
-
-    Raises:
-        InvalidParams: it has a NUL.
-    """
-    if "\0" in text:
-        raise InvalidParams(place, "a string without NUL", f"NUL at index {text.index(chr(0))}")
-
-
 def explained(place: str, expected_type: Any, raw: Raw, text: str) -> InvalidParams:
     """What is wrong with one param, from the decoder's own error text; goes into objects and lists to find the place."""
     element = _bad_element(place, expected_type, raw)
@@ -279,7 +121,7 @@ def _schema_words(schema: Mapping[str, Any]) -> str:
     words = "null" if kinds == "null" else f"{article} {kinds}"
     low, high = schema.get("minimum"), schema.get("maximum")
     if kinds in ("integer", "number") and low is not None:
-        most = "2^63-1" if high == _LARGEST else f"{high or 0:g}"
+        most = "2^63-1" if high == LARGEST else f"{high or 0:g}"
         words += f" >= {low:g}" if high is None else f" from {low:g} to {most}"
     longest = schema.get("maxLength")
     if kinds == "string" and longest is not None:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
+from msgspec import Meta
 
-from service.errors import InvalidParams
+from service.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
 from service.rpc.call import Call, Request
 from service.rpc.codecs import CodecBook
-from service.rpc.params import AlarmResetParams, refuse_nul
-from service.rpc.results import AlarmResetResult
+from service.rpc.examples import Example, Shown
+from service.rpc.fields import ModelName, VersionNumber, refuse_nul
+from service.rpc.methods.method import Method
 
-__all__ = ["AlarmReset", "Alarms", "Resetter"]
+__all__ = ["AlarmReset", "Alarms", "alarms_reset"]
+
+
+class AlarmResetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: ModelName
+    version: VersionNumber
+    reason: Annotated[str, Meta(description="Why; it is kept.", max_length=500)] | None = None
+
+
+class AlarmResetResult(msgspec.Struct):
+    model: str
+    version: int
+    accepted: Annotated[bool, Meta(description="It is written down; the recorder resets the alarm when it reads it.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,20 @@ class Alarms(Protocol):
         """
 
 
-class Resetter:
+def alarms_reset(alarms: Alarms, book: CodecBook) -> Method[AlarmResetParams]:
+    """The method."""
+    return Method(
+        "alarms.reset",
+        AlarmResetParams,
+        _Resetter(alarms, book).__call__,
+        "Take note of a version's alarm: it is quiet, and counts anew from now on.",
+        AlarmResetResult,
+        _example,
+        (ModelNotFound, VersionNotFound, NotReady, Overloaded),
+    )
+
+
+class _Resetter:
     """Carries out `alarms.reset` calls."""
 
     def __init__(self, alarms: Alarms, book: CodecBook) -> None:
@@ -69,3 +96,8 @@ class Resetter:
             refuse_nul("/reason", params.reason)
         await self._alarms.reset_alarm(AlarmReset(params.model, params.version, params.reason), call.request)
         return msgspec.json.encode(AlarmResetResult(params.model, params.version, accepted=True))
+
+
+def _example(shown: Shown) -> Example:
+    params = {"model": shown.name, "version": shown.number, "reason": "a new kind of camera"}
+    return Example(params, {"model": shown.name, "version": shown.number, "accepted": True})

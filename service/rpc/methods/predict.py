@@ -5,22 +5,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, Meta, Raw, UnsetType
 
-from service.errors import DeadlineExceeded, InvalidParams, NotReady, StaleSignature
+from service.errors import (
+    DeadlineExceeded,
+    InvalidParams,
+    ModelFailed,
+    ModelNotFound,
+    NonFiniteOutput,
+    NotReady,
+    Overloaded,
+    ResponseTooLarge,
+    StaleSignature,
+    VersionNotFound,
+)
 from service.rpc.arrays import Codec
 from service.rpc.call import Call, Limits
 from service.rpc.codecs import CodecBook, Route
+from service.rpc.examples import SHOWN_ID, Example, Shown, example_instance
 from service.rpc.fastdecode import Columns, NotPlain
+from service.rpc.fields import ABSENT, ModelName, Tags, VersionOrRole, refuse_nul
 from service.rpc.large import Decoder
-from service.rpc.params import ABSENT, PredictParams, refuse_nul
+from service.rpc.methods.method import Method
 from service.rpc.words import token
-from service.types import Array, EnginePort, PredictAnswer, PredictCall
+from service.types import STRING, Array, EnginePort, PredictAnswer, PredictCall, Signature, TensorSpec
 
-__all__ = ["Predictor"]
+__all__ = ["PredictParams", "PredictResult", "predict"]
 
 _ATTEMPTS = 2
 _SMALL_BYTES = 16 * 1024
@@ -29,8 +43,94 @@ _AT_ONCE = 1024
 """Predictions, or sixteens of output elements, that are encoded in one go: some milliseconds."""
 _CATALOG_WAIT_S = 0.5
 
+_DEADLINE = Meta(description="Milliseconds from arrival, after which no answer is wanted.", ge=1)
+_INSTANCES = Meta(
+    description="Samples in row form: each the bare value of a one-input model, or an object by input name. "
+    '`{"b64": ...}` stands for bytes, `{"b64": ..., "dtype": ..., "shape": [...]}` for a little-endian tensor; '
+    "null for a number that is not there (NaN), where an input's `finite` is false. Either this or `inputs`.",
+    extra_json_schema={"type": "array", "items": {}, "minItems": 1},
+)
+_INPUTS = Meta(
+    description="The same in column form: an object of arrays by input name, all equally long. Either this or `instances`.",
+    extra_json_schema={"type": "object", "additionalProperties": {}, "minProperties": 1},
+)
+_LABEL = Meta(description="Classification: the most probable class.")
+_CONFIDENCE = Meta(description="Classification: that class's probability.", ge=0, le=1)
+_TOP = Meta(description="Classification and multi-label: the `top_k` most probable ones, most probable first.")
+_LABELS = Meta(description="Multi-label: every label at or above its threshold, most probable first; empty for none.")
+_VALUE = Meta(description="Regression: the predicted value.")
+_P_VALUE = Meta(description="Conformal p-value: how usual the sample is. Null for a version without calibration.")
+_NEAREST = Meta(
+    description="The most probable label, where `label` is `Uncategorized`, or `labels` empty, because the sample is too strange."
+)
+_OUTPUTS = Meta(description="The model's outputs by name: when asked for, and always for embedding and raw tasks.")
 
-class Predictor:
+
+class PredictParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model: ModelName
+    instances: Annotated[Raw, _INSTANCES] = ABSENT
+    inputs: Annotated[Raw, _INPUTS] = ABSENT
+    version: VersionOrRole = "stable"
+    deadline_ms: Annotated[float, _DEADLINE] | None = None
+    top_k: Annotated[int, Meta(description="How many classes `top` lists, most probable first.", ge=1, le=10_000)] = 1
+    outputs: Annotated[bool, Meta(description="Whether predictions carry the model's whole outputs.")] = False
+    tags: Tags | None = None
+
+
+class TopClass(msgspec.Struct):
+    label: str
+    confidence: Annotated[float, Meta(ge=0, le=1)]
+
+
+class Prediction(msgspec.Struct, kw_only=True):
+    sample_id: Annotated[str, Meta(description="UUIDv7 under which the sample is remembered.")]
+    label: Annotated[str, _LABEL] | UnsetType = UNSET
+    confidence: Annotated[float, _CONFIDENCE] | UnsetType = UNSET
+    labels: Annotated[list[TopClass], _LABELS] | UnsetType = UNSET
+    top: Annotated[list[TopClass], _TOP] | UnsetType = UNSET
+    value: Annotated[float, _VALUE] | UnsetType = UNSET
+    p_value: Annotated[float | None, _P_VALUE]
+    outlier: Annotated[bool | None, Meta(description="Whether `p_value` is at most alpha. Null without calibration.")]
+    nearest: Annotated[str, _NEAREST] | UnsetType = UNSET
+    outputs: Annotated[dict[str, Any], _OUTPUTS] | UnsetType = UNSET
+
+
+class Timing(msgspec.Struct):
+    queue_ms: Annotated[float, Meta(description="Longest wait of the call's samples, in milliseconds.", ge=0)]
+    infer_ms: Annotated[float, Meta(description="Execution time of the batch, in milliseconds.", ge=0)]
+    batch: Annotated[int, Meta(description="Samples that shared the batch.", ge=1)]
+
+
+class PredictResult(msgspec.Struct):
+    model: str
+    version: Annotated[int, Meta(description="The version that answered.")]
+    predictions: Annotated[list[Prediction], Meta(description="One per sample, in the samples' order.")]
+    timing: Timing
+
+
+def predict(engine: EnginePort, book: CodecBook, limits: Limits, decoder: Decoder | None) -> Method[PredictParams]:
+    """The method."""
+    return Method(
+        "predict",
+        PredictParams,
+        _Predictor(engine, book, limits, decoder).__call__,
+        "What a model says about some samples.",
+        PredictResult,
+        _example,
+        (
+            ModelNotFound,
+            VersionNotFound,
+            NotReady,
+            Overloaded,
+            DeadlineExceeded,
+            ModelFailed,
+            NonFiniteOutput,
+            ResponseTooLarge,
+        ),
+    )
+
+
+class _Predictor:
     """Carries out `predict` calls on an engine."""
 
     def __init__(self, engine: EnginePort, book: CodecBook, limits: Limits, decoder: Decoder | None = None) -> None:
@@ -188,3 +288,40 @@ def _result(params: PredictParams, answer: PredictAnswer, predictions: bytes) ->
     head = f'{{"model":"{params.model}","version":{answer.version},"predictions":'  # an existing model's name is plain
     timing = f'"queue_ms":{answer.queue_ms:.3f},"infer_ms":{answer.infer_ms:.3f},"batch":{answer.batch}'
     return b'%b%b,"timing":{%b}}' % (head.encode(), predictions, timing.encode())
+
+
+def _example(shown: Shown) -> Example:
+    signature = shown.signature
+    if signature is None or shown.version is None:
+        return Example({"model": shown.name, "instances": [0.0]}, {})
+    given = (shown.version.manifest or {}).get("example_instance")
+    instance = example_instance(signature) if given is None else given
+    result = {
+        "model": shown.name,
+        "version": shown.number,
+        "predictions": Codec(signature).encode(_answer(shown.number, signature)),
+        "timing": {"queue_ms": 0.05, "infer_ms": 0.4, "batch": 1},
+    }
+    return Example({"model": shown.name, "instances": [instance]}, result)
+
+
+def _answer(version: int, signature: Signature) -> PredictAnswer:
+    """What an answer of this signature looks like."""
+    return PredictAnswer(
+        version=version,
+        role="stable",
+        sample_ids=SHOWN_ID,
+        label_index=np.zeros(1, np.int32),
+        confidence=np.ones(1, np.float32),
+        value=np.zeros(1, np.float32),
+        outputs=tuple(_zeros(spec) for spec in signature.outputs),
+        p_value=None,
+        queue_ms=0.05,
+        infer_ms=0.4,
+        batch=1,
+    )
+
+
+def _zeros(spec: TensorSpec) -> Array:
+    shape = (1, *(dim or 1 for dim in spec.shape))
+    return np.full(shape, b"", dtype=object) if spec.dtype == STRING else np.zeros(shape, spec.dtype)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
+from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
-from service.errors import InvalidParams
+from service.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
 from service.rpc.call import Call
 from service.rpc.codecs import CodecBook
-from service.rpc.params import LabelItem, LabelParams, refuse_nul
+from service.rpc.examples import SHOWN_ID, Example, Shown
+from service.rpc.fields import ModelName, SampleId, VersionOrRole, refuse_nul
+from service.rpc.methods.method import Method
 from service.rpc.recording import Label, Recording
-from service.rpc.results import LabelResult
 from service.rpc.words import excerpt
 from service.types import Signature
 
-__all__ = ["Labeller"]
+__all__ = ["label"]
 
 _SHOWN: Final = 10
 
@@ -27,7 +30,80 @@ _UUID7: Final = re.compile(
 )
 
 
-class Labeller:
+TrueLabel = Annotated[
+    str, Meta(description="What it truly was: a class. Either this or `value`.", min_length=1, max_length=256)
+]
+TrueLabels = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=256)]],
+    Meta(
+        description="All labels that hold of it, for a multi-label version; empty where none does. One label alone stands "
+        "for a list of it.",
+        max_length=1000,
+    ),
+]
+TrueValue = Annotated[float, Meta(description="What it truly was: a number. Either this or `label`.")]
+LabelSource = Annotated[
+    str,
+    Meta(
+        description="Who says so, such as `support`. The newest label of a sample and source counts.",
+        min_length=1,
+        max_length=128,
+    ),
+]
+Author = Annotated[str, Meta(description="The person who says so.", min_length=1, max_length=256)]
+
+
+class LabelItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of several labels."""
+
+    sample_id: SampleId
+    label: TrueLabel | TrueLabels | None = None
+    value: TrueValue | None = None
+    source: LabelSource | None = None
+    author: Author | None = None
+
+
+_LABELS = Meta(
+    description="Several labels at once, in place of `sample_id`, `label` and `value`. `source` and `author` of the call "
+    "are for those that have none of their own.",
+    min_length=1,
+    max_length=1000,
+)
+
+
+class LabelParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    sample_id: SampleId | None = None
+    label: TrueLabel | TrueLabels | None = None
+    value: TrueValue | None = None
+    source: LabelSource = "api"
+    author: Author | None = None
+    labels: Annotated[list[LabelItem], _LABELS] | None = None
+    model: Annotated[
+        ModelName | None, Meta(description="Whose samples these are; then labels that cannot be theirs are refused.")
+    ] = None
+    version: Annotated[
+        VersionOrRole | None, Meta(description="The version that answered; all of the model's when left out.")
+    ] = None
+
+
+class LabelResult(msgspec.Struct):
+    accepted: Annotated[int, Meta(description="Labels that were written down.", ge=1)]
+
+
+def label(recording: Recording, book: CodecBook) -> Method[LabelParams]:
+    """The method."""
+    return Method(
+        "label",
+        LabelParams,
+        _Labeller(recording, book).__call__,
+        "Say what a sample truly was. It may come weeks after the prediction, and again.",
+        LabelResult,
+        _example,
+        (ModelNotFound, VersionNotFound, NotReady, Overloaded),
+    )
+
+
+class _Labeller:
     """Carries out `label` calls."""
 
     def __init__(self, recording: Recording, book: CodecBook) -> None:
@@ -164,3 +240,11 @@ def _labels(item: LabelItem, place: str) -> Iterator[tuple[str, str]]:
 
 def _shown(label: str | list[str]) -> str:
     return "a list" if isinstance(label, list) else excerpt(label)
+
+
+def _example(shown: Shown) -> Example:
+    signature = shown.signature
+    labels = (signature and signature.labels) or ("chair",)
+    several = signature is not None and signature.task == "multi-label"
+    params = {"sample_id": str(UUID(bytes=SHOWN_ID)), "label": list(labels[:2]) if several else labels[0]}
+    return Example(params, {"accepted": 1})

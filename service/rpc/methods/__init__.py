@@ -1,0 +1,53 @@
+"""The methods of both faces: a file each, with its params, its result, an example and what it does.
+
+A new one is its file and a line here; the OpenRPC document, the tests of examples and both faces follow from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from service.errors import ModelNotFound, NotReady
+from service.rpc.call import Limits
+from service.rpc.codecs import CodecBook
+from service.rpc.large import Decoder
+from service.rpc.methods.alarms_reset import Alarms, alarms_reset
+from service.rpc.methods.label import label
+from service.rpc.methods.method import Method, Methods, table
+from service.rpc.methods.models_admin import models_admin
+from service.rpc.methods.models_describe import LastFailure, models_describe
+from service.rpc.methods.models_list import models_list
+from service.rpc.methods.predict import predict
+from service.rpc.recording import Recording
+from service.types import EnginePort
+
+__all__ = ["Method", "Methods", "admin_methods", "public_methods", "table"]
+
+
+def public_methods(
+    engine: EnginePort,
+    book: CodecBook,
+    limits: Limits,
+    recording: Recording | None = None,
+    decoder: Decoder | None = None,
+) -> list[Method[Any]]:
+    """What the public face answers, but for `rpc.discover`; without a recording there is no `label` either."""
+    labels = [] if recording is None else [label(recording, book)]
+    return [predict(engine, book, limits, decoder), *labels, models_list(book), models_describe(book)]
+
+
+def admin_methods(engine: EnginePort, book: CodecBook, alarms: Alarms | None = None) -> list[Method[Any]]:
+    """What the admin face answers, but for `rpc.discover`; without a recording there are no alarms either."""
+
+    async def failures(model: str) -> Mapping[str, LastFailure]:
+        try:
+            told = await engine.admin("failures", {"model": model})
+        except (ModelNotFound, NotReady):  # it went, or the engine is away: what is in the catalog can still be told
+            return {}
+        return msgspec.convert(told, dict[str, LastFailure])
+
+    resets = [] if alarms is None else [alarms_reset(alarms, book)]
+    return [models_list(book), models_describe(book, failures), *models_admin(engine), *resets]
