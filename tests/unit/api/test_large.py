@@ -151,7 +151,8 @@ async def test_a_long_decode_leaves_the_event_loop_free(service: Service, engine
 async def test_of_many_large_bodies_one_goes_on_in_each_turn_of_the_loop(service: Service) -> None:
     body = json.dumps(call(instances=[PIXELS] * 12_000)).encode()
     head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    posts = [asyncio.create_task(service.raw(f"{head}Connection: close\r\n\r\n".encode() + body)) for _ in range(8)]
+    sent = f"{head}Connection: close\r\n\r\n".encode() + body
+    posts = [asyncio.create_task(service.raw(sent, seconds=60)) for _ in range(8)]
     seen: dict[int, int] = {}
     going_on: list[int] = []
     while not all(post.done() for post in posts):
