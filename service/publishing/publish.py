@@ -15,6 +15,7 @@ import service
 from service.errors import PublishError, VersionRefused
 from service.outliers import OUTLIERS_FILE, save_package
 from service.publishing import samples as golden_samples
+from service.publishing.arguments import check_contract, check_notes, check_number, labels_of, names_of, rows_of
 from service.publishing.artifacts import write_artifact
 from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate, silent
@@ -45,8 +46,8 @@ def publish(
     *,
     name: str,
     models_dir: Path | str,
-    samples: Sequence[Any] | None = None,
-    labels: Sequence[str] | None = None,
+    samples: Sequence[Any] | Mapping[str, Any] | Array | None = None,
+    labels: Sequence[str] | Array | None = None,
     task: str | None = None,
     output: str | None = None,
     head: str | None = None,
@@ -73,9 +74,9 @@ def publish(
         model: a built `keras.Model` (functional or Sequential), or a path to a `.keras` file or SavedModel directory.
         name: the model's name, also its directory's.
         models_dir: the models directory.
-        samples: instances in row form, as a client would send them; up to eight become golden samples. Without them
-            they are drawn from the signature.
-        labels: names by index, of classes or of labels; they make the model a classification, or multi-label.
+        samples: instances in row form, as a client would send them, or as an array; or arrays by input name. Up to eight become
+            golden samples. Without them they are drawn from the signature.
+        labels: names by index, of classes or of labels; they make the model a classification, or multi-label. An array will do.
         task: `classification` (one class holds), `multi-label` (several may), `regression`, `embedding` or `raw`; told from
             labels and head when left out.
         output: name of the main output, the one that answers are read from. Left out, it is the only one with a column
@@ -110,18 +111,16 @@ def publish(
         check_name(name)
     except ValueError as error:
         raise PublishError(str(error)) from error
-    if version is not None and version < 1:
-        raise PublishError(f"version {version}: use a number from 1")
-    for given, words in (
-        (samples, "a list of instances"),
-        (labels, "a list of names"),
-        (ignore_columns, "a list of names"),
-    ):
-        if isinstance(given, str | bytes | Path):
-            raise PublishError(
-                f"{str(given)!r}: expected {words}, got one text; a path is read by the command line only"
-            )
-    extra = _allowed_ops(allow_ops)
+    check_number(version, "version")
+    check_number(parent, "parent")
+    check_contract(contract)
+    check_notes(notes)
+    rows, classes = rows_of(samples), labels_of(labels)
+    ignored, extra = names_of(ignore_columns, "ignore_columns"), _allowed_ops(names_of(allow_ops, "allow_ops"))
+    if not isinstance(calibration, Path | str | CalibrationRows | None):
+        raise PublishError("calibration: expected the path of a file, or CalibrationRows")
+    if calibration is None and alpha != DEFAULT_ALPHA:
+        raise PublishError("alpha is for outliers: give calibration samples, too")
     report = progress or silent
     with VersionWriter(Path(models_dir) / name) as writer:
         report("reading", 0.0)
@@ -131,8 +130,8 @@ def publish(
         report("golden", 0.0)
         agreed, golden = _contract_of(
             graph,
-            samples,
-            labels,
+            rows,
+            classes,
             task,
             contract and {translated(key, names.inputs): limits for key, limits in contract.items()},
             output=output and translated(output, names.outputs),
@@ -174,7 +173,7 @@ def publish(
         compare_with_previous(writer.model_dir, manifest, version)  # now, since calibration may take long
         if calibration is not None:
             if not isinstance(calibration, CalibrationRows):
-                calibration = read_calibration(Path(calibration), agreed, ignore=ignore_columns)
+                calibration = read_calibration(Path(calibration), agreed, ignore=ignored)
             report("features", 0.0)
             outliers = _calibrated(
                 graph,
@@ -228,12 +227,16 @@ def _contract_of(
     first = outputs[0]
     ends = _head_in(graph, outputs) if labels or task in ("classification", "multi-label") else None
     found = infer_task(task, labels, first, head or ends)
-    names = tuple(str(label) for label in labels) if labels else None
+    names = tuple(labels) if labels else None
     labelled = found in ("classification", "multi-label")
     if labelled and names is None:
         names = default_labels(first)
     if names and len(set(names)) != len(names):
         raise PublishError("labels: two of them are the same")
+    if head is not None and not labelled:
+        raise PublishError(
+            f"head: {head} is what an output of classes or labels holds, and this one has none; give labels"
+        )
     inputs = apply_contract(graph.inputs, contract)
     signature = Signature(found, inputs, outputs, names if labelled else None)
     try:

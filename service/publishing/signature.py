@@ -159,6 +159,8 @@ def head_of(found: Head | None, asked: str | None, task: Task, first: TensorSpec
         )
     if task == "multi-label" and head == "softmax":
         raise PublishError(f"{place}: ends in a softmax, of which one class holds: that is --task classification")
+    if head == "logits" and found is not None and found != "logits":
+        raise PublishError(f"{place}: ends in a {found}: what it holds are no logits any more. Leave --head out")
     if head == found:
         return head
     wide = values.astype(np.float64)

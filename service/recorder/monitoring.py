@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -29,6 +31,7 @@ __all__ = ["Monitoring", "Name", "Seen", "show", "tell"]
 
 _SQL: Final = statements("monitoring.sql")
 _log = structlog.get_logger(__name__)
+_DRIFT_AGAIN_S: Final = 60.0  # a window may close twice a second, and drift lasts
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -232,6 +235,9 @@ async def show(connection: Connection) -> None:
         metrics.set_drift(*name, {row["feature"]: row["js"] for row in rows}, sum(row["drifted"] for row in rows))
 
 
+_drift_told_at: dict[Name, float] = {}
+
+
 def tell(seen: Seen) -> None:
     """Tell the metrics and the log what a committed step has found."""
     for name, alarm in seen.alarms.items():
@@ -250,7 +256,9 @@ def tell(seen: Seen) -> None:
     for name, findings in seen.windows.items():
         drifted = [finding.feature for finding in findings if finding.drifted]
         metrics.set_drift(*name, {finding.feature: finding.js for finding in findings}, len(drifted))
-        if drifted:
+        now = time.monotonic()
+        if drifted and now - _drift_told_at.get(name, -math.inf) >= _DRIFT_AGAIN_S:
+            _drift_told_at[name] = now
             _log.info("drifted", **name._asdict(), features=drifted[:10], of=len(findings))
 
 

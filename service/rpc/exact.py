@@ -20,6 +20,7 @@ __all__ = ["ColumnBuilder", "TooLarge", "column_from_tensor"]
 
 _ONE_BY_ONE = 16
 _FINITE = sys.float_info.max
+_EXACT = 2**53  # from here on, not every whole number is a float64
 
 
 class _Refused(Exception):
@@ -292,6 +293,9 @@ def _integer_check(spec: TensorSpec) -> Callable[[Any], int]:
             raise _Refused(article, kind(value), _misfit(value))
         if not isinstance(value, int | np.integer) and not (math.isfinite(value) and value == int(value)):
             raise _Refused(article, excerpt(value), "range" if isinstance(value, TooLarge) else "type")
+        if not isinstance(value, int | np.integer) and not -_EXACT <= value <= _EXACT:
+            words_exact = f"{article} without point or exponent, since beyond 2^53 a float is not exact"
+            raise _Refused(words_exact, excerpt(value), "type")
         if not low <= value <= high:
             raise _Refused(words, excerpt(value), "range")
         return int(value)

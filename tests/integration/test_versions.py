@@ -193,6 +193,46 @@ def test_a_path_is_not_taken_for_a_list_of_letters(
         publish(keras_models["dense1"], name="m", models_dir=tmp_path, **given)
 
 
+def test_arrays_are_taken_where_notebooks_have_them(tmp_path: Path, keras_models: dict[str, Any]) -> None:
+    model = keras_models["dense1"]
+    given: dict[str, Any] = {"name": "m", "models_dir": tmp_path, "labels": np.array(["red", "green", "blue"])}
+    rows = np.random.default_rng(0).random((20, 8), np.float32)
+    for samples in (rows, list(rows), rows.tolist(), {"features": rows}):
+        place = publish(model, samples=samples, **given)
+        manifest = read_version(place)
+        assert manifest.labels == ("red", "green", "blue")
+        (first, *_) = read_golden(place, manifest).samples
+        np.testing.assert_array_equal(first.inputs[0][0], rows[0])
+    assert read_version(publish(model, name="n", models_dir=tmp_path, labels=np.arange(3))).labels == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"samples": 7}, "samples: expected a list of instances.*got int"),
+        ({"samples": {"features": np.ones((2, 8)), "other": np.ones((3, 1))}}, "samples: the inputs have 2, 3 rows"),
+        ({"labels": [1.5, None, "c"]}, "labels: name 0 is 1.5: use texts"),
+        ({"labels": {"0": "a"}}, "labels: expected a list of names, got dict"),
+        ({"contract": "contract.toml"}, "contract: expected limits by input name"),
+        ({"contract": ["features"]}, "contract: expected limits by input name"),
+        ({"calibration": {"features": []}}, "calibration: expected the path of a file"),
+        ({"version": "9"}, "version '9': use a number from 1"),
+        ({"parent": 0}, "parent 0: use a number from 1"),
+        ({"notes": {"auc": np.float32(0.9)}}, "notes: JSON cannot hold them"),
+        ({"allow_ops": "ReadFile"}, "'ReadFile': expected a list of names"),
+        ({"alpha": 0.5}, "alpha is for outliers: give calibration samples"),
+        ({"head": "softmax"}, "head: softmax is what an output of classes or labels holds"),
+        ({"labels": ["a", "b", "c"], "head": "logits"}, "ends in a softmax: what it holds are no logits"),
+    ],
+)
+def test_what_publish_cannot_use_is_refused_in_words(
+    tmp_path: Path, keras_models: dict[str, Any], given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(PublishError, match=words):
+        publish(keras_models["dense1"], name="m", models_dir=tmp_path, **given)
+    assert not list(tmp_path.glob("m/[!.]*"))
+
+
 def test_a_version_that_breaks_callers_of_the_one_before_needs_a_word(
     tmp_path: Path, keras_models: dict[str, Any]
 ) -> None:

@@ -122,6 +122,13 @@ class Follower:
         for number, place in disk.versions.items():
             known = model.versions.get(number)
             if known is not None and known.live is not None:
+                if place.problem is None and _content(place) != _content(known.place):
+                    _log.warning(
+                        "version_changed_on_disk",
+                        model=model.name,
+                        version=number,
+                        then="what is in memory goes on answering until the version is loaded again; publish the next number instead",
+                    )
                 known.place = place  # versions are immutable: what is in memory was checked and goes on
         return bool(fresh)
 
@@ -130,6 +137,11 @@ class Follower:
         if sentence not in self._told and len(self._told) < _MOST_TOLD:
             self._told.add(sentence)
             _log.warning("passed_over", reason=sentence)
+
+
+def _content(place: VersionOnDisk) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of content; rights and links may change."""
+    return [(name, size, modified) for name, size, modified, _ in place.stamp]
 
 
 def _worth_reading(model: Model, place: VersionOnDisk) -> bool:

@@ -103,6 +103,14 @@ def test_integral_floats_are_integers() -> None:
     assert x.tolist() == [[3, -20]]
 
 
+def test_integers_that_come_as_floats_are_refused_where_a_float_is_not_exact() -> None:
+    (x,), _ = rows(one("int64"), [float(2**53), -float(2**53)])
+    assert x.tolist() == [2**53, -(2**53)]
+    pointer, expected, got = refusal(one("int64"), "[1, 9007199254740994.0]")
+    assert (pointer, got) == ("/instances/1", "9007199254740994.0")
+    assert expected == "an integer without point or exponent, since beyond 2^53 a float is not exact"
+
+
 def test_integers_are_exact_up_to_their_dtypes_ends() -> None:
     (x,), _ = rows(one("int64"), [2**63 - 1, -(2**63)])
     assert x.tolist() == [2**63 - 1, -(2**63)]

@@ -1,0 +1,101 @@
+"""What `publish` is given from Python, in the forms that notebooks have it in; what makes no sense is refused in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from service.errors import PublishError
+
+__all__ = ["check_contract", "check_notes", "check_number", "labels_of", "names_of", "rows_of"]
+
+
+def rows_of(samples: Any) -> Sequence[Any] | None:
+    """Samples in row form.
+
+    Args:
+        samples: instances, or an array of them; or an object of arrays by input name, all equally long.
+
+    Raises:
+        PublishError: they are something else.
+    """
+    if samples is None:
+        return None
+    words = "expected a list of instances, an array of them, or an object of arrays by input name"
+    if isinstance(samples, Mapping):
+        columns = {str(name): _listed(column, f"samples: {name}", words) for name, column in samples.items()}
+        lengths = {len(column) for column in columns.values()}
+        if len(lengths) != 1:
+            raise PublishError(f"samples: the inputs have {', '.join(map(str, sorted(lengths))) or 'no'} rows")
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return _listed(samples, "samples", words)
+
+
+def labels_of(labels: Any) -> list[str] | None:
+    """Names of classes as text.
+
+    Args:
+        labels: texts or whole numbers, by index; an array of them will do, such as an encoder's `classes_`.
+
+    Raises:
+        PublishError: they are something else.
+    """
+    if labels is None:
+        return None
+    found = _listed(labels, "labels", "expected a list of names", mapping=False)
+    for place, label in enumerate(found):
+        if isinstance(label, bool) or not isinstance(label, str | int | np.integer):
+            raise PublishError(f"labels: name {place} is {label!r}: use texts")
+    return [str(label) for label in found]
+
+
+def names_of(given: Any, what: str) -> tuple[str, ...]:
+    """Names of columns or operations.
+
+    Raises:
+        PublishError: they are something else.
+    """
+    found = _listed(given, what, "expected a list of names", mapping=False)
+    if not all(isinstance(name, str) for name in found):
+        raise PublishError(f"{what}: expected a list of names, got {found!r:.100}")
+    return tuple(found)
+
+
+def check_number(given: Any, what: str) -> None:
+    """Pass a version's number, or None. Raises PublishError for anything else."""
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1):
+        raise PublishError(f"{what} {given!r}: use a number from 1")
+
+
+def check_contract(contract: Any) -> None:
+    """Pass limits by input name, or None. Raises PublishError for anything else."""
+    if contract is None:
+        return
+    if not isinstance(contract, Mapping) or not all(isinstance(limits, Mapping) for limits in contract.values()):
+        raise PublishError(
+            'contract: expected limits by input name, such as {"age": {"min": 0}}; a path is read by the command line only'
+        )
+
+
+def check_notes(notes: Any) -> None:
+    """Pass what JSON can hold. Raises PublishError for anything else."""
+    try:
+        msgspec.json.encode(notes)
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise PublishError(
+            f"notes: JSON cannot hold them ({error}); use plain numbers, texts, lists, objects"
+        ) from error
+
+
+def _listed(given: Any, what: str, words: str, *, mapping: bool = True) -> list[Any]:
+    if isinstance(given, str | bytes | Path):
+        raise PublishError(f"{str(given)!r}: {words}, got one text; a path is read by the command line only")
+    if not isinstance(given, Iterable) or (isinstance(given, Mapping) and not mapping):
+        raise PublishError(f"{what}: {words}, got {type(given).__name__}")
+    if isinstance(given, np.ndarray):
+        return given.tolist() if given.ndim == 1 else list(given)
+    return list(given)
