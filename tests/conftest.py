@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ pytest_plugins = ["tests.postgres"]
 # What is right is tested by examples, what is quick is not: any example may be slow on a machine that is busy.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # Run by nohup: a signal that is ignored stays so in every process that a test starts, one with a handler does not.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 Build = Callable[[], Any]
 
