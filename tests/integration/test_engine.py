@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,8 @@ async def test_the_catalog_teaches_what_a_client_needs(port: EnginePort) -> None
     assert status is not None and status.manifest is not None and status.signature is not None
     assert status.signature.labels == ("red", "green", "blue")
     assert len(status.manifest["example_instance"]) == 8
-    assert status.buckets and status.buckets[-1].size == 64
+    # The largest that was worth its time when it was measured: on a busy machine not always the largest there may be.
+    assert status.buckets and status.buckets[-1].size in (8, 16, 32, 64)
     assert all(bucket.mean_ms > 0 for bucket in status.buckets)
     assert status.memory_bytes == 4 * (8 * 16 + 16 + 16 * 3 + 3)
     assert _state(port.catalog, "dense", 1) == "available"
@@ -307,12 +309,14 @@ class Sink:
         self.withdrawn: list[bytes] = []
         self.threads: list[str] = []
         self.full = False
+        self.at_batch: dict[int, Callable[[], object]] = {}  # called once so many are there
 
     def append(self, batch: ExecutedBatch) -> None:
         if self.full:
             raise Overloaded("No room for records")
         self.threads.append(threading.current_thread().name)
         self.batches.append(batch)
+        self.at_batch.get(len(self.batches), bool)()
 
     def withdraw(self, source: Source, sample_ids: bytes) -> None:
         self.withdrawn += [sample_ids[at : at + 16] for at in range(0, len(sample_ids), 16)]
@@ -325,7 +329,8 @@ class Sink:
             for batch in self.batches
             for row in np.flatnonzero(batch.ok).tolist()
         ]
-        return [each for each in told if each not in self.withdrawn]
+        withdrawn = set(self.withdrawn)
+        return [each for each in told if each not in withdrawn]
 
     def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
         raise AssertionError("no version of these tests has a detector")
@@ -397,10 +402,10 @@ async def test_a_call_that_nobody_waits_for_any_more_is_recorded_without_predict
         await engine.settled()
         engine._short_s = 0.0  # on the execution thread, so that this one can go meanwhile
         waiting = asyncio.create_task(engine.predict(call(engine, "dense", features(5000))))
-        await until(lambda: len(sink.batches) > 3)
-        waiting.cancel()
-        with suppress(asyncio.CancelledError):
+        sink.at_batch[4] = partial(asyncio.get_running_loop().call_soon_threadsafe, waiting.cancel)
+        with pytest.raises(asyncio.CancelledError):
             await waiting
+        assert len(sink.batches) >= 4
         await engine.drain()
         await until(lambda: not sink.answered)
 
