@@ -11,7 +11,7 @@ import numpy as np
 
 from service.errors import PublishError
 
-__all__ = ["check_contract", "check_notes", "check_number", "labels_of", "names_of", "rows_of"]
+__all__ = ["check_contract", "check_notes", "check_version", "labels_of", "names_of", "rows_of"]
 
 
 def rows_of(samples: Any) -> Sequence[Any] | None:
@@ -65,10 +65,10 @@ def names_of(given: Any, what: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def check_number(given: Any, what: str) -> None:
+def check_version(version: Any) -> None:
     """Pass a version's number, or None. Raises PublishError for anything else."""
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 1):
-        raise PublishError(f"{what} {given!r}: use a number from 1")
+    if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
+        raise PublishError(f"version {version!r}: use a number from 1")
 
 
 def check_contract(contract: Any) -> None:

@@ -15,7 +15,7 @@ import service
 from service.errors import PublishError, VersionRefused
 from service.outliers import OUTLIERS_FILE, save_package
 from service.publishing import samples as golden_samples
-from service.publishing.arguments import check_contract, check_notes, check_number, labels_of, names_of, rows_of
+from service.publishing.arguments import check_contract, check_notes, check_version, labels_of, names_of, rows_of
 from service.publishing.artifacts import write_artifact
 from service.publishing.baseline import make_baseline
 from service.publishing.calibration import Progress, calibrate, silent
@@ -111,8 +111,7 @@ def publish(
         check_name(name)
     except ValueError as error:
         raise PublishError(str(error)) from error
-    check_number(version, "version")
-    check_number(parent, "parent")
+    check_version(version)
     check_contract(contract)
     check_notes(notes)
     rows, classes = rows_of(samples), labels_of(labels)

@@ -217,7 +217,7 @@ def test_arrays_are_taken_where_notebooks_have_them(tmp_path: Path, keras_models
         ({"contract": ["features"]}, "contract: expected limits by input name"),
         ({"calibration": {"features": []}}, "calibration: expected the path of a file"),
         ({"version": "9"}, "version '9': use a number from 1"),
-        ({"parent": 0}, "parent 0: use a number from 1"),
+        ({"parent": 0}, "parent: expected a version's number"),
         ({"notes": {"auc": np.float32(0.9)}}, "notes: JSON cannot hold them"),
         ({"allow_ops": "ReadFile"}, "'ReadFile': expected a list of names"),
         ({"alpha": 0.5}, "alpha is for outliers: give calibration samples"),
