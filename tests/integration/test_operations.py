@@ -290,7 +290,8 @@ def _bound_elsewhere(document: Any) -> None:
 
 
 def _handle(document: Any) -> None:
-    constant = next(node for node in _function(document, "serve").node_def if node.op == "Const")
+    functions = document.meta_graphs[0].graph_def.library.function  # several are named for `serve`, in no certain order
+    constant = next(node for function in functions for node in function.node_def if node.op == "Const")
     constant.attr["value"].tensor.dtype = 20
 
 

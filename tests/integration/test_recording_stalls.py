@@ -116,7 +116,8 @@ def test_a_stopped_recorder_is_told_and_what_it_said_of_its_lag_is_withdrawn(
             with suppress(psutil.NoSuchProcess):  # it may have been ended meanwhile, and another one started
                 recorder.send_signal(signal.SIGCONT)
         works(here)
-        assert here.rows("select count(*) from samples") == [{"count": 1}]
+        # It speaks before it drains, and lets records wait a little while the machine is busy.
+        until(lambda: here.rows("select count(*) from samples"), lambda rows: rows == [{"count": 1}])
         until(lambda: lines(here, "recorder_speaks_again"), lambda found: len(found) == 1)
         assert len(lines(here, "recorder_silent")) == 1
 
