@@ -1,12 +1,39 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and files that are no traps."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
-__all__ = ["put_file", "synchronise"]
+__all__ = ["open_plain", "put_file", "synchronise"]
+
+
+def open_plain(path: Path, *, follow: bool = False) -> int:
+    """A descriptor to read a plain file with.
+
+    Args:
+        path: of the file.
+        follow: take a link for the plain file that it names.
+
+    Raises:
+        OSError: it cannot be opened, or is no plain file; `strerror` says why in words.
+    """
+    try:
+        # Without O_NONBLOCK a FIFO would wait here for somebody to write to it.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            why = "a link that leads back to itself" if follow else "links are not followed"
+            raise OSError(error.errno, why, str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return descriptor
 
 
 def put_file(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from service.files import open_plain
 from service.journal.format import (
     CLOSED_FILE,
     HEADER_BYTES,
@@ -26,7 +27,7 @@ from service.journal.format import (
 )
 from service.journal.records import GapRecord, decode, encode, kind_of
 from service.journal.reserve import reserved_gap
-from service.journal.segment import Found, SegmentFile, open_plain, out_of_place
+from service.journal.segment import Found, SegmentFile, out_of_place
 
 __all__ = [
     "Chunk",

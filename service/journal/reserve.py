@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
+from service.files import open_plain
 from service.journal.format import RESERVE_FILE, SLOT_BYTES, SLOT_PAYLOAD, pack_slot, unpack_slot
 from service.journal.records import GapEntry, GapRecord, decode, encode
-from service.journal.segment import open_plain
 
 __all__ = ["GapKey", "Reserve", "merged", "reserved_gap", "synchronise"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 from uuid import UUID
 
+from service.files import open_plain
 from service.journal.format import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
@@ -26,23 +26,10 @@ from service.journal.format import (
     unpack_header,
 )
 
-__all__ = ["Found", "SegmentFile", "open_plain", "out_of_place"]
+__all__ = ["Found", "SegmentFile", "out_of_place"]
 
 _WINDOW: Final = 256 * 1024
 _PAGE: Final = 4096
-
-
-def open_plain(path: Path) -> int:
-    """A descriptor to read a journal's file with.
-
-    Raises:
-        OSError: there is none, or it is no plain file: a FIFO in its place would keep its reader waiting for ever.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a plain file", str(path))
-    return descriptor
 
 
 class Found(NamedTuple):

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from service.errors import HoverboardError, NewerFormat
+from service.files import open_plain
 from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, frame_seed, segment_name, unpack_head, unpack_header
 from service.journal.reader import JournalInfo, Position, SegmentInfo, read
 from service.journal.records import (
@@ -22,7 +23,6 @@ from service.journal.records import (
     RejectionRecord,
     decode,
 )
-from service.journal.segment import open_plain
 from service.recorder.cursor import Cursor
 
 __all__ = ["Behind", "Lag"]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
+
+from service.files import open_plain
 
 __all__ = ["MOST_FILES", "entries", "files", "open_file", "read_file"]
 
@@ -32,22 +33,7 @@ def open_file(path: Path, *, follow: bool = False) -> BufferedReader:
     Raises:
         OSError: it cannot be opened, or is no plain file; `strerror` says why in words.
     """
-    try:
-        # Without O_NONBLOCK a FIFO would wait here for somebody to write to it.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            why = "a link that leads back to itself" if follow else "links are not followed"
-            raise OSError(error.errno, why, str(path)) from error
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a plain file", str(path))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+    return os.fdopen(open_plain(path, follow=follow), "rb")
 
 
 def read_file(path: Path, most: int, *, follow: bool = False) -> bytes:
