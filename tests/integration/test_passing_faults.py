@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import aiohttp
 import pytest
 
 from service.errors import NotReady
+from tests.disks import small_disk
 from tests.integration.running import Service, running
 from tests.integration.test_hangs import answers, predict
 
@@ -41,13 +41,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def temporary(tmp_path: Path) -> Iterator[Path]:
     """A folder for temporary files with room for 8 MB."""
-    place = tmp_path / "t"
-    place.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(mounting, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_disk(tmp_path / "t", "size=8m") as place:
+        yield place
 
 
 async def unready(service: Service, words: str, hinder: Callable[[], object]) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -17,6 +15,7 @@ import asyncpg
 import psutil
 import pytest
 
+from tests.disks import small_disk
 from tests.integration.recorded import Recorded, until
 from tests.postgres import Server
 
@@ -143,13 +142,8 @@ def test_records_that_are_dropped_for_want_of_budget_are_not_said_to_wait(
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A working directory whose data directory is a file system of its own, of 32 MiB."""
-    data = tmp_path / "data"
-    data.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "tmpfs", str(data)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a tmpfs is not permitted here")
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(data)], check=True)
+    with small_disk(tmp_path / "data", "size=32m,mode=0700"):
+        yield tmp_path
 
 
 def test_records_that_are_dropped_on_a_full_disk_are_not_said_to_wait(

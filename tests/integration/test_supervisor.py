@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from service.config import ENV_PREFIX
+from tests.disks import small_disk
 
 
 class Service:
@@ -294,13 +295,8 @@ def test_more_connections_than_files_may_be_open_are_refused_and_the_others_answ
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 256 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("only root, with the right to mount, has a disk for this")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_disk(tmp_path / "disk", "size=256k") as place:
+        yield place
 
 
 def refusal(command: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from service.journal import JournalFull, JournalWriter, shedding
 from service.journal.format import FRAME_HEAD_BYTES
 from service.telemetry import recording_state
+from tests.disks import small_disk
 from tests.unit.journal.written import BATCH, GAP, MIB, Everything, copied, entry, open_writer, read_all, read_on
 
 _FILLS_ITS_LIMIT = """
@@ -49,20 +50,11 @@ def test_a_file_that_may_not_grow_is_a_full_disk_and_the_gap_outlives_a_kill(tmp
     assert [one.records for gap in found.gaps for one in gap.entries] == [3 * 61]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(name="disk")
+def _disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("mounting a tmpfs is not permitted here")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_disk(tmp_path / "disk", "size=1m") as place:
+        yield place
 
 
 def fill(writer: JournalWriter, payload: bytes, times: int) -> int:
@@ -80,12 +72,12 @@ def fill(writer: JournalWriter, payload: bytes, times: int) -> int:
 @pytest.mark.parametrize("segment_bytes", [100_000, 10 * MIB])
 @pytest.mark.parametrize("fsync", [True, False])
 def test_a_full_disk_is_counted_and_written_to_again_once_there_is_room(
-    small_disk: Path, tmp_path: Path, segment_bytes: int, fsync: bool
+    disk: Path, tmp_path: Path, segment_bytes: int, fsync: bool
 ) -> None:
     # In both journals the first segment is rolled or kept by its size, and the disk has room again when it is gone.
-    ballast = small_disk / "ballast"
+    ballast = disk / "ballast"
     ballast.write_bytes(bytes(300_000))
-    writer = open_writer(small_disk / "journal", segment_bytes=segment_bytes, fsync=fsync)
+    writer = open_writer(disk / "journal", segment_bytes=segment_bytes, fsync=fsync)
     shed = fill(writer, os.urandom(7000), 200)
     assert 100 < shed < 199
     orphan = read_all(copied(writer.directory, tmp_path / "killed"))
@@ -101,14 +93,14 @@ def test_a_full_disk_is_counted_and_written_to_again_once_there_is_room(
 
 
 def test_that_records_are_dropped_is_told_as_it_begins_and_as_it_ends(
-    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shedding, "_CALM_S", 0.0)
-    ballast = small_disk / "ballast"
+    ballast = disk / "ballast"
     ballast.write_bytes(bytes(300_000))
     with capture_logs() as logged:
         writer = JournalWriter.open(
-            small_disk / "journal",
+            disk / "journal",
             process="engine-0",
             segment_bytes=100_000,
             budget_bytes=100 * MIB,
@@ -116,7 +108,7 @@ def test_that_records_are_dropped_is_told_as_it_begins_and_as_it_ends(
             part=recording_state.journal(tmp_path, "engine-0"),
         )
         shed = fill(writer, os.urandom(7000), 200)
-        (small_disk / "rest").write_bytes(bytes(free(small_disk)))
+        (disk / "rest").write_bytes(bytes(free(disk)))
         writer.tick()
         said = recording_state.read(tmp_path)
         assert said.state == "failing"
@@ -133,10 +125,10 @@ def test_that_records_are_dropped_is_told_as_it_begins_and_as_it_ends(
     writer.close()
 
 
-def test_a_disk_that_stays_full_lets_a_journal_close_and_keeps_its_gap(small_disk: Path) -> None:
-    writer = open_writer(small_disk / "journal", segment_bytes=100_000)
+def test_a_disk_that_stays_full_lets_a_journal_close_and_keeps_its_gap(disk: Path) -> None:
+    writer = open_writer(disk / "journal", segment_bytes=100_000)
     shed = fill(writer, os.urandom(7000), 200)
-    (small_disk / "rest").write_bytes(bytes(free(small_disk)))
+    (disk / "rest").write_bytes(bytes(free(disk)))
     writer.tick()
     writer.close()
     assert not (writer.directory / "closed").exists()

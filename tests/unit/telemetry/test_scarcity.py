@@ -1,14 +1,12 @@
 """Metrics without descriptors or disk: nothing is raised, nobody is killed, and counting goes on afterwards."""
 
-import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
-import pytest
-
 from service.telemetry.sampling import Sampler
+from tests.disks import small_disk
 
 COUNT = """
     import os, resource, sys
@@ -47,29 +45,21 @@ def test_without_descriptors_nothing_is_raised_and_counting_goes_on_afterwards(t
     assert done.stderr.count("metric_not_counted") <= 3
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small file system")
 def test_on_a_full_disk_the_process_goes_on_without_metrics(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("no mounting here")
-    try:
-        script = """
-            folder = Path(sys.argv[1])
-            metrics.init("api-0", folder)
-            metrics.know_catalog(Catalog({"m": ModelStatus("m", {}, tuple(VersionStatus(n, "live") for n in range(2000)))}))
-            metrics.know_methods(["predict"])
-            for version in range(2000):
-                metrics.observe_call("predict", "m", version, "stable", 0, 0.1)
-            metrics.close()
-            metrics.init("api-1", folder)
-            metrics.observe_call("predict", "m", 1, "stable", 0, 0.1)
-            print("went on")
-        """
+    script = """
+        folder = Path(sys.argv[1])
+        metrics.init("api-0", folder)
+        metrics.know_catalog(Catalog({"m": ModelStatus("m", {}, tuple(VersionStatus(n, "live") for n in range(2000)))}))
+        metrics.know_methods(["predict"])
+        for version in range(2000):
+            metrics.observe_call("predict", "m", version, "stable", 0, 0.1)
+        metrics.close()
+        metrics.init("api-1", folder)
+        metrics.observe_call("predict", "m", 1, "stable", 0, 0.1)
+        print("went on")
+    """
+    with small_disk(tmp_path / "small", "size=256k") as small:
         done = run(script, str(small))
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "went on" in done.stdout
     assert "metric_not_counted" in done.stderr
