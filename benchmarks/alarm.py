@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers import p_values, rate_bound
-from service.recorder.alarms import Alarm, Block
+from hoverboard.outliers import p_values, rate_bound
+from hoverboard.recorder.alarms import Alarm, Block
 
 ALPHA: Final = 0.01
 POINTS: Final = 1000

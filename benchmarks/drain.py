@@ -29,12 +29,12 @@ import numpy as np
 
 from benchmarks.recorder import DIGITS, KEY, frame, opened, postgres
 from benchmarks.running import markdown
-from service.config import Settings
-from service.journal.records import BatchRecord, LabelRecord, VersionRecord, decode, encode
-from service.journal.sink import JOURNALS
-from service.journal.writer import JournalWriter
-from service.recorder.drain import Drain
-from service.recorder.process import open_database
+from hoverboard.config import Settings
+from hoverboard.engine.recording.sink import JOURNALS
+from hoverboard.journal.records import BatchRecord, LabelRecord, VersionRecord, decode, encode
+from hoverboard.journal.writer import JournalWriter
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.process import open_database
 
 KINDS: Final = {
     "64 rows a frame": (64, 128),

@@ -27,14 +27,14 @@ from typing import Any, Final
 import asyncpg
 import numpy as np
 
-from service.engine.sample_ids import sample_ids
-from service.errors import DatabaseUnavailable
-from service.journal.records import BatchRecord, CallPart, column_array, decode, encode, pack_column
-from service.recorder.connect import connect
-from service.recorder.embedded import Cluster, environment
-from service.recorder.encode import KnownVersion, encode_batches
-from service.recorder.migrate import migrate
-from service.types import Signature, TensorSpec
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.database.connect import connect
+from hoverboard.database.migrate import migrate
+from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.errors import DatabaseUnavailable
+from hoverboard.journal.records import BatchRecord, CallPart, column_array, decode, encode, pack_column
+from hoverboard.postgres.embedded import Cluster, environment
+from hoverboard.recorder.rows.encode import KnownVersion, encode_batches
 
 DIGITS: Final = Signature(
     "classification",

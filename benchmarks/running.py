@@ -92,7 +92,7 @@ def process(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]
 def serving(models: Path, work: Path, name: str, *flags: str) -> Iterator[Service]:
     """`hoverboard serve` on a free port, ready, with a data directory `work/name` of its own."""
     url = f"http://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "service", "serve", "--models", str(models), "--data-dir", str(work / name)]
+    command = [sys.executable, "-m", "hoverboard", "serve", "--models", str(models), "--data-dir", str(work / name)]
     command += ["--port", url.rpartition(":")[2], "--admin-port", "0", "--log-level", "warning", *flags]
     log = work / f"{name}.log"
     with process(command, log) as server:

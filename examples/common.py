@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.engine import runtime  # first: it chooses Keras's backend, and keeps TensorFlow's import quiet
+from hoverboard.backends.tensorflow import (
+    runtime,  # first: it chooses Keras's backend, and keeps TensorFlow's import quiet
+)
 
 # isort: split
 import keras
@@ -22,8 +24,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from service.publishing import publish
-from service.publishing.calibration_file import CalibrationRows
+from hoverboard.publishing import publish
+from hoverboard.publishing.calibration_file import CalibrationRows
 
 __all__ = ["arguments", "confusion_picture", "publish_all", "save_picture", "start", "write_request"]
 

@@ -1,4 +1,4 @@
-"""`python -m service`: the command line, and the entry of the supervisor's child processes."""
+"""`python -m hoverboard`: the command line, and the entry of the supervisor's child processes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["main"]
 
 # Imported by name and late: the api process must never load what the engine needs, nor either of them the command line.
 _CHILDREN: Final = {
-    "_api": "service.api.process",
-    "_engine": "service.engine.process",
-    "_postgres": "service.recorder.postgres_process",
-    "_recorder": "service.recorder.process",
+    "_api": "hoverboard.api.process",
+    "_engine": "hoverboard.engine.process",
+    "_postgres": "hoverboard.postgres.process",
+    "_recorder": "hoverboard.recorder.process",
 }
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     if child in _CHILDREN:
         importlib.import_module(_CHILDREN[child]).main(*_place(child))
     else:
-        importlib.import_module("service.cli").main()
+        importlib.import_module("hoverboard.cli").main()
 
 
 def _place(child: str) -> tuple[Path, int]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from service.telemetry.pulse import Pulse
+from hoverboard.telemetry.pulse import Pulse
 
 __all__ = [
     "ORPHANED",

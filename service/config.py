@@ -18,7 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from service.errors import ConfigError
+from hoverboard.errors import ConfigError
 
 __all__ = ["CONFIG_FILE", "ENV_PREFIX", "RUNTIME_FILE", "TOKEN_FILE", "Settings"]
 

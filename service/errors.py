@@ -98,7 +98,7 @@ Violation = Literal[
 
 
 MACHINE: Final = "machine"
-"""The check that refuses a version for what is wrong with this machine at the moment; see `service.machine`."""
+"""The check that refuses a version for what is wrong with this machine at the moment; see `hoverboard.machine`."""
 
 
 class HoverboardError(Exception):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from service.errors import MACHINE
+from hoverboard.errors import MACHINE
 
 __all__ = ["check_of", "confine", "pause_s"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from service.config import Settings
+from hoverboard.config import Settings
 
 pytest_plugins = ["tests.postgres"]
 # What is right is tested by examples, what is quick is not: any example may be slow on a machine that is busy.
@@ -110,7 +110,7 @@ def keras_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory, keras_models: dict[str, Any]) -> Path:
     """A models directory with every test model; do not change it, take a copy with `models`."""
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     root = tmp_path_factory.mktemp("published")
     labels = ["red", "green", "blue"]

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from service.engine.sample_ids import sample_ids
-from service.journal.records import (
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.journal.records import (
     BatchRecord,
     CallPart,
     DeploymentRecord,
@@ -24,8 +25,7 @@ from service.journal.records import (
     encode,
     pack_column,
 )
-from service.journal.writer import JournalWriter
-from service.types import Signature, TensorSpec
+from hoverboard.journal.writer import JournalWriter
 
 MODEL = "shapes"
 WEIGHTS = "ab" * 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.journal.reader import Position, journals, read
-from service.journal.records import Record, decode
+from hoverboard.journal.reader import Position, journals, read
+from hoverboard.journal.records import Record, decode
 
 __all__ = ["records_of"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from service.recorder.embedded import Cluster, environment
-from service.recorder.migrate import migrate
+from hoverboard.database.migrate import migrate
+from hoverboard.postgres.embedded import Cluster, environment
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "60"}
 

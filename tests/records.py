@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from service.engine.sample_ids import sample_ids
-from service.journal.records import BatchRecord, CallPart, pack_column
-from service.recorder.encode import KnownVersion, VersionKey
-from service.types import Array, Signature, Task, TensorSpec
+from hoverboard.contract.signature import Array, Signature, Task, TensorSpec
+from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.journal.records import BatchRecord, CallPart, pack_column
+from hoverboard.recorder.rows.encode import KnownVersion, VersionKey
 
 NOW = 1_790_000_000.25
 VERSION_ID = 7

@@ -17,7 +17,7 @@ from benchmarks.outliers.plots import draw_novelty, draw_power, draw_validity
 from benchmarks.outliers.power import ALPHA, Found, by_class, means, measure
 from benchmarks.outliers.studies import ROOT, STUDIES, Study, Trial
 from benchmarks.outliers.validity import table, validity
-from service.engine import runtime
+from hoverboard.backends.tensorflow import runtime
 
 PAGES: Final = ROOT / "docs" / "outliers"
 

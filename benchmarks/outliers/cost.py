@@ -16,14 +16,14 @@ from typing import Final
 import numpy as np
 
 from benchmarks.outliers.studies import ROOT, SHIPPED
-from service.engine import artifact, runtime
-from service.engine.executor import Executor
-from service.errors import VersionRefused
-from service.outliers import OutlierPackage, load_package
-from service.outliers.watching import fit_scale, fit_watch
-from service.types import Array, Signature
-from service.versions import read_version
-from service.versions.store import read_golden
+from hoverboard.backends.executor import Executor
+from hoverboard.backends.tensorflow import artifact, runtime
+from hoverboard.contract.signature import Array, Signature
+from hoverboard.errors import VersionRefused
+from hoverboard.outliers import OutlierPackage, load_package
+from hoverboard.outliers.watching import fit_scale, fit_watch
+from hoverboard.versions import read_version
+from hoverboard.versions.store import read_golden
 
 __all__ = ["main"]
 

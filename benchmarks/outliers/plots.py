@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.outliers.power import Found, Power
 from benchmarks.outliers.validity import Validity
-from service.outliers import CANDIDATES
+from hoverboard.outliers import CANDIDATES
 
 __all__ = ["draw_novelty", "draw_power", "draw_validity"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.outliers.studies import Trial
-from service.outliers import CANDIDATES, Features, OutlierPackage
-from service.outliers.select import auroc
-from service.publishing.calibration import calibrate
+from hoverboard.outliers import CANDIDATES, Features, OutlierPackage
+from hoverboard.outliers.select import auroc
+from hoverboard.publishing.calibration import calibrate
 
 __all__ = ["ALPHA", "Found", "Power", "by_class", "means", "measure"]
 

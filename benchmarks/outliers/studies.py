@@ -9,12 +9,12 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from service.engine import artifact, runtime
-from service.outliers import Features
-from service.publishing.calibration import ROWS, FeaturesOf
-from service.publishing.calibration_file import CalibrationRows
-from service.types import Array, Signature
-from service.versions import read_version
+from hoverboard.backends.tensorflow import artifact, runtime
+from hoverboard.contract.signature import Array, Signature
+from hoverboard.outliers import Features
+from hoverboard.publishing.calibration import ROWS, FeaturesOf
+from hoverboard.publishing.calibration_file import CalibrationRows
+from hoverboard.versions import read_version
 
 __all__ = ["SHIPPED", "STUDIES", "Pool", "Study", "Trial"]
 

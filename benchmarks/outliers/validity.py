@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.outliers.studies import Pool
-from service.outliers import CANDIDATES, Features, OutlierPackage
-from service.outliers.conformal import flag_rank
-from service.publishing.calibration import calibrate
-from service.publishing.calibration_file import CalibrationRows
+from hoverboard.outliers import CANDIDATES, Features, OutlierPackage
+from hoverboard.outliers.conformal import flag_rank
+from hoverboard.publishing.calibration import calibrate
+from hoverboard.publishing.calibration_file import CalibrationRows
 
 __all__ = ["CHOSEN", "LEVELS", "Validity", "beta_binomial_interval", "table", "validity"]
 

@@ -13,12 +13,12 @@ from typing import Final
 import numpy as np
 
 from benchmarks.outliers.studies import ROOT, STUDIES, Trial
-from service.outliers import Features, OutlierPackage, p_values
-from service.outliers.select import auroc
-from service.publishing.calibration import calibrate
-from service.publishing.calibration_file import CalibrationRows
-from service.types import Array, Signature
-from service.versions import read_version
+from hoverboard.contract.signature import Array, Signature
+from hoverboard.outliers import Features, OutlierPackage, p_values
+from hoverboard.outliers.select import auroc
+from hoverboard.publishing.calibration import calibrate
+from hoverboard.publishing.calibration_file import CalibrationRows
+from hoverboard.versions import read_version
 
 __all__ = ["main"]
 
@@ -71,7 +71,7 @@ def _absurd() -> Iterator[tuple[str, Sequence[float]]]:
     """Normal diamonds, and diamonds with one number ten times its largest, or negative."""
     from examples.diamonds import train
     from examples.diamonds.data import load, split
-    from service.engine import artifact
+    from hoverboard.backends.tensorflow import artifact
 
     directory = ROOT / "models" / "diamonds" / "2"
     signature = read_version(directory).signature

@@ -23,7 +23,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 from examples.diamonds.data import CATEGORIES, NUMBERS, SEED, Part, load, split
-from service.publishing.calibration_file import CalibrationRows
+from hoverboard.publishing.calibration_file import CalibrationRows
 
 VERSIONS: Final = (1, 2)
 """The same net; the second is published with the calibration part, so that it tells outliers."""

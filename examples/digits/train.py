@@ -22,7 +22,7 @@ from keras import layers
 from matplotlib import pyplot as plt
 
 from examples.digits.data import LABELS, SEED, Part, load, split
-from service.publishing.calibration_file import CalibrationRows
+from hoverboard.publishing.calibration_file import CalibrationRows
 
 EPOCHS: Final = 40
 BATCH: Final = 64

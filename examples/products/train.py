@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from examples.products.batches import tensor_of
 from examples.products.data import LABELS, SEED, STYLES, Entry, Parts, examples, load, others, split, texts, without
 from examples.products.model import SIZES, Size, fit
-from service.publishing.calibration_file import CalibrationRows
+from hoverboard.publishing.calibration_file import CalibrationRows
 
 VERSION: Final = 3
 DETECTOR: Final = "energy"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from service.errors import Unauthorized
+from hoverboard.errors import Unauthorized
 
 __all__ = ["TokenGuard"]
 

@@ -9,29 +9,29 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 
-from service.api.admin import TokenGuard
-from service.api.decoder import DecoderProcess
-from service.api.handlers import RpcHandler
-from service.api.health import Exposition, Health
-from service.api.hosts import Hosts
-from service.api.listener import Listener
-from service.api.observer import CallObserver
-from service.api.routes import Routes, Table
-from service.api.tidying import Tidying
-from service.api.websocket import WebSockets
-from service.config import TOKEN_FILE, Settings
-from service.rpc.budget import Budget
-from service.rpc.call import Limits
-from service.rpc.codecs import CodecBook
-from service.rpc.dispatch import Dispatcher
-from service.rpc.fastlane import FastLane
-from service.rpc.methods import admin_methods, public_methods, table
-from service.rpc.methods.alarms_reset import Alarms
-from service.rpc.openrpc import with_discovery
-from service.rpc.recording import Recording
-from service.telemetry import metrics
-from service.telemetry.recording_state import RecordingState
-from service.types import EnginePort
+from hoverboard.api.admin import TokenGuard
+from hoverboard.api.decoder import DecoderProcess
+from hoverboard.api.handlers import RpcHandler
+from hoverboard.api.health import Exposition, Health
+from hoverboard.api.hosts import Hosts
+from hoverboard.api.listener import Listener
+from hoverboard.api.observer import CallObserver
+from hoverboard.api.routes import Routes, Table
+from hoverboard.api.tidying import Tidying
+from hoverboard.api.websocket import WebSockets
+from hoverboard.config import TOKEN_FILE, Settings
+from hoverboard.contract.calls import EnginePort
+from hoverboard.rpc.budget import Budget
+from hoverboard.rpc.call import Limits
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.fastlane import FastLane
+from hoverboard.rpc.methods import admin_methods, public_methods, table
+from hoverboard.rpc.methods.alarms_reset import Alarms
+from hoverboard.rpc.openrpc import with_discovery
+from hoverboard.rpc.recording import Recording
+from hoverboard.telemetry import metrics
+from hoverboard.telemetry.recording_state import RecordingState
 
 __all__ = ["Application", "limits_of", "running"]
 

@@ -11,10 +11,10 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.http import WebSocketError, WebSocketReader
 
-from service.api.listener import Connection
-from service.errors import Overloaded
-from service.rpc.budget import Budget, Share
-from service.rpc.large import SMALL_BYTES
+from hoverboard.api.listener import Connection
+from hoverboard.errors import Overloaded
+from hoverboard.rpc.budget import Budget, Share
+from hoverboard.rpc.large import SMALL_BYTES
 
 __all__ = ["Arriving", "Socket"]
 

@@ -9,10 +9,10 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
-from service.api.replies import HttpRefusal
-from service.errors import ParseError, RequestTooLarge
-from service.rpc.budget import Share
-from service.rpc.large import SMALL_BYTES
+from hoverboard.api.replies import HttpRefusal
+from hoverboard.errors import ParseError, RequestTooLarge
+from hoverboard.rpc.budget import Share
+from hoverboard.rpc.large import SMALL_BYTES
 
 __all__ = ["accept_content", "body_at_hand", "read_body"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
-from service.journal.records import GapEntry
-from service.journal.writer import JournalFull, JournalWriter, NotOnDisk
+from hoverboard.journal.records import GapEntry
+from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
 
 __all__ = ["Committer"]
 

@@ -17,12 +17,12 @@ from typing import Final, Self
 import msgspec
 import structlog
 
-import service
-from service.api.decoder_wire import LENGTH, ColumnsAsk, DropAsk, Reply, TakeAsk, frame
-from service.errors import InternalError, Overloaded
-from service.rpc.budget import Budget, Share
-from service.rpc.large import SMALL_BYTES, Taken
-from service.types import Signature
+import hoverboard
+from hoverboard.api.decoder_wire import LENGTH, ColumnsAsk, DropAsk, Reply, TakeAsk, frame
+from hoverboard.contract.signature import Signature
+from hoverboard.errors import InternalError, Overloaded
+from hoverboard.rpc.budget import Budget, Share
+from hoverboard.rpc.large import SMALL_BYTES, Taken
 
 __all__ = ["DecoderProcess"]
 
@@ -159,13 +159,17 @@ class DecoderProcess:
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
         with theirs:
-            arguments = ["-P", "-m", "service.api.decoder_process", str(theirs.fileno()), str(self._memory)]
+            arguments = ["-P", "-m", "hoverboard.api.decoder_process", str(theirs.fileno()), str(self._memory)]
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": str(Path(service.__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(Path(hoverboard.__file__).parents[1]),
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
             )
         self._streams = await asyncio.open_connection(sock=ours, limit=_CHUNK)
         return self._streams

@@ -17,11 +17,11 @@ from typing import Final, cast
 
 import msgspec
 
-from service.api.decoder_wire import ColumnsAsk, DropAsk, Reply, TakeAsk, asks, frame
-from service.errors import InternalError, Overloaded, RequestTooLarge, RpcError
-from service.rpc.arrays import Codec
-from service.rpc.large import Fault, Samples, columns_of, take_apart
-from service.types import Signature
+from hoverboard.api.decoder_wire import ColumnsAsk, DropAsk, Reply, TakeAsk, asks, frame
+from hoverboard.codec.arrays import Codec
+from hoverboard.contract.signature import Signature
+from hoverboard.errors import InternalError, Overloaded, RequestTooLarge, RpcError
+from hoverboard.rpc.large import Fault, Samples, columns_of, take_apart
 
 __all__ = ["main"]
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from service.rpc.large import Fault, Taken
+from hoverboard.rpc.large import Fault, Taken
 
 __all__ = ["LENGTH", "ColumnsAsk", "DropAsk", "Reply", "TakeAsk", "asks", "frame"]
 

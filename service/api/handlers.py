@@ -11,17 +11,17 @@ from typing import cast
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
-from service.api.admin import TokenGuard
-from service.api.body import accept_content, body_at_hand, read_body
-from service.api.identity import request_id_of, traceparent_of
-from service.api.listener import Connection
-from service.api.replies import JSON, HttpRefusal, PlainAnswer, error_headers, refusal
-from service.errors import RpcError, Unauthorized
-from service.rpc.budget import Budget, Share
-from service.rpc.call import Reply, Request
-from service.rpc.dispatch import Dispatcher
-from service.rpc.large import SMALL_BYTES
-from service.telemetry import logs
+from hoverboard.api.admin import TokenGuard
+from hoverboard.api.body import accept_content, body_at_hand, read_body
+from hoverboard.api.identity import request_id_of, traceparent_of
+from hoverboard.api.listener import Connection
+from hoverboard.api.replies import JSON, HttpRefusal, PlainAnswer, error_headers, refusal
+from hoverboard.errors import RpcError, Unauthorized
+from hoverboard.rpc.budget import Budget, Share
+from hoverboard.rpc.call import Reply, Request
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.large import SMALL_BYTES
+from hoverboard.telemetry import logs
 
 __all__ = ["RpcHandler"]
 

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from service.api.replies import as_json
-from service.telemetry import metrics
-from service.telemetry.recording_state import RecordingState
-from service.types import Catalog, EnginePort
+from hoverboard.api.replies import as_json
+from hoverboard.contract.calls import EnginePort
+from hoverboard.contract.catalog import Catalog
+from hoverboard.telemetry import metrics
+from hoverboard.telemetry.recording_state import RecordingState
 
 __all__ = ["Exposition", "Health", "missing", "reported"]
 

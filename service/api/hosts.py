@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from service.api.replies import HttpRefusal
+from hoverboard.api.replies import HttpRefusal
 
 __all__ = ["Hosts"]
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from aiohttp import web
 
-from service.api.identity import new_request_id
-from service.api.replies import JSON, HttpRefusal, PlainAnswer, refusal
-from service.errors import InternalError, Overloaded
-from service.rpc.budget import Share
-from service.rpc.envelope import failure
-from service.rpc.large import SMALL_BYTES
-from service.telemetry.sampling import Sampler
+from hoverboard.api.identity import new_request_id
+from hoverboard.api.replies import JSON, HttpRefusal, PlainAnswer, refusal
+from hoverboard.errors import InternalError, Overloaded
+from hoverboard.rpc.budget import Share
+from hoverboard.rpc.envelope import failure
+from hoverboard.rpc.large import SMALL_BYTES
+from hoverboard.telemetry.sampling import Sampler
 
 if TYPE_CHECKING:
-    from service.api.arriving import Arriving
+    from hoverboard.api.arriving import Arriving
 
 __all__ = ["Connection", "Handler", "Listener", "listening_socket"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import structlog
 
-from service.errors import InvalidParams, RpcError
-from service.rpc.call import OK, Call
-from service.rpc.words import excerpt
-from service.telemetry import metrics
-from service.telemetry.sampling import Sampler
+from hoverboard.codec.words import excerpt
+from hoverboard.errors import InvalidParams, RpcError
+from hoverboard.rpc.call import OK, Call
+from hoverboard.telemetry import metrics
+from hoverboard.telemetry.sampling import Sampler
 
 __all__ = ["CallObserver"]
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import structlog
 
-from service import children
-from service.api.app import running
-from service.api.listener import listening_socket
-from service.api.recording import recording
-from service.config import Settings
-from service.engine.client import EngineClient
-from service.errors import ConfigError
-from service.telemetry import logs, metrics, recording_state
-from service.telemetry.pulse import pulse_path, silent_s
+from hoverboard import children
+from hoverboard.api.app import running
+from hoverboard.api.listener import listening_socket
+from hoverboard.api.recording import recording
+from hoverboard.config import Settings
+from hoverboard.engine.socket.client import EngineClient
+from hoverboard.errors import ConfigError
+from hoverboard.telemetry import logs, metrics, recording_state
+from hoverboard.telemetry.pulse import pulse_path, silent_s
 
 __all__ = ["main"]
 

@@ -11,20 +11,20 @@ from typing import Final
 import msgspec
 import structlog
 
-from service.api.commit import Committer
-from service.config import Settings
-from service.errors import InvalidParams, Overloaded
-from service.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode, kind_of
-from service.journal.sink import open_writer
-from service.journal.writer import JournalWriter, NotOnDisk
-from service.rpc.call import Request
-from service.rpc.methods.alarms_reset import AlarmReset
-from service.rpc.methods.predict import PredictParams
-from service.rpc.recording import Label, Rejection
-from service.rpc.words import excerpt, token
-from service.telemetry import metrics
-from service.telemetry.recording_state import Part
-from service.types import Catalog, ModelStatus
+from hoverboard.api.commit import Committer
+from hoverboard.codec.words import excerpt, token
+from hoverboard.config import Settings
+from hoverboard.contract.catalog import Catalog, ModelStatus
+from hoverboard.engine.recording.sink import open_writer
+from hoverboard.errors import InvalidParams, Overloaded
+from hoverboard.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode, kind_of
+from hoverboard.journal.writer import JournalWriter, NotOnDisk
+from hoverboard.rpc.call import Request
+from hoverboard.rpc.methods.alarms_reset import AlarmReset
+from hoverboard.rpc.methods.predict import PredictParams
+from hoverboard.rpc.recording import Label, Rejection
+from hoverboard.telemetry import metrics
+from hoverboard.telemetry.recording_state import Part
 
 __all__ = ["JournalRecording", "recording"]
 

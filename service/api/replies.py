@@ -11,8 +11,8 @@ import orjson
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from service.errors import InvalidRequest, RpcError, Unauthorized
-from service.rpc.envelope import failure
+from hoverboard.errors import InvalidRequest, RpcError, Unauthorized
+from hoverboard.rpc.envelope import failure
 
 __all__ = ["JSON", "HttpRefusal", "PlainAnswer", "as_json", "error_headers", "refusal"]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from service.api.hosts import Hosts
-from service.api.identity import request_id_of
-from service.api.listener import Handler
-from service.api.replies import HttpRefusal, refusal
+from hoverboard.api.hosts import Hosts
+from hoverboard.api.identity import request_id_of
+from hoverboard.api.listener import Handler
+from hoverboard.api.replies import HttpRefusal, refusal
 
 __all__ = ["Routes", "Table"]
 

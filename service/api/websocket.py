@@ -12,17 +12,17 @@ from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from service.api.arriving import Socket
-from service.api.identity import request_id_of, traceparent_of
-from service.api.listener import Connection
-from service.api.replies import HttpRefusal, refusal
-from service.errors import Overloaded
-from service.rpc.budget import Budget, Share
-from service.rpc.call import Reply, Request
-from service.rpc.dispatch import Dispatcher
-from service.rpc.large import SMALL_BYTES
-from service.rpc.turns import Turns
-from service.telemetry import logs
+from hoverboard.api.arriving import Socket
+from hoverboard.api.identity import request_id_of, traceparent_of
+from hoverboard.api.listener import Connection
+from hoverboard.api.replies import HttpRefusal, refusal
+from hoverboard.errors import Overloaded
+from hoverboard.rpc.budget import Budget, Share
+from hoverboard.rpc.call import Reply, Request
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.large import SMALL_BYTES
+from hoverboard.rpc.turns import Turns
+from hoverboard.telemetry import logs
 
 __all__ = ["WebSockets"]
 

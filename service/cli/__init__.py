@@ -1,5 +1,5 @@
 """The command `hoverboard`: one file a command, imported when it is called."""
 
-from service.cli.app import main
+from hoverboard.cli.app import main
 
 __all__ = ["main"]

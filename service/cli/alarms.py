@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.help import Group
-from service.cli.output import as_json, console, emit, json_option, table
-from service.cli.rpc import Client, admin_token
-from service.cli.target import admin_url, data_dir
-from service.config import Settings
+from hoverboard.cli.help import Group
+from hoverboard.cli.output import as_json, console, emit, json_option, table
+from hoverboard.cli.rpc import Client, admin_token
+from hoverboard.cli.target import admin_url, data_dir
+from hoverboard.config import Settings
 
 if TYPE_CHECKING:
-    from service.recorder.alarm_table import AlarmRow
-    from service.recorder.alarms import Raised
+    from hoverboard.recorder.alarm_table import AlarmRow
+    from hoverboard.recorder.alarms import Raised
 
 __all__ = ["command"]
 
@@ -90,10 +90,10 @@ def reset(
 
 
 async def _read(settings: Settings) -> list[AlarmRow]:
-    from service.recorder.alarm_table import list_alarms
-    from service.recorder.connect import connected
-    from service.recorder.embedded import RECORDER, embedded_url
-    from service.recorder.migrate import require_current
+    from hoverboard.database.connect import connected
+    from hoverboard.database.migrate import require_current
+    from hoverboard.postgres.embedded import RECORDER, embedded_url
+    from hoverboard.recorder.alarm_table import list_alarms
 
     url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
     async with connected(url, application="hoverboard alarms", role=None) as connection:
@@ -162,7 +162,7 @@ def _counted(raised: Raised) -> str:
 
 
 def _moment(at_us: int) -> datetime:
-    from service.recorder.alarm_table import moment
+    from hoverboard.recorder.alarm_table import moment
 
     return moment(at_us)
 

@@ -10,24 +10,24 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from service import __version__
-from service.cli.help import Group
-from service.errors import HoverboardError
+from hoverboard import __version__
+from hoverboard.cli.help import Group
+from hoverboard.errors import HoverboardError
 
 __all__ = ["main"]
 
 _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "serve": ("service.cli.serve", "Serve every model of a directory over JSON-RPC."),
-    "publish": ("service.cli.publish", "Write a Keras model as an immutable model version."),
-    "models": ("service.cli.models", "List, describe, load, route and pin model versions."),
-    "migrate": ("service.cli.migrate", "Bring the schema of the database up to date."),
-    "journal": ("service.cli.journal", "Look into the journals of a data directory, and check them."),
-    "predict": ("service.cli.predict", "Ask a server for predictions, or score a whole file without one."),
-    "label": ("service.cli.label", "Say what samples truly were."),
-    "alarms": ("service.cli.alarms", "List the alarms on outliers, and reset them."),
-    "gaps": ("service.cli.gaps", "List what is missing from the tables, why, and what to do."),
-    "erase": ("service.cli.erase", "Erase what was recorded of a sample, a subject or a time."),
-    "psql": ("service.cli.psql", "Open a SQL shell on the embedded Postgres of a running service."),
+    "serve": ("hoverboard.cli.serve", "Serve every model of a directory over JSON-RPC."),
+    "publish": ("hoverboard.cli.publish", "Write a Keras model as an immutable model version."),
+    "models": ("hoverboard.cli.models", "List, describe, load, route and pin model versions."),
+    "migrate": ("hoverboard.cli.migrate", "Bring the schema of the database up to date."),
+    "journal": ("hoverboard.cli.journal", "Look into the journals of a data directory, and check them."),
+    "predict": ("hoverboard.cli.predict", "Ask a server for predictions, or score a whole file without one."),
+    "label": ("hoverboard.cli.label", "Say what samples truly were."),
+    "alarms": ("hoverboard.cli.alarms", "List the alarms on outliers, and reset them."),
+    "gaps": ("hoverboard.cli.gaps", "List what is missing from the tables, why, and what to do."),
+    "erase": ("hoverboard.cli.erase", "Erase what was recorded of a sample, a subject or a time."),
+    "psql": ("hoverboard.cli.psql", "Open a SQL shell on the embedded Postgres of a running service."),
 }
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from service.errors import ModelNotFound, VersionNotFound, VersionRefused
-from service.rpc.methods.models_describe import describe
-from service.rpc.methods.models_list import summaries
-from service.types import Catalog, ModelStatus, VersionStatus
-from service.versions import ModelOnDisk, Serving, VersionOnDisk, read_version, scan
-from service.versions.roles import lineage
+from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
+from hoverboard.errors import ModelNotFound, VersionNotFound, VersionRefused
+from hoverboard.rpc.methods.models_describe import describe
+from hoverboard.rpc.methods.models_list import summaries
+from hoverboard.versions import ModelOnDisk, Serving, VersionOnDisk, read_version, scan
+from hoverboard.versions.roles import lineage
 
 __all__ = ["describe_on_disk", "list_on_disk"]
 

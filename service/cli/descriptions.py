@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from service.cli.output import table
-from service.rpc.promise import promise
+from hoverboard.cli.output import table
+from hoverboard.rpc.promise import promise
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from service.versions.compare import Difference
+    from hoverboard.versions.compare import Difference
 
 __all__ = ["described", "described_model", "differences"]
 

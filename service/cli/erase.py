@@ -15,14 +15,14 @@ from uuid import UUID
 
 import click
 
-from service.cli.help import Command
-from service.cli.output import as_json, emit, json_option
-from service.config import Settings
-from service.errors import DatabaseUnavailable, HoverboardError
+from hoverboard.cli.help import Command
+from hoverboard.cli.output import as_json, emit, json_option
+from hoverboard.config import Settings
+from hoverboard.errors import DatabaseUnavailable, HoverboardError
 
 if TYPE_CHECKING:
-    from service.recorder.erase import Request
-    from service.recorder.erasing import Report
+    from hoverboard.recorder.erasure.erase import Request
+    from hoverboard.recorder.erasure.erasing import Report
 
 __all__ = ["command"]
 
@@ -127,7 +127,7 @@ def command(
         raise click.UsageError("give just one of --sample, --tag and --older-than")
     if sample is not None and model is not None:
         raise click.UsageError("--model goes with --tag or --older-than: a sample is of one model")
-    from service.recorder.erase import Request
+    from hoverboard.recorder.erasure.erase import Request
 
     now = datetime.now(UTC)
     before = None if older_than is None else now - older_than
@@ -146,8 +146,8 @@ def command(
 
 
 async def _erase(settings: Settings, request: Request, *, dry_run: bool) -> Report:
-    from service.recorder.embedded import RECORDER, embedded_url
-    from service.recorder.erasing import erase_everywhere
+    from hoverboard.postgres.embedded import RECORDER, embedded_url
+    from hoverboard.recorder.erasure.erasing import erase_everywhere
 
     try:
         url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)

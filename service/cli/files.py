@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from service.errors import ConfigError
-from service.rpc.cells import csv_header, reason_of, value_of
+from hoverboard.codec.cells import csv_header, reason_of, value_of
+from hoverboard.errors import ConfigError
 
 __all__ = ["read_contract", "read_labels", "read_request", "read_samples"]
 
@@ -83,7 +83,7 @@ def _parquet_rows(path: Path) -> list[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from service.scoring.columns import jsonable
+    from hoverboard.offline.columns import jsonable
 
     try:
         with pq.ParquetFile(path) as file:

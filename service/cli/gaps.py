@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import click
 
-from service.cli.help import Command
-from service.cli.output import as_json, console, emit, json_option, table
-from service.config import Settings
+from hoverboard.cli.help import Command
+from hoverboard.cli.output import as_json, console, emit, json_option, table
+from hoverboard.config import Settings
 
 __all__ = ["command"]
 
@@ -68,10 +68,10 @@ def _next(reason: str) -> str:
 
 
 async def _read(settings: Settings, days: int) -> list[dict[str, Any]]:
-    from service.recorder.connect import connected
-    from service.recorder.embedded import RECORDER, embedded_url
-    from service.recorder.migrate import require_current
-    from service.recorder.statements import statements
+    from hoverboard.database.connect import connected
+    from hoverboard.database.migrate import require_current
+    from hoverboard.database.statements import statements
+    from hoverboard.postgres.embedded import RECORDER, embedded_url
 
     url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
     async with connected(url, application="hoverboard gaps", role=None) as connection:

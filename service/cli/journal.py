@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from service.cli.help import Group
-from service.cli.output import as_json, console, emit, json_option, table
-from service.cli.target import data_dir as default_data_dir
+from hoverboard.cli.help import Group
+from hoverboard.cli.output import as_json, console, emit, json_option, table
+from hoverboard.cli.target import data_dir as default_data_dir
 
 if TYPE_CHECKING:
-    from service.journal.inspect import Survey
-    from service.journal.reader import Damage
+    from hoverboard.journal.inspect import Survey
+    from hoverboard.journal.reader import Damage
 
 __all__ = ["command"]
 
@@ -99,8 +99,8 @@ def verify(data_dir: Path | None, option: Path | None, json_: bool | None) -> No
 def _surveys(data_dir: Path | None, option: Path | None) -> tuple[Path, list[Survey]]:
     if data_dir is not None and option is not None:
         raise click.UsageError("give the data directory once, as DATA_DIR or with --data-dir")
-    from service.journal.inspect import surveys
-    from service.journal.sink import JOURNALS
+    from hoverboard.engine.recording.sink import JOURNALS
+    from hoverboard.journal.inspect import surveys
 
     root = (data_dir or option or default_data_dir()) / JOURNALS
     return root, list(surveys(root))

@@ -15,9 +15,9 @@ from typing import IO, Any, Final
 import click
 import msgspec
 
-from service.cli.help import Command
-from service.cli.output import as_json, emit, json_option
-from service.errors import ConfigError, HoverboardError
+from hoverboard.cli.help import Command
+from hoverboard.cli.output import as_json, emit, json_option
+from hoverboard.errors import ConfigError, HoverboardError
 
 __all__ = ["command"]
 
@@ -67,8 +67,8 @@ def command(
     list of all that hold) or `value`, and where they differ from --source and --author, `source` and `author`. Lines are sent by the thousand; each thousand is taken as a
     whole or refused as a whole. The same labels may be sent again without harm.
     """
-    from service.cli.rpc import Client
-    from service.cli.target import public_url
+    from hoverboard.cli.rpc import Client
+    from hoverboard.cli.target import public_url
 
     several = sample_id == "-" or sample_id.startswith("@")
     given = bool(label) + none + (value is not None)
@@ -109,7 +109,7 @@ def _many(client: Any, argument: str, said: dict[str, str]) -> int:
 
 
 def _call(client: Any, params: dict[str, Any]) -> int:
-    from service.cli.rpc import Answered
+    from hoverboard.cli.rpc import Answered
 
     try:
         answer: dict[str, int] = client.call("label", params)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.help import Command
-from service.cli.output import as_json, console, emit, json_option, table
-from service.config import Settings
+from hoverboard.cli.help import Command
+from hoverboard.cli.output import as_json, console, emit, json_option, table
+from hoverboard.config import Settings
 
 if TYPE_CHECKING:
-    from service.recorder.migrate import Status
+    from hoverboard.database.migrate import Status
 
 __all__ = ["command"]
 
@@ -36,7 +36,7 @@ def command(database_url: str | None, only_status: bool, json_: bool | None) -> 
     Doing it again does nothing, and two at once wait for each other. Migrate before you start a newer Hoverboard. The
     embedded Postgres needs no command: `hoverboard serve` migrates it.
     """
-    from service.recorder import migrate
+    from hoverboard.database import migrate
 
     url = _url(database_url)
     done = () if only_status else asyncio.run(migrate.migrate(url))
@@ -61,7 +61,7 @@ def _url(given: str | None) -> str:
     settings = Settings.load(database_url=given)
     if url := settings.database_url.get_secret_value():
         return url
-    from service.recorder.embedded import embedded_url
+    from hoverboard.postgres.embedded import embedded_url
 
     return embedded_url(settings.data_dir)
 

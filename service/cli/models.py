@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from service.cli.help import Command, Group
-from service.cli.output import as_json, console, emit, json_option, table
-from service.cli.rpc import Answered, Client, Unreachable, admin_token
-from service.cli.target import admin_url, data_dir, public_url
-from service.errors import ConfigError, VersionRefused
-from service.versions import Manifest
+from hoverboard.cli.help import Command, Group
+from hoverboard.cli.output import as_json, console, emit, json_option, table
+from hoverboard.cli.rpc import Answered, Client, Unreachable, admin_token
+from hoverboard.cli.target import admin_url, data_dir, public_url
+from hoverboard.errors import ConfigError, VersionRefused
+from hoverboard.versions import Manifest
 
 __all__ = ["command"]
 
@@ -75,7 +75,7 @@ def _described(params: Mapping[str, Any], url: str | None) -> Any:
 
 
 def _catalog() -> Any:
-    from service.cli import catalog
+    from hoverboard.cli import catalog
 
     return catalog
 
@@ -122,7 +122,7 @@ def show(name: str, version: int | None, url: str | None, models: Path | None, j
     if as_json(json_):
         emit(found)
     else:
-        from service.cli.descriptions import described_model
+        from hoverboard.cli.descriptions import described_model
 
         console().print(described_model(found))
 
@@ -146,14 +146,14 @@ def diff(name: str, before: int, after: int, *, url: str | None, models: Path | 
     Differences that callers of BEFORE may break on come first. A version that has such differences is only published with
     --breaking.
     """
-    from service.versions.compare import compare
+    from hoverboard.versions.compare import compare
 
     was, now = (_manifest(name, number, url, models) for number in (before, after))
     found = compare(was, now)
     if as_json(json_):
         emit({"model": name, "before": before, "after": after, "differences": [asdict(one) for one in found]})
     else:
-        from service.cli.descriptions import differences
+        from hoverboard.cli.descriptions import differences
 
         console().print(differences(found))
 

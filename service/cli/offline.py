@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from service.cli.framework import load_framework
-from service.cli.output import as_json, console, emit
-from service.cli.target import models_dir
-from service.scoring.run import Asked, Plan, prepare, run
-from service.scoring.workspace import Workspace
-from service.telemetry import logs
+from hoverboard.cli.framework import load_framework
+from hoverboard.cli.output import as_json, console, emit
+from hoverboard.cli.target import models_dir
+from hoverboard.offline.run import Asked, Plan, prepare, run
+from hoverboard.offline.workspace import Workspace
+from hoverboard.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.scoring.job import Summary
-    from service.scoring.rows import Position
+    from hoverboard.offline.job import Summary
+    from hoverboard.offline.rows import Position
 
 __all__ = ["score_file"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import click
 import msgspec
 
-from service.cli.help import Command
-from service.cli.output import as_json, console, emit, json_option
-from service.errors import ConfigError
+from hoverboard.cli.help import Command
+from hoverboard.cli.output import as_json, console, emit, json_option
+from hoverboard.errors import ConfigError
 
 __all__ = ["command"]
 
@@ -72,7 +72,7 @@ def command(
     elif instances:
         raise click.UsageError("give instances or --input, not both")
     else:
-        from service.cli.offline import score_file
+        from hoverboard.cli.offline import score_file
 
         score_file(model, input_, output, json_, options)
 
@@ -81,8 +81,8 @@ _OFFLINE_ONLY = ("models", "keep", "keep_all", "prefix", "strict", "overwrite", 
 
 
 def _online(model: str, instances: Sequence[str], json_: bool | None, options: dict[str, Any]) -> None:
-    from service.cli.rpc import Client
-    from service.cli.target import public_url
+    from hoverboard.cli.rpc import Client
+    from hoverboard.cli.target import public_url
 
     for name in _OFFLINE_ONLY:
         if options[name]:
@@ -100,7 +100,7 @@ def _online(model: str, instances: Sequence[str], json_: bool | None, options: d
     if as_json(json_):
         emit(result)
     else:
-        from service.cli.predictions import drawn
+        from hoverboard.cli.predictions import drawn
 
         console().print(drawn(result))
 
@@ -117,7 +117,7 @@ def _gathered(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _read(argument: str) -> dict[str, Any]:
-    from service.cli.files import read_request
+    from hoverboard.cli.files import read_request
 
     if argument == "-":
         return read_request(sys.stdin.buffer.read(), "stdin")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from service.cli.output import bar, table
+from hoverboard.cli.output import bar, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -8,10 +8,10 @@ from typing import Final
 
 import click
 
-from service.cli.help import Command
-from service.cli.target import data_dir as configured_data_dir
-from service.config import Settings
-from service.errors import ConfigError
+from hoverboard.cli.help import Command
+from hoverboard.cli.target import data_dir as configured_data_dir
+from hoverboard.config import Settings
+from hoverboard.errors import ConfigError
 
 __all__ = ["command"]
 
@@ -49,7 +49,7 @@ def command(data_dir: Path | None, program: str, arguments: tuple[str, ...]) -> 
 
     It connects to the Postgres that `hoverboard serve` runs, and starts nothing. The exit status is psql's own.
     """
-    from service.recorder.embedded import binaries, embedded_url
+    from hoverboard.postgres.embedded import binaries, embedded_url
 
     if data_dir is None and Settings.load().database_url.get_secret_value():
         raise ConfigError(
@@ -63,7 +63,7 @@ def command(data_dir: Path | None, program: str, arguments: tuple[str, ...]) -> 
 
 def _environment(url: str) -> dict[str, str]:
     """The caller's environment, with where to connect: an argument would show the password to the whole machine."""
-    from service.recorder.embedded import libpq_variables
+    from hoverboard.postgres.embedded import libpq_variables
 
     kept = {name: value for name, value in os.environ.items() if name not in ("PGSERVICE", "PGHOSTADDR")}
     return kept | dict(libpq_variables(url)) | {"PGOPTIONS": "-c search_path=hoverboard,public"}

@@ -8,14 +8,14 @@ from typing import Any, Final, get_args
 
 import click
 
-from service.cli.files import read_contract, read_labels, read_samples
-from service.cli.framework import load_framework
-from service.cli.help import Command
-from service.cli.output import as_json, console, emit, json_option
-from service.cli.steps import steps
-from service.cli.stopping import stoppable
-from service.cli.target import models_dir
-from service.types import Head, Task
+from hoverboard.cli.files import read_contract, read_labels, read_samples
+from hoverboard.cli.framework import load_framework
+from hoverboard.cli.help import Command
+from hoverboard.cli.output import as_json, console, emit, json_option
+from hoverboard.cli.steps import steps
+from hoverboard.cli.stopping import stoppable
+from hoverboard.cli.target import models_dir
+from hoverboard.contract.signature import Head, Task
 
 __all__ = ["command"]
 
@@ -167,8 +167,8 @@ def command(model: Path, models: Path | None, json_: bool | None, **options: Any
                 )
     options = {name: value for name, value in options.items() if value is not None}
     load_framework()
-    from service.publishing import publish
-    from service.versions import read_version
+    from hoverboard.publishing import publish
+    from hoverboard.versions import read_version
 
     with stoppable(_STOPPED, _clean_up), steps(_STEPS) as progress:
         path = publish(model, models_dir=models or models_dir(), progress=progress, **options)
@@ -180,15 +180,15 @@ def command(model: Path, models: Path | None, json_: bool | None, **options: Any
 
 
 def _clean_up() -> None:
-    from service.engine.proofs import stop_trials
-    from service.versions import remove_unfinished
+    from hoverboard.engine.models.proofs import stop_trials
+    from hoverboard.versions import remove_unfinished
 
     stop_trials()
     remove_unfinished()
 
 
 def _show(path: Path, manifest: Mapping[str, Any]) -> None:
-    from service.cli.descriptions import described
+    from hoverboard.cli.descriptions import described
 
     console().print(f"Published [bold]{manifest['name']}[/] version [bold]{manifest['version']}[/] to {path}")
     console().print(described(manifest))

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from service.config import TOKEN_FILE
-from service.errors import ConfigError, HoverboardError
+from hoverboard.config import TOKEN_FILE
+from hoverboard.errors import ConfigError, HoverboardError
 
 __all__ = ["Answered", "Client", "Unreachable", "admin_token"]
 

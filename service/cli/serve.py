@@ -10,8 +10,8 @@ import click
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from service.cli.help import Command
-from service.config import ENV_PREFIX, Settings
+from hoverboard.cli.help import Command
+from hoverboard.config import ENV_PREFIX, Settings
 
 __all__ = ["command", "setting_options"]
 
@@ -49,7 +49,7 @@ def _type(annotation: Any) -> Any:
 
 
 def _serve(**flags: Any) -> None:
-    from service.supervisor import Supervisor
+    from hoverboard.supervisor import Supervisor
 
     sys.exit(Supervisor(Settings.load(**flags)).run())
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from service.cli.output import console
+from hoverboard.cli.output import console
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

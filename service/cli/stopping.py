@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 import click
 
-from service.children import stop_signals
+from hoverboard.children import stop_signals
 
 __all__ = ["stoppable"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from service.config import Settings
+from hoverboard.config import Settings
 
 __all__ = ["admin_url", "data_dir", "models_dir", "public_url"]
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.engine.live import Executed, Reading
-from service.engine.queue import Batch, Slice, Work
-from service.errors import ModelFailed, NonFiniteOutput, RpcError
-from service.types import Array, ExecutedBatch, PredictAnswer
+from hoverboard.contract.calls import ExecutedBatch, PredictAnswer
+from hoverboard.contract.signature import Array
+from hoverboard.engine.live import Executed, Reading
+from hoverboard.engine.queue import Batch, Slice, Work
+from hoverboard.errors import ModelFailed, NonFiniteOutput, RpcError
 
 __all__ = ["BatchOutcome", "Strange", "joined", "part_answer", "placed", "record_of", "strange_of"]
 

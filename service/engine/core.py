@@ -16,20 +16,23 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import structlog
 
-from service.config import Settings
-from service.engine.answers import BatchOutcome, Strange, joined, part_answer, placed, record_of, strange_of
-from service.engine.attempts import LoadAttempts, attempts_dir
-from service.engine.costs import followed
-from service.engine.listeners import Listeners
-from service.engine.live import LiveVersion
-from service.engine.models.state import HIDDEN
-from service.engine.proofs import Proofs
-from service.engine.queue import Batch, Done, Queue, Slice, Work, tell
-from service.engine.registry import Registry
-from service.engine.sample_ids import sample_ids
-from service.engine.slots import EXECUTION, LOOP, Slots
-from service.engine.worker import Worker
-from service.errors import (
+from hoverboard.config import Settings
+from hoverboard.contract.calls import PredictAnswer, PredictCall, RecordSink
+from hoverboard.contract.catalog import Catalog
+from hoverboard.contract.signature import Array
+from hoverboard.engine.answers import BatchOutcome, Strange, joined, part_answer, placed, record_of, strange_of
+from hoverboard.engine.costs import followed
+from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.models.attempts import LoadAttempts, attempts_dir
+from hoverboard.engine.models.proofs import Proofs
+from hoverboard.engine.models.registry import Registry
+from hoverboard.engine.models.state import HIDDEN
+from hoverboard.engine.queue import Batch, Done, Queue, Slice, Work, tell
+from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.engine.slots import EXECUTION, LOOP, Slots
+from hoverboard.engine.socket.listeners import Listeners
+from hoverboard.engine.worker import Worker
+from hoverboard.errors import (
     Cause,
     DeadlineExceeded,
     HoverboardError,
@@ -40,12 +43,11 @@ from service.errors import (
     RpcError,
     StaleSignature,
 )
-from service.telemetry import metrics
-from service.types import Array, Catalog, PredictAnswer, PredictCall, RecordSink
-from service.versions import VersionOnDisk
+from hoverboard.telemetry import metrics
+from hoverboard.versions import VersionOnDisk
 
 if TYPE_CHECKING:
-    from service.engine.loading import Loader
+    from hoverboard.engine.models.loading import Loader
 
 __all__ = ["Engine"]
 
@@ -535,8 +537,8 @@ class Engine:
     def _prepare(self) -> Loader:
         """On the loader's thread: the imports that take seconds."""
         self._proofs.prepare()
-        from service.engine import runtime
-        from service.engine.loading import Loader
+        from hoverboard.backends.tensorflow import runtime
+        from hoverboard.engine.models.loading import Loader
 
         threads = thread_settings(self._settings)
         runtime.configure(*threads)

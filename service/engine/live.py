@@ -10,14 +10,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.engine.costs import CostModel
-from service.engine.executor import Executor, GraphError, OutOfMemory
-from service.engine.reasons import about_input
-from service.errors import Cause, ModelFailed, NonFiniteOutput, Overloaded, RpcError
-from service.heads import probabilities, second_class
-from service.outliers import Features, Looked, OutlierPackage, p_values
-from service.types import STRING, Array, BucketTiming, Detector, Signature, Source, TensorSpec
-from service.versions import Manifest
+from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
+from hoverboard.backends.reasons import about_input
+from hoverboard.contract.calls import Detector, Source
+from hoverboard.contract.catalog import BucketTiming
+from hoverboard.contract.heads import probabilities, second_class
+from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
+from hoverboard.engine.costs import CostModel
+from hoverboard.errors import Cause, ModelFailed, NonFiniteOutput, Overloaded, RpcError
+from hoverboard.outliers import Features, Looked, OutlierPackage, p_values
+from hoverboard.versions import Manifest
 
 __all__ = ["Executed", "Failure", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
 

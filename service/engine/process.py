@@ -12,15 +12,15 @@ from typing import Final
 
 import structlog
 
-from service import children
-from service.config import Settings
-from service.engine.core import Engine
-from service.engine.server import EngineServer
-from service.engine.slots import Slots, slots_path
-from service.journal.sink import JournalSink, hashing_key, open_writer
-from service.journal.writer import JournalWriter
-from service.telemetry import logs, metrics, recording_state
-from service.telemetry.pulse import pulse_path
+from hoverboard import children
+from hoverboard.config import Settings
+from hoverboard.engine.core import Engine
+from hoverboard.engine.recording.sink import JournalSink, hashing_key, open_writer
+from hoverboard.engine.slots import Slots, slots_path
+from hoverboard.engine.socket.server import EngineServer
+from hoverboard.journal.writer import JournalWriter
+from hoverboard.telemetry import logs, metrics, recording_state
+from hoverboard.telemetry.pulse import pulse_path
 
 __all__ = ["main", "socket_path"]
 

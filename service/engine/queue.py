@@ -17,10 +17,11 @@ import msgspec
 import numpy as np
 import structlog
 
-from service.engine.live import LiveVersion
-from service.engine.shares import TURN_S, Share
-from service.errors import DeadlineExceeded, HoverboardError, InternalError, StaleSignature
-from service.types import Array, PredictAnswer, PredictCall
+from hoverboard.contract.calls import PredictAnswer, PredictCall
+from hoverboard.contract.signature import Array
+from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.shares import TURN_S, Share
+from hoverboard.errors import DeadlineExceeded, HoverboardError, InternalError, StaleSignature
 
 __all__ = ["Batch", "Done", "Lookup", "Queue", "Slice", "Work", "tell"]
 

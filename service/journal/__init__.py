@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.journal.format import NewerFormat
-from service.journal.reader import (
+from hoverboard.journal.format import NewerFormat
+from hoverboard.journal.reader import (
     Chunk,
     Damage,
     Frame,
@@ -15,7 +15,7 @@ from service.journal.reader import (
     journals,
     read,
 )
-from service.journal.writer import JournalFull, JournalWriter, NotOnDisk
+from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
 
 __all__ = [
     "Chunk",

@@ -30,7 +30,7 @@ Frame, 37 bytes and its payload
          8     8  seq: frames of the journal before this one
         16     8  rows: records in them
         24     4  count: records in this frame; 0 for version, gap and seal frames
-        28     1  kind: 0 for a seal, else the tag of the record in `service.journal.records`
+        28     1  kind: 0 for a seal, else the tag of the record in `hoverboard.journal.records`
         29     4  checksum of the payload
         33     4  checksum of the 33 bytes before, begun with that of the journal's UUID and the segment's number (4)
         37        payload: the record as MessagePack; empty for a seal
@@ -72,7 +72,7 @@ from uuid import UUID
 
 import google_crc32c
 
-from service.errors import NewerFormat
+from hoverboard.errors import NewerFormat
 
 __all__ = [
     "CLOSED_FILE",

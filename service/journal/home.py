@@ -13,8 +13,8 @@ from uuid import UUID
 
 import uuid_utils
 
-from service.files import synchronise
-from service.journal.reserve import Reserve
+from hoverboard.files import synchronise
+from hoverboard.journal.reserve import Reserve
 
 __all__ = ["Home", "is_the_file"]
 

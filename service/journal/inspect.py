@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, get_args
 
-from service.journal.format import RESERVE_FILE
-from service.journal.reader import Chunk, Damage, JournalInfo, State, beginning, journals, read
-from service.journal.records import GapEntry, GapRecord, Record, decode, kind_of
-from service.journal.reserve import reserved_gap
+from hoverboard.journal.format import RESERVE_FILE
+from hoverboard.journal.reader import Chunk, Damage, JournalInfo, State, beginning, journals, read
+from hoverboard.journal.records import GapEntry, GapRecord, Record, decode, kind_of
+from hoverboard.journal.reserve import reserved_gap
 
 __all__ = ["KINDS", "Survey", "survey", "surveys"]
 

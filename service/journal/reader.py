@@ -13,8 +13,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from service.files import open_plain
-from service.journal.format import (
+from hoverboard.files import open_plain
+from hoverboard.journal.format import (
     CLOSED_FILE,
     HEADER_BYTES,
     SEAL,
@@ -25,9 +25,9 @@ from service.journal.format import (
     segment_number,
     unpack_totals,
 )
-from service.journal.records import GapRecord, decode, encode, kind_of
-from service.journal.reserve import reserved_gap
-from service.journal.segment import Found, SegmentFile, out_of_place
+from hoverboard.journal.records import GapRecord, decode, encode, kind_of
+from hoverboard.journal.reserve import reserved_gap
+from hoverboard.journal.segment import Found, SegmentFile, out_of_place
 
 __all__ = [
     "Chunk",

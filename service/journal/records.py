@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 
-from service.types import STRING, Array
+from hoverboard.contract.signature import STRING, Array
 
 __all__ = [
     "WHYS",

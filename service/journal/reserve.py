@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from service.files import open_plain
-from service.journal.format import RESERVE_FILE, SLOT_BYTES, SLOT_PAYLOAD, pack_slot, unpack_slot
-from service.journal.records import GapEntry, GapRecord, decode, encode
+from hoverboard.files import open_plain
+from hoverboard.journal.format import RESERVE_FILE, SLOT_BYTES, SLOT_PAYLOAD, pack_slot, unpack_slot
+from hoverboard.journal.records import GapEntry, GapRecord, decode, encode
 
 __all__ = ["GapKey", "Reserve", "merged", "reserved_gap", "synchronise"]
 

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 from uuid import UUID
 
-from service.files import open_plain
-from service.journal.format import (
+from hoverboard.files import open_plain
+from hoverboard.journal.format import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
     MARKER,

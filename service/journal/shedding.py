@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from service.telemetry import logs
-from service.telemetry.recording_state import Part
+from hoverboard.telemetry import logs
+from hoverboard.telemetry.recording_state import Part
 
 __all__ = ["Shedding"]
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from service.journal.format import (
+from hoverboard.journal.format import (
     CLOSED_FILE,
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
@@ -30,11 +30,11 @@ from service.journal.format import (
     pack_totals,
     segment_name,
 )
-from service.journal.home import Home, is_the_file
-from service.journal.records import GapEntry, GapRecord, VersionRecord, kind_of
-from service.journal.reserve import GapKey, Reserve, merged, synchronise
-from service.journal.shedding import Shedding
-from service.telemetry.recording_state import Part
+from hoverboard.journal.home import Home, is_the_file
+from hoverboard.journal.records import GapEntry, GapRecord, VersionRecord, kind_of
+from hoverboard.journal.reserve import GapKey, Reserve, merged, synchronise
+from hoverboard.journal.shedding import Shedding
+from hoverboard.telemetry.recording_state import Part
 
 __all__ = ["JournalFull", "JournalWriter", "NotOnDisk"]
 

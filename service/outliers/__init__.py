@@ -3,10 +3,10 @@
 Pure NumPy, the reference for what runs in a graph.
 """
 
-from service.outliers.conformal import check_alpha, needed_points, p_values, rate_bound, smallest_alpha
-from service.outliers.detectors import BY_NAME, CANDIDATES, Candidate
-from service.outliers.features import STRANGEST, Features, two_sided
-from service.outliers.package import OUTLIERS_FILE, Calibrated, Looked, OutlierPackage, load_package, save_package
+from hoverboard.outliers.conformal import check_alpha, needed_points, p_values, rate_bound, smallest_alpha
+from hoverboard.outliers.detectors import BY_NAME, CANDIDATES, Candidate
+from hoverboard.outliers.features import STRANGEST, Features, two_sided
+from hoverboard.outliers.package import OUTLIERS_FILE, Calibrated, Looked, OutlierPackage, load_package, save_package
 
 __all__ = [
     "BY_NAME",

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import PublishError
-from service.outliers.features import STRANGEST
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.errors import PublishError
+from hoverboard.outliers.features import STRANGEST
 
 __all__ = [
     "RESOLUTION",

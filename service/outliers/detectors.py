@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers import gaussian, neighbours, outputs, tails
-from service.outliers.features import Features, Labels, Needs, finite_rows
+from hoverboard.outliers import gaussian, neighbours, outputs, tails
+from hoverboard.outliers.features import Features, Labels, Needs, finite_rows
 
 __all__ = ["BY_NAME", "CANDIDATES", "Candidate", "Parameters"]
 

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import PublishError
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.errors import PublishError
 
 __all__ = [
     "STRANGEST",

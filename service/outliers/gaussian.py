@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers.features import WIDEST, Features, Labels, Matrix, check_shapes, chunks, finite_rows, never_nan
-from service.outliers.prepare import Preparation, ledoit_wolf
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.outliers.features import WIDEST, Features, Labels, Matrix, check_shapes, chunks, finite_rows, never_nan
+from hoverboard.outliers.prepare import Preparation, ledoit_wolf
 
 __all__ = [
     "GaussianParameters",

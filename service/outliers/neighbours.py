@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers.features import Features, Labels, check_shapes, chunks, finite_rows, never_nan
-from service.outliers.prepare import Preparation
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.outliers.features import Features, Labels, check_shapes, chunks, finite_rows, never_nan
+from hoverboard.outliers.prepare import Preparation
 
 __all__ = ["KnnParameters", "fit_knn", "knn_score"]
 

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers.features import Features, Labels, Matrix, never_nan
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.outliers.features import Features, Labels, Matrix, never_nan
 
 __all__ = [
     "EnergyParameters",

@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import VersionRefused
-from service.machine import check_of
-from service.outliers.conformal import p_values, rate_bound, smallest_alpha
-from service.outliers.detectors import BY_NAME, Candidate
-from service.outliers.features import Features, Space, never_nan
-from service.outliers.watch import ClosedSet, Numbers, Scale, Watch
-from service.types import Array
-from service.versions.reading import read_file
+from hoverboard.contract.signature import Array
+from hoverboard.errors import VersionRefused
+from hoverboard.machine import check_of
+from hoverboard.outliers.conformal import p_values, rate_bound, smallest_alpha
+from hoverboard.outliers.detectors import BY_NAME, Candidate
+from hoverboard.outliers.features import Features, Space, never_nan
+from hoverboard.outliers.watch import ClosedSet, Numbers, Scale, Watch
+from hoverboard.versions.reading import read_file
 
 __all__ = ["FORMAT", "INPUT", "OUTLIERS_FILE", "Calibrated", "Looked", "OutlierPackage", "load_package", "save_package"]
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from service.outliers.features import Matrix, finite_rows
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.outliers.features import Matrix, finite_rows
 
 __all__ = ["TINY", "Preparation", "ledoit_wolf"]
 

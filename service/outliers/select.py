@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers.detectors import CANDIDATES, Candidate
-from service.outliers.features import Features, Labels
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.outliers.detectors import CANDIDATES, Candidate
+from hoverboard.outliers.features import Features, Labels
 
 __all__ = ["Choice", "Fold", "auroc", "choose", "drawn", "folds_of", "leave_one_class_out", "named", "turns_of"]
 

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers.features import STRANGEST, Features, Labels, Matrix, check_shapes, chunks, never_nan
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.outliers.features import STRANGEST, Features, Labels, Matrix, check_shapes, chunks, never_nan
 
 __all__ = ["TailsParameters", "fit_tails", "tails_score"]
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers.features import Matrix, check_shapes, never_nan
-from service.types import STRING, Array, TensorSpec
+from hoverboard.contract.signature import STRING, Array, TensorSpec
+from hoverboard.outliers.features import Matrix, check_shapes, never_nan
 
 __all__ = ["UNSEEN", "WIDEST_INPUTS", "ClosedSet", "Numbers", "Scale", "Watch", "numbers_of", "set_places", "watchable"]
 

@@ -10,9 +10,19 @@ from typing import Final
 
 import numpy as np
 
-from service.outliers.features import STRANGEST, Matrix
-from service.outliers.watch import UNSEEN, ClosedSet, Numbers, Scale, Watch, numbers_of, set_places, size_of, watchable
-from service.types import STRING, Array, TensorSpec
+from hoverboard.contract.signature import STRING, Array, TensorSpec
+from hoverboard.outliers.features import STRANGEST, Matrix
+from hoverboard.outliers.watch import (
+    UNSEEN,
+    ClosedSet,
+    Numbers,
+    Scale,
+    Watch,
+    numbers_of,
+    set_places,
+    size_of,
+    watchable,
+)
 
 __all__ = ["SHARE", "fit_scale", "fit_watch"]
 

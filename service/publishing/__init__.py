@@ -1,5 +1,5 @@
 """From a Keras model to a version on disk that any Hoverboard can serve."""
 
-from service.publishing.publish import publish
+from hoverboard.publishing.publish import publish
 
 __all__ = ["publish"]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from service.errors import PublishError
+from hoverboard.errors import PublishError
 
 __all__ = ["check_contract", "check_notes", "check_version", "labels_of", "names_of", "rows_of"]
 

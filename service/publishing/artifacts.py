@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from service.errors import PublishError, VersionRefused
-from service.publishing.kinds import check_kind, keras_2_hint
-from service.versions.manifest import KERAS_FILE, SAVED_MODEL_DIR, GraphNames
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing.kinds import check_kind, keras_2_hint
+from hoverboard.versions.manifest import KERAS_FILE, SAVED_MODEL_DIR, GraphNames
 
 if TYPE_CHECKING:
-    from service.engine.runtime import Graph
+    from hoverboard.backends.tensorflow.runtime import Graph
 
 __all__ = ["Written", "write_artifact"]
 
@@ -52,7 +52,7 @@ def write_artifact(
     Raises:
         PublishError: what was given is no model, or cannot be loaded.
     """
-    from service.engine import artifact, runtime
+    from hoverboard.backends.tensorflow import artifact, runtime
 
     runtime.first_operation()
     if isinstance(model, str | Path):
@@ -81,8 +81,8 @@ def write_artifact(
 
 
 def _copied(source: Path, place: Path, allowed_ops: Sequence[str], signature: str | None) -> Written:
-    from service.engine.artifact import DEFAULT_SIGNATURE
-    from service.engine.export import input_paths
+    from hoverboard.backends.tensorflow.artifact import DEFAULT_SIGNATURE
+    from hoverboard.backends.tensorflow.export import input_paths
 
     if any(path.is_symlink() for path in source.rglob("*")):
         raise PublishError(f"{source}: holds links, which are not followed")
@@ -99,7 +99,7 @@ def _copied(source: Path, place: Path, allowed_ops: Sequence[str], signature: st
 
 
 def _exported(model: Any, place: Path, allowed_ops: Sequence[str]) -> Written:
-    from service.engine.export import export_keras
+    from hoverboard.backends.tensorflow.export import export_keras
 
     exported = export_keras(model, place)
     names = GraphNames(inputs=exported.own)
@@ -108,7 +108,7 @@ def _exported(model: Any, place: Path, allowed_ops: Sequence[str]) -> Written:
 
 
 def _loaded(path: Path, allowed_ops: Sequence[str], signature: str | None = None) -> Graph:
-    from service.engine import artifact
+    from hoverboard.backends.tensorflow import artifact
 
     try:
         return artifact.load_artifact(path, allowed_ops, signature)

@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from service.engine.live import read_outputs
-from service.errors import PublishError
-from service.types import STRING, Array, Signature, TensorSpec
-from service.versions.baseline import Baseline, Feature, Reading, Side
-from service.versions.binning import Bins, Place, measure, texts
+from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
+from hoverboard.engine.live import read_outputs
+from hoverboard.errors import PublishError
+from hoverboard.versions.baseline import Baseline, Feature, Reading, Side
+from hoverboard.versions.binning import Bins, Place, measure, texts
 
 __all__ = ["make_baseline"]
 

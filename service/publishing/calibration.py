@@ -9,14 +9,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import PublishError
-from service.outliers import BY_NAME, CANDIDATES, Calibrated, Features, OutlierPackage, needed_points
-from service.outliers.conformal import check_alpha
-from service.outliers.features import STRANGEST, Labels
-from service.outliers.select import MOST_INPUTS, Choice, Fold, choose, drawn, folds_of, leave_one_class_out, named
-from service.publishing.calibration_file import CalibrationRows
-from service.publishing.watched import Known, watchable_columns, watched
-from service.types import Array, TensorSpec
+from hoverboard.contract.signature import Array, TensorSpec
+from hoverboard.errors import PublishError
+from hoverboard.outliers import BY_NAME, CANDIDATES, Calibrated, Features, OutlierPackage, needed_points
+from hoverboard.outliers.conformal import check_alpha
+from hoverboard.outliers.features import STRANGEST, Labels
+from hoverboard.outliers.select import MOST_INPUTS, Choice, Fold, choose, drawn, folds_of, leave_one_class_out, named
+from hoverboard.publishing.calibration_file import CalibrationRows
+from hoverboard.publishing.watched import Known, watchable_columns, watched
 
 __all__ = ["FeaturesOf", "Progress", "calibrate", "class_indexes", "silent"]
 

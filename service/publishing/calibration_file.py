@@ -14,11 +14,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from service.errors import InvalidParams, PublishError
-from service.publishing.calibration_formats import read_columns
-from service.rpc.arrays import Codec
-from service.rpc.exact import column_from_tensor
-from service.types import STRING, Array, Signature, TensorSpec
+from hoverboard.codec.arrays import Codec
+from hoverboard.codec.exact import column_from_tensor
+from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
+from hoverboard.errors import InvalidParams, PublishError
+from hoverboard.publishing.calibration_formats import read_columns
 
 __all__ = ["LABEL", "CalibrationRows", "read_calibration"]
 

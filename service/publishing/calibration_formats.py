@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from service.errors import PublishError
-from service.rpc.cells import csv_header, value_of
+from hoverboard.codec.cells import csv_header, value_of
+from hoverboard.errors import PublishError
 
 __all__ = ["read_columns"]
 

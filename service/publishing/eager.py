@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from service.errors import PublishError, VersionRefused
-from service.publishing.samples import SIZES, drawn
-from service.types import Array, Signature
-from service.versions import GoldenSet
-from service.versions.golden import ABSOLUTE, RELATIVE
+from hoverboard.contract.signature import Array, Signature
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing.samples import SIZES, drawn
+from hoverboard.versions import GoldenSet
+from hoverboard.versions.golden import ABSOLUTE, RELATIVE
 
 if TYPE_CHECKING:
-    from service.engine.executor import Executor
-    from service.engine.runtime import Graph
-    from service.versions.manifest import GraphNames
+    from hoverboard.backends.executor import Executor
+    from hoverboard.backends.tensorflow.runtime import Graph
+    from hoverboard.versions.manifest import GraphNames
 
 __all__ = ["check_saved", "check_trace"]
 
@@ -62,7 +62,7 @@ def check_saved(model: Any, signature: Signature, golden: GoldenSet, names: Grap
     """A model given in memory must answer as the file it was saved to does; `names` are the signature's for its own."""
     if isinstance(model, str | Path):
         return
-    from service.engine import artifact
+    from hoverboard.backends.tensorflow import artifact
 
     try:
         executor = artifact.wrap_keras(model).named(names).executor(signature, jit=False)
@@ -76,7 +76,7 @@ def check_saved(model: Any, signature: Signature, golden: GoldenSet, names: Grap
 
 def _compare(signature: Signature, columns: Sequence[Array], eager: Executor, traced: Executor, scale: float) -> bool:
     """Whether both could answer; raises where they answer otherwise."""
-    from service.engine.executor import GraphError, OutOfMemory
+    from hoverboard.backends.executor import GraphError, OutOfMemory
 
     try:
         wanted, given = eager.run(columns), traced.run(columns)
@@ -113,7 +113,7 @@ def _difference(want: Array, have: Array, scale: float) -> str | None:
 
 
 def _tolerance(model: Any) -> float:
-    from service.engine import runtime
+    from hoverboard.backends.tensorflow import runtime
 
     if _half(model):
         return _HALF

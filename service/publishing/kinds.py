@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from service.errors import PublishError
-from service.versions.manifest import KERAS_FILE
+from hoverboard.errors import PublishError
+from hoverboard.versions.manifest import KERAS_FILE
 
 __all__ = ["check_kind", "keras_2_hint"]
 

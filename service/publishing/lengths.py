@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from service.errors import PublishError, VersionRefused
-from service.types import Array, Signature, TensorSpec
-from service.versions import GoldenSet
+from hoverboard.contract.signature import Array, Signature, TensorSpec
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.versions import GoldenSet
 
 if TYPE_CHECKING:
-    from service.engine.runtime import Graph
+    from hoverboard.backends.tensorflow.runtime import Graph
 
 __all__ = ["Lengths"]
 
@@ -31,7 +31,7 @@ class Lengths:
         self._graph, self._signature = graph, signature
         self._shapes = None
         if any(spec.variable for spec in signature.inputs):
-            from service.engine.shapes import Shapes
+            from hoverboard.backends.tensorflow.shapes import Shapes
 
             try:
                 self._shapes = Shapes(graph.traced(signature), len(signature.inputs))
@@ -46,7 +46,7 @@ class Lengths:
         """
         if self._shapes is None:
             return
-        from service.engine.shapes import Fit
+        from hoverboard.backends.tensorflow.shapes import Fit
 
         sizes = [column.shape[1:] for column in sample]
         if self._shapes.fit(sizes) is Fit.SHORT:
@@ -68,7 +68,7 @@ class Lengths:
         """
         if self._shapes is None:
             return self._signature.inputs
-        from service.engine.lengths import with_least
+        from hoverboard.engine.models.lengths import with_least
 
         inputs = self._signature.inputs
         unsaid = replace(self._signature, inputs=tuple(replace(spec, min_length=None) for spec in inputs))

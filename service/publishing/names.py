@@ -11,12 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from service.types import TensorSpec
-from service.versions import Manifest
-from service.versions.manifest import GraphNames
+from hoverboard.contract.signature import TensorSpec
+from hoverboard.versions import Manifest
+from hoverboard.versions.manifest import GraphNames
 
 if TYPE_CHECKING:
-    from service.publishing.artifacts import Written
+    from hoverboard.publishing.artifacts import Written
 
 __all__ = ["keep_names", "renumbered", "tell_names", "translated"]
 
@@ -38,7 +38,7 @@ def keep_names(written: Written, before: Manifest | None) -> tuple[Written, Grap
     Returns:
         The model under these names; and the names that were kept -> those that Keras gave.
     """
-    from service.engine.artifact import layer_classes
+    from hoverboard.backends.tensorflow.artifact import layer_classes
 
     if before is None:
         return written, GraphNames()
@@ -95,7 +95,7 @@ def translated(name: str, names: Mapping[str, str]) -> str:
 
 def renumbered(before: Manifest, after: Manifest) -> str:
     """What to do where names differ only by what Keras numbered; empty where they do not."""
-    from service.engine.artifact import layer_classes
+    from hoverboard.backends.tensorflow.artifact import layer_classes
 
     classes = layer_classes(None)
     for was, now in ((before.inputs, after.inputs), (before.outputs, after.outputs)):
@@ -110,7 +110,7 @@ def renumbered(before: Manifest, after: Manifest) -> str:
 
 def tell_names(manifest: Manifest, kept: GraphNames) -> None:
     """Log which names were kept, and which say nothing."""
-    from service.engine.export import KERAS_NAME
+    from hoverboard.backends.tensorflow.export import KERAS_NAME
 
     if kept:
         pairs = [f"{name} ({own} in the graph)" for side in (kept.inputs, kept.outputs) for name, own in side.items()]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.errors import PublishError, VersionRefused
-from service.publishing.names import renumbered
-from service.versions import Manifest, read_version
-from service.versions.compare import breaking
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing.names import renumbered
+from hoverboard.versions import Manifest, read_version
+from hoverboard.versions.compare import breaking
 
 __all__ = ["compare_with_previous", "numbers", "previous"]
 

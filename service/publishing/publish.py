@@ -11,29 +11,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import service
-from service.errors import PublishError, VersionRefused
-from service.outliers import OUTLIERS_FILE, save_package
-from service.publishing import samples as golden_samples
-from service.publishing.arguments import check_contract, check_notes, check_version, labels_of, names_of, rows_of
-from service.publishing.artifacts import write_artifact
-from service.publishing.baseline import make_baseline
-from service.publishing.calibration import Progress, calibrate, silent
-from service.publishing.calibration_file import CalibrationRows, read_calibration
-from service.publishing.eager import check_saved, check_trace
-from service.publishing.lengths import Lengths
-from service.publishing.names import keep_names, tell_names, translated
-from service.publishing.previous import compare_with_previous, numbers, previous
-from service.publishing.signature import apply_contract, default_labels, head_of, infer_task, main_first, thresholds_of
-from service.rpc.predictions import DEFAULT_ALPHA
-from service.types import Array, Head, Signature, TensorSpec
-from service.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
-from service.versions.baseline import BASELINE_FILE, Baseline, write_baseline
-from service.versions.golden import GOLDEN_FILE
-from service.versions.manifest import MANIFEST_FILE, check_name, format_of, size_problem
+import hoverboard
+from hoverboard.codec.predictions import DEFAULT_ALPHA
+from hoverboard.contract.signature import Array, Head, Signature, TensorSpec
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.outliers import OUTLIERS_FILE, save_package
+from hoverboard.publishing import samples as golden_samples
+from hoverboard.publishing.arguments import check_contract, check_notes, check_version, labels_of, names_of, rows_of
+from hoverboard.publishing.artifacts import write_artifact
+from hoverboard.publishing.baseline import make_baseline
+from hoverboard.publishing.calibration import Progress, calibrate, silent
+from hoverboard.publishing.calibration_file import CalibrationRows, read_calibration
+from hoverboard.publishing.eager import check_saved, check_trace
+from hoverboard.publishing.lengths import Lengths
+from hoverboard.publishing.names import keep_names, tell_names, translated
+from hoverboard.publishing.previous import compare_with_previous, numbers, previous
+from hoverboard.publishing.signature import (
+    apply_contract,
+    default_labels,
+    head_of,
+    infer_task,
+    main_first,
+    thresholds_of,
+)
+from hoverboard.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
+from hoverboard.versions.baseline import BASELINE_FILE, Baseline, write_baseline
+from hoverboard.versions.golden import GOLDEN_FILE
+from hoverboard.versions.manifest import MANIFEST_FILE, check_name, format_of, size_problem
 
 if TYPE_CHECKING:
-    from service.engine.runtime import Graph
+    from hoverboard.backends.tensorflow.runtime import Graph
 
 __all__ = ["publish"]
 
@@ -199,7 +206,7 @@ def publish(
 
 
 def _allowed_ops(names: Sequence[str]) -> tuple[str, ...]:
-    from service.engine import operations
+    from hoverboard.backends.tensorflow import operations
 
     for name in names:
         if operations.never(name):
@@ -281,7 +288,7 @@ def _calibrated(
     max_batch: int | None,
 ) -> Mapping[str, Any]:
     """Write `outliers.npz` and `baseline.arrow`; returns what the manifest says of outliers."""
-    from service.engine.executor import GraphError, OutOfMemory, run_in_pieces
+    from hoverboard.backends.executor import GraphError, OutOfMemory, run_in_pieces
 
     # Not all rows at once where the publisher says so: a graph may mix the rows of a batch.
     at_once = min(max_batch or _ROWS_AT_ONCE, _ROWS_AT_ONCE)
@@ -328,7 +335,7 @@ def _drawn(graph: Graph, signature: Signature, lengths: Lengths) -> GoldenSet:
 
 def _answered(graph: Graph, signature: Signature, lengths: Lengths, samples: Sequence[tuple[Array, ...]]) -> GoldenSet:
     """Samples with what the graph answers to each, which must be the same when it is asked again."""
-    from service.engine.executor import GraphError, OutOfMemory
+    from hoverboard.backends.executor import GraphError, OutOfMemory
 
     for columns in samples:
         lengths.check(columns)
@@ -366,7 +373,7 @@ def _finite_instead(output: Array) -> str:
 
 def _prove(directory: Path, manifest: Manifest) -> None:
     """Load it the way the server does, in a process that knows nothing of this one: every bucket, every golden sample."""
-    from service.engine.proofs import try_version
+    from hoverboard.engine.models.proofs import try_version
 
     (directory / MANIFEST_FILE).write_bytes(manifest.to_json())
     try:
@@ -397,6 +404,6 @@ def _commit(writer: VersionWriter, manifest: Manifest, version: int | None) -> P
 
 
 def _software() -> dict[str, str]:
-    from service.engine import runtime
+    from hoverboard.backends.tensorflow import runtime
 
-    return {**runtime.software(), "python": platform.python_version(), "hoverboard": service.__version__}
+    return {**runtime.software(), "python": platform.python_version(), "hoverboard": hoverboard.__version__}

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.errors import InvalidParams, PublishError
-from service.rpc.arrays import Codec
-from service.types import STRING, Array, Signature, TensorSpec
+from hoverboard.codec.arrays import Codec
+from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
+from hoverboard.errors import InvalidParams, PublishError
 
 __all__ = ["SIZES", "chosen", "drawn"]
 

@@ -9,10 +9,10 @@ from typing import Any, Final, get_args
 import msgspec
 import numpy as np
 
-from service.errors import PublishError
-from service.heads import DEFAULT_THRESHOLD
-from service.types import STRING, Array, Head, Task, TensorSpec
-from service.versions.manifest import least_problem
+from hoverboard.contract.heads import DEFAULT_THRESHOLD
+from hoverboard.contract.signature import STRING, Array, Head, Task, TensorSpec
+from hoverboard.errors import PublishError
+from hoverboard.versions.manifest import least_problem
 
 __all__ = ["apply_contract", "default_labels", "head_of", "infer_task", "main_first", "thresholds_of"]
 

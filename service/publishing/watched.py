@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from service.outliers import Calibrated, Features
-from service.outliers.features import Labels
-from service.outliers.select import turns_of
-from service.outliers.watch import Watch, set_places, watchable
-from service.outliers.watching import fit_scale, fit_watch
-from service.types import Array, TensorSpec
+from hoverboard.contract.signature import Array, TensorSpec
+from hoverboard.outliers import Calibrated, Features
+from hoverboard.outliers.features import Labels
+from hoverboard.outliers.select import turns_of
+from hoverboard.outliers.watch import Watch, set_places, watchable
+from hoverboard.outliers.watching import fit_scale, fit_watch
 
 __all__ = ["Known", "watchable_columns", "watched"]
 

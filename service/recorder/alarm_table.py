@@ -9,10 +9,10 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
-from service.journal.records import AlarmResetRecord
-from service.recorder.alarms import Alarm, Block, Counts, Evidence, Raised
-from service.recorder.rows_text import REPLACEMENT
-from service.recorder.statements import statements
+from hoverboard.database.statements import statements
+from hoverboard.journal.records import AlarmResetRecord
+from hoverboard.recorder.alarms import Alarm, Block, Counts, Evidence, Raised
+from hoverboard.recorder.rows.text import REPLACEMENT
 
 __all__ = ["AlarmRow", "follow", "list_alarms", "micros", "moment", "reset"]
 

@@ -13,8 +13,8 @@ from uuid import UUID
 
 import asyncpg
 
-from service.journal.reader import Position
-from service.recorder.statements import statements
+from hoverboard.database.statements import statements
+from hoverboard.journal.reader import Position
 
 __all__ = ["Cursor", "ensure", "lock", "move", "read"]
 

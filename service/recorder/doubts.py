@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from service.journal.records import Record
+from hoverboard.journal.records import Record
 
 __all__ = ["Doubt", "Doubts"]
 

@@ -14,21 +14,21 @@ import asyncpg
 import stamina
 import structlog
 
-from service.config import Settings
-from service.journal.format import segment_name
-from service.journal.reader import Damage, JournalInfo, journals
-from service.journal.sink import JOURNALS
-from service.recorder.cursor import Cursor
-from service.recorder.doubts import Doubts
-from service.recorder.gone import Gone
-from service.recorder.housekeeping import Housekeeping
-from service.recorder.lag import Behind, Lag
-from service.recorder.monitoring import show, tell
-from service.recorder.quarantine import Quarantine
-from service.recorder.refusals import doubtful, refused, sentence, sqlstate, transient
-from service.recorder.session import CHUNK_BYTES, Moved, Session, Stuck, UnreadableJournal
-from service.recorder.stalls import cause
-from service.telemetry import metrics
+from hoverboard.config import Settings
+from hoverboard.database.failures import doubtful, refused, sentence, sqlstate, transient
+from hoverboard.engine.recording.sink import JOURNALS
+from hoverboard.journal.format import segment_name
+from hoverboard.journal.reader import Damage, JournalInfo, journals
+from hoverboard.recorder.cursor import Cursor
+from hoverboard.recorder.doubts import Doubts
+from hoverboard.recorder.gone import Gone
+from hoverboard.recorder.housekeeping import Housekeeping
+from hoverboard.recorder.lag import Behind, Lag
+from hoverboard.recorder.monitoring import show, tell
+from hoverboard.recorder.quarantine import Quarantine
+from hoverboard.recorder.session import CHUNK_BYTES, Moved, Session, Stuck, UnreadableJournal
+from hoverboard.recorder.stalls import cause
+from hoverboard.telemetry import metrics
 
 __all__ = ["Drain", "OpenDatabase"]
 

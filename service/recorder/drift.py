@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.journal.records import BatchRecord, Column, column_array, float_dtype
-from service.recorder.rows_group import form
-from service.recorder.statistics import Matrix, benjamini_hochberg, g_test, js_divergence
-from service.types import Array, Signature
-from service.versions.baseline import Baseline
-from service.versions.binning import Bins, Place
+from hoverboard.contract.signature import Array, Signature
+from hoverboard.journal.records import BatchRecord, Column, column_array, float_dtype
+from hoverboard.recorder.rows.group import form
+from hoverboard.recorder.statistics import Matrix, benjamini_hochberg, g_test, js_divergence
+from hoverboard.versions.baseline import Baseline
+from hoverboard.versions.binning import Bins, Place
 
 __all__ = ["FALSE_DISCOVERIES", "LEAST_JS", "Counted", "Finding", "Reference", "Window", "count"]
 

@@ -12,11 +12,11 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from service.journal.records import BatchRecord
-from service.recorder.alarm_table import micros, moment
-from service.recorder.drift import Finding, Reference, Window, count
-from service.recorder.statements import statements
-from service.versions.baseline import Baseline, Feature
+from hoverboard.database.statements import statements
+from hoverboard.journal.records import BatchRecord
+from hoverboard.recorder.alarm_table import micros, moment
+from hoverboard.recorder.drift import Finding, Reference, Window, count
+from hoverboard.versions.baseline import Baseline, Feature
 
 __all__ = ["expire_windows", "find_baseline", "follow", "insert_baseline", "latest_findings"]
 

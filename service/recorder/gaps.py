@@ -10,8 +10,8 @@ from uuid import UUID
 
 import asyncpg
 
-from service.recorder.rows_text import REPLACEMENT
-from service.recorder.statements import statements
+from hoverboard.database.statements import statements
+from hoverboard.recorder.rows.text import REPLACEMENT
 
 __all__ = ["EXPIRED", "QUARANTINED", "Gap", "insert_gaps"]
 

@@ -16,10 +16,10 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from service.files import put_file
-from service.journal.reader import JournalInfo
-from service.journal.sink import JOURNALS
-from service.recorder.cursor import Cursor
+from hoverboard.engine.recording.sink import JOURNALS
+from hoverboard.files import put_file
+from hoverboard.journal.reader import JournalInfo
+from hoverboard.recorder.cursor import Cursor
 
 __all__ = ["Gone"]
 

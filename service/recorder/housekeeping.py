@@ -11,17 +11,17 @@ from typing import Final
 import asyncpg
 import structlog
 
-from service.config import Settings
-from service.journal.reader import JournalInfo
-from service.recorder import cursor as cursors
-from service.recorder.drift_table import expire_windows
-from service.recorder.erase import tombstones_since
-from service.recorder.partitions import apply_retention
-from service.recorder.quarantine import Quarantine
-from service.recorder.session import Session
-from service.recorder.statements import statements
-from service.recorder.tidy import Tidy
-from service.telemetry import metrics
+from hoverboard.config import Settings
+from hoverboard.database.partitions import apply_retention
+from hoverboard.database.statements import statements
+from hoverboard.journal.reader import JournalInfo
+from hoverboard.recorder import cursor as cursors
+from hoverboard.recorder.drift_table import expire_windows
+from hoverboard.recorder.erasure.erase import tombstones_since
+from hoverboard.recorder.quarantine import Quarantine
+from hoverboard.recorder.session import Session
+from hoverboard.recorder.tidy import Tidy
+from hoverboard.telemetry import metrics
 
 __all__ = ["Housekeeping"]
 

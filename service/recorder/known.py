@@ -12,13 +12,13 @@ import asyncpg
 import msgspec
 import structlog
 
-from service.errors import VersionRefused
-from service.recorder.refusals import doubtful, refused, sentence
-from service.recorder.rows import KnownVersion, VersionKey
-from service.recorder.rows_text import without_nul
-from service.recorder.statements import statements
-from service.types import Signature
-from service.versions import read_version
+from hoverboard.contract.signature import Signature
+from hoverboard.database.failures import doubtful, refused, sentence
+from hoverboard.database.statements import statements
+from hoverboard.errors import VersionRefused
+from hoverboard.recorder.rows.tables import KnownVersion, VersionKey
+from hoverboard.recorder.rows.text import without_nul
+from hoverboard.versions import read_version
 
 __all__ = ["KnownVersions", "NewVersion"]
 

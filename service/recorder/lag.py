@@ -11,11 +11,18 @@ from uuid import UUID
 
 import msgspec
 
-from service.errors import HoverboardError, NewerFormat
-from service.files import open_plain
-from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, frame_seed, segment_name, unpack_head, unpack_header
-from service.journal.reader import JournalInfo, Position, SegmentInfo, read
-from service.journal.records import (
+from hoverboard.errors import HoverboardError, NewerFormat
+from hoverboard.files import open_plain
+from hoverboard.journal.format import (
+    FRAME_HEAD_BYTES,
+    HEADER_BYTES,
+    frame_seed,
+    segment_name,
+    unpack_head,
+    unpack_header,
+)
+from hoverboard.journal.reader import JournalInfo, Position, SegmentInfo, read
+from hoverboard.journal.records import (
     AlarmResetRecord,
     BatchRecord,
     DeploymentRecord,
@@ -23,7 +30,7 @@ from service.journal.records import (
     RejectionRecord,
     decode,
 )
-from service.recorder.cursor import Cursor
+from hoverboard.recorder.cursor import Cursor
 
 __all__ = ["Behind", "Lag"]
 

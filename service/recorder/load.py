@@ -16,8 +16,10 @@ import numpy as np
 import structlog
 from asyncpg.pgproto import pgproto
 
-from service.journal.reader import Frame
-from service.journal.records import (
+from hoverboard.database.failures import doubtful, refused, sqlstate
+from hoverboard.database.statements import statements
+from hoverboard.journal.reader import Frame
+from hoverboard.journal.records import (
     BatchRecord,
     DeploymentRecord,
     GapRecord,
@@ -27,7 +29,9 @@ from service.journal.records import (
     SupplementRecord,
     WithdrawalRecord,
 )
-from service.recorder.encode import (
+from hoverboard.recorder.gaps import QUARANTINED, Gap
+from hoverboard.recorder.quarantine import Quarantine
+from hoverboard.recorder.rows.encode import (
     DEPLOYMENT_COLUMNS,
     GAP_COLUMNS,
     LABEL_COLUMNS,
@@ -41,12 +45,8 @@ from service.recorder.encode import (
     gap_rows,
     label_rows,
 )
-from service.recorder.gaps import QUARANTINED, Gap
-from service.recorder.quarantine import Quarantine
-from service.recorder.refusals import doubtful, refused, sqlstate
-from service.recorder.rows_text import REPLACEMENT
-from service.recorder.sorting import Piece, Unreadable
-from service.recorder.statements import statements
+from hoverboard.recorder.rows.text import REPLACEMENT
+from hoverboard.recorder.sorting import Piece, Unreadable
 
 __all__ = ["Loader", "Outcome", "Stuck"]
 

@@ -13,19 +13,19 @@ import asyncpg
 import msgspec
 import structlog
 
-from service.config import Settings
-from service.errors import VersionRefused
-from service.journal.records import AlarmResetRecord, BatchRecord, GapRecord, Record
-from service.outliers import rate_bound
-from service.recorder import alarm_table, drift_table
-from service.recorder.alarms import Alarm, Block, blocks_of
-from service.recorder.drift import Finding, Reference
-from service.recorder.refusals import doubtful, refused, sentence, transient
-from service.recorder.rows import KnownVersion, VersionKey, version_key
-from service.recorder.statements import statements
-from service.telemetry import metrics
-from service.versions import read_version
-from service.versions.baseline import Baseline, read_baseline
+from hoverboard.config import Settings
+from hoverboard.database.failures import doubtful, refused, sentence, transient
+from hoverboard.database.statements import statements
+from hoverboard.errors import VersionRefused
+from hoverboard.journal.records import AlarmResetRecord, BatchRecord, GapRecord, Record
+from hoverboard.outliers import rate_bound
+from hoverboard.recorder import alarm_table, drift_table
+from hoverboard.recorder.alarms import Alarm, Block, blocks_of
+from hoverboard.recorder.drift import Finding, Reference
+from hoverboard.recorder.rows.tables import KnownVersion, VersionKey, version_key
+from hoverboard.telemetry import metrics
+from hoverboard.versions import read_version
+from hoverboard.versions.baseline import Baseline, read_baseline
 
 __all__ = ["Monitoring", "Name", "Seen", "show", "tell"]
 

@@ -14,16 +14,16 @@ import psutil
 import stamina
 import structlog
 
-from service import children
-from service.config import ENV_PREFIX, Settings
-from service.errors import ConfigError, DatabaseUnavailable
-from service.recorder.connect import connect
-from service.recorder.drain import Drain
-from service.recorder.embedded import RECORDER, embedded_url, endpoint
-from service.recorder.migrate import require_current
-from service.recorder.roles import prepare
-from service.telemetry import logs, metrics, recording_state
-from service.telemetry.pulse import pulse_path
+from hoverboard import children
+from hoverboard.config import ENV_PREFIX, Settings
+from hoverboard.database.connect import connect
+from hoverboard.database.migrate import require_current
+from hoverboard.database.roles import prepare
+from hoverboard.errors import ConfigError, DatabaseUnavailable
+from hoverboard.postgres.embedded import RECORDER, embedded_url, endpoint
+from hoverboard.recorder.drain import Drain
+from hoverboard.telemetry import logs, metrics, recording_state
+from hoverboard.telemetry.pulse import pulse_path
 
 __all__ = ["DATABASE_URL", "main", "open_database"]
 

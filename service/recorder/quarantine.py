@@ -15,9 +15,9 @@ from uuid import UUID
 
 import msgspec
 
-from service.files import put_file
-from service.journal.records import Record, decode
-from service.recorder.tombstones import Tombstone, means, samples_of
+from hoverboard.files import put_file
+from hoverboard.journal.records import Record, decode
+from hoverboard.recorder.erasure.tombstones import Tombstone, means, samples_of
 
 __all__ = ["QUARANTINE", "Quarantine"]
 

@@ -12,23 +12,23 @@ from uuid import UUID
 
 import asyncpg
 
-from service.config import Settings
-from service.errors import HoverboardError
-from service.journal.reader import Chunk, Damage, JournalInfo
-from service.journal.reader import read as read_journal
-from service.journal.records import Record
-from service.recorder import cursor as cursors
-from service.recorder.cursor import Cursor
-from service.recorder.doubts import Doubt
-from service.recorder.erase import apply_tombstones
-from service.recorder.gaps import Gap, insert_gaps
-from service.recorder.known import KnownVersions, NewVersion
-from service.recorder.load import Loader, Stuck
-from service.recorder.monitoring import Monitoring, Seen
-from service.recorder.partitions import Partitions, hold
-from service.recorder.quarantine import Quarantine
-from service.recorder.sorting import Sorted, Unreadable, sort_out
-from service.recorder.statements import statements
+from hoverboard.config import Settings
+from hoverboard.database.partitions import Partitions, hold
+from hoverboard.database.statements import statements
+from hoverboard.errors import HoverboardError
+from hoverboard.journal.reader import Chunk, Damage, JournalInfo
+from hoverboard.journal.reader import read as read_journal
+from hoverboard.journal.records import Record
+from hoverboard.recorder import cursor as cursors
+from hoverboard.recorder.cursor import Cursor
+from hoverboard.recorder.doubts import Doubt
+from hoverboard.recorder.erasure.erase import apply_tombstones
+from hoverboard.recorder.gaps import Gap, insert_gaps
+from hoverboard.recorder.known import KnownVersions, NewVersion
+from hoverboard.recorder.load import Loader, Stuck
+from hoverboard.recorder.monitoring import Monitoring, Seen
+from hoverboard.recorder.quarantine import Quarantine
+from hoverboard.recorder.sorting import Sorted, Unreadable, sort_out
 
 __all__ = ["CHUNK_BYTES", "Moved", "Session", "Stuck", "UnreadableJournal"]
 

@@ -11,8 +11,10 @@ import msgspec
 import numpy as np
 from asyncpg.pgproto import pgproto
 
-from service.journal.reader import Frame
-from service.journal.records import (
+from hoverboard.contract.signature import Array
+from hoverboard.database.partitions import judge, times_ms
+from hoverboard.journal.reader import Frame
+from hoverboard.journal.records import (
     AlarmResetRecord,
     BatchRecord,
     DeploymentRecord,
@@ -24,12 +26,10 @@ from service.journal.records import (
     decode,
     encode,
 )
-from service.recorder.encode import VersionKey, split, version_key
-from service.recorder.erase import Drained
-from service.recorder.gaps import EXPIRED, Gap
-from service.recorder.known import NewVersion
-from service.recorder.partitions import judge, times_ms
-from service.types import Array
+from hoverboard.recorder.erasure.erase import Drained
+from hoverboard.recorder.gaps import EXPIRED, Gap
+from hoverboard.recorder.known import NewVersion
+from hoverboard.recorder.rows.encode import VersionKey, split, version_key
 
 __all__ = ["Piece", "Sorted", "Unreadable", "sort_out"]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from service.recorder.refusals import transient
+from hoverboard.database.failures import transient
 
 __all__ = ["cause"]
 

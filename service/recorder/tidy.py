@@ -13,10 +13,10 @@ from uuid import UUID
 
 import structlog
 
-from service.config import Settings
-from service.journal.format import segment_name
-from service.journal.reader import JournalInfo
-from service.recorder.cursor import Cursor
+from hoverboard.config import Settings
+from hoverboard.journal.format import segment_name
+from hoverboard.journal.reader import JournalInfo
+from hoverboard.recorder.cursor import Cursor
 
 __all__ = ["Tidy"]
 

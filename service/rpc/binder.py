@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar, cast, get_args, get_origin
 import msgspec
 from msgspec import Raw
 
-from service.errors import InvalidParams
-from service.rpc.fields import LARGEST
-from service.rpc.words import excerpt, kind, token
+from hoverboard.codec.words import excerpt, kind, token
+from hoverboard.errors import InvalidParams
+from hoverboard.rpc.fields import LARGEST
 
 __all__ = ["Binder", "explained", "words_of"]
 

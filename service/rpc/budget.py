@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from service.errors import Overloaded
+from hoverboard.errors import Overloaded
 
 __all__ = ["Budget", "Share"]
 

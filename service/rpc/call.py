@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from service.errors import RpcError
-from service.rpc.budget import Share
-from service.rpc.large import Kept
+from hoverboard.errors import RpcError
+from hoverboard.rpc.budget import Share
+from hoverboard.rpc.large import Kept
 
 __all__ = ["OK", "Call", "Limits", "Observer", "Reply", "Request"]
 

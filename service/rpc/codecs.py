@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.errors import InternalError, ModelNotFound, NotReady, RpcError, VersionNotFound
-from service.rpc.arrays import Codec
-from service.rpc.predictions import DEFAULT_ALPHA
-from service.types import Catalog, ModelStatus, Signature, VersionStatus
+from hoverboard.codec.arrays import Codec
+from hoverboard.codec.predictions import DEFAULT_ALPHA
+from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
+from hoverboard.contract.signature import Signature
+from hoverboard.errors import InternalError, ModelNotFound, NotReady, RpcError, VersionNotFound
 
 __all__ = ["CodecBook", "Route"]
 

@@ -15,7 +15,8 @@ import msgspec
 import structlog
 from msgspec import Raw
 
-from service.errors import (
+from hoverboard.codec.words import excerpt
+from hoverboard.errors import (
     BatchTooLarge,
     Cancelled,
     InternalError,
@@ -28,18 +29,17 @@ from service.errors import (
     RpcError,
     UnknownMethod,
 )
-from service.rpc.call import Call, Limits, Observer, Reply, Request
-from service.rpc.envelope import NULL, Batch, Incoming, failure, is_utf8, parse, parse_item, success
-from service.rpc.explain import no_utf8
-from service.rpc.fastlane import FastLane
-from service.rpc.fields import KEPT
-from service.rpc.inflate import inflate
-from service.rpc.large import SAID, SMALL_BYTES, Decoder, Kept, Message, Part
-from service.rpc.methods.method import Method, Methods
-from service.rpc.recording import Recording, Rejection
-from service.rpc.turns import Turns
-from service.rpc.words import excerpt
-from service.telemetry.sampling import Sampler
+from hoverboard.rpc.call import Call, Limits, Observer, Reply, Request
+from hoverboard.rpc.envelope import NULL, Batch, Incoming, failure, is_utf8, parse, parse_item, success
+from hoverboard.rpc.explain import no_utf8
+from hoverboard.rpc.fastlane import FastLane
+from hoverboard.rpc.fields import KEPT
+from hoverboard.rpc.inflate import inflate
+from hoverboard.rpc.large import SAID, SMALL_BYTES, Decoder, Kept, Message, Part
+from hoverboard.rpc.methods.method import Method, Methods
+from hoverboard.rpc.recording import Recording, Rejection
+from hoverboard.rpc.turns import Turns
+from hoverboard.telemetry.sampling import Sampler
 
 with warnings.catch_warnings():
     # It reads its JSON schema with an importlib.resources call that Python 3.11 deprecates (and 3.13 brought back).

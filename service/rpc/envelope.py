@@ -10,9 +10,9 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from service.errors import InvalidRequest, RpcError
-from service.rpc.explain import no_json, too_deep
-from service.rpc.words import excerpt
+from hoverboard.codec.words import excerpt
+from hoverboard.errors import InvalidRequest, RpcError
+from hoverboard.rpc.explain import no_json, too_deep
 
 __all__ = ["NULL", "Batch", "Incoming", "failure", "is_utf8", "parse", "parse_item", "success"]
 

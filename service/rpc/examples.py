@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from service.rpc.bounds import bounds_of
-from service.types import STRING, Catalog, ModelStatus, Signature, TensorSpec, VersionStatus
+from hoverboard.codec.bounds import bounds_of
+from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
+from hoverboard.contract.signature import STRING, Signature, TensorSpec
 
 __all__ = ["SHOWN_ID", "Example", "Shown", "example_instance", "shown"]
 

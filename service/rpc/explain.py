@@ -6,7 +6,7 @@ import re
 from codecs import BOM_UTF8
 from typing import Final
 
-from service.errors import ParseError
+from hoverboard.errors import ParseError
 
 __all__ = ["no_json", "no_utf8", "too_deep"]
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw
 
-from service.rpc.methods.method import Method
+from hoverboard.rpc.methods.method import Method
 
 __all__ = ["FastCall", "FastLane"]
 

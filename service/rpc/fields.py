@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw
 
-from service.errors import InvalidParams
+from hoverboard.errors import InvalidParams
 
 __all__ = [
     "ABSENT",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from service.errors import ParseError, RequestTooLarge
+from hoverboard.errors import ParseError, RequestTooLarge
 
 __all__ = ["inflate"]
 

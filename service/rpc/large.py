@@ -1,7 +1,7 @@
 """Large messages: taken apart and decoded where that keeps no small call waiting.
 
 A decoder of JSON keeps Python's lock for as long as it runs: 100 to 400 ms for 10 MB, on whatever thread. So it runs in
-another process (`service.api.decoder`), in two steps. First a message is taken apart: every call with its params but
+another process (`hoverboard.api.decoder`), in two steps. First a message is taken apart: every call with its params but
 for the samples, or what is wrong with it. Then, once it is known which version answers, the samples become columns.
 """
 
@@ -15,15 +15,15 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Raw
 
-from service.errors import BY_KIND, InvalidParams, RpcError, Violation
-from service.journal.records import pack_column
-from service.rpc.arrays import Codec
-from service.rpc.binder import Binder
-from service.rpc.envelope import Batch, Incoming, is_utf8, parse, parse_item
-from service.rpc.explain import no_utf8
-from service.rpc.fields import ABSENT
-from service.rpc.inflate import inflate
-from service.types import Signature
+from hoverboard.codec.arrays import Codec
+from hoverboard.contract.signature import Signature
+from hoverboard.errors import BY_KIND, InvalidParams, RpcError, Violation
+from hoverboard.journal.records import pack_column
+from hoverboard.rpc.binder import Binder
+from hoverboard.rpc.envelope import Batch, Incoming, is_utf8, parse, parse_item
+from hoverboard.rpc.explain import no_utf8
+from hoverboard.rpc.fields import ABSENT
+from hoverboard.rpc.inflate import inflate
 
 __all__ = [
     "SAID",

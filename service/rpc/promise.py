@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from service.outliers import BY_NAME
+from hoverboard.outliers import BY_NAME
 
 __all__ = ["promise"]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.errors import RpcError
-from service.rpc.call import Request
+from hoverboard.errors import RpcError
+from hoverboard.rpc.call import Request
 
 __all__ = ["Label", "Recording", "Rejection"]
 

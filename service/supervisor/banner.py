@@ -14,9 +14,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from service import __version__
-from service.config import Settings
-from service.telemetry.recording_state import RecordingState
+from hoverboard import __version__
+from hoverboard.config import Settings
+from hoverboard.telemetry.recording_state import RecordingState
 
 __all__ = ["Readiness", "banner", "ready_line", "url", "wait_ready"]
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from service.children import READY_FD
-from service.config import ENV_PREFIX
-from service.supervisor.hangs import ChildWatch
-from service.telemetry import logs, metrics
+from hoverboard.children import READY_FD
+from hoverboard.config import ENV_PREFIX
+from hoverboard.supervisor.hangs import ChildWatch
+from hoverboard.telemetry import logs, metrics
 
 __all__ = ["DATABASE_VARIABLE", "Backoff", "Child", "ChildSpec"]
 

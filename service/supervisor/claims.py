@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import psutil
 
-from service.config import TOKEN_FILE
-from service.errors import ConfigError, DataDirLocked, PortInUse
-from service.files import put_file
+from hoverboard.config import TOKEN_FILE
+from hoverboard.errors import ConfigError, DataDirLocked, PortInUse
+from hoverboard.files import put_file
 
 __all__ = ["LOCK_FILE", "DataDir", "address_of", "admin_token", "reserve", "runtime_directory"]
 

@@ -14,22 +14,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-import service
-from service.children import stop_signals
-from service.config import Settings
-from service.engine.attempts import LoadAttempts, attempts_dir
-from service.engine.slots import Run, slots_path
-from service.errors import ConfigError
-from service.recorder import postgres_process
-from service.recorder.embedded import Cluster
-from service.supervisor import open_files
-from service.supervisor.banner import banner, ready_line, url, wait_ready
-from service.supervisor.child import DATABASE_VARIABLE, Backoff, Child, ChildSpec
-from service.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
-from service.supervisor.hangs import ChildWatch, EngineWatch
-from service.telemetry import logs, metrics, recording_state
-from service.telemetry.pulse import pulse_path
-from service.telemetry.recording_state import Part
+import hoverboard
+from hoverboard.children import stop_signals
+from hoverboard.config import Settings
+from hoverboard.engine.models.attempts import LoadAttempts, attempts_dir
+from hoverboard.engine.slots import Run, slots_path
+from hoverboard.errors import ConfigError
+from hoverboard.postgres import process as postgres_process
+from hoverboard.postgres.embedded import Cluster
+from hoverboard.supervisor import open_files
+from hoverboard.supervisor.banner import banner, ready_line, url, wait_ready
+from hoverboard.supervisor.child import DATABASE_VARIABLE, Backoff, Child, ChildSpec
+from hoverboard.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
+from hoverboard.supervisor.hangs import ChildWatch, EngineWatch
+from hoverboard.telemetry import logs, metrics, recording_state
+from hoverboard.telemetry.pulse import pulse_path
+from hoverboard.telemetry.recording_state import Part
 
 __all__ = ["ChildSpecs", "Supervisor", "service_children"]
 
@@ -95,7 +95,17 @@ def service_children(settings: Settings, runtime: Path) -> ChildSpecs:
 
     def spec(kind: str, index: int, **extra: str) -> ChildSpec:
         # -P: a folder named `service` in the working directory must not stand in for this package
-        command = (sys.executable, "-P", "-m", "service", f"_{kind}", "--runtime", str(runtime), "--index", str(index))
+        command = (
+            sys.executable,
+            "-P",
+            "-m",
+            "hoverboard",
+            f"_{kind}",
+            "--runtime",
+            str(runtime),
+            "--index",
+            str(index),
+        )
         return ChildSpec(f"{kind}-{index}", command, environment | extra)
 
     return ChildSpecs(
@@ -111,7 +121,7 @@ def _environment() -> dict[str, str]:
     # glibc gives each busy thread a heap of its own, and weights freed in one of them are not reused by another:
     # swaps of versions would grow the engine.
     environment["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "2")
-    root = Path(service.__file__).parent.parent
+    root = Path(hoverboard.__file__).parent.parent
     if "site-packages" not in root.parts:  # run from a checkout, installed or not
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     if sys.stderr.isatty():  # their stderr is a pipe, but ours, where it ends, is a terminal

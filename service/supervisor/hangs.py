@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from service.engine.attempts import LoadAttempts
-from service.engine.slots import EXECUTION, LOOP, Run, clear_runs, read_runs
-from service.telemetry import logs
-from service.telemetry.pulse import is_stopped, last_beat, silent_s
+from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.slots import EXECUTION, LOOP, Run, clear_runs, read_runs
+from hoverboard.telemetry import logs
+from hoverboard.telemetry.pulse import is_stopped, last_beat, silent_s
 
 __all__ = ["ChildWatch", "EngineWatch"]
 

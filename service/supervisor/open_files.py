@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from typing import Final
 
-from service.telemetry import logs
+from hoverboard.telemetry import logs
 
 __all__ = ["connections"]
 

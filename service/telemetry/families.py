@@ -10,8 +10,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.telemetry.sampling import Sampler
-from service.telemetry.tally import BulkHistogram
+from hoverboard.telemetry.sampling import Sampler
+from hoverboard.telemetry.tally import BulkHistogram
 
 __all__ = ["SECONDS", "SIZES", "Families", "Labelled", "Uncounted"]
 

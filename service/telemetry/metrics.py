@@ -23,12 +23,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from service.errors import BY_KIND, Cancelled, Violation
-from service.telemetry.families import SECONDS, Families, Uncounted
-from service.telemetry.files import install
-from service.telemetry.recording_state import silence
-from service.telemetry.tally import Flusher, Tally
-from service.types import Catalog, ModelStatus
+from hoverboard.contract.catalog import Catalog, ModelStatus
+from hoverboard.errors import BY_KIND, Cancelled, Violation
+from hoverboard.telemetry.families import SECONDS, Families, Uncounted
+from hoverboard.telemetry.files import install
+from hoverboard.telemetry.recording_state import silence
+from hoverboard.telemetry.tally import Flusher, Tally
 
 __all__ = [
     "CONTENT_TYPE",

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import psutil
 
-from service.telemetry.pulse import is_stopped
+from hoverboard.telemetry.pulse import is_stopped
 
 __all__ = ["DATA", "POSTGRES", "RECORDER", "Part", "RecordingState", "expect", "journal", "read", "silence"]
 

@@ -1,10 +1,10 @@
 """A model version on disk: its manifest, its checksums, its golden samples, and the directory they live in."""
 
-from service.versions.golden import GoldenSample, GoldenSet
-from service.versions.manifest import Manifest
-from service.versions.scanner import ModelOnDisk, VersionOnDisk, scan
-from service.versions.serving import Recording, Serving
-from service.versions.store import VersionWriter, read_version, remove_leftovers, remove_unfinished, verify_checksums
+from hoverboard.versions.golden import GoldenSample, GoldenSet
+from hoverboard.versions.manifest import Manifest
+from hoverboard.versions.scanner import ModelOnDisk, VersionOnDisk, scan
+from hoverboard.versions.serving import Recording, Serving
+from hoverboard.versions.store import VersionWriter, read_version, remove_leftovers, remove_unfinished, verify_checksums
 
 __all__ = [
     "GoldenSample",

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import VersionRefused
-from service.machine import check_of
-from service.versions.reading import read_file
+from hoverboard.errors import VersionRefused
+from hoverboard.machine import check_of
+from hoverboard.versions.reading import read_file
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.types import Array
-from service.versions.baseline import Feature, Reading, Side
+from hoverboard.contract.signature import Array
+from hoverboard.versions.baseline import Feature, Reading, Side
 
 __all__ = ["LOOKED_AT", "Bins", "Counts", "Place", "measure", "texts"]
 

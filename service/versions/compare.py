@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service.heads import thresholds
-from service.types import TensorSpec
-from service.versions.manifest import Manifest
+from hoverboard.contract.heads import thresholds
+from hoverboard.contract.signature import TensorSpec
+from hoverboard.versions.manifest import Manifest
 
 __all__ = ["Difference", "breaking", "compare"]
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from service.errors import VersionRefused
-from service.types import STRING, Array, Signature, TensorSpec
+from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
+from hoverboard.errors import VersionRefused
 
 __all__ = ["ABSOLUTE", "GOLDEN_FILE", "RELATIVE", "GoldenSample", "GoldenSet", "to_jsonable"]
 

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from service.errors import VersionRefused
-from service.types import NUMERIC_DTYPES, STRING, Head, Signature, Task, TensorSpec
+from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Head, Signature, Task, TensorSpec
+from hoverboard.errors import VersionRefused
 
 __all__ = [
     "FORMAT",

@@ -12,7 +12,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
-from service.files import open_plain
+from hoverboard.files import open_plain
 
 __all__ = ["MOST_FILES", "entries", "files", "open_file", "read_file"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from service.versions.compare import Difference, breaking
-from service.versions.manifest import Manifest
+from hoverboard.versions.compare import Difference, breaking
+from hoverboard.versions.manifest import Manifest
 
 __all__ = ["Lineage", "Waiting", "lineage"]
 

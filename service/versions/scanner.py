@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from service.errors import ConfigError
-from service.machine import check_of
-from service.versions.manifest import MANIFEST_FILE, check_name
-from service.versions.reading import entries, files
-from service.versions.serving import SERVING_FILE, Serving, read_serving
+from hoverboard.errors import ConfigError
+from hoverboard.machine import check_of
+from hoverboard.versions.manifest import MANIFEST_FILE, check_name
+from hoverboard.versions.reading import entries, files
+from hoverboard.versions.serving import SERVING_FILE, Serving, read_serving
 
 __all__ = ["ModelOnDisk", "VersionOnDisk", "scan"]
 

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 import msgspec
 import tomlkit
 
-from service.errors import ConfigError
-from service.files import put_file
-from service.versions.reading import read_file
+from hoverboard.errors import ConfigError
+from hoverboard.files import put_file
+from hoverboard.versions.reading import read_file
 
 __all__ = ["SERVING_FILE", "Batching", "Limits", "Recording", "Serving", "read_serving", "rewrite"]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from service.errors import PublishError, VersionRefused
-from service.files import synchronise
-from service.machine import check_of
-from service.versions.golden import GOLDEN_FILE, GoldenSet
-from service.versions.manifest import MANIFEST_FILE, MOST_BYTES, Manifest
-from service.versions.reading import files, open_file, read_file
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.files import synchronise
+from hoverboard.machine import check_of
+from hoverboard.versions.golden import GOLDEN_FILE, GoldenSet
+from hoverboard.versions.manifest import MANIFEST_FILE, MOST_BYTES, Manifest
+from hoverboard.versions.reading import files, open_file, read_file
 
 __all__ = ["VersionWriter", "read_version", "remove_leftovers", "remove_unfinished", "verify_checksums"]
 

@@ -51,7 +51,7 @@ def questions(probes: Any) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory, regressor: Any) -> Path:
     """A working directory with the model in it."""
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     root = tmp_path_factory.mktemp("chaos")
     publish(regressor, name="amounts", models_dir=root / "models")

@@ -16,7 +16,7 @@ import aiohttp
 import psutil
 import pytest
 
-from service.errors import DeadlineExceeded, NotReady
+from hoverboard.errors import DeadlineExceeded, NotReady
 from tests.integration.running import Service
 from tests.load import Answer, Load, call, report, until, wrong
 

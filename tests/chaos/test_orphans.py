@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from service.errors import NotReady
+from hoverboard.errors import NotReady
 from tests.integration.running import running
 from tests.load import Load, report, wrong
 

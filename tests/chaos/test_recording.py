@@ -20,9 +20,9 @@ import asyncpg
 import psutil
 import pytest
 
-from service.journal.reader import Position, journals, read
-from service.journal.records import BatchRecord, GapRecord, decode
-from service.recorder.embedded import embedded_url
+from hoverboard.journal.reader import Position, journals, read
+from hoverboard.journal.records import BatchRecord, GapRecord, decode
+from hoverboard.postgres.embedded import embedded_url
 from tests.integration.running import Service, free_port, running
 from tests.load import Load, report
 

@@ -20,14 +20,15 @@ import orjson
 import psutil
 import pytest
 
-from service.config import Settings
-from service.engine.core import Engine
-from service.journal.sink import JournalSink, open_writer
-from service.recorder.connect import connect
-from service.recorder.drain import Drain
-from service.recorder.embedded import embedded_url
-from service.recorder.process import open_database
-from service.types import Array, PredictCall
+from hoverboard.config import Settings
+from hoverboard.contract.calls import PredictCall
+from hoverboard.contract.signature import Array
+from hoverboard.database.connect import connect
+from hoverboard.engine.core import Engine
+from hoverboard.engine.recording.sink import JournalSink, open_writer
+from hoverboard.postgres.embedded import embedded_url
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.process import open_database
 from tests.integration.running import Service, running
 from tests.load import report
 

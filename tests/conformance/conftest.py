@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.rpc.call import Call, Limits, Request
-from service.rpc.dispatch import Dispatcher
-from service.rpc.examples import Example, Shown
-from service.rpc.methods import Method, table
+from hoverboard.rpc.call import Call, Limits, Request
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.examples import Example, Shown
+from hoverboard.rpc.methods import Method, table
 from tests.unit.rpc.conftest import Ledger
 
 Exchange = Callable[[bytes], Awaitable[Any]]

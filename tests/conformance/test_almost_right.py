@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.api.app import running
-from service.api.listener import listening_socket
-from service.config import Settings
-from service.errors import BY_KIND
+from hoverboard.api.app import running
+from hoverboard.api.listener import listening_socket
+from hoverboard.config import Settings
+from hoverboard.errors import BY_KIND
 from tests.unit.rpc.linear import LinearEngine
 from tests.unit.rpc.test_fastlane import envelopes, junk
 

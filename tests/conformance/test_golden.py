@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from service.api.body import accept_content
-from service.api.replies import HttpRefusal, error_headers, refusal
-from service.errors import BY_KIND, Cancelled, InvalidParams, RpcError
-from service.rpc.call import Limits, Request
+from hoverboard.api.body import accept_content
+from hoverboard.api.replies import HttpRefusal, error_headers, refusal
+from hoverboard.errors import BY_KIND, Cancelled, InvalidParams, RpcError
+from hoverboard.rpc.call import Limits, Request
 from tests.unit.rpc.conftest import Records, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 
@@ -28,7 +28,7 @@ def test_every_error_class_has_a_type_of_its_own() -> None:
         return [cls, *(leaf for sub in cls.__subclasses__() for leaf in leaves(sub))]
 
     never_sent = (RpcError, Cancelled)
-    named = [cls for cls in leaves(RpcError) if cls.__module__ == "service.errors" and cls not in never_sent]
+    named = [cls for cls in leaves(RpcError) if cls.__module__ == "hoverboard.errors" and cls not in never_sent]
     kinds = [cls.kind for cls in named]
     assert len(kinds) == len(set(kinds))
     assert set(kinds) == set(BY_KIND)

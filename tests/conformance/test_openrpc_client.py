@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service.api.app import running
-from service.api.listener import listening_socket
-from service.config import Settings
-from service.types import Catalog
+from hoverboard.api.app import running
+from hoverboard.api.listener import listening_socket
+from hoverboard.config import Settings
+from hoverboard.contract.catalog import Catalog
 from tests.unit.rpc.conftest import Records
 from tests.unit.rpc.linear import DIAMONDS, DIGITS, PRODUCTS, SERIES, LinearEngine, live, model
 

@@ -30,7 +30,7 @@ def classifier(seed: int, width: int = 64) -> Any:
 
 def publish_all(models_dir: Path, models: Mapping[int, Any]) -> Path:
     """Publish version -> model as `digits`; returns the models directory."""
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     for version, model in models.items():
         publish(model, name="digits", models_dir=models_dir, version=version)

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import psutil
 
-from service.config import TOKEN_FILE
+from hoverboard.config import TOKEN_FILE
 
 ROOT = Path(__file__).parents[2]
 _PROOFS = Path(tempfile.mkdtemp(prefix="hoverboard-proofs-"))
 """What services of this session have tried: as between two starts of one service, the next need not try it again."""
 atexit.register(shutil.rmtree, _PROOFS, ignore_errors=True)
-HOVERBOARD = (sys.executable, "-P", "-m", "service")
+HOVERBOARD = (sys.executable, "-P", "-m", "hoverboard")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from service.publishing.calibration_file import CalibrationRows
-from service.types import Array, TensorSpec
+from hoverboard.contract.signature import Array, TensorSpec
+from hoverboard.publishing.calibration_file import CalibrationRows
 
 CLASSES = ("stays", "leaves")
 

@@ -22,10 +22,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from service.cli import main
-from service.config import Settings
-from service.engine.sample_ids import sample_ids
-from service.journal.records import (
+from hoverboard.cli import main
+from hoverboard.config import Settings
+from hoverboard.contract.signature import Array, Signature, TensorSpec
+from hoverboard.database.connect import connect
+from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.journal.records import (
     AlarmResetRecord,
     BatchRecord,
     CallPart,
@@ -35,19 +37,17 @@ from service.journal.records import (
     encode,
     pack_column,
 )
-from service.journal.writer import JournalWriter
-from service.outliers import rate_bound
-from service.publishing import publish
-from service.publishing.baseline import make_baseline
-from service.publishing.calibration_file import CalibrationRows
-from service.recorder.alarms import BLOCK_ROWS
-from service.recorder.connect import connect
-from service.recorder.drain import Drain
-from service.recorder.process import open_database
-from service.telemetry import metrics
-from service.types import Array, Signature, TensorSpec
-from service.versions import Manifest
-from service.versions.baseline import BASELINE_FILE, write_baseline
+from hoverboard.journal.writer import JournalWriter
+from hoverboard.outliers import rate_bound
+from hoverboard.publishing import publish
+from hoverboard.publishing.baseline import make_baseline
+from hoverboard.publishing.calibration_file import CalibrationRows
+from hoverboard.recorder.alarms import BLOCK_ROWS
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.process import open_database
+from hoverboard.telemetry import metrics
+from hoverboard.versions import Manifest
+from hoverboard.versions.baseline import BASELINE_FILE, write_baseline
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD
 from tests.journaled import open_journal
@@ -583,7 +583,7 @@ async def test_a_baseline_that_this_machine_could_not_read_is_read_with_the_next
 async def test_a_defect_in_monitoring_does_not_keep_records_from_postgres(
     database: str, settings: Settings, sql: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service.recorder import monitoring
+    from hoverboard.recorder import monitoring
 
     def broken(_: object) -> list[object]:
         raise RuntimeError("a defect")

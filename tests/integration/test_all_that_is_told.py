@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.journal.inspect import KINDS, surveys
-from service.journal.records import Record
-from service.publishing import publish
-from service.publishing.calibration_file import CalibrationRows
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.journal.inspect import KINDS, surveys
+from hoverboard.journal.records import Record
+from hoverboard.publishing import publish
+from hoverboard.publishing.calibration_file import CalibrationRows
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD
 from tests.integration.test_docs import table

@@ -23,9 +23,9 @@ from typing import Any
 import psutil
 import pytest
 
-from service.recorder.embedded import Cluster
-from service.recorder.embedded import environment as postgres_environment
-from service.supervisor.claims import LOCK_FILE
+from hoverboard.postgres.embedded import Cluster
+from hoverboard.postgres.embedded import environment as postgres_environment
+from hoverboard.supervisor.claims import LOCK_FILE
 from tests.integration.recorded import until
 from tests.integration.running import HOVERBOARD, free_port
 from tests.postgres import QUICK

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.errors import DatabaseUnavailable
-from service.recorder.connect import connect, connected
+from hoverboard.database.connect import connect, connected
+from hoverboard.errors import DatabaseUnavailable
 from tests.integration.running import HOVERBOARD
 from tests.postgres import Server, server
 

@@ -11,13 +11,13 @@ import tomlkit
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from service import errors
-from service.config import ENV_PREFIX, Settings
-from service.errors import RpcError
-from service.rpc.methods import admin_methods, public_methods
-from service.rpc.methods.discover import discover
-from service.telemetry.families import Families
-from service.versions.serving import Recording, Serving
+from hoverboard import errors
+from hoverboard.config import ENV_PREFIX, Settings
+from hoverboard.errors import RpcError
+from hoverboard.rpc.methods import admin_methods, public_methods
+from hoverboard.rpc.methods.discover import discover
+from hoverboard.telemetry.families import Families
+from hoverboard.versions.serving import Recording, Serving
 from tests.integration.documents import NOT_RUN, commands, difference, json_difference, session
 from tests.integration.running import ROOT
 from tests.unit.rpc.conftest import Records

@@ -78,7 +78,7 @@ def slow_model() -> Any:
 async def test_long_batches_that_wait_are_still_run_when_the_service_stops(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     model = slow_model()
     publish(model, name="slow", models_dir=tmp_path / "models", samples=[[0.5]], max_batch=SLOW_ROWS)

@@ -23,12 +23,12 @@ import asyncpg
 import psutil
 import pytest
 
-from service.errors import ConfigError
-from service.recorder import leftovers, unprivileged
-from service.recorder.connect import connect
-from service.recorder.embedded import RECORDER, Cluster, Endpoint, embedded_url
-from service.recorder.migrate import migrate, require_current
-from service.recorder.roles import prepare
+from hoverboard.database.connect import connect
+from hoverboard.database.migrate import migrate, require_current
+from hoverboard.database.roles import prepare
+from hoverboard.errors import ConfigError
+from hoverboard.postgres import leftovers, unprivileged
+from hoverboard.postgres.embedded import RECORDER, Cluster, Endpoint, embedded_url
 from tests.integration.running import HOVERBOARD, ROOT, environment
 
 NOBODY = 65534
@@ -40,10 +40,10 @@ LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncpg.Internal
 # The service without what answers calls: a supervisor whose only child is the database.
 DATABASE_ONLY = """
 import dataclasses
-from service.config import Settings
-from service.supervisor.core import Supervisor, service_children
-from service.supervisor import hangs
-from service.supervisor.child import Backoff
+from hoverboard.config import Settings
+from hoverboard.supervisor.core import Supervisor, service_children
+from hoverboard.supervisor import hangs
+from hoverboard.supervisor.child import Backoff
 
 hangs._SILENT_S = 2.0
 

@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.config import Settings
-from service.engine.client import EngineClient
-from service.engine.core import Engine
-from service.engine.server import EngineServer
-from service.errors import (
+from hoverboard.config import Settings
+from hoverboard.contract.calls import EnginePort, ExecutedBatch, PredictAnswer, PredictCall, Source
+from hoverboard.contract.catalog import Catalog
+from hoverboard.contract.signature import Array
+from hoverboard.engine.core import Engine
+from hoverboard.engine.socket.client import EngineClient
+from hoverboard.engine.socket.server import EngineServer
+from hoverboard.errors import (
     DeadlineExceeded,
     InvalidParams,
     ModelFailed,
@@ -32,7 +35,6 @@ from service.errors import (
     StaleSignature,
     VersionNotFound,
 )
-from service.types import Array, Catalog, EnginePort, ExecutedBatch, PredictAnswer, PredictCall, Source
 
 MakeSettings = Callable[..., Settings]
 
@@ -413,8 +415,8 @@ async def test_a_call_that_nobody_waits_for_any_more_is_recorded_without_predict
 async def test_a_value_has_the_digits_of_its_output(tmp_path: Path, make_settings: MakeSettings) -> None:
     import keras
 
-    from service.publishing import publish
-    from service.rpc.arrays import Codec
+    from hoverboard.codec.arrays import Codec
+    from hoverboard.publishing import publish
 
     root = tmp_path / "models"
     for dtype in ("float64", "int64"):
@@ -512,7 +514,7 @@ async def test_the_least_recently_used_version_is_unloaded_when_memory_is_short(
 ) -> None:
     import keras
 
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     root = tmp_path / "models"
     big = keras.Sequential([keras.Input((300,), name="x"), keras.layers.Dense(500, name="y")])

@@ -17,14 +17,14 @@ import asyncpg
 import pytest
 from click.testing import CliRunner
 
-from service.cli import main
-from service.config import Settings
-from service.journal.reader import journals
-from service.journal.records import BatchRecord
-from service.recorder.connect import connect
-from service.recorder.drain import Drain
-from service.recorder.erase import Request, erase
-from service.recorder.process import open_database
+from hoverboard.cli import main
+from hoverboard.config import Settings
+from hoverboard.database.connect import connect
+from hoverboard.journal.reader import journals
+from hoverboard.journal.records import BatchRecord
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.erasure.erase import Request, erase
+from hoverboard.recorder.process import open_database
 from tests.integration.running import HOVERBOARD, environment
 from tests.journaled import MODEL, batch, ids_of, label, open_journal, rejection, write
 from tests.proxy import Proxy

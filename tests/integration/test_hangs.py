@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.errors import NotReady, VersionNotFound
+from hoverboard.errors import NotReady, VersionNotFound
 from tests.integration.running import Service, running
 
 POISON, GOOD = [666.0], [1.0]
@@ -41,7 +41,7 @@ def looping(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(looping: Path, keras_models: dict[str, Any], tmp_path: Path) -> Path:
     """Models: `looping`, and one that never fails."""
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     publish(looping, name="looping", models_dir=tmp_path / "models", samples=[GOOD])
     publish(keras_models["one"], name="constant", models_dir=tmp_path / "models")
@@ -103,7 +103,7 @@ def hanging(version: Path, number: int) -> Path:
 async def test_while_a_version_hangs_as_it_loads_others_are_routed_to_and_the_service_stops_in_time(
     folder: Path, keras_models: dict[str, Any]
 ) -> None:
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     publish(keras_models["two"], name="constant", models_dir=folder / "models")
     with running(folder) as service:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.live import read_outputs
-from service.engine.loading import Loader
-from service.errors import PublishError
-from service.heads import probabilities
-from service.publishing import publish
-from service.publishing.calibration_file import CalibrationRows
-from service.versions import VersionOnDisk, read_version
+from hoverboard.contract.heads import probabilities
+from hoverboard.engine.live import read_outputs
+from hoverboard.engine.models.loading import Loader
+from hoverboard.errors import PublishError
+from hoverboard.publishing import publish
+from hoverboard.publishing.calibration_file import CalibrationRows
+from hoverboard.versions import VersionOnDisk, read_version
 from tests.integration.running import HOVERBOARD, environment, running
 
 TOPICS = ["toys", "vehicles", "books"]
@@ -258,10 +258,10 @@ def test_outliers_of_a_multi_label_version_are_told_by_features_alone(tmp_path: 
     )
     outliers = read_version(place).public()["outliers"]
     assert outliers["layer"] == "z"
-    from service.outliers import load_package
+    from hoverboard.outliers import load_package
 
     assert not load_package(place / "outliers.npz").detectors.keys() & {"max-softmax", "energy", "gen"}
-    from service.versions.baseline import read_baseline
+    from hoverboard.versions.baseline import read_baseline
 
     baseline = read_baseline(place)
     assert baseline is not None

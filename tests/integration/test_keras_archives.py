@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from service.engine import artifact
-from service.errors import VersionRefused
+from hoverboard.backends.tensorflow import artifact
+from hoverboard.errors import VersionRefused
 from tests import zoo
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine import artifact, export
-from service.engine.lengths import with_least
-from service.engine.loading import Loader
-from service.errors import ModelFailed, PublishError
-from service.publishing import publish
-from service.types import Signature
-from service.versions import GoldenSample, GoldenSet, VersionOnDisk, read_version
-from service.versions.manifest import MANIFEST_FILE
+from hoverboard.backends.tensorflow import artifact, export
+from hoverboard.contract.signature import Signature
+from hoverboard.engine.models.lengths import with_least
+from hoverboard.engine.models.loading import Loader
+from hoverboard.errors import ModelFailed, PublishError
+from hoverboard.publishing import publish
+from hoverboard.versions import GoldenSample, GoldenSet, VersionOnDisk, read_version
+from hoverboard.versions.manifest import MANIFEST_FILE
 from tests.integration.running import Service, running
 
 Build = Callable[[], Any]

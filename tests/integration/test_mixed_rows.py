@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.loading import Loader
-from service.errors import PublishError, VersionRefused
-from service.publishing import publish
-from service.versions import VersionOnDisk
+from hoverboard.engine.models.loading import Loader
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing import publish
+from hoverboard.versions import VersionOnDisk
 
 
 def _scaled() -> Any:
@@ -92,7 +92,7 @@ def test_remembered_timings_do_not_spare_a_version_the_check(tmp_path: Path) -> 
     (remembered,) = timings.iterdir()
     manifest = json.loads((place / "manifest.json").read_text())
     (place / "manifest.json").write_text(json.dumps({**manifest, "max_batch": None}))
-    from service.versions import read_version
+    from hoverboard.versions import read_version
 
     path = loader._memory_path(read_version(place), 2)
     assert path is not None
@@ -145,8 +145,8 @@ def test_calibration_of_a_version_whose_rows_run_alone_runs_them_alone(tmp_path:
     """Otherwise the level would be set by scores that no caller ever sees."""
     import keras
 
-    from service.outliers import load_package
-    from service.publishing.calibration_file import CalibrationRows
+    from hoverboard.outliers import load_package
+    from hoverboard.publishing.calibration_file import CalibrationRows
 
     keras.utils.set_random_seed(5)
     x = keras.Input((3,), name="x")

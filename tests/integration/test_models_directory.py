@@ -30,7 +30,7 @@ async def said(service: Service, word: str, *, there: bool) -> None:
 async def test_a_models_directory_that_is_gone_is_reported_and_logged_once_and_so_is_its_return(
     keras_models: dict[str, Any], tmp_path: Path
 ) -> None:
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     models = tmp_path / "models"
     publish(keras_models["one"], name="constant", models_dir=models)
@@ -47,7 +47,7 @@ async def test_a_models_directory_that_is_gone_is_reported_and_logged_once_and_s
 async def test_a_live_version_whose_files_are_replaced_goes_on_and_it_is_said_once(
     keras_models: dict[str, Any], tmp_path: Path
 ) -> None:
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     models = tmp_path / "models"
     place = publish(keras_models["one"], name="constant", models_dir=models)

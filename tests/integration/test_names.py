@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine import artifact
-from service.engine.loading import Loader
-from service.errors import PublishError
-from service.publishing import publish
-from service.publishing.artifacts import Written
-from service.publishing.names import keep_names
-from service.types import Array, Signature, TensorSpec
-from service.versions import Manifest, VersionOnDisk, read_version
+from hoverboard.backends.tensorflow import artifact
+from hoverboard.contract.signature import Array, Signature, TensorSpec
+from hoverboard.engine.models.loading import Loader
+from hoverboard.errors import PublishError
+from hoverboard.publishing import publish
+from hoverboard.publishing.artifacts import Written
+from hoverboard.publishing.names import keep_names
+from hoverboard.versions import Manifest, VersionOnDisk, read_version
 
 ROWS = 3
 

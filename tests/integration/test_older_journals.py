@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from service.config import Settings
-from service.recorder.connect import connected
-from service.recorder.drain import Drain
-from service.recorder.process import open_database
+from hoverboard.config import Settings
+from hoverboard.database.connect import connected
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.process import open_database
 
 JOURNALS = Path(__file__).parent / "journals_of_0_1_0"
 COLUMNS = {

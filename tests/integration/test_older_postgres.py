@@ -20,16 +20,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.config import Settings
-from service.errors import DatabaseUnavailable
-from service.journal.records import SupplementRecord
-from service.recorder.connect import OLDEST_SERVER, connect, connected
-from service.recorder.drain import Drain
-from service.recorder.embedded import MAJOR, Cluster, binaries, environment
-from service.recorder.erase import Request, erase
-from service.recorder.migrate import migrate
-from service.recorder.partitions import apply_retention
-from service.recorder.process import open_database
+from hoverboard.config import Settings
+from hoverboard.database.connect import OLDEST_SERVER, connect, connected
+from hoverboard.database.migrate import migrate
+from hoverboard.database.partitions import apply_retention
+from hoverboard.errors import DatabaseUnavailable
+from hoverboard.journal.records import SupplementRecord
+from hoverboard.postgres.embedded import MAJOR, Cluster, binaries, environment
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.erasure.erase import Request, erase
+from hoverboard.recorder.process import open_database
 from tests.integration.running import free_port
 from tests.journaled import MODEL, batch, deployment, ids_of, label, open_journal, rejection, write
 

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.config import Settings
-from service.engine.client import EngineClient
-from service.engine.core import Engine
-from service.engine.server import EngineServer
-from service.errors import HoverboardError, InternalError, ModelNotFound
-from service.publishing import publish
-from service.types import Catalog, PredictAnswer
+from hoverboard.config import Settings
+from hoverboard.contract.calls import PredictAnswer
+from hoverboard.contract.catalog import Catalog
+from hoverboard.engine.core import Engine
+from hoverboard.engine.socket.client import EngineClient
+from hoverboard.engine.socket.server import EngineServer
+from hoverboard.errors import HoverboardError, InternalError, ModelNotFound
+from hoverboard.publishing import publish
 from tests.integration.recorded import Recorded, until
 from tests.integration.test_engine import call, features
 from tests.postgres import Server
@@ -110,8 +111,8 @@ async def test_what_cannot_be_encoded_costs_only_its_own_call(
 
 
 def test_a_version_whose_notes_no_wire_can_carry_is_alone_in_that(published: Path, tmp_path: Path) -> None:
-    from service.engine.wire import CatalogMessage, frame
-    from service.types import ModelStatus, VersionStatus
+    from hoverboard.contract.catalog import ModelStatus, VersionStatus
+    from hoverboard.engine.socket.wire import CatalogMessage, frame
 
     unfit = ModelStatus("unfit", {"stable": 1}, (VersionStatus(1, "live", manifest={"notes": 2**70}),))
     fit = ModelStatus("fit", {"stable": 1}, (VersionStatus(1, "live"),))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from service.engine import artifact, operations, saved_model
-from service.errors import PublishError, VersionRefused
-from service.publishing import publish
-from service.versions import read_version
+from hoverboard.backends.tensorflow import artifact, operations, saved_model
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing import publish
+from hoverboard.versions import read_version
 from tests import zoo
 
 

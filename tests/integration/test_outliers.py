@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.config import Settings
-from service.engine.client import EngineClient
-from service.engine.core import Engine
-from service.engine.server import EngineServer
-from service.errors import PublishError
-from service.publishing import publish
-from service.publishing.calibration_file import CalibrationRows
-from service.types import PredictCall
-from service.versions import read_version
+from hoverboard.config import Settings
+from hoverboard.contract.calls import PredictCall
+from hoverboard.engine.core import Engine
+from hoverboard.engine.socket.client import EngineClient
+from hoverboard.engine.socket.server import EngineServer
+from hoverboard.errors import PublishError
+from hoverboard.publishing import publish
+from hoverboard.publishing.calibration_file import CalibrationRows
+from hoverboard.versions import read_version
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD, ROOT, environment
 from tests.postgres import Server
@@ -223,9 +223,9 @@ def test_too_few_calibration_samples_for_alpha_are_refused(model: Any, tmp_path:
 def test_a_changed_outliers_file_is_refused(models: Path, tmp_path: Path) -> None:
     import shutil
 
-    from service.engine.loading import Loader
-    from service.errors import VersionRefused
-    from service.versions import VersionOnDisk, scan
+    from hoverboard.engine.models.loading import Loader
+    from hoverboard.errors import VersionRefused
+    from hoverboard.versions import VersionOnDisk, scan
 
     shutil.copytree(models, tmp_path / "models")
     place: VersionOnDisk = scan(tmp_path / "models")["corners"].versions[2]

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.errors import NotReady
+from hoverboard.errors import NotReady
 from tests.disks import small_disk
 from tests.integration.running import Service, running
 from tests.integration.test_hangs import answers, predict
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     """A model whose words lie in a file of their own, which Keras unpacks to TMPDIR when it loads the model."""
     import keras
 
-    from service.publishing import publish
+    from hoverboard.publishing import publish
 
     words = keras.layers.StringLookup()
     words.adapt([f"a word that is number {number}" for number in range(20_000)])

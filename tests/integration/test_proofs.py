@@ -17,20 +17,21 @@ from typing import Any
 import psutil
 import pytest
 
-from service.config import Settings
-from service.engine import proofs, runtime
-from service.engine.core import Engine
-from service.engine.proofs import Proofs, try_version
-from service.errors import PublishError, VersionRefused
-from service.publishing import publish
-from service.versions import read_version
+from hoverboard.backends.tensorflow import runtime
+from hoverboard.config import Settings
+from hoverboard.engine.core import Engine
+from hoverboard.engine.models import proofs
+from hoverboard.engine.models.proofs import Proofs, try_version
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing import publish
+from hoverboard.versions import read_version
 from tests.integration.running import ROOT
 
 REACHING = """
 import json, os, socket, subprocess, sys
 from collections.abc import Callable
 from pathlib import Path
-from service.engine.sandbox import enter
+from hoverboard.engine.models.sandbox import enter
 
 mine, other, scratch = map(Path, sys.argv[1:])
 held = enter([mine], [scratch], 8 << 30, 1 << 20)
@@ -169,8 +170,8 @@ def test_a_trial_that_is_killed_or_stopped_from_outside_says_nothing_of_the_vers
 
 def test_where_no_trial_can_be_made_the_version_is_not_to_blame(models: Path) -> None:
     script = (
-        "import os, resource, sys; from pathlib import Path; from service.engine.proofs import try_version\n"
-        "from service.errors import VersionRefused\n"
+        "import os, resource, sys; from pathlib import Path; from hoverboard.engine.models.proofs import try_version\n"
+        "from hoverboard.errors import VersionRefused\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir('/proc/self/fd')),) * 2)\n"
         "try: try_version(Path(sys.argv[1]), 1)\n"
         "except VersionRefused as refusal: print(refusal.passing, refusal)"
@@ -181,7 +182,7 @@ def test_where_no_trial_can_be_made_the_version_is_not_to_blame(models: Path) ->
 
 
 def test_whoever_asked_takes_the_trial_along_when_it_dies(loops: Path) -> None:
-    script = f"from pathlib import Path; from service.engine.proofs import try_version; try_version(Path({str(_asking(loops, HANGS))!r}), 1)"
+    script = f"from pathlib import Path; from hoverboard.engine.models.proofs import try_version; try_version(Path({str(_asking(loops, HANGS))!r}), 1)"
     asking = subprocess.Popen([sys.executable, "-P", "-c", script], env=environment())
     until = time.monotonic() + 60
     while len(tried := psutil.Process(asking.pid).children(recursive=True)) < 2:

@@ -23,18 +23,18 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.config import Settings
-from service.journal.reader import journals
-from service.journal.records import BatchRecord, GapEntry, decode
-from service.journal.writer import JournalWriter
-from service.recorder.connect import connect
-from service.recorder.drain import _POLITE_BYTES, Drain
-from service.recorder.lag import Behind, Lag
-from service.recorder.migrate import migrate
-from service.recorder.process import open_database
-from service.recorder.session import CHUNK_BYTES
-from service.telemetry import metrics
-from service.versions import Manifest
+from hoverboard.config import Settings
+from hoverboard.database.connect import connect
+from hoverboard.database.migrate import migrate
+from hoverboard.journal.reader import journals
+from hoverboard.journal.records import BatchRecord, GapEntry, decode
+from hoverboard.journal.writer import JournalWriter
+from hoverboard.recorder.drain import _POLITE_BYTES, Drain
+from hoverboard.recorder.lag import Behind, Lag
+from hoverboard.recorder.process import open_database
+from hoverboard.recorder.session import CHUNK_BYTES
+from hoverboard.telemetry import metrics
+from hoverboard.versions import Manifest
 from tests.integration.running import environment
 from tests.journaled import (
     MODEL,
@@ -235,7 +235,7 @@ def abandon(journal: JournalWriter) -> None:
 
 
 def write_without_version(journal: JournalWriter, record: BatchRecord) -> None:
-    from service.journal.records import encode
+    from hoverboard.journal.records import encode
 
     journal.append(kind(record), encode(record), count=record.rows)
 
@@ -729,7 +729,17 @@ class Recorder:
         self.process: Process | None = None
 
     async def start(self) -> Process:
-        command = (sys.executable, "-P", "-m", "service", "_recorder", "--runtime", str(self._runtime), "--index", "0")
+        command = (
+            sys.executable,
+            "-P",
+            "-m",
+            "hoverboard",
+            "_recorder",
+            "--runtime",
+            str(self._runtime),
+            "--index",
+            "0",
+        )
         self.process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stderr=PIPE, env=self._environment)
         return self.process
 

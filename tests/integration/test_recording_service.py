@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from service.recorder import leftovers
-from service.recorder.embedded import Cluster
+from hoverboard.postgres import leftovers
+from hoverboard.postgres.embedded import Cluster
 from tests.integration.running import HOVERBOARD, Service, environment, free_port, running
 
 ON = {"HOVERBOARD_RECORDING": "on"}

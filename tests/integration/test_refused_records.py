@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from service.cli import main
-from service.config import Settings
-from service.journal.records import (
+from hoverboard.cli import main
+from hoverboard.config import Settings
+from hoverboard.database.connect import connect
+from hoverboard.journal.records import (
     AlarmResetRecord,
     GapEntry,
     GapRecord,
@@ -26,10 +27,9 @@ from service.journal.records import (
     WithdrawalRecord,
     encode,
 )
-from service.journal.writer import JournalWriter
-from service.recorder.connect import connect
-from service.recorder.drain import Drain
-from service.recorder.process import open_database
+from hoverboard.journal.writer import JournalWriter
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.process import open_database
 from tests.journaled import (
     MODEL,
     WEIGHTS,

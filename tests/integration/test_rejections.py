@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.publishing import publish
+from hoverboard.publishing import publish
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD
 from tests.postgres import Server

@@ -12,13 +12,13 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from service.config import Settings
-from service.journal.format import RESERVE_FILE, segment_name
-from service.journal.records import GapEntry
-from service.journal.writer import JournalWriter
-from service.recorder.connect import connect
-from service.recorder.drain import Drain
-from service.recorder.process import open_database
+from hoverboard.config import Settings
+from hoverboard.database.connect import connect
+from hoverboard.journal.format import RESERVE_FILE, segment_name
+from hoverboard.journal.records import GapEntry
+from hoverboard.journal.writer import JournalWriter
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.process import open_database
 from tests.journaled import MODEL, batch, ids_of, open_journal, write
 
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

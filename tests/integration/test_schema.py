@@ -18,12 +18,12 @@ import pytest
 import uuid_utils
 from click.testing import CliRunner
 
-from service.cli import main
-from service.errors import ConfigError, DatabaseUnavailable, MigrationRefused
-from service.recorder.connect import connect, connected
-from service.recorder.embedded import environment
-from service.recorder.migrate import Migration, migrate, migrations, read_migrations, require_current, status
-from service.recorder.partitions import AHEAD_DAYS, Dropped, Partitions, apply_retention, hold
+from hoverboard.cli import main
+from hoverboard.database.connect import connect, connected
+from hoverboard.database.migrate import Migration, migrate, migrations, read_migrations, require_current, status
+from hoverboard.database.partitions import AHEAD_DAYS, Dropped, Partitions, apply_retention, hold
+from hoverboard.errors import ConfigError, DatabaseUnavailable, MigrationRefused
+from hoverboard.postgres.embedded import environment
 from tests.postgres import Server
 
 ROOT = Path(__file__).parents[2]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine import artifact, runtime
-from service.errors import PublishError
-from service.outliers.detectors import CANDIDATES
-from service.outliers.features import STRANGEST, Features
-from service.outliers.package import Calibrated, OutlierPackage
-from service.types import Signature
+from hoverboard.backends.tensorflow import artifact, runtime
+from hoverboard.contract.signature import Signature
+from hoverboard.errors import PublishError
+from hoverboard.outliers.detectors import CANDIDATES
+from hoverboard.outliers.features import STRANGEST, Features
+from hoverboard.outliers.package import Calibrated, OutlierPackage
 
 ROWS = 200
 
@@ -121,8 +121,8 @@ def test_what_is_not_finite_is_as_strange_as_can_be(classifier: tuple[runtime.Gr
 
 @pytest.mark.parametrize("model", ["digits/1", "digits/3", "products/3", "diamonds/2"])
 def test_the_shipped_models_have_features_that_the_outputs_follow_from(model: str) -> None:
-    from service.versions import read_version
-    from service.versions.store import read_golden
+    from hoverboard.versions import read_version
+    from hoverboard.versions.store import read_golden
 
     directory = Path(__file__).parents[2] / "models" / model
     manifest = read_version(directory)

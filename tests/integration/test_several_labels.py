@@ -14,9 +14,9 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from service.publishing import publish
-from service.recorder.erase import Request
-from service.recorder.erasing import Report, erase_everywhere
+from hoverboard.publishing import publish
+from hoverboard.recorder.erasure.erase import Request
+from hoverboard.recorder.erasure.erasing import Report, erase_everywhere
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD, environment
 from tests.integration.test_sql_questions import blocks

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.costs import ladder
-from service.engine.loading import Loader
-from service.publishing.samples import drawn
-from service.types import Array
-from service.versions import VersionOnDisk, read_version
-from service.versions.store import read_golden
+from hoverboard.contract.signature import Array
+from hoverboard.engine.costs import ladder
+from hoverboard.engine.models.loading import Loader
+from hoverboard.publishing.samples import drawn
+from hoverboard.versions import VersionOnDisk, read_version
+from hoverboard.versions.store import read_golden
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(path.parent for path in (ROOT / "models").glob("*/*/manifest.json"))

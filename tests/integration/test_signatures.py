@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.config import Settings
-from service.engine import artifact
-from service.engine.core import Engine
-from service.engine.loading import Loader
-from service.errors import ModelFailed, PublishError, VersionRefused
-from service.publishing import publish
-from service.versions import VersionOnDisk, read_version
+from hoverboard.backends.tensorflow import artifact
+from hoverboard.config import Settings
+from hoverboard.engine.core import Engine
+from hoverboard.engine.models.loading import Loader
+from hoverboard.errors import ModelFailed, PublishError, VersionRefused
+from hoverboard.publishing import publish
+from hoverboard.versions import VersionOnDisk, read_version
 from tests.integration.test_engine import call
 
 

@@ -13,17 +13,17 @@ from typing import Self
 
 import pytest
 
-from service.engine.attempts import LoadAttempts
-from service.engine.slots import slots_path
-from service.supervisor import hangs
-from service.supervisor.child import Backoff, Child, ChildSpec
-from service.supervisor.hangs import ChildWatch, EngineWatch
-from service.telemetry.pulse import pulse_path
+from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.slots import slots_path
+from hoverboard.supervisor import hangs
+from hoverboard.supervisor.child import Backoff, Child, ChildSpec
+from hoverboard.supervisor.hangs import ChildWatch, EngineWatch
+from hoverboard.telemetry.pulse import pulse_path
 
 RUNS = """
 import os, signal, sys, time
 from pathlib import Path
-from service.engine.slots import EXECUTION, LOOP, Slots
+from hoverboard.engine.slots import EXECUTION, LOOP, Slots
 slots = Slots(Path(sys.argv[1]))
 what, seconds, then = sys.argv[2], float(sys.argv[3]), sys.argv[4]
 if what == "load":
@@ -123,8 +123,8 @@ async def test_a_run_within_its_time_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_signals_that_come_from_outside_are_named_as_a_child_names_them() -> None:
-    from service.supervisor.child import _how
-    from service.supervisor.hangs import _OUTSIDE
+    from hoverboard.supervisor.child import _how
+    from hoverboard.supervisor.hangs import _OUTSIDE
 
     assert _how(-signal.SIGKILL) in _OUTSIDE
 
@@ -132,9 +132,9 @@ def test_signals_that_come_from_outside_are_named_as_a_child_names_them() -> Non
 BEATS = """
 import asyncio, sys, time
 from pathlib import Path
-from service import children
-from service.engine.slots import EXECUTION, Slots, slots_path
-from service.telemetry.pulse import pulse_path
+from hoverboard import children
+from hoverboard.engine.slots import EXECUTION, Slots, slots_path
+from hoverboard.telemetry.pulse import pulse_path
 folder, what = Path(sys.argv[1]), sys.argv[2]
 async def main():
     if what == "batch":

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from service.recorder.connect import connected
+from hoverboard.database.connect import connected
 
 PAGE = Path(__file__).parents[2] / "docs" / "sql.md"
 JOURNAL = UUID(int=7)

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from service.config import ENV_PREFIX
+from hoverboard.config import ENV_PREFIX
 from tests.disks import small_disk
 
 
@@ -74,7 +74,7 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
 def command(models: Path, data_dir: Path, *flags: str) -> list[str]:
     place = ["--models", str(models), "--data-dir", str(data_dir), "--recording", "off"]
     ports = ["--port", "0", "--admin-port", "0"]
-    return [sys.executable, "-m", "service", "serve", *place, *ports, "--xla", "off", *flags]
+    return [sys.executable, "-m", "hoverboard", "serve", *place, *ports, "--xla", "off", *flags]
 
 
 @contextlib.contextmanager
@@ -334,5 +334,5 @@ def test_a_models_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_api_process_never_imports_the_framework() -> None:
-    code = "import sys, service.api.process; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
+    code = "import sys, hoverboard.api.process; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

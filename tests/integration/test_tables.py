@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine import artifact, runtime
-from service.engine.live import LiveVersion
-from service.engine.loading import Loader
-from service.outliers import OutlierPackage, load_package, p_values
-from service.publishing import publish
-from service.publishing.calibration import calibrate
-from service.publishing.calibration_file import CalibrationRows
-from service.recorder.alarms import Alarm, Block, blocks_of
-from service.rpc.promise import promise
-from service.types import Array, Signature, TensorSpec
-from service.versions import read_version
+from hoverboard.backends.tensorflow import artifact, runtime
+from hoverboard.contract.signature import Array, Signature, TensorSpec
+from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.models.loading import Loader
+from hoverboard.outliers import OutlierPackage, load_package, p_values
+from hoverboard.publishing import publish
+from hoverboard.publishing.calibration import calibrate
+from hoverboard.publishing.calibration_file import CalibrationRows
+from hoverboard.recorder.alarms import Alarm, Block, blocks_of
+from hoverboard.rpc.promise import promise
+from hoverboard.versions import read_version
 from tests.integration.tables import CLASSES, calibration, churn_model, customers, in_order
 
 ALPHA = 0.01
@@ -136,7 +136,7 @@ def test_the_manifest_and_its_words_say_what_is_watched(directory: Path) -> None
 def test_a_package_from_before_the_watch_scores_as_it_did(
     version: LiveVersion, directory: Path, tmp_path: Path
 ) -> None:
-    from service.outliers import save_package
+    from hoverboard.outliers import save_package
 
     package = load_package(directory / "outliers.npz")
     save_package(replace(package, watch=None), tmp_path / "outliers.npz")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine import artifact
-from service.engine.loading import Loader
-from service.errors import PublishError, VersionRefused
-from service.publishing import publish
-from service.publishing.calibration_file import CalibrationRows
-from service.types import Array
-from service.versions import VersionOnDisk, read_version
+from hoverboard.backends.tensorflow import artifact
+from hoverboard.contract.signature import Array
+from hoverboard.engine.models.loading import Loader
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing import publish
+from hoverboard.publishing.calibration_file import CalibrationRows
+from hoverboard.versions import VersionOnDisk, read_version
 
 
 def _tagger(steps: int | None, *, distributed: bool = True) -> Any:

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.sample_ids import sample_ids
-from service.journal.records import (
+from hoverboard.contract.signature import NUMERIC_DTYPES, Array, Signature, TensorSpec
+from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.journal.records import (
     BatchRecord,
     CallPart,
     DeploymentRecord,
@@ -28,7 +29,7 @@ from service.journal.records import (
     decode,
     encode,
 )
-from service.recorder.encode import (
+from hoverboard.recorder.rows.encode import (
     DEPLOYMENT_COLUMNS,
     GAP_COLUMNS,
     LABEL_COLUMNS,
@@ -40,9 +41,8 @@ from service.recorder.encode import (
     gap_rows,
     label_rows,
 )
-from service.recorder.rows_text import json_values
-from service.recorder.tensors import unpack
-from service.types import NUMERIC_DTYPES, Array, Signature, TensorSpec
+from hoverboard.recorder.rows.tensors import unpack
+from hoverboard.recorder.rows.text import json_values
 from tests.postgres import Server
 from tests.records import KEY, NOW, VERSION_ID, record, signature, texts, versions
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.executor import GraphError
-from service.engine.loading import Loader
-from service.errors import PublishError, VersionRefused
-from service.publishing import publish
-from service.publishing.calibration_file import CalibrationRows
-from service.versions import VersionOnDisk, read_version
-from service.versions.store import VersionWriter, read_golden
+from hoverboard.backends.executor import GraphError
+from hoverboard.engine.models.loading import Loader
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing import publish
+from hoverboard.publishing.calibration_file import CalibrationRows
+from hoverboard.versions import VersionOnDisk, read_version
+from hoverboard.versions.store import VersionWriter, read_golden
 
 
 def load(directory: Path, **more: Any) -> Any:
@@ -374,9 +374,9 @@ def test_a_model_that_fails_on_drawn_samples_asks_for_real_ones(tmp_path: Path, 
 def test_xla_is_used_only_where_it_is_worth_it_and_never_for_strings_and_lengths(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.engine.loading._MARGIN", 0.0)
+    monkeypatch.setattr("hoverboard.engine.models.loading._MARGIN", 0.0)
     assert load(models / "dense" / "1", xla=True).executor.name != "tf-xla"
-    monkeypatch.setattr("service.engine.loading._MARGIN", 1e9)
+    monkeypatch.setattr("hoverboard.engine.models.loading._MARGIN", 1e9)
     assert load(models / "dense" / "1", xla=True).executor.name == "tf-xla"
     assert load(models / "mixed" / "1", xla=True).executor.name == "tf"
     assert load(models / "lengths" / "1", xla=True).executor.name != "tf-xla"
@@ -398,7 +398,7 @@ def test_a_small_graph_runs_in_its_callers_thread_and_answers_the_same(models: P
 
 def test_what_cannot_be_frozen_runs_as_it_is(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(models / "mixed" / "1").executor.name == "tf"  # a table of strings
-    monkeypatch.setattr("service.engine.runtime._DIRECT_BYTES", 100)
+    monkeypatch.setattr("hoverboard.backends.tensorflow.runtime._DIRECT_BYTES", 100)
     assert load(models / "dense" / "1").executor.name == "tf"  # weights too large to keep twice
 
 
@@ -433,6 +433,6 @@ def test_what_is_remembered_is_of_the_ways_there_are_and_put_right(
     file.write_text(file.read_text().replace("tf-direct", "tf-xla"))  # which is off, and so fails
     assert executor() == "tf"
     assert '"tf"' in file.read_text()
-    monkeypatch.setattr("service.engine.loading._WAYS", "another release's")
+    monkeypatch.setattr("hoverboard.engine.models.loading._WAYS", "another release's")
     assert executor() == "tf-direct"  # measured again
     assert len(list((tmp_path / "timings").iterdir())) == 2

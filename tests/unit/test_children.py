@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from service.children import ORPHANED
+from hoverboard.children import ORPHANED
 
-WATCHING = "from service.children import watch_parent; watch_parent(); print('up', flush=True)\n"
+WATCHING = "from hoverboard.children import watch_parent; watch_parent(); print('up', flush=True)\n"
 
 
 def test_a_child_leaves_at_once_when_its_parent_is_gone_even_while_it_is_busy() -> None:
@@ -34,7 +34,7 @@ def test_a_child_stays_while_its_parent_lives_whatever_it_writes() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_signal_sets_the_event_and_the_status_is_the_coroutines(number: signal.Signals) -> None:
     code = (
-        "from service.children import run, stop_event\n"
+        "from hoverboard.children import run, stop_event\n"
         "async def main():\n"
         "    stop = stop_event()\n"
         "    print('up', flush=True)\n"
@@ -51,7 +51,7 @@ def test_a_stop_signal_sets_the_event_and_the_status_is_the_coroutines(number: s
 
 def test_started_to_live_on_without_a_terminal_it_does() -> None:
     code = (
-        "from service.children import run, stop_event\n"
+        "from hoverboard.children import run, stop_event\n"
         "async def main():\n"
         "    stop = stop_event()\n"
         "    print('up', flush=True)\n"

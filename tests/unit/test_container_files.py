@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from service.config import ENV_PREFIX, Settings
-from service.recorder.migrate import migrations
-from service.supervisor.core import _GRACE_S
+from hoverboard.config import ENV_PREFIX, Settings
+from hoverboard.database.migrate import migrations
+from hoverboard.supervisor.core import _GRACE_S
 from tests.stack import OUR_IMAGE, ROOT, compose, image, let_in, stages, variables
 
 VALUES = {"OWNER_PASSWORD": "0wner", "SERVICE_PASSWORD": "s3rvice"}
@@ -114,14 +114,14 @@ class TestWheel:
     def test_has_every_file_of_the_package_and_the_migrations(self, wheel: Path) -> None:
         names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
         package = [path for path in (ROOT / "service").rglob("*") if path.is_file() and path.suffix != ".pyc"]
-        expected = {path.relative_to(ROOT).as_posix() for path in package}
-        assert names == expected | {f"service/migrations/{migration.name}" for migration in migrations()}
+        expected = {f"hoverboard/{path.relative_to(ROOT / 'service').as_posix()}" for path in package}
+        assert names == expected | {f"hoverboard/migrations/{migration.name}" for migration in migrations()}
 
     def test_works_without_the_checkout(self, wheel: Path, tmp_path: Path) -> None:
         zipfile.ZipFile(wheel).extractall(tmp_path)
         program = (
-            "import json, service; from service.recorder.migrate import migrations; "
-            "print(json.dumps([service.__file__, [m.sha256 for m in migrations()]]))"
+            "import json, hoverboard; from hoverboard.database.migrate import migrations; "
+            "print(json.dumps([hoverboard.__file__, [m.sha256 for m in migrations()]]))"
         )
         done = subprocess.run(
             [sys.executable, "-P", "-c", program],

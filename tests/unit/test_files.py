@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.files import put_file
+from hoverboard.files import put_file
 
 
 def test_a_file_is_put_whole_with_its_mode_whatever_the_umask(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from service.errors import MACHINE, PublishError
-from service.machine import check_of, pause_s
+from hoverboard.errors import MACHINE, PublishError
+from hoverboard.machine import check_of, pause_s
 from tests.integration.running import environment
 
 _PASSING = [
@@ -60,7 +60,7 @@ def test_a_cause_is_found_behind_what_libraries_make_of_it() -> None:
 
 def test_in_a_process_that_gave_up_its_rights_lacking_them_is_the_versions_own_doing() -> None:
     script = (
-        "import errno; from pathlib import Path; from service.machine import check_of, confine; confine(Path('/models/m/1'))\n"
+        "import errno; from pathlib import Path; from hoverboard.machine import check_of, confine; confine(Path('/models/m/1'))\n"
         "print(*(check_of(OSError(getattr(errno, name), name), 'load') for name in ('EACCES', 'EPERM', 'EMFILE', 'ENOSPC')))"
     )
     command = [sys.executable, "-P", "-c", script]

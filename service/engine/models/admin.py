@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import structlog
 
-from service.engine.models.follow import LOOKS, Follower, read
-from service.engine.models.keeper import Keeper
-from service.engine.models.state import ADMIN, HIDDEN, Model, Version
-from service.errors import ConfigError, InternalError, InvalidParams, ModelNotFound, UnknownMethod, VersionNotFound
-from service.versions.serving import rewrite
+from hoverboard.engine.models.follow import LOOKS, Follower, read
+from hoverboard.engine.models.keeper import Keeper
+from hoverboard.engine.models.state import ADMIN, HIDDEN, Model, Version
+from hoverboard.errors import ConfigError, InternalError, InvalidParams, ModelNotFound, UnknownMethod, VersionNotFound
+from hoverboard.versions.serving import rewrite
 
 __all__ = ["Admin"]
 

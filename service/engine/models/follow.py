@@ -11,13 +11,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 
-from service.engine.models.keeper import Keeper
-from service.engine.models.state import DISK, Model, Version
-from service.errors import ConfigError, VersionRefused
-from service.machine import check_of
-from service.versions import Manifest, ModelOnDisk, VersionOnDisk, read_version, remove_leftovers, scan
-from service.versions.golden import to_jsonable
-from service.versions.store import read_golden
+from hoverboard.engine.models.keeper import Keeper
+from hoverboard.engine.models.state import DISK, Model, Version
+from hoverboard.errors import ConfigError, VersionRefused
+from hoverboard.machine import check_of
+from hoverboard.versions import Manifest, ModelOnDisk, VersionOnDisk, read_version, remove_leftovers, scan
+from hoverboard.versions.golden import to_jsonable
+from hoverboard.versions.store import read_golden
 
 __all__ = ["LOOKS", "Follower", "read"]
 

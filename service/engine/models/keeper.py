@@ -13,14 +13,14 @@ from collections.abc import Callable
 
 import structlog
 
-from service.engine.live import LiveVersion
-from service.engine.models.loads import Load, Loads
-from service.engine.models.served import Served
-from service.engine.models.state import STABLE, Model, Version
-from service.errors import Overloaded, VersionRefused
-from service.machine import pause_s
-from service.telemetry import metrics
-from service.types import Catalog
+from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.models.loads import Load, Loads
+from hoverboard.engine.models.served import Served
+from hoverboard.engine.models.state import STABLE, Model, Version
+from hoverboard.errors import Overloaded, VersionRefused
+from hoverboard.machine import pause_s
+from hoverboard.telemetry import metrics
+from hoverboard.contract.catalog import Catalog
 
 __all__ = ["Keeper"]
 

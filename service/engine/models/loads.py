@@ -17,10 +17,10 @@ from typing import Protocol
 
 import structlog
 
-from service.engine.live import LiveVersion
-from service.engine.models.state import Model, Version
-from service.errors import VersionRefused
-from service.machine import check_of
+from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.models.state import Model, Version
+from hoverboard.errors import VersionRefused
+from hoverboard.machine import check_of
 
 __all__ = ["Load", "Loads", "Owner"]
 

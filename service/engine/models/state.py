@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from service.engine.attempts import CRASH
-from service.engine.live import LiveVersion
-from service.errors import MACHINE, VersionRefused
-from service.journal.policy import redact_problem
-from service.types import ModelStatus, Signature, VersionStatus
-from service.versions import Manifest, Serving, VersionOnDisk
-from service.versions.roles import Lineage, lineage
+from hoverboard.engine.models.attempts import CRASH
+from hoverboard.engine.live import LiveVersion
+from hoverboard.errors import MACHINE, VersionRefused
+from hoverboard.engine.recording.policy import redact_problem
+from hoverboard.contract.catalog import ModelStatus, VersionStatus
+from hoverboard.contract.signature import Signature
+from hoverboard.versions import Manifest, Serving, VersionOnDisk
+from hoverboard.versions.roles import Lineage, lineage
 
 __all__ = ["ADMIN", "DISK", "HIDDEN", "STABLE", "Model", "Version"]
 

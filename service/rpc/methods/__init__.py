@@ -10,19 +10,19 @@ from typing import Any
 
 import msgspec
 
-from service.errors import ModelNotFound, NotReady
-from service.rpc.call import Limits
-from service.rpc.codecs import CodecBook
-from service.rpc.large import Decoder
-from service.rpc.methods.alarms_reset import Alarms, alarms_reset
-from service.rpc.methods.label import label
-from service.rpc.methods.method import Method, Methods, table
-from service.rpc.methods.models_admin import models_admin
-from service.rpc.methods.models_describe import LastFailure, models_describe
-from service.rpc.methods.models_list import models_list
-from service.rpc.methods.predict import predict
-from service.rpc.recording import Recording
-from service.types import EnginePort
+from hoverboard.contract.calls import EnginePort
+from hoverboard.errors import ModelNotFound, NotReady
+from hoverboard.rpc.call import Limits
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.large import Decoder
+from hoverboard.rpc.methods.alarms_reset import Alarms, alarms_reset
+from hoverboard.rpc.methods.label import label
+from hoverboard.rpc.methods.method import Method, Methods, table
+from hoverboard.rpc.methods.models_admin import models_admin
+from hoverboard.rpc.methods.models_describe import LastFailure, models_describe
+from hoverboard.rpc.methods.models_list import models_list
+from hoverboard.rpc.methods.predict import predict
+from hoverboard.rpc.recording import Recording
 
 __all__ = ["Method", "Methods", "admin_methods", "public_methods", "table"]
 

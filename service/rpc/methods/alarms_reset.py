@@ -8,12 +8,12 @@ from typing import Annotated, Protocol
 import msgspec
 from msgspec import Meta
 
-from service.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
-from service.rpc.call import Call, Request
-from service.rpc.codecs import CodecBook
-from service.rpc.examples import Example, Shown
-from service.rpc.fields import ModelName, VersionNumber, refuse_nul
-from service.rpc.methods.method import Method
+from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
+from hoverboard.rpc.call import Call, Request
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.examples import Example, Shown
+from hoverboard.rpc.fields import ModelName, VersionNumber, refuse_nul
+from hoverboard.rpc.methods.method import Method
 
 __all__ = ["AlarmReset", "Alarms", "alarms_reset"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from service.rpc.call import Call
-from service.rpc.examples import Example
-from service.rpc.fields import NoParams
-from service.rpc.methods.method import Method
+from hoverboard.rpc.call import Call
+from hoverboard.rpc.examples import Example
+from hoverboard.rpc.fields import NoParams
+from hoverboard.rpc.methods.method import Method
 
 __all__ = ["discover"]
 

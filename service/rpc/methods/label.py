@@ -11,15 +11,15 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from service.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
-from service.rpc.call import Call
-from service.rpc.codecs import CodecBook
-from service.rpc.examples import SHOWN_ID, Example, Shown
-from service.rpc.fields import ModelName, SampleId, VersionOrRole, refuse_nul
-from service.rpc.methods.method import Method
-from service.rpc.recording import Label, Recording
-from service.rpc.words import excerpt
-from service.types import Signature
+from hoverboard.codec.words import excerpt
+from hoverboard.contract.signature import Signature
+from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
+from hoverboard.rpc.call import Call
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.examples import SHOWN_ID, Example, Shown
+from hoverboard.rpc.fields import ModelName, SampleId, VersionOrRole, refuse_nul
+from hoverboard.rpc.methods.method import Method
+from hoverboard.rpc.recording import Label, Recording
 
 __all__ = ["label"]
 

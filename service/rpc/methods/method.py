@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from service.errors import RpcError
-from service.rpc.binder import Binder
-from service.rpc.call import Call
-from service.rpc.examples import Example, Shown
+from hoverboard.errors import RpcError
+from hoverboard.rpc.binder import Binder
+from hoverboard.rpc.call import Call
+from hoverboard.rpc.examples import Example, Shown
 
 __all__ = ["Method", "Methods", "table"]
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from service.errors import ModelNotFound, NotReady, VersionNotFound
-from service.rpc.call import Call
-from service.rpc.examples import Example, Shown
-from service.rpc.fields import ModelName, NoParams, VersionNumber, VersionParams
-from service.rpc.methods.method import Method
-from service.types import EnginePort
+from hoverboard.contract.calls import EnginePort
+from hoverboard.errors import ModelNotFound, NotReady, VersionNotFound
+from hoverboard.rpc.call import Call
+from hoverboard.rpc.examples import Example, Shown
+from hoverboard.rpc.fields import ModelName, NoParams, VersionNumber, VersionParams
+from hoverboard.rpc.methods.method import Method
 
 __all__ = ["models_admin"]
 

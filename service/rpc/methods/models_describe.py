@@ -8,14 +8,15 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from service.errors import ModelNotFound, NotReady, VersionNotFound
-from service.rpc.call import Call
-from service.rpc.codecs import CodecBook
-from service.rpc.examples import Example, Shown
-from service.rpc.fields import ModelName, VersionNumber
-from service.rpc.methods.method import Method
-from service.rpc.promise import promise
-from service.types import BucketTiming, ModelStatus, Signature, TensorSpec, VersionStatus
+from hoverboard.contract.catalog import BucketTiming, ModelStatus, VersionStatus
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.errors import ModelNotFound, NotReady, VersionNotFound
+from hoverboard.rpc.call import Call
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.examples import Example, Shown
+from hoverboard.rpc.fields import ModelName, VersionNumber
+from hoverboard.rpc.methods.method import Method
+from hoverboard.rpc.promise import promise
 
 __all__ = ["LastFailure", "describe", "models_describe"]
 

@@ -7,12 +7,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from service.rpc.call import Call
-from service.rpc.codecs import CodecBook
-from service.rpc.examples import Example, Shown
-from service.rpc.fields import NoParams
-from service.rpc.methods.method import Method
-from service.types import Catalog, ModelStatus
+from hoverboard.contract.catalog import Catalog, ModelStatus
+from hoverboard.rpc.call import Call
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.examples import Example, Shown
+from hoverboard.rpc.fields import NoParams
+from hoverboard.rpc.methods.method import Method
 
 __all__ = ["models_list", "summaries"]
 

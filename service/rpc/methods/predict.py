@@ -11,7 +11,12 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from service.errors import (
+from hoverboard.codec.arrays import Codec
+from hoverboard.codec.fastdecode import Columns, NotPlain
+from hoverboard.codec.words import token
+from hoverboard.contract.calls import EnginePort, PredictAnswer, PredictCall
+from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
+from hoverboard.errors import (
     DeadlineExceeded,
     InvalidParams,
     ModelFailed,
@@ -23,16 +28,12 @@ from service.errors import (
     StaleSignature,
     VersionNotFound,
 )
-from service.rpc.arrays import Codec
-from service.rpc.call import Call, Limits
-from service.rpc.codecs import CodecBook, Route
-from service.rpc.examples import SHOWN_ID, Example, Shown, example_instance
-from service.rpc.fastdecode import Columns, NotPlain
-from service.rpc.fields import ABSENT, ModelName, Tags, VersionOrRole, refuse_nul
-from service.rpc.large import Decoder
-from service.rpc.methods.method import Method
-from service.rpc.words import token
-from service.types import STRING, Array, EnginePort, PredictAnswer, PredictCall, Signature, TensorSpec
+from hoverboard.rpc.call import Call, Limits
+from hoverboard.rpc.codecs import CodecBook, Route
+from hoverboard.rpc.examples import SHOWN_ID, Example, Shown, example_instance
+from hoverboard.rpc.fields import ABSENT, ModelName, Tags, VersionOrRole, refuse_nul
+from hoverboard.rpc.large import Decoder
+from hoverboard.rpc.methods.method import Method
 
 __all__ = ["PredictParams", "PredictResult", "predict"]
 

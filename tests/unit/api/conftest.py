@@ -9,10 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.api.app import Application, running
-from service.api.listener import listening_socket
-from service.config import TOKEN_FILE, Settings
-from service.rpc.recording import Recording
+from hoverboard.api.app import Application, running
+from hoverboard.api.listener import listening_socket
+from hoverboard.config import TOKEN_FILE, Settings
+from hoverboard.rpc.recording import Recording
 from tests.unit.rpc.linear import LinearEngine
 
 TOKEN = "a-token-for-tests"

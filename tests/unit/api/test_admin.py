@@ -5,8 +5,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from service.config import TOKEN_FILE
-from service.errors import VersionNotFound
+from hoverboard.config import TOKEN_FILE
+from hoverboard.errors import VersionNotFound
 from tests.unit.api.conftest import TOKEN, Service
 from tests.unit.rpc.linear import LinearEngine
 

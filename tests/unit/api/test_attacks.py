@@ -14,7 +14,7 @@ import pytest
 import structlog
 import structlog.testing
 
-from service.config import TOKEN_FILE
+from hoverboard.config import TOKEN_FILE
 from tests.unit.api.conftest import PREDICT, TOKEN, Service, Start, http
 from tests.unit.rpc.linear import LinearEngine
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from service.api.commit import Committer
-from service.journal.records import GapEntry, GapRecord, LabelRecord, RejectionRecord, encode
-from service.journal.writer import JournalWriter, NotOnDisk
+from hoverboard.api.commit import Committer
+from hoverboard.journal.records import GapEntry, GapRecord, LabelRecord, RejectionRecord, encode
+from hoverboard.journal.writer import JournalWriter, NotOnDisk
 from tests.journals import records_of
 
 LABEL, REJECTION = 4, 3
@@ -162,7 +162,7 @@ async def test_of_a_disk_that_cannot_be_waited_for_everybody_learns_that_it_may_
         return os.write(descriptor, b"".join(buffers)[:350])
 
     with monkeypatch.context() as broken:
-        broken.setattr("service.journal.writer.synchronise", failing)
+        broken.setattr("hoverboard.journal.writer.synchronise", failing)
         broken.setattr(os, "writev", short)
         pairs = ([label(f"{n}a"), label(f"{n}b")] for n in range(6))
         done = await asyncio.gather(*(committer.append(LABEL, pair) for pair in pairs), return_exceptions=True)

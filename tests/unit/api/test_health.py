@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from service.types import Catalog, VersionStatus
+from hoverboard.contract.catalog import Catalog, VersionStatus
 from tests.unit.api.conftest import PREDICT, Service, Start
 from tests.unit.rpc.linear import DIGITS, LinearEngine, live, model
 

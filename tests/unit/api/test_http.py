@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import DeadlineExceeded, NotReady, Overloaded
+from hoverboard.errors import DeadlineExceeded, NotReady, Overloaded
 from tests.unit.api.conftest import PIXELS, PREDICT, Service, Start, http
 from tests.unit.rpc.linear import LinearEngine
 
@@ -218,7 +218,7 @@ async def test_a_bug_in_a_handler_is_500_with_a_json_rpc_body_and_no_text(
     async def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("service.rpc.dispatch.Dispatcher.handle", broken)
+    monkeypatch.setattr("hoverboard.rpc.dispatch.Dispatcher.handle", broken)
     service = await start()
     response, answer = await service.post(PREDICT)
     assert response.status == 500

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from service.types import TensorSpec
+from hoverboard.contract.signature import TensorSpec
 from tests.unit.api.conftest import PIXELS, PREDICT, Service, Start
 from tests.unit.rpc.linear import DIGITS, LinearEngine, live, model
 

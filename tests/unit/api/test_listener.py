@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from service.errors import Overloaded
+from hoverboard.errors import Overloaded
 from tests.unit.api.conftest import PREDICT, Service, Start, http
 from tests.unit.rpc.linear import LinearEngine
 

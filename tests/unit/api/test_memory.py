@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from service.api.listener import Connection
-from service.api.tidying import Tidying, _resident
+from hoverboard.api.listener import Connection
+from hoverboard.api.tidying import Tidying, _resident
 from tests.unit.api.conftest import PIXELS, PREDICT, Service, Start, http
 from tests.unit.api.test_arriving import CLOSE, MIB, TEXT, UPGRADE, frame
 from tests.unit.rpc.linear import LinearEngine

@@ -13,9 +13,9 @@ from aiohttp import ClientWebSocketResponse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.api.app import running
-from service.api.listener import listening_socket
-from service.config import Settings
+from hoverboard.api.app import running
+from hoverboard.api.listener import listening_socket
+from hoverboard.config import Settings
 from tests.unit.api.conftest import PIXELS, Service
 from tests.unit.rpc.conftest import Records
 from tests.unit.rpc.linear import LinearEngine

@@ -16,11 +16,19 @@ import aiohttp
 import msgspec
 import pytest
 
-from service.config import TOKEN_FILE, Settings
-from service.engine.wire import AnswerMessage, CallMessage, CatalogMessage, FailureMessage, FrameReader, ToEngine, frame
-from service.errors import HoverboardError
-from service.journal.records import LabelRecord, RejectionRecord
-from service.types import Catalog
+from hoverboard.config import TOKEN_FILE, Settings
+from hoverboard.contract.catalog import Catalog
+from hoverboard.engine.socket.wire import (
+    AnswerMessage,
+    CallMessage,
+    CatalogMessage,
+    FailureMessage,
+    FrameReader,
+    ToEngine,
+    frame,
+)
+from hoverboard.errors import HoverboardError
+from hoverboard.journal.records import LabelRecord, RejectionRecord
 from tests.journals import records_of
 from tests.unit.api.conftest import PREDICT, TOKEN, http
 from tests.unit.rpc.linear import DIGITS, LinearEngine, live, model
@@ -102,7 +110,7 @@ async def spawn(engine: LinearEngine, tmp_path: Path) -> AsyncIterator[Spawn]:
     started: list[Process] = []
 
     async def run(index: int = 0) -> Api:
-        command = [sys.executable, "-P", "-m", "service", "_api", "--runtime", str(tmp_path), "--index", str(index)]
+        command = [sys.executable, "-P", "-m", "hoverboard", "_api", "--runtime", str(tmp_path), "--index", str(index)]
         root = Path(__file__).parents[3]
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stderr=PIPE, env={**os.environ, "PYTHONPATH": str(root)}
@@ -182,7 +190,7 @@ async def test_an_api_process_that_cannot_open_its_journal_says_so_and_ends(
     (tmp_path / "journal").write_text("in the way")
     Settings.load(data_dir=tmp_path, port=0, admin_port=0, log_format="json").to_runtime(tmp_path)
     (tmp_path / "metrics").mkdir()
-    command = [sys.executable, "-P", "-m", "service", "_api", "--runtime", str(tmp_path), "--index", "0"]
+    command = [sys.executable, "-P", "-m", "hoverboard", "_api", "--runtime", str(tmp_path), "--index", "0"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stderr=PIPE, env=environment)
     (line,) = await logged(process)

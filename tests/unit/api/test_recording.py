@@ -15,9 +15,10 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.api.recording import JournalRecording, recording
-from service.config import Settings
-from service.errors import (
+from hoverboard.api.recording import JournalRecording, recording
+from hoverboard.config import Settings
+from hoverboard.contract.catalog import Catalog, ModelStatus
+from hoverboard.errors import (
     ConfigError,
     DeadlineExceeded,
     InvalidParams,
@@ -26,12 +27,11 @@ from service.errors import (
     ParseError,
     RpcError,
 )
-from service.journal.records import AlarmResetRecord, GapEntry, GapRecord, LabelRecord, RejectionRecord
-from service.journal.writer import JournalFull, JournalWriter
-from service.rpc.call import Request
-from service.rpc.methods.alarms_reset import AlarmReset
-from service.rpc.recording import Label, Rejection
-from service.types import Catalog, ModelStatus
+from hoverboard.journal.records import AlarmResetRecord, GapEntry, GapRecord, LabelRecord, RejectionRecord
+from hoverboard.journal.writer import JournalFull, JournalWriter
+from hoverboard.rpc.call import Request
+from hoverboard.rpc.methods.alarms_reset import AlarmReset
+from hoverboard.rpc.recording import Label, Rejection
 from tests.journals import records_of
 from tests.unit.api.conftest import PIXELS, PREDICT, TOKEN, Service, Start, http
 from tests.unit.rpc.linear import DIAMONDS, DIGITS, LinearEngine, live, model
@@ -272,11 +272,11 @@ async def test_what_is_written_and_may_be_lost_is_not_counted_too(
         raise OSError(errno.EIO, "input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr("service.journal.writer.synchronise", failing)
+        broken.setattr("hoverboard.journal.writer.synchronise", failing)
         await journal.reject(invalid("digits"))
     await journal.reject(invalid("digits"))
     with monkeypatch.context() as broken:
-        broken.setattr("service.journal.writer.synchronise", failing)
+        broken.setattr("hoverboard.journal.writer.synchronise", failing)
         with pytest.raises(Overloaded, match="Labels cannot be recorded now"):
             await journal.label([LABEL], request())
     await journal.tick()

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.errors import Violation
-from service.telemetry import metrics
+from hoverboard.errors import Violation
+from hoverboard.telemetry import metrics
 from tests.unit.api.conftest import PIXELS, PREDICT, Service, Start
 from tests.unit.rpc.linear import SERIES, LinearEngine, live, model
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from service.cli import main
+from hoverboard.cli import main
 
 
 def run(*words: str, stdin: str = "") -> Result:
@@ -81,7 +81,7 @@ def test_an_unforeseen_failure_is_a_sentence_too_and_a_traceback_only_on_request
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by design")
 
-    monkeypatch.setattr("service.cli.target.public_url", broken)
+    monkeypatch.setattr("hoverboard.cli.target.public_url", broken)
     result = run("predict", "m", "1")
     assert result.exit_code == 1
     assert result.stderr == "Error: ZeroDivisionError: by design (HOVERBOARD_DEBUG=1 shows where)\n"
@@ -106,14 +106,14 @@ def test_a_disk_that_is_full_or_closed_is_told_by_its_place(
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("service.cli.target.public_url", broken)
+    monkeypatch.setattr("hoverboard.cli.target.public_url", broken)
     result = run("predict", "m", "1")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {sentence}")
 
 
 def test_a_reader_that_leaves_early_causes_no_complaint() -> None:
-    code = "from service.cli import main; main(['--help'])"
+    code = "from hoverboard.cli import main; main(['--help'])"
     command = f'(sleep 0.3; exec {sys.executable} -c "{code}") | true; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")

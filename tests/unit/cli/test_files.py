@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.cli.files import read_contract, read_labels, read_request, read_samples
-from service.errors import ConfigError
+from hoverboard.cli.files import read_contract, read_labels, read_request, read_samples
+from hoverboard.errors import ConfigError
 
 
 def file(tmp_path: Path, name: str, content: str) -> Path:

@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from service import __version__
-from service.cli import main
-from service.cli.serve import setting_options
-from service.config import ENV_PREFIX, Settings
+from hoverboard import __version__
+from hoverboard.cli import main
+from hoverboard.cli.serve import setting_options
+from hoverboard.config import ENV_PREFIX, Settings
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -120,7 +120,7 @@ def test_the_version_is_told() -> None:
 
 def test_help_is_quick_because_it_imports_none_of_the_heavy_libraries() -> None:
     code = (
-        "import sys, json\nfrom service.cli import main\n"
+        "import sys, json\nfrom hoverboard.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
     )

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from service.cli.app import main
-from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, checksum
+from hoverboard.cli.app import main
+from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, checksum
 from tests.unit.journal.written import BATCH, entry, open_writer
 
 

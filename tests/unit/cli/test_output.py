@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from service.cli.descriptions import described, described_model
-from service.cli.output import bar
-from service.cli.predictions import drawn
+from hoverboard.cli.descriptions import described, described_model
+from hoverboard.cli.output import bar
+from hoverboard.cli.predictions import drawn
 
 
 def text(drawing: Any) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.cli.rpc import Answered, Client, Unreachable, admin_token
-from service.errors import ConfigError
+from hoverboard.cli.rpc import Answered, Client, Unreachable, admin_token
+from hoverboard.errors import ConfigError
 
 
 @contextmanager

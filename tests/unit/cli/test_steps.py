@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from service.cli.steps import steps
+from hoverboard.cli.steps import steps
 
 WORDS = {"reading": "Reading the model", "trial": "Trial"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from service.config import ENV_PREFIX, Settings
-from service.errors import ConfigError
+from hoverboard.config import ENV_PREFIX, Settings
+from hoverboard.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from service.engine.costs import CostModel
-from service.engine.executor import GraphError, OutOfMemory
-from service.engine.live import LiveVersion
-from service.types import Array, PredictCall, TensorSpec
-from service.versions import Manifest
+from hoverboard.backends.executor import GraphError, OutOfMemory
+from hoverboard.contract.calls import PredictCall
+from hoverboard.contract.signature import Array, TensorSpec
+from hoverboard.engine.costs import CostModel
+from hoverboard.engine.live import LiveVersion
+from hoverboard.versions import Manifest
 
 INPUT = TensorSpec("x", "float32", (2,))
 OUTPUT = TensorSpec("y", "float32", (2,))

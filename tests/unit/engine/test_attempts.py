@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.attempts import LoadAttempts
-from service.engine.slots import EXECUTION, LOOP, Slots, clear_runs, read_runs
-from service.errors import VersionRefused
+from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.slots import EXECUTION, LOOP, Slots, clear_runs, read_runs
+from hoverboard.errors import VersionRefused
 
 
 def test_after_two_deaths_a_version_is_refused_until_somebody_insists(tmp_path: Path) -> None:

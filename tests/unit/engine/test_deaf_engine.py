@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.client import EngineClient
-from service.engine.wire import CatalogMessage, frame
-from service.errors import Overloaded
-from service.types import Catalog, PredictCall
+from hoverboard.contract.calls import PredictCall
+from hoverboard.contract.catalog import Catalog
+from hoverboard.engine.socket.client import EngineClient
+from hoverboard.engine.socket.wire import CatalogMessage, frame
+from hoverboard.errors import Overloaded
 
 
 def call(megabytes: int) -> PredictCall:

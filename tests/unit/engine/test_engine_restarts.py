@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from service.api.health import missing
-from service.engine.client import EngineClient
-from service.engine.wire import CatalogMessage, frame
-from service.types import Catalog, ModelStatus
+from hoverboard.api.health import missing
+from hoverboard.contract.catalog import Catalog, ModelStatus
+from hoverboard.engine.socket.client import EngineClient
+from hoverboard.engine.socket.wire import CatalogMessage, frame
 
 LIVE = Catalog({"m": ModelStatus("m", {"stable": 1}, (), served=True)}, 5, ready=True)
 LOADING = Catalog({"m": ModelStatus("m", {}, (), served=True)}, 1, ready=False)

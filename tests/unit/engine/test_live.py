@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.engine.live import LiveVersion, pad, read_outputs
-from service.errors import ModelFailed, NonFiniteOutput, Overloaded
-from service.types import Array, Signature, TensorSpec
+from hoverboard.contract.signature import Array, Signature, TensorSpec
+from hoverboard.engine.live import LiveVersion, pad, read_outputs
+from hoverboard.errors import ModelFailed, NonFiniteOutput, Overloaded
 from tests.unit.engine.fakes import Doubling, version
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.engine.live import LiveVersion
-from service.engine.queue import Batch, Queue, Work
-from service.errors import DeadlineExceeded, HoverboardError, NotReady, StaleSignature
-from service.types import PredictAnswer, PredictCall
+from hoverboard.contract.calls import PredictAnswer, PredictCall
+from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.queue import Batch, Queue, Work
+from hoverboard.errors import DeadlineExceeded, HoverboardError, NotReady, StaleSignature
 from tests.unit.engine.fakes import call, version
 
 Outcome = list[PredictAnswer | HoverboardError]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.engine.reasons import about_input, reason_of
+from hoverboard.backends.reasons import about_input, reason_of
 
 _FRAMES = (
     "Graph execution error:\n\nDetected at node m/embedding/Gather defined at (most recent call last):\n"

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.attempts import LoadAttempts
-from service.engine.live import LiveVersion
-from service.engine.registry import Registry
-from service.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound, VersionRefused
-from service.types import Catalog, ModelStatus
-from service.versions import GoldenSample, GoldenSet, Manifest, VersionOnDisk, VersionWriter, read_version, scan
+from hoverboard.contract.catalog import Catalog, ModelStatus
+from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.models.registry import Registry
+from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound, VersionRefused
+from hoverboard.versions import GoldenSample, GoldenSet, Manifest, VersionOnDisk, VersionWriter, read_version, scan
 from tests.unit.engine.fakes import INPUT, OUTPUT, version
 
 SOON_S = 2.0
@@ -230,7 +230,7 @@ async def test_an_order_is_not_undone_by_a_look_that_began_before_it(
         go_on.wait(10)
         return found
 
-    monkeypatch.setattr("service.engine.models.follow.scan", slowly)
+    monkeypatch.setattr("hoverboard.engine.models.follow.scan", slowly)
     look = asyncio.ensure_future(bench.look())
     await until(looked.is_set)
     await bench.admin("route", "a", stable=1)
@@ -314,7 +314,7 @@ async def test_nothing_is_gone_that_only_one_look_has_missed(bench: Bench) -> No
 async def test_a_directory_that_cannot_be_listed_drops_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     write(bench.root, "a", 1)
     await bench.settle()
-    monkeypatch.setattr("service.versions.reading._MOST_ENTRIES", 0)
+    monkeypatch.setattr("hoverboard.versions.reading._MOST_ENTRIES", 0)
     await bench.look(3)
     assert bench.stable("a") == 1
 
@@ -325,7 +325,7 @@ async def test_a_version_that_cannot_be_read_is_refused_alone(bench: Bench, monk
             raise RuntimeError("nobody thought of this")
         return read_version(place)
 
-    monkeypatch.setattr("service.engine.models.follow.read_version", read)
+    monkeypatch.setattr("hoverboard.engine.models.follow.read_version", read)
     for name in ("a", "b"):
         write(bench.root, name, 1)
     write(bench.root, "a", 2)
@@ -435,8 +435,8 @@ async def test_strangers_cannot_have_every_version_loaded_at_once_or_kept(bench:
 async def test_a_load_that_takes_very_long_holds_up_neither_other_models_nor_readiness(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.engine.models.loads.LONG_S", 0.05)
-    monkeypatch.setattr("service.engine.models.loads.NEW_S", 0.2)
+    monkeypatch.setattr("hoverboard.engine.models.loads.LONG_S", 0.05)
+    monkeypatch.setattr("hoverboard.engine.models.loads.NEW_S", 0.2)
     hung = bench.delay("a", 1)
     for name in ("a", "b", "c"):
         write(bench.root, name, 1)
@@ -469,7 +469,7 @@ async def test_after_a_restart_models_that_have_served_come_up_before_new_ones_a
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for the machine is tried again after a moment."""
-    monkeypatch.setattr("service.machine._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("hoverboard.machine._FIRST_PAUSE_S", 0.05)
 
 
 @pytest.mark.usefixtures("eager")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 import uuid
 
-from service.engine.sample_ids import sample_ids
+from hoverboard.engine.sample_ids import sample_ids
 
 
 def test_each_id_is_a_uuid_of_version_7_with_its_time_in_front() -> None:

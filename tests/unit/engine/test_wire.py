@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.wire import AnswerMessage, CallMessage, CancelMessage, FailureMessage, FrameReader, ToEngine, frame
-from service.errors import BY_KIND, HoverboardError, InvalidParams, NotReady, RpcError, StaleSignature
-from service.types import Array, PredictAnswer, PredictCall
+from hoverboard.contract.calls import PredictAnswer, PredictCall
+from hoverboard.contract.signature import Array
+from hoverboard.engine.socket.wire import (
+    AnswerMessage,
+    CallMessage,
+    CancelMessage,
+    FailureMessage,
+    FrameReader,
+    ToEngine,
+    frame,
+)
+from hoverboard.errors import BY_KIND, HoverboardError, InvalidParams, NotReady, RpcError, StaleSignature
 
 _decode = msgspec.msgpack.Decoder(list[ToEngine]).decode
 

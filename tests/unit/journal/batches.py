@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from service.engine.sample_ids import sample_ids
-from service.types import Array, ExecutedBatch, PredictCall, Signature, Source, TensorSpec
+from hoverboard.contract.calls import ExecutedBatch, PredictCall, Source
+from hoverboard.contract.signature import Array, Signature, TensorSpec
+from hoverboard.engine.sample_ids import sample_ids
 
 CLASSIFIER = Signature(
     "classification",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.journal.format import MARKER
+from hoverboard.journal.format import MARKER
 
 Blow = tuple[str, int, float, float, float]
 """What, in which segment, and three shares: of a place, of a length, of another place."""

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.journal import Frame, Position
-from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MARKER, segment_name
-from service.journal.segment import Found, SegmentFile, out_of_place
+from hoverboard.journal import Frame, Position
+from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MARKER, segment_name
+from hoverboard.journal.segment import Found, SegmentFile, out_of_place
 from tests.unit.journal.blows import Blow, strike
 from tests.unit.journal.written import (
     BATCH,
@@ -420,7 +420,7 @@ def test_many_holes_take_no_longer_than_the_file(tmp_path: Path) -> None:
 
 
 def at(*seqs: int) -> list[Found]:
-    from service.journal.format import FrameHead
+    from hoverboard.journal.format import FrameHead
 
     return [Found(i, i + 1, FrameHead(1, seq, 0, 0, 2, 0)) for i, seq in enumerate(seqs)]
 

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from service.journal import NewerFormat, Position, read
-from service.journal.format import (
+from hoverboard.journal import NewerFormat, Position, read
+from hoverboard.journal.format import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
     MARKER,

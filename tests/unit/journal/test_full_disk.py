@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.journal import JournalFull, JournalWriter, shedding
-from service.journal.format import FRAME_HEAD_BYTES
-from service.telemetry import recording_state
+from hoverboard.journal import JournalFull, JournalWriter, shedding
+from hoverboard.journal.format import FRAME_HEAD_BYTES
+from hoverboard.telemetry import recording_state
 from tests.disks import small_disk
 from tests.unit.journal.written import BATCH, GAP, MIB, Everything, copied, entry, open_writer, read_all, read_on
 
 _FILLS_ITS_LIMIT = """
 import os, resource, signal, sys
 from pathlib import Path
-from service.journal import JournalFull
+from hoverboard.journal import JournalFull
 from tests.unit.journal.written import BATCH, entry, open_writer
 writer = open_writer(Path(sys.argv[1]), segment_bytes=10_000_000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))

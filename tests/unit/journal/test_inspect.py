@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.journal.format import HEADER_BYTES, segment_name
-from service.journal.inspect import KINDS, surveys
-from service.journal.records import GapEntry
+from hoverboard.journal.format import HEADER_BYTES, segment_name
+from hoverboard.journal.inspect import KINDS, surveys
+from hoverboard.journal.records import GapEntry
 from tests.unit.journal.written import BATCH, REJECTION, copied, entry, open_writer, read_all
 
 

@@ -12,11 +12,11 @@ from typing import Literal
 
 import pytest
 
-from service.errors import Overloaded
-from service.journal import Frame, JournalFull, JournalWriter, NotOnDisk
-from service.journal import reserve as reserve_module
-from service.journal import writer as writer_module
-from service.journal.sink import JournalSink
+from hoverboard.engine.recording.sink import JournalSink
+from hoverboard.errors import Overloaded
+from hoverboard.journal import Frame, JournalFull, JournalWriter, NotOnDisk
+from hoverboard.journal import reserve as reserve_module
+from hoverboard.journal import writer as writer_module
 from tests.unit.journal.batches import batch
 from tests.unit.journal.written import (
     BATCH,

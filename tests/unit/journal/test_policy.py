@@ -3,10 +3,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.journal.policy import RowPolicy, redact_problem
-from service.journal.records import WHYS, column_array
-from service.types import ExecutedBatch, Signature, TensorSpec
-from service.versions import Recording
+from hoverboard.contract.calls import ExecutedBatch
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.engine.recording.policy import RowPolicy, redact_problem
+from hoverboard.journal.records import WHYS, column_array
+from hoverboard.versions import Recording
 from tests.unit.journal.batches import CLASSIFIER, batch
 
 KEY = b"k" * 32

@@ -13,10 +13,10 @@ from uuid import uuid4
 
 import pytest
 
-from service.journal import Position, beginning, is_alive, journals, read
-from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MARKER
-from service.journal.reader import totals
-from service.recorder.lag import Lag
+from hoverboard.journal import Position, beginning, is_alive, journals, read
+from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MARKER
+from hoverboard.journal.reader import totals
+from hoverboard.recorder.lag import Lag
 from tests.unit.journal.written import (
     BATCH,
     GAP,

@@ -1,6 +1,6 @@
 import numpy as np
 
-from service.journal.seen import REMEMBERED, Seen
+from hoverboard.engine.recording.seen import REMEMBERED, Seen
 
 
 def test_a_row_is_new_once() -> None:

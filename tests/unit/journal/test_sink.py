@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import Overloaded
-from service.journal.records import BatchRecord, DeploymentRecord, GapEntry, column_array, decode
-from service.journal.sink import JournalSink, hashing_key
-from service.journal.writer import JournalFull
-from service.types import Catalog, ModelStatus, VersionStatus
+from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
+from hoverboard.engine.recording.sink import JournalSink, hashing_key
+from hoverboard.errors import Overloaded
+from hoverboard.journal.records import BatchRecord, DeploymentRecord, GapEntry, column_array, decode
+from hoverboard.journal.writer import JournalFull
 from tests.unit.journal.batches import SOURCE, batch, call
 
 KEY = b"k" * 32

@@ -12,10 +12,10 @@ from uuid import UUID
 import psutil
 import pytest
 
-from service.journal import JournalFull, JournalWriter, is_alive, journals
-from service.journal import writer as module
-from service.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, SLOT_BYTES
-from service.journal.records import GapEntry
+from hoverboard.journal import JournalFull, JournalWriter, is_alive, journals
+from hoverboard.journal import writer as module
+from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, SLOT_BYTES
+from hoverboard.journal.records import GapEntry
 from tests.unit.journal.written import BATCH, GAP, MIB, REJECTION, copied, entry, open_writer, read_all
 
 VERSION = 1

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.journal import Damage, Frame, JournalWriter, Position, read
-from service.journal.records import GapEntry, GapRecord, decode
+from hoverboard.journal import Damage, Frame, JournalWriter, Position, read
+from hoverboard.journal.records import GapEntry, GapRecord, decode
 
 MIB = 1024 * 1024
 BATCH, REJECTION, GAP = 2, 3, 6

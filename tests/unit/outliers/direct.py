@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.types import Array
+from hoverboard.contract.signature import Array
 
 Vector = NDArray[np.float64]
 

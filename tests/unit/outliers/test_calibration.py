@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import PublishError
-from service.outliers import STRANGEST, Features, OutlierPackage
-from service.publishing import calibration as module
-from service.publishing.calibration import calibrate, class_indexes
-from service.publishing.calibration_file import CalibrationRows
-from service.types import Array
+from hoverboard.contract.signature import Array
+from hoverboard.errors import PublishError
+from hoverboard.outliers import STRANGEST, Features, OutlierPackage
+from hoverboard.publishing import calibration as module
+from hoverboard.publishing.calibration import calibrate, class_indexes
+from hoverboard.publishing.calibration_file import CalibrationRows
 
 CLASSES = ("ant", "bee", "cat", "dog")
 D = 6

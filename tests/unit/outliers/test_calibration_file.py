@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.errors import PublishError
-from service.publishing.calibration_file import read_calibration
-from service.types import Signature, TensorSpec
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.errors import PublishError
+from hoverboard.publishing.calibration_file import read_calibration
 
 Y = (TensorSpec("y", "float32", ()),)
 PIXELS = Signature("raw", (TensorSpec("pixels", "float32", (2,), min=0, max=16),), Y)

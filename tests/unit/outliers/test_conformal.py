@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from service.errors import PublishError
-from service.outliers import STRANGEST, p_values, rate_bound, smallest_alpha
-from service.outliers.conformal import beta_cdf, beta_quantile, check_alpha, flag_rank, needed_points
+from hoverboard.errors import PublishError
+from hoverboard.outliers import STRANGEST, p_values, rate_bound, smallest_alpha
+from hoverboard.outliers.conformal import beta_cdf, beta_quantile, check_alpha, flag_rank, needed_points
 from tests.unit.outliers import direct
 
 grid = st.integers(-8, 8).map(lambda number: number / 4)

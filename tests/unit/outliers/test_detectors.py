@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from service.errors import PublishError
-from service.outliers import BY_NAME, CANDIDATES, STRANGEST, Features, two_sided
-from service.outliers.features import chunks
-from service.outliers.gaussian import GaussianParameters
-from service.outliers.neighbours import KnnParameters
-from service.outliers.outputs import GenParameters
-from service.outliers.prepare import ledoit_wolf
+from hoverboard.errors import PublishError
+from hoverboard.outliers import BY_NAME, CANDIDATES, STRANGEST, Features, two_sided
+from hoverboard.outliers.features import chunks
+from hoverboard.outliers.gaussian import GaussianParameters
+from hoverboard.outliers.neighbours import KnnParameters
+from hoverboard.outliers.outputs import GenParameters
+from hoverboard.outliers.prepare import ledoit_wolf
 from tests.unit.outliers import direct
 
 D, C = 7, 4
@@ -65,7 +65,7 @@ def test_gen_counts_only_the_largest_probabilities() -> None:
 
 
 def test_energy_divides_logits_by_the_temperature() -> None:
-    from service.outliers.outputs import EnergyParameters, energy_score
+    from hoverboard.outliers.outputs import EnergyParameters, energy_score
 
     logits = np.array([[1.0, 2.0, 4.0]])
     found = energy_score(Features(logits=logits), EnergyParameters(2.0))

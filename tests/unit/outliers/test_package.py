@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import VersionRefused
-from service.outliers import BY_NAME, CANDIDATES, Calibrated, OutlierPackage, load_package, save_package
-from service.outliers import package as module
+from hoverboard.errors import VersionRefused
+from hoverboard.outliers import BY_NAME, CANDIDATES, Calibrated, OutlierPackage, load_package, save_package
+from hoverboard.outliers import package as module
 from tests.unit.outliers.test_detectors import normal
 
 

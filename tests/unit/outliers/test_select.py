@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.outliers import CANDIDATES, Features
-from service.outliers.features import two_sided
-from service.outliers.select import (
+from hoverboard.outliers import CANDIDATES, Features
+from hoverboard.outliers.features import two_sided
+from hoverboard.outliers.select import (
     MOST_CLASSES,
     MOST_ROWS,
     TOLERANCE,

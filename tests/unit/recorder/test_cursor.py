@@ -7,9 +7,9 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from service.journal.reader import Position
-from service.recorder import cursor as cursors
-from service.recorder.connect import connect
+from hoverboard.database.connect import connect
+from hoverboard.journal.reader import Position
+from hoverboard.recorder import cursor as cursors
 
 JOURNAL = uuid.uuid4()
 

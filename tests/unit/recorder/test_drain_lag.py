@@ -3,9 +3,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from service.journal.reader import JournalInfo, Position, journals, read
-from service.recorder.cursor import Cursor
-from service.recorder.lag import Behind, Lag
+from hoverboard.journal.reader import JournalInfo, Position, journals, read
+from hoverboard.recorder.cursor import Cursor
+from hoverboard.recorder.lag import Behind, Lag
 from tests.journaled import batch, ids_of, label, open_journal, write
 
 NOW = datetime.now(UTC)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from service.errors import DatabaseUnavailable
-from service.recorder.refusals import refused, sentence, sqlstate, transient
+from hoverboard.database.failures import refused, sentence, sqlstate, transient
+from hoverboard.errors import DatabaseUnavailable
 
 
 def test_only_what_is_wrong_with_the_data_is_a_refusal() -> None:

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from service.journal.reader import Frame
-from service.journal.records import BatchRecord, encode
-from service.recorder.sorting import Piece, Sorted, sort_out
+from hoverboard.journal.reader import Frame
+from hoverboard.journal.records import BatchRecord, encode
+from hoverboard.recorder.sorting import Piece, Sorted, sort_out
 from tests.journaled import MODEL, WEIGHTS, batch, deployment, ids_of, kind, label, rejection, version
 
 NOW = datetime.now(UTC)

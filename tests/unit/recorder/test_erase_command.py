@@ -7,8 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from service.cli import main
-from service.cli.erase import _whoever_asks, command
+from hoverboard.cli import main
+from hoverboard.cli.erase import _whoever_asks, command
 
 SAMPLE = "0198f2f0-7c1b-7a52-9d0e-3f6f3c1f9a11"
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.journal.records import Record, SupplementRecord
-from service.recorder.tombstones import Tombstone, digest_of, means
+from hoverboard.journal.records import Record, SupplementRecord
+from hoverboard.recorder.erasure.tombstones import Tombstone, digest_of, means
 from tests.journaled import MODEL, batch, deployment, ids_of, label, rejection, version
 
 NOW = datetime.now(UTC)

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from service.recorder.postgres_log import PostgresLog
+from hoverboard.postgres.log import PostgresLog
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from service.journal.records import encode
-from service.recorder.quarantine import Quarantine
-from service.recorder.tombstones import Tombstone, digest_of
+from hoverboard.journal.records import encode
+from hoverboard.recorder.erasure.tombstones import Tombstone, digest_of
+from hoverboard.recorder.quarantine import Quarantine
 from tests.journaled import batch, ids_of, label
 
 JOURNAL = uuid.uuid4()

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from service.errors import RpcError
-from service.rpc.call import Call, Limits, Reply, Request
-from service.rpc.codecs import CodecBook
-from service.rpc.dispatch import Dispatcher
-from service.rpc.fastlane import FastLane
-from service.rpc.methods import public_methods, table
-from service.rpc.methods.alarms_reset import AlarmReset
-from service.rpc.recording import Label, Recording, Rejection
+from hoverboard.errors import RpcError
+from hoverboard.rpc.call import Call, Limits, Reply, Request
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.fastlane import FastLane
+from hoverboard.rpc.methods import public_methods, table
+from hoverboard.rpc.methods.alarms_reset import AlarmReset
+from hoverboard.rpc.recording import Label, Recording, Rejection
 from tests.unit.rpc.linear import LinearEngine
 
 _numbers = itertools.count(1)

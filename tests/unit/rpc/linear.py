@@ -10,19 +10,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from service.errors import ModelNotFound, NotReady, StaleSignature, VersionNotFound
-from service.journal.records import Column, column_array
-from service.types import (
-    Array,
-    BucketTiming,
-    Catalog,
-    ModelStatus,
-    PredictAnswer,
-    PredictCall,
-    Signature,
-    TensorSpec,
-    VersionStatus,
-)
+from hoverboard.contract.calls import PredictAnswer, PredictCall
+from hoverboard.contract.catalog import BucketTiming, Catalog, ModelStatus, VersionStatus
+from hoverboard.contract.signature import Array, Signature, TensorSpec
+from hoverboard.errors import ModelNotFound, NotReady, StaleSignature, VersionNotFound
+from hoverboard.journal.records import Column, column_array
 
 DIGITS = Signature(
     task="classification",

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from service.errors import Overloaded
-from service.rpc.call import Limits
-from service.rpc.codecs import CodecBook
-from service.rpc.dispatch import Dispatcher
-from service.rpc.methods import admin_methods, table
-from service.rpc.methods.alarms_reset import AlarmReset
+from hoverboard.errors import Overloaded
+from hoverboard.rpc.call import Limits
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.methods import admin_methods, table
+from hoverboard.rpc.methods.alarms_reset import AlarmReset
 from tests.unit.rpc.conftest import Ledger, Records, arrived, asked
 from tests.unit.rpc.linear import DIGITS, LinearEngine, live, model
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InvalidParams
-from service.rpc.arrays import Codec
-from service.types import Signature, TensorSpec
+from hoverboard.codec.arrays import Codec
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.errors import InvalidParams
 from tests.unit.rpc.linear import DIAMONDS, DIGITS, PRODUCTS, SERIES
 
 

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import InvalidParams, Overloaded, RpcError
-from service.rpc.call import Call, Limits
-from service.rpc.dispatch import Dispatcher
-from service.rpc.examples import Example
-from service.rpc.fields import NoParams
-from service.rpc.methods import Method, table
+from hoverboard.errors import InvalidParams, Overloaded, RpcError
+from hoverboard.rpc.call import Call, Limits
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.examples import Example
+from hoverboard.rpc.fields import NoParams
+from hoverboard.rpc.methods import Method, table
 from tests.unit.rpc.conftest import Ledger, arrived, asked, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.errors import InvalidParams, ParseError
-from service.rpc.arrays import Codec
-from service.rpc.envelope import parse
-from service.types import TensorSpec
+from hoverboard.codec.arrays import Codec
+from hoverboard.contract.signature import TensorSpec
+from hoverboard.errors import InvalidParams, ParseError
+from hoverboard.rpc.envelope import parse
 from tests.unit.rpc.conftest import arrived, public_dispatcher
 from tests.unit.rpc.linear import DIAMONDS, DIGITS, LinearEngine
 

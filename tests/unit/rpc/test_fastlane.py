@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.rpc.call import Limits, Request
-from service.rpc.dispatch import Dispatcher
-from service.rpc.fastlane import FastLane
-from service.rpc.methods import Method
+from hoverboard.rpc.call import Limits, Request
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.fastlane import FastLane
+from hoverboard.rpc.methods import Method
 from tests.unit.rpc.conftest import asked, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 

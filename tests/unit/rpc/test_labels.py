@@ -4,9 +4,9 @@ from uuid import UUID
 
 import pytest
 
-from service.errors import Overloaded
-from service.rpc.dispatch import Dispatcher
-from service.rpc.recording import Label
+from hoverboard.errors import Overloaded
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.recording import Label
 from tests.unit.rpc.conftest import Records, arrived, asked, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 

@@ -5,15 +5,16 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped] # it ships no annotations
 import pytest
 
-from service.errors import BY_KIND
-from service.rpc.arrays import Codec
-from service.rpc.call import Limits
-from service.rpc.codecs import CodecBook
-from service.rpc.dispatch import Dispatcher
-from service.rpc.examples import example_instance
-from service.rpc.methods import admin_methods, public_methods, table
-from service.rpc.openrpc import with_discovery
-from service.types import Catalog, Signature, TensorSpec
+from hoverboard.codec.arrays import Codec
+from hoverboard.contract.catalog import Catalog
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.errors import BY_KIND
+from hoverboard.rpc.call import Limits
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.examples import example_instance
+from hoverboard.rpc.methods import admin_methods, public_methods, table
+from hoverboard.rpc.openrpc import with_discovery
 from tests.unit.rpc.conftest import Ledger, Records, arrived, asked
 from tests.unit.rpc.linear import DIAMONDS, DIGITS, PRODUCTS, SERIES, LinearEngine, live, model
 

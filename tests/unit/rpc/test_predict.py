@@ -10,18 +10,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from service.errors import (
-    DeadlineExceeded,
-    ModelFailed,
-    NonFiniteOutput,
-    NotReady,
-    Overloaded,
-    RpcError,
-)
-from service.rpc.call import Limits
-from service.rpc.codecs import CodecBook
-from service.rpc.dispatch import Dispatcher
-from service.types import Catalog, PredictAnswer, PredictCall, Signature, TensorSpec
+from hoverboard.contract.calls import PredictAnswer, PredictCall
+from hoverboard.contract.catalog import Catalog
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.errors import DeadlineExceeded, ModelFailed, NonFiniteOutput, NotReady, Overloaded, RpcError
+from hoverboard.rpc.call import Limits
+from hoverboard.rpc.codecs import CodecBook
+from hoverboard.rpc.dispatch import Dispatcher
 from tests.unit.rpc.conftest import arrived, asked, public_dispatcher
 from tests.unit.rpc.linear import DIGITS, LinearEngine, live, model
 

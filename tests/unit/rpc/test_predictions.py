@@ -7,9 +7,10 @@ import numpy as np
 import orjson
 import pytest
 
-from service.errors import NonFiniteOutput
-from service.rpc.arrays import Codec
-from service.types import PredictAnswer, Signature, TensorSpec
+from hoverboard.codec.arrays import Codec
+from hoverboard.contract.calls import PredictAnswer
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.errors import NonFiniteOutput
 from tests.unit.rpc.linear import DIAMONDS, DIGITS, PRODUCTS, SERIES
 
 SPEC = TensorSpec("x", "float32", (1,))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.rpc.promise import promise
+from hoverboard.rpc.promise import promise
 
 
 def manifest(detector: str, **changes: Any) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from service.errors import DeadlineExceeded, NotReady, Overloaded, RequestTooLarge, RpcError
-from service.rpc.call import Limits
-from service.rpc.dispatch import Dispatcher
-from service.rpc.recording import Rejection
+from hoverboard.errors import DeadlineExceeded, NotReady, Overloaded, RequestTooLarge, RpcError
+from hoverboard.rpc.call import Limits
+from hoverboard.rpc.dispatch import Dispatcher
+from hoverboard.rpc.recording import Rejection
 from tests.unit.rpc.conftest import Records, arrived, asked, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from service.config import Settings
-from service.supervisor.banner import Readiness, _probe, banner, ready_line
-from service.telemetry.recording_state import RecordingState
+from hoverboard.config import Settings
+from hoverboard.supervisor.banner import Readiness, _probe, banner, ready_line
+from hoverboard.telemetry.recording_state import RecordingState
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from service.supervisor.child import Backoff, Child, ChildSpec
-from service.telemetry import metrics
+from hoverboard.supervisor.child import Backoff, Child, ChildSpec
+from hoverboard.telemetry import metrics
 
 QUICK = Backoff(first_s=0.01, most_s=0.05, healthy_s=60.0)
 
@@ -129,7 +129,7 @@ async def test_one_that_was_healthy_is_logged_by_its_signal(tmp_path: Path) -> N
 
 
 async def test_one_that_dies_soon_after_it_was_ready_has_died_and_did_start(tmp_path: Path) -> None:
-    code = "from service.children import say_ready; say_ready(); say_ready(); raise SystemExit(3)"
+    code = "from hoverboard.children import say_ready; say_ready(); say_ready(); raise SystemExit(3)"
     with structlog.testing.capture_logs() as logged:
         async with kept(python(code), tmp_path) as (child, _):
             await until(lambda: child.deaths >= 2)
@@ -140,7 +140,7 @@ async def test_one_that_dies_soon_after_it_was_ready_has_died_and_did_start(tmp_
 async def test_each_life_says_anew_that_it_is_ready(tmp_path: Path) -> None:
     marker = tmp_path / "lived"
     code = (
-        f"import pathlib; from service.children import say_ready; marker = pathlib.Path({str(marker)!r})\n"
+        f"import pathlib; from hoverboard.children import say_ready; marker = pathlib.Path({str(marker)!r})\n"
         "if marker.exists(): raise SystemExit(1)\n"
         "marker.touch(); say_ready(); raise SystemExit(1)"
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import ConfigError, DataDirLocked, PortInUse
-from service.supervisor import claims
-from service.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
+from hoverboard.errors import ConfigError, DataDirLocked, PortInUse
+from hoverboard.supervisor import claims
+from hoverboard.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
 
 
 class TestDataDir:
@@ -27,7 +27,7 @@ class TestDataDir:
 
     def test_is_free_again_once_its_holder_was_killed(self, tmp_path: Path) -> None:
         code = (
-            "import sys, time; from pathlib import Path; from service.supervisor.claims import DataDir\n"
+            "import sys, time; from pathlib import Path; from hoverboard.supervisor.claims import DataDir\n"
             "data = DataDir.claim(Path(sys.argv[1])); data.note(pid=1, runtime='gone'); print('held', flush=True)\n"
             "time.sleep(60)"
         )

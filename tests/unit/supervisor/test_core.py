@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from service.config import Settings
-from service.errors import ConfigError
-from service.supervisor.child import DATABASE_VARIABLE, Child, ChildSpec
-from service.supervisor.core import ChildSpecs, Supervisor, service_children
+from hoverboard.config import Settings
+from hoverboard.errors import ConfigError
+from hoverboard.supervisor.child import DATABASE_VARIABLE, Child, ChildSpec
+from hoverboard.supervisor.core import ChildSpecs, Supervisor, service_children
 
 URL = "postgresql://writer:secret@db/records"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import structlog
 
-from service.telemetry import logs
+from hoverboard.telemetry import logs
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +140,7 @@ def test_the_console_form_is_text_without_colours_in_a_pipe(
 
 
 def test_before_any_configuration_standard_output_stays_clean() -> None:
-    code = "from service.telemetry import logs; logs.get('x').info('quiet'); logs.get('x').warning('loud')"
+    code = "from hoverboard.telemetry import logs; logs.get('x').info('quiet'); logs.get('x').warning('loud')"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == ""
     assert "loud" in done.stderr

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.telemetry import metrics
-from service.types import Catalog, ModelStatus, VersionStatus
+from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
+from hoverboard.telemetry import metrics
 
 CATALOG = Catalog(
     {"digits": ModelStatus("digits", {"stable": 2}, (VersionStatus(1, "available"), VersionStatus(2, "live")))}
@@ -154,7 +154,7 @@ class TestEngine:
 
 
 def in_another_process(name: str, directory: Path, code: str) -> None:
-    script = f"from pathlib import Path\nfrom service.telemetry import metrics\nmetrics.init({name!r}, Path({str(directory)!r}))\n"
+    script = f"from pathlib import Path\nfrom hoverboard.telemetry import metrics\nmetrics.init({name!r}, Path({str(directory)!r}))\n"
     subprocess.run([sys.executable, "-c", script + textwrap.dedent(code)], check=True)
 
 

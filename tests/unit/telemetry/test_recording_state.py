@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.telemetry.recording_state import DATA, POSTGRES, RECORDER, Part, expect, journal, read
+from hoverboard.telemetry.recording_state import DATA, POSTGRES, RECORDER, Part, expect, journal, read
 
 
 def test_it_works_once_every_part_that_was_expected_does(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_the_first_cause_is_told_and_told_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_part_works_no_more_and_its_last_words_stay(tmp_path: Path) -> None:
-    code = "import sys, pathlib; from service.telemetry.recording_state import Part; Part(pathlib.Path(sys.argv[1]), 'recorder').say(eval(sys.argv[2]))"
+    code = "import sys, pathlib; from hoverboard.telemetry.recording_state import Part; Part(pathlib.Path(sys.argv[1]), 'recorder').say(eval(sys.argv[2]))"
     subprocess.run([sys.executable, "-c", code, str(tmp_path), "None"], check=True)
     assert read(tmp_path).state == "starting"
     subprocess.run([sys.executable, "-c", code, str(tmp_path), "'no room'"], check=True)

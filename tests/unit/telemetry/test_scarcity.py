@@ -5,14 +5,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-from service.telemetry.sampling import Sampler
+from hoverboard.telemetry.sampling import Sampler
 from tests.disks import small_disk
 
 COUNT = """
     import os, resource, sys
     from pathlib import Path
-    from service.telemetry import logs, metrics
-    from service.types import Catalog, ModelStatus, VersionStatus
+    from hoverboard.telemetry import logs, metrics
+    from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
     logs.configure("info", "json")
 """
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import PublishError, VersionRefused
-from service.publishing.baseline import make_baseline
-from service.types import STRING, Array, Signature, TensorSpec
-from service.versions.baseline import BASELINE_FILE, Baseline, Feature, read_baseline, write_baseline
-from service.versions.binning import LOOKED_AT, Bins, measure
+from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
+from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing.baseline import make_baseline
+from hoverboard.versions.baseline import BASELINE_FILE, Baseline, Feature, read_baseline, write_baseline
+from hoverboard.versions.binning import LOOKED_AT, Bins, measure
 from tests.records import texts
 
 RAW = (TensorSpec("scores", "float32", (2,)),)

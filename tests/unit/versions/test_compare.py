@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from service.types import TensorSpec
-from service.versions import Manifest
-from service.versions.compare import breaking, compare
+from hoverboard.contract.signature import TensorSpec
+from hoverboard.versions import Manifest
+from hoverboard.versions.compare import breaking, compare
 
 PIXELS = TensorSpec("pixels", "float32", (64,), min=0, max=16)
 BEFORE = Manifest(

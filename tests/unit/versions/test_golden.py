@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from service.errors import VersionRefused
-from service.types import Signature, TensorSpec
-from service.versions import GoldenSample, GoldenSet
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.errors import VersionRefused
+from hoverboard.versions import GoldenSample, GoldenSet
 
 SIGNATURE = Signature(
     "raw",

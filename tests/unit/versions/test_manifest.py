@@ -5,10 +5,10 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from service.errors import VersionRefused
-from service.types import TensorSpec
-from service.versions import Manifest
-from service.versions.manifest import check_name
+from hoverboard.contract.signature import TensorSpec
+from hoverboard.errors import VersionRefused
+from hoverboard.versions import Manifest
+from hoverboard.versions.manifest import check_name
 
 GOOD = Manifest(
     name="digits",

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import ConfigError
-from service.versions import Serving
-from service.versions.serving import rewrite
+from hoverboard.errors import ConfigError
+from hoverboard.versions import Serving
+from hoverboard.versions.serving import rewrite
 
 
 def test_an_empty_file_means_every_default() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import ConfigError, PublishError, VersionRefused
-from service.outliers import load_package
-from service.types import TensorSpec
-from service.versions import Manifest, VersionWriter, read_version, remove_leftovers, scan, verify_checksums
-from service.versions.baseline import read_baseline
-from service.versions.store import read_golden
+from hoverboard.contract.signature import TensorSpec
+from hoverboard.errors import ConfigError, PublishError, VersionRefused
+from hoverboard.outliers import load_package
+from hoverboard.versions import Manifest, VersionWriter, read_version, remove_leftovers, scan, verify_checksums
+from hoverboard.versions.baseline import read_baseline
+from hoverboard.versions.store import read_golden
 
 
 def _manifest(writer: VersionWriter, version: int = 1, name: str = "m") -> Manifest:
@@ -215,7 +215,7 @@ def test_a_folder_of_very_many_or_very_deep_files_is_a_problem_of_that_version_a
 ) -> None:
     many, deep = _write(tmp_path), _write(tmp_path, 2)
     _write(tmp_path, 3)
-    monkeypatch.setattr("service.versions.reading.MOST_FILES", 20)
+    monkeypatch.setattr("hoverboard.versions.reading.MOST_FILES", 20)
     for number in range(21):
         (many / f"{number}").touch()
     deep.joinpath(*"abcdefghijklmnopqrstuvwxyz"[:18]).mkdir(parents=True)
@@ -246,7 +246,7 @@ def test_a_model_that_cannot_be_listed_says_so_instead_of_being_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write(tmp_path)
-    monkeypatch.setattr("service.versions.reading._MOST_ENTRIES", 1)
+    monkeypatch.setattr("hoverboard.versions.reading._MOST_ENTRIES", 1)
     (tmp_path / "m" / "more").touch()
     found = scan(tmp_path)["m"]
     assert not found.listed

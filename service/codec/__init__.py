@@ -1,0 +1,1 @@
+"""JSON and Arrow to columns, and predictions back: no transport, no engine."""

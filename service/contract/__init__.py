@@ -1,0 +1,1 @@
+"""What more than one folder speaks: signatures, the catalog, calls and answers."""

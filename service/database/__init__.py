@@ -1,0 +1,1 @@
+"""The database: connecting, migrations, logins, partitions, what its errors mean."""

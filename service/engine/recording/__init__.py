@@ -1,0 +1,1 @@
+"""From executed batches to journal records: what is kept of them, and how often."""

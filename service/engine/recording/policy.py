@@ -1,0 +1,188 @@
+"""Which rows of a batch are recorded, and how much of each: decided before the journal, so that nothing else is on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from hoverboard.contract.calls import ExecutedBatch
+from hoverboard.contract.heads import probabilities, thresholds
+from hoverboard.contract.signature import STRING, Array, Signature
+from hoverboard.journal.records import WHYS, Column, Policy, pack_column
+from hoverboard.versions import Recording
+
+__all__ = ["Kept", "RowPolicy", "redact_problem"]
+
+_ALL, _SAMPLED, _OUTLIER, _ERROR, _LOW_MARGIN = range(len(WHYS))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The rows of a batch that are recorded.
+
+    Attributes:
+        rows: their indexes, ascending; None for all of them.
+        incl_prob: float32, the probability with which each was kept; None where all are 1.
+        why: uint8 index into `WHYS`; None where all are 0.
+    """
+
+    rows: Array | None = None
+    incl_prob: Array | None = None
+    why: Array | None = None
+
+
+_EVERY: Final = Kept()
+_NOTHING: Final = Kept(np.zeros(0, np.intp))
+
+
+@dataclass(frozen=True, slots=True)
+class _Blank:
+    """Elements of one input that are not recorded: a path of indexes within a sample; empty for the whole input."""
+
+    column: int
+    path: tuple[int, ...]
+
+
+class RowPolicy:
+    """The recording policy of one version.
+
+    Args:
+        recording: as `serving.toml` says.
+        signature: of the version.
+        key: for the hashes of `hashed`; without it, somebody with the database could find short inputs by trying.
+
+    Attributes:
+        policy: its name.
+        problem: why nothing may be recorded: a pointer that hides nothing, since somebody believes that it does.
+        redacted: names of the inputs that are left out as a whole.
+    """
+
+    def __init__(self, recording: Recording, signature: Signature, key: bytes) -> None:
+        self.policy: Policy = recording.policy
+        self.problem = redact_problem(recording.redact, signature)
+        self._recording = recording
+        self._signature = signature
+        self._key = key
+        self._blanks = _blanks(recording.redact, signature)
+        whole = {blank.column for blank in self._blanks if not blank.path}
+        self.redacted = [spec.name for i, spec in enumerate(signature.inputs) if i in whole]
+        self._columns = [i for i in range(len(signature.inputs)) if i not in whole]
+        self._elements = [blank for blank in self._blanks if blank.path and blank.column not in whole]
+
+    def select(self, batch: ExecutedBatch) -> Kept:
+        """The rows that the policy keeps."""
+        if self.policy == "none":
+            return _NOTHING
+        return self._sample(batch) if self.policy == "sampled" else _EVERY
+
+    def special(self, batch: ExecutedBatch) -> Kept:
+        """The rows that are kept even where there is no room for ordinary ones: outliers, errors and low margins."""
+        why = np.zeros(len(batch.ok), np.uint8)
+        if self.policy != "none":
+            self._mark(batch, why)
+        rows = np.flatnonzero(why)
+        return Kept(rows, None, why[rows])
+
+    def columns(self, batch: ExecutedBatch, rows: Array | None) -> list[Column]:
+        """The inputs of the kept rows as they are recorded; inputs in `redacted` are left out."""
+        columns = [batch.columns[i] if rows is None else batch.columns[i][rows] for i in self._columns]
+        for blank in self._elements:
+            place = self._columns.index(blank.column)
+            columns[place] = _without(columns[place], blank.path)
+        if self.policy == "hashed":
+            count = len(batch.ok) if rows is None else len(rows)
+            return [("uint8", [count, 32], b"".join(self._hash(columns, row) for row in range(count)))]
+        return [pack_column(column) for column in columns]
+
+    def _sample(self, batch: ExecutedBatch) -> Kept:
+        share = self._recording.share
+        # The last 32 bits of a UUIDv7 are random: the same row is chosen wherever the question is asked.
+        draw = np.frombuffer(batch.sample_ids, "<u4").reshape(-1, 4)[:, 3]
+        why = np.where(draw < share * 2.0**32, _SAMPLED, 0).astype(np.uint8)
+        self._mark(batch, why)
+        rows = np.flatnonzero(why)
+        why = why[rows]
+        return Kept(rows, np.where(why == _SAMPLED, share, 1.0).astype(np.float32), why)
+
+    def _mark(self, batch: ExecutedBatch, why: Array) -> None:
+        margins = _margins(self._signature, batch.outputs[0])
+        if margins is not None:
+            why[margins <= self._recording.low_margin] = _LOW_MARGIN
+        if batch.outlier is not None:
+            why[batch.outlier] = _OUTLIER
+        why[~batch.ok] = _ERROR
+
+    def _hash(self, columns: Sequence[Array], row: int) -> bytes:
+        digest = hmac.new(self._key, digestmod=hashlib.sha256)
+        for column in columns:
+            value = column[row : row + 1]
+            digest.update(msgspec.msgpack.encode(pack_column(value)))
+        return digest.digest()
+
+
+def redact_problem(pointers: Sequence[str], signature: Signature) -> str | None:
+    """The first pointer that leads to nothing in a version's samples; None where all of them hide something."""
+    specs = {spec.name: spec for spec in signature.inputs}
+    for pointer in pointers:
+        name, *path = _tokens(pointer)
+        spec = specs.get(name)
+        if spec is None:
+            return f"recording.redact: {pointer} is no input; inputs: {', '.join(sorted(specs))}"
+        sizes = zip(path, spec.shape, strict=False)
+        if any(size is not None and index.isdecimal() and int(index) >= size for index, size in sizes):
+            shape = ", ".join("any" if size is None else str(size) for size in spec.shape)
+            return f"recording.redact: {pointer} is past the end of {name}, whose shape is [{shape}]"
+    return None
+
+
+def _tokens(pointer: str) -> list[str]:
+    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.removeprefix("/").split("/")]
+
+
+def _blanks(pointers: Sequence[str], signature: Signature) -> list[_Blank]:
+    """What the pointers hide. What cannot be hidden by itself is hidden with all of its input."""
+    places: Mapping[str, int] = {spec.name: i for i, spec in enumerate(signature.inputs)}
+    blanks = []
+    for pointer in pointers:
+        name, *path = _tokens(pointer)
+        if name not in places:
+            continue
+        spec = signature.inputs[places[name]]
+        indexed = all(token.isdecimal() for token in path) and len(path) <= len(spec.shape)
+        blankable = spec.dtype == STRING or spec.dtype.startswith("float")
+        blanks.append(_Blank(places[name], tuple(int(token) for token in path) if indexed and blankable else ()))
+    return blanks
+
+
+def _without(column: Array, path: tuple[int, ...]) -> Array:
+    """A column whose elements at `path` of every row are NaN, or None for strings."""
+    if any(index >= size for index, size in zip(path, column.shape[1:], strict=False)):
+        return column
+    blanked = column.copy()
+    place: tuple[Any, ...] = (slice(None), *path)
+    blanked[place] = None if column.dtype == object else np.nan
+    return blanked
+
+
+def _margins(signature: Signature, first: Array) -> Array | None:
+    """How far apart the two most probable classes are, in probability, a row; None for a task without classes.
+
+    Of a multi-label version: how far the label that is nearest to its threshold is from it.
+    """
+    if signature.task not in ("classification", "multi-label") or not len(first):
+        return None
+    scores = probabilities(signature, first).astype(np.float64)
+    if signature.task != "multi-label" and scores.shape[1] < 2:
+        return None
+    if signature.task == "multi-label":
+        margins: Array = np.abs(scores - thresholds(signature)).min(axis=1)
+    else:
+        top = np.partition(scores, -2, axis=1)
+        margins = top[:, -1] - top[:, -2]
+    return margins

@@ -1,0 +1,1 @@
+"""The engine behind a Unix socket: frames, and both ends of it."""

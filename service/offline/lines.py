@@ -1,0 +1,55 @@
+"""Lines of a text file with their numbers and places, from any byte at which a line begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from hoverboard.errors import ConfigError
+
+__all__ = ["Line", "lines_before", "lines_from", "refuse_utf16"]
+
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_BLOCK: Final = 1 << 20
+
+
+class Line(NamedTuple):
+    """One line.
+
+    Attributes:
+        number: counted from 1.
+        text: with its line end.
+        start, end: bytes before it and up to its end.
+    """
+
+    number: int
+    text: bytes
+    start: int
+    end: int
+
+
+def lines_from(file: BinaryIO, offset: int) -> Iterator[Line]:
+    """Lines from a byte on at which one begins."""
+    number, at = lines_before(file, offset), offset
+    file.seek(offset)
+    while text := file.readline():
+        number += 1
+        yield Line(number, text, at, at := at + len(text))
+
+
+def lines_before(file: BinaryIO, offset: int) -> int:
+    """How many lines end before a byte; one pass over what lies before it."""
+    file.seek(0)
+    lines = 0
+    while offset > 0 and (block := file.read(min(_BLOCK, offset))):
+        lines += block.count(b"\n")
+        offset -= len(block)
+    return lines
+
+
+def refuse_utf16(path: Path) -> None:
+    """Raise ConfigError for a file that begins as UTF-16 does; it would be read as one broken line after another."""
+    with path.open("rb") as file:
+        if file.read(2) in _UTF16:
+            raise ConfigError(f"{path} is UTF-16: save it as UTF-8")

@@ -1,0 +1,193 @@
+"""`predict --input FILE --output FILE`: from what was asked for to a finished output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from hoverboard import __version__
+from hoverboard.codec.predictions import DEFAULT_ALPHA
+from hoverboard.contract.catalog import VersionStatus
+from hoverboard.contract.signature import STRING, Signature, TensorSpec
+from hoverboard.errors import ConfigError
+from hoverboard.offline.codec import SignatureCodec
+from hoverboard.offline.engine import one_version, resolve_version
+from hoverboard.offline.job import Job, Pace, Summary
+from hoverboard.offline.parts import PartFormat, open_format
+from hoverboard.offline.rows import Position, RowSource
+from hoverboard.offline.scorer import Scorer
+from hoverboard.offline.sources import open_source
+from hoverboard.offline.workspace import Checkpoint, Workspace
+
+__all__ = ["Asked", "Plan", "pace_for", "prepare", "run"]
+
+_ELEMENTS_IN_FLIGHT: Final = 4_000_000
+_BUCKETS_A_CALL: Final = 8
+_ASSUMED_DIMENSION: Final = 1024
+_ASSUMED_TEXT: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is to do.
+
+    Attributes:
+        model: a model's name.
+        input: .parquet, .jsonl, .ndjson or .csv.
+        output: .parquet, .jsonl or .ndjson.
+        models: the models directory.
+        version: a number; None for the stable one.
+        top_k: classes named for each row.
+        outputs: whether predictions carry whole outputs.
+        keep: columns carried over from the input.
+        keep_all: carry all of them over.
+        prefix: put before the name of every column that the run adds.
+        strict: stop at the first row without a prediction.
+        overwrite: replace an output that is there already.
+        restart: throw an unfinished run of this output away.
+        batch_rows: rows of one engine call; None chooses by the size of a row.
+    """
+
+    model: str
+    input: Path
+    output: Path
+    models: Path
+    version: int | None = None
+    top_k: int = 1
+    outputs: bool = False
+    keep: tuple[str, ...] = ()
+    keep_all: bool = False
+    prefix: str = ""
+    strict: bool = False
+    overwrite: bool = False
+    restart: bool = False
+    batch_rows: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for an unfinished run to be gone on with; the input's size and time stand for it."""
+        status = self.input.stat()
+        return {
+            "model": self.model,
+            "version": self.version,
+            "input": str(self.input.resolve()),
+            "input_size": status.st_size,
+            "input_mtime_ns": status.st_mtime_ns,
+            "top_k": self.top_k,
+            "outputs": self.outputs,
+            "keep": list(self.keep),
+            "keep_all": self.keep_all,
+            "prefix": self.prefix,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run that can begin: everything that could be checked without the model has been.
+
+    Attributes:
+        asked: what was asked for.
+        workspace: locked by the caller.
+        checkpoint: where it begins.
+        signature: of the version that answers.
+        source: what is read.
+        form: what is written.
+    """
+
+    asked: Asked
+    workspace: Workspace
+    checkpoint: Checkpoint
+    signature: Signature
+    source: RowSource
+    form: PartFormat[Any]
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier run left something to go on from."""
+        return self.checkpoint.parts > 0
+
+
+def prepare(asked: Asked, workspace: Workspace) -> Plan:
+    """Check what was asked for and find where to begin.
+
+    Raises:
+        ConfigError: the input, the output, the model or an unfinished run does not suit what was asked for.
+        NotFound: no such model or version.
+    """
+    if not asked.input.is_file():
+        raise ConfigError(f"there is no file {asked.input}")
+    checkpoint = _checkpoint(asked, workspace)
+    version, signature = resolve_version(asked.models, asked.model, checkpoint.version or asked.version)
+    about = {"model": asked.model, "version": str(version), "software": __version__}
+    form = open_format(asked.output, signature, outputs=asked.outputs, prefix=asked.prefix, about=about)
+    source = open_source(asked.input, signature, keep=asked.keep, keep_all=asked.keep_all)
+    form.check_kept(source.kept)
+    if not checkpoint.version:
+        checkpoint = Checkpoint(asked.identity(), version)
+    return Plan(asked, workspace, checkpoint, signature, source, form)
+
+
+def _checkpoint(asked: Asked, workspace: Workspace) -> Checkpoint:
+    """The checkpoint to go on from, or one of version 0 where nothing has been done."""
+    if asked.restart:
+        workspace.clear()
+    found = workspace.load()
+    if found is None:
+        if asked.output.exists() and not asked.overwrite:
+            raise ConfigError(f"{asked.output} is there already; --overwrite replaces it")
+        return Checkpoint(asked.identity(), 0)
+    differing = [name for name, value in asked.identity().items() if found.job.get(name) != value]
+    if differing:
+        raise ConfigError(
+            f"{workspace.folder} holds an unfinished run with another {differing[0].replace('_', ' ')}; "
+            "--restart throws it away"
+        )
+    return found
+
+
+async def run(plan: Plan, progress: Callable[[Position], None]) -> Summary:
+    """Carry a plan out, in this process.
+
+    Raises:
+        VersionRefused: the version cannot go live, and why.
+        RowRefused: strict, and a row has no prediction.
+    """
+    asked, version = plan.asked, plan.checkpoint.version
+    async with one_version(asked.models, asked.model, version) as (engine, largest_bucket):
+        status = engine.catalog.models[asked.model].version(version)
+        alpha = _alpha(status)
+        # What it was tried with may have told the least lengths that an old manifest does not say.
+        signature = (status and status.signature) or plan.signature
+        codec = SignatureCodec(signature, top_k=asked.top_k, outputs=asked.outputs, alpha=alpha)
+        scorer = Scorer(engine, codec, asked.model, version, signature.fingerprint, codec.wants_outputs)
+        pace = pace_for(plan.signature, largest_bucket, asked.batch_rows)
+        job = Job(plan.source, scorer, plan.form, plan.workspace, pace, asked.strict, progress)
+        return await job.run(plan.checkpoint)
+
+
+def _alpha(status: VersionStatus | None) -> float:
+    """The share of normal samples that a version may call outliers."""
+    outliers = ((status.manifest if status else None) or {}).get("outliers") or {}
+    return float(outliers.get("alpha", DEFAULT_ALPHA))
+
+
+def pace_for(signature: Signature, largest_bucket: int, batch_rows: int | None = None) -> Pace:
+    """Calls of several full buckets, as far as memory allows: large rows travel in small calls.
+
+    Args:
+        signature: tells the size of a row.
+        largest_bucket: rows that run at once.
+        batch_rows: rows of one call, where it is given.
+    """
+    if batch_rows is None:
+        row = sum(_elements(spec) for spec in signature.inputs)
+        in_memory = _ELEMENTS_IN_FLIGHT // (row * Pace().in_flight)
+        batch_rows = max(1, min(_BUCKETS_A_CALL * largest_bucket, in_memory))
+    return replace(Pace(), batch_rows=batch_rows)
+
+
+def _elements(spec: TensorSpec) -> int:
+    size = math.prod(_ASSUMED_DIMENSION if dim is None else dim for dim in spec.shape)
+    return size * (_ASSUMED_TEXT if spec.dtype == STRING else 1)

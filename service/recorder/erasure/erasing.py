@@ -1,0 +1,67 @@
+"""An erasure wherever records are: the database, what was put aside, and how much journals still hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hoverboard.database.connect import connected, place
+from hoverboard.database.failures import sentence, transient
+from hoverboard.database.migrate import require_current
+from hoverboard.engine.recording.sink import JOURNALS
+from hoverboard.errors import DatabaseUnavailable, HoverboardError
+from hoverboard.journal.reader import journals
+from hoverboard.recorder.erasure.erase import Erased, Request, erase, tombstones_since
+from hoverboard.recorder.quarantine import Quarantine
+
+__all__ = ["Report", "erase_everywhere"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an erasure did, or would do, and what is left.
+
+    Attributes:
+        place: of the database.
+        erased: in it.
+        quarantined: files removed.
+        journal_files: that may hold copies until the recorder deletes them.
+        journal_bytes: of these files.
+    """
+
+    place: str
+    erased: Erased
+    quarantined: int
+    journal_files: int
+    journal_bytes: int
+
+
+async def erase_everywhere(url: str, data_dir: Path, request: Request, *, dry_run: bool = False) -> Report:
+    """Erase, and remove what was put aside of it.
+
+    Args:
+        url: of the database.
+        data_dir: of the service; where it is on another machine, its recorder removes what was put aside there.
+        request: what.
+        dry_run: only say what would go: the rows are deleted, counted, and given back.
+
+    Raises:
+        HoverboardError: nothing was erased.
+    """
+    quarantine = Quarantine(data_dir)
+    try:
+        async with connected(url, application="hoverboard erase") as connection:
+            await require_current(connection)
+            transaction = connection.transaction()
+            await transaction.start()
+            erased = await erase(connection, request, now=datetime.now(UTC))
+            tombstones = await tombstones_since(connection, erased.id - 1, quarantine.sample_ids())
+            await (transaction.rollback() if dry_run else transaction.commit())
+    except Exception as error:
+        if isinstance(error, HoverboardError) or not transient(error):
+            raise
+        raise DatabaseUnavailable(f"{place(url)}: {sentence(error)}") from error
+    quarantined = quarantine.meant(tombstones) if dry_run else quarantine.purge(tombstones)
+    segments = [segment for each in journals(data_dir / JOURNALS) for segment in each.segments]
+    return Report(place(url), erased, len(quarantined), len(segments), sum(segment.bytes for segment in segments))

@@ -1,0 +1,1 @@
+"""Journal records as rows of the tables, and as Postgres' binary COPY takes them."""

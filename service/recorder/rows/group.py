@@ -1,0 +1,161 @@
+"""Batch records whose arrays can be joined, as arrays of all their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Array
+from hoverboard.journal.records import BatchRecord, CallPart, Column, float_dtype
+from hoverboard.recorder.rows.layout import Layout, Unencodable, is_vector
+
+__all__ = ["Group", "Side", "alike", "form", "times_of"]
+
+Side = Literal["columns", "outputs"]
+
+_of_version = attrgetter("model", "version", "weights_sha256", "policy")
+_per_row = attrgetter("label_index", "confidence", "value", "p_value", "outlier", "incl_prob", "why")
+
+
+def form(record: BatchRecord) -> Any:
+    """Equal for records that are read in the same way, whatever their rows; there must be some.
+
+    Numbers that may be float32 or float64 are told apart by their size, as `Group.floats` reads them.
+    """
+    rows = record.rows
+    return (
+        *_of_version(record),
+        tuple(record.redacted),
+        tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.columns]),
+        tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.outputs]),
+        tuple([data if data is None else len(data) // rows for data in _per_row(record)]),
+    )
+
+
+def alike(record: BatchRecord, layout: Layout) -> Any:
+    """Equal for records whose arrays can be joined: their forms are equal but for the lengths of vectors."""
+    *same, _, _, sizes = form(record)
+    vector = None if layout.vector is None else layout.vector[1]
+    return *same, _shapes(record.columns, vector), _shapes(record.outputs, 0), sizes
+
+
+def _shapes(columns: Sequence[Column], vector: int | None) -> Any:
+    return tuple(
+        [
+            (dtype, "vector") if place == vector and is_vector((dtype, shape, data)) else (dtype, *shape[1:])
+            for place, (dtype, shape, data) in enumerate(columns)
+        ]
+    )
+
+
+def times_of(ids: Array) -> Array:
+    """Microseconds since the epoch of UUIDv7s: their first 48 bits are milliseconds, big-endian.
+
+    Args:
+        ids: `(rows,)` of 16 bytes each.
+    """
+    head = np.zeros((len(ids), 8), np.uint8)
+    head[:, 2:] = ids.view(np.uint8).reshape(-1, 16)[:, :6]
+    return head.view(">i8").ravel().astype(np.int64) * 1000
+
+
+class Group:
+    """Records that are `alike`, none of them without rows.
+
+    Attributes:
+        first: one of them.
+        rows: of all of them.
+        ids: the sample ids, `(rows,)` of 16 bytes each.
+        calls: whose rows, in order.
+    """
+
+    def __init__(self, records: Sequence[BatchRecord]) -> None:
+        self.first = records[0]
+        self._records = records
+        self._counts = np.array([record.rows for record in records])
+        self.rows = int(self._counts.sum())
+        self._record_of = np.repeat(np.arange(len(records)), self._counts)
+        self.ids = self._joined("sample_ids", "V16")
+        self.calls: Sequence[CallPart] = [call for record in records for call in record.calls]
+        sizes = np.array([call.rows for call in self.calls], dtype=np.int64)
+        self._check("calls", int(sizes.sum()))
+        single = len(self.calls) == self.rows and bool((sizes == 1).all())
+        self._call_of = None if single else np.repeat(np.arange(len(sizes)), sizes)
+
+    def numbers(self, name: str, dtype: Any) -> Array | None:
+        """`(rows,)`: a field of raw bytes; None where the records have none."""
+        return None if getattr(self.first, name) is None else self._joined(name, dtype)
+
+    def floats(self, name: str) -> Array | None:
+        """The same for a field that is float32, or float64 where the model's output is."""
+        data = getattr(self.first, name)
+        return None if data is None else self._joined(name, float_dtype(data, self.first.rows))
+
+    def of_batches(self, name: str) -> Array:
+        """`(rows,)`: a number that a batch has, int64."""
+        return np.array([getattr(record, name) for record in self._records], np.int64)[self._record_of]
+
+    @property
+    def batch_ids(self) -> Array:
+        """`(rows,)` of 16 bytes each."""
+        ids = np.frombuffer(b"".join([record.batch_id for record in self._records]), "V16")
+        if len(ids) != len(self._records):
+            raise Unencodable(f"batch_id: {len(ids)} for {len(self._records)} batches")
+        return ids[self._record_of]
+
+    def each(self, of_calls: Any) -> Any:
+        """An Arrow array of one value a row, from one of a value a call."""
+        return of_calls if self._call_of is None else of_calls.take(pa.array(self._call_of))
+
+    @cached_property
+    def answered(self) -> Array | None:
+        """Whether a row was answered, bool `(rows,)`: False with an error; None where all were."""
+        if not any(record.failed_rows for record in self._records):
+            return None
+        answered = np.ones(self.rows, np.bool_)
+        start = 0
+        for record in self._records:
+            answered[start + np.array(record.failed_rows, np.intp)] = False
+            start += record.rows
+        return answered
+
+    def column(self, side: Side, place: int) -> Array:
+        """`(rows, *shape)`: one input or output."""
+        columns = [getattr(record, side)[place] for record in self._records]
+        dtype, (_, *shape), _ = columns[0]
+        return _flat(dtype, [data for _, _, data in columns]).reshape(self.rows, *shape)
+
+    def vector(self, side: Side, place: int) -> tuple[Array, Array]:
+        """One input or output whose length may differ from batch to batch: float32, flat; and the length of each row's."""
+        columns = [getattr(record, side)[place] for record in self._records]
+        lengths = np.array([shape[1] for _, shape, _ in columns], np.int64)[self._record_of]
+        flat = _flat(columns[0][0], [data for _, _, data in columns])
+        if len(flat) != lengths.sum():
+            raise Unencodable(f"{side}/{place}: {len(flat)} elements, {lengths.sum()} by its shapes")
+        return flat.astype(np.float32, copy=False), lengths
+
+    def _joined(self, name: str, dtype: Any) -> Array:
+        values = np.frombuffer(b"".join([getattr(record, name) for record in self._records]), dtype)
+        self._check(name, len(values))
+        return values
+
+    def _check(self, name: str, count: int) -> None:
+        if count != self.rows:
+            raise Unencodable(f"{name}: {count} for {self.rows} rows")
+
+
+def _flat(dtype: str, parts: Sequence[Any]) -> Array:
+    """The data of columns of one dtype, joined."""
+    if dtype == STRING:
+        values = [value for part in parts for value in part]
+        flat: np.ndarray[Any, Any] = np.empty(len(values), dtype=object)
+        flat[:] = values
+        return flat
+    if dtype not in NUMERIC_DTYPES:
+        raise Unencodable("a column of an unknown dtype")
+    return np.frombuffer(b"".join(parts), dtype)

@@ -1,0 +1,69 @@
+"""Halving of batch records, to find the row that Postgres refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hoverboard.journal.records import BatchRecord, CallPart, Column
+
+__all__ = ["split"]
+
+_PER_ROW = (
+    "sample_ids",
+    "label_index",
+    "confidence",
+    "value",
+    "p_value",
+    "outlier",
+    "queue_us",
+    "incl_prob",
+    "why",
+)
+
+
+def split(record: BatchRecord) -> tuple[BatchRecord, BatchRecord]:
+    """Two records with one half of the rows each; what is said of the whole batch (`executed`, `flagged`) stays on both.
+
+    Raises:
+        ValueError: fewer than two rows.
+    """
+    if record.rows < 2:
+        raise ValueError(f"{record.rows} rows cannot be halved")
+    middle = record.rows // 2
+    return _part(record, 0, middle), _part(record, middle, record.rows)
+
+
+def _part(record: BatchRecord, start: int, stop: int) -> BatchRecord:
+    values = {name: getattr(record, name) for name in _PER_ROW}
+    return msgspec.structs.replace(
+        record,
+        rows=stop - start,
+        failed_rows=[row - start for row in record.failed_rows if start <= row < stop],
+        columns=[_column(column, start, stop) for column in record.columns],
+        outputs=[_column(column, start, stop) for column in record.outputs],
+        calls=_calls(record.calls, start, stop),
+        **{name: data and _cut(data, record.rows, start, stop) for name, data in values.items()},
+    )
+
+
+def _column(column: Column, start: int, stop: int) -> Column:
+    dtype, (rows, *shape), data = column
+    return dtype, [stop - start, *shape], _cut(data, rows, start, stop)
+
+
+def _cut(data: Any, rows: int, start: int, stop: int) -> Any:
+    each = len(data) // rows
+    return data[start * each : stop * each]
+
+
+def _calls(calls: list[CallPart], start: int, stop: int) -> list[CallPart]:
+    parts = []
+    first = 0
+    for call in calls:
+        kept = min(stop, first + call.rows) - max(start, first)
+        if kept > 0:
+            parts.append(msgspec.structs.replace(call, rows=kept))
+        first += call.rows
+    return parts
