@@ -22,14 +22,14 @@ from hoverboard.api.websocket import WebSockets
 from hoverboard.config import TOKEN_FILE, Settings
 from hoverboard.contract.calls import EnginePort
 from hoverboard.rpc.budget import Budget
-from hoverboard.rpc.call import Limits
+from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.fastlane import FastLane
 from hoverboard.rpc.methods import admin_methods, public_methods, table
 from hoverboard.rpc.methods.alarms_reset import Alarms
 from hoverboard.rpc.openrpc import with_discovery
-from hoverboard.rpc.recording import Recording
+from hoverboard.rpc.recording import CallRecording
 from hoverboard.telemetry import metrics
 from hoverboard.telemetry.recording_state import RecordingState
 
@@ -69,7 +69,7 @@ class Application:
         *,
         url: str,
         admin_url: str,
-        recording: Recording | None = None,
+        recording: CallRecording | None = None,
         alarms: Alarms | None = None,
         recording_state: Callable[[], RecordingState] = _off,
         engine_silent_s: Callable[[], float] = _never,
@@ -149,7 +149,7 @@ class Application:
     def _is_draining(self) -> bool:
         return self.draining
 
-    def _public_dispatcher(self, engine: EnginePort, url: str, recording: Recording | None) -> Dispatcher:
+    def _public_dispatcher(self, engine: EnginePort, url: str, recording: CallRecording | None) -> Dispatcher:
         limits = limits_of(self._settings)
         methods = public_methods(engine, self.book, limits, recording, self.decoder)
         lane = FastLane(methods[0])
@@ -209,7 +209,7 @@ async def running(
     *,
     public: socket.socket,
     admin: socket.socket | None = None,
-    recording: Recording | None = None,
+    recording: CallRecording | None = None,
     alarms: Alarms | None = None,
     recording_state: Callable[[], RecordingState] = _off,
     engine_silent_s: Callable[[], float] = _never,
@@ -238,9 +238,9 @@ async def running(
         yield application
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> CallLimits:
     """The settings that the JSON-RPC layer needs."""
-    return Limits(
+    return CallLimits(
         max_batch_items=settings.max_batch_items,
         max_response_bytes=settings.max_response_bytes,
         max_concurrency=settings.max_concurrency,

@@ -13,7 +13,7 @@ from aiohttp.http import WebSocketError, WebSocketReader
 
 from hoverboard.api.listener import Connection
 from hoverboard.errors import Overloaded
-from hoverboard.rpc.budget import Budget, Share
+from hoverboard.rpc.budget import Budget, BudgetShare
 from hoverboard.rpc.large import SMALL_BYTES
 
 __all__ = ["Arriving", "Socket"]
@@ -55,7 +55,7 @@ class Arriving(WebSocketDataQueue):
         """Whether there is room for more messages, or none is kept any more."""
         return self._over or self._size <= self._limit
 
-    def share(self) -> Share:
+    def share(self) -> BudgetShare:
         """A share of the memory for large messages, for one that took none on its way."""
         return self._bodies.share()
 

@@ -11,7 +11,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from hoverboard.api.replies import HttpRefusal
 from hoverboard.errors import ParseError, RequestTooLarge
-from hoverboard.rpc.budget import Share
+from hoverboard.rpc.budget import BudgetShare
 from hoverboard.rpc.large import SMALL_BYTES
 
 __all__ = ["accept_content", "body_at_hand", "read_body"]
@@ -46,7 +46,9 @@ def body_at_hand(request: web.BaseRequest, limit: int) -> bytes | None:
     return body
 
 
-async def read_body(request: web.BaseRequest, *, limit: int, timeout_s: float, share: Share) -> tuple[bytes, bool]:
+async def read_body(
+    request: web.BaseRequest, *, limit: int, timeout_s: float, share: BudgetShare
+) -> tuple[bytes, bool]:
     """The whole body as it came, and whether it is packed with gzip.
 
     Args:
@@ -67,7 +69,7 @@ async def read_body(request: web.BaseRequest, *, limit: int, timeout_s: float, s
         raise ParseError("Parse error: the body's transfer encoding is broken") from None
 
 
-async def _arriving(request: web.BaseRequest, limit: int, timeout_s: float, share: Share) -> bytes:
+async def _arriving(request: web.BaseRequest, limit: int, timeout_s: float, share: BudgetShare) -> bytes:
     length = request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)

@@ -18,21 +18,21 @@ import msgspec
 import structlog
 
 import hoverboard
-from hoverboard.api.decoder_wire import LENGTH, ColumnsAsk, DropAsk, Reply, TakeAsk, frame
+from hoverboard.api.decoder_wire import LENGTH, ColumnsAsk, DecoderReply, DropAsk, TakeAsk, frame
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import InternalError, Overloaded
-from hoverboard.rpc.budget import Budget, Share
+from hoverboard.rpc.budget import Budget, BudgetShare
 from hoverboard.rpc.large import SMALL_BYTES, Taken
 
 __all__ = ["DecoderProcess"]
 
 _log = structlog.get_logger(__name__)
-_replied: Final = msgspec.msgpack.Decoder(Reply).decode
+_replied: Final = msgspec.msgpack.Decoder(DecoderReply).decode
 _LONGEST_S: Final = 60.0
 _RETRY_MS: Final = 1000
 _CHUNK: Final = 1 << 20
 
-_Waiting = tuple[TakeAsk | ColumnsAsk, bytes, asyncio.Future[tuple[Reply, bytes]]]
+_Waiting = tuple[TakeAsk | ColumnsAsk, bytes, asyncio.Future[tuple[DecoderReply, bytes]]]
 """An ask, what follows it, and who waits for the reply and what follows that."""
 
 
@@ -70,7 +70,7 @@ class DecoderProcess:
         await asyncio.wait([self._pumping])
         await self._end()
 
-    async def take(self, body: bytes, methods: Mapping[str, str], *, packed: bool, most: int) -> _Message:
+    async def take(self, body: bytes, methods: Mapping[str, str], *, packed: bool, most: int) -> _LargeMessage:
         """See `Decoder.take`."""
         number, share = next(self._numbers), self._budget.share()
         try:
@@ -82,7 +82,7 @@ class DecoderProcess:
         except BaseException:
             self.drop(number)
             raise
-        return _Message(self, number, reply.taken, share)
+        return _LargeMessage(self, number, reply.taken, share)
 
     async def columns(self, raw: bytes, signature: Signature, name: str) -> tuple[bytes, int]:
         """See `Decoder.columns`."""
@@ -100,8 +100,10 @@ class DecoderProcess:
         self._dropped.append(number)
         self._work.set()
 
-    async def _asked(self, ask: TakeAsk | ColumnsAsk, line: deque[_Waiting], raw: bytes = b"") -> tuple[Reply, bytes]:
-        answer: asyncio.Future[tuple[Reply, bytes]] = asyncio.get_running_loop().create_future()
+    async def _asked(
+        self, ask: TakeAsk | ColumnsAsk, line: deque[_Waiting], raw: bytes = b""
+    ) -> tuple[DecoderReply, bytes]:
+        answer: asyncio.Future[tuple[DecoderReply, bytes]] = asyncio.get_running_loop().create_future()
         line.append((ask, raw, answer))
         self._work.set()
         reply, following = await answer
@@ -121,7 +123,9 @@ class DecoderProcess:
             if self._dropped:
                 await self._exchange(None)
 
-    async def _answer(self, ask: TakeAsk | ColumnsAsk, raw: bytes, answer: asyncio.Future[tuple[Reply, bytes]]) -> None:
+    async def _answer(
+        self, ask: TakeAsk | ColumnsAsk, raw: bytes, answer: asyncio.Future[tuple[DecoderReply, bytes]]
+    ) -> None:
         try:
             async with asyncio.timeout(_LONGEST_S):
                 reply = await self._exchange(ask, raw)
@@ -138,7 +142,7 @@ class DecoderProcess:
             if reply is not None and not answer.done():
                 answer.set_result(reply)
 
-    async def _exchange(self, ask: TakeAsk | ColumnsAsk | None, raw: bytes = b"") -> tuple[Reply, bytes] | None:
+    async def _exchange(self, ask: TakeAsk | ColumnsAsk | None, raw: bytes = b"") -> tuple[DecoderReply, bytes] | None:
         """Say which messages are closed, and ask."""
         dropped, self._dropped = self._dropped, []
         if self._streams is None and ask is None:
@@ -184,10 +188,10 @@ class DecoderProcess:
         self._streams = self._process = None
 
 
-class _Message:
+class _LargeMessage:
     """A `Message`."""
 
-    def __init__(self, decoder: DecoderProcess, number: int, taken: Taken, share: Share) -> None:
+    def __init__(self, decoder: DecoderProcess, number: int, taken: Taken, share: BudgetShare) -> None:
         self._decoder = decoder
         self._number = number
         self._share = share

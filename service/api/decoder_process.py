@@ -17,7 +17,7 @@ from typing import Final, cast
 
 import msgspec
 
-from hoverboard.api.decoder_wire import ColumnsAsk, DropAsk, Reply, TakeAsk, asks, frame
+from hoverboard.api.decoder_wire import ColumnsAsk, DecoderReply, DropAsk, TakeAsk, asks, frame
 from hoverboard.codec.arrays import Codec
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import InternalError, Overloaded, RequestTooLarge, RpcError
@@ -35,7 +35,7 @@ class _Messages:
     def __init__(self) -> None:
         self._kept: dict[int, list[Samples]] = {}
 
-    def reply(self, ask: TakeAsk | ColumnsAsk, raw: bytearray) -> tuple[Reply, bytes]:
+    def reply(self, ask: TakeAsk | ColumnsAsk, raw: bytearray) -> tuple[DecoderReply, bytes]:
         """What comes of an ask and what follows it, and what follows that."""
         try:
             if isinstance(ask, TakeAsk):
@@ -43,17 +43,17 @@ class _Messages:
                 body = cast(bytes, raw)
                 taken, samples = take_apart(body, ask.methods, packed=ask.packed, limit=ask.limit, most=ask.most)
                 self._kept[ask.message] = samples
-                return Reply(taken=taken), b""
+                return DecoderReply(taken=taken), b""
             packed, n = columns_of(self._samples(ask, raw), _codec(ask.signature), ask.name)
         except RpcError as error:
-            return Reply(fault=Fault.of(error)), b""
+            return DecoderReply(fault=Fault.of(error)), b""
         except MemoryError:
-            return Reply(fault=Fault.of(RequestTooLarge("The message takes too much memory to decode"))), b""
+            return DecoderReply(fault=Fault.of(RequestTooLarge("The message takes too much memory to decode"))), b""
         except Exception:  # noqa: BLE001 - one message's trouble; the next is decoded
             traceback.print_exc()
-            return Reply(fault=Fault.of(InternalError())), b""
+            return DecoderReply(fault=Fault.of(InternalError())), b""
         else:
-            return Reply(size=len(packed), n=n), packed
+            return DecoderReply(size=len(packed), n=n), packed
 
     def drop(self, message: int) -> None:
         """Let go of a message."""

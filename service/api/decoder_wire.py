@@ -15,7 +15,7 @@ import msgspec
 
 from hoverboard.rpc.large import Fault, Taken
 
-__all__ = ["LENGTH", "ColumnsAsk", "DropAsk", "Reply", "TakeAsk", "asks", "frame"]
+__all__ = ["LENGTH", "ColumnsAsk", "DecoderReply", "DropAsk", "TakeAsk", "asks", "frame"]
 
 LENGTH: Final = struct.Struct("<Q")
 
@@ -50,7 +50,7 @@ class DropAsk(msgspec.Struct, array_like=True, frozen=True, tag=2):
 Ask = TakeAsk | ColumnsAsk | DropAsk
 
 
-class Reply(msgspec.Struct, array_like=True, frozen=True):
+class DecoderReply(msgspec.Struct, array_like=True, frozen=True):
     """What came of an ask: one of `fault`, `taken`, and packed columns of `n` samples, which follow in `size` bytes."""
 
     fault: Fault | None = None

@@ -17,8 +17,8 @@ from hoverboard.api.identity import request_id_of, traceparent_of
 from hoverboard.api.listener import Connection
 from hoverboard.api.replies import JSON, HttpRefusal, PlainAnswer, error_headers, refusal
 from hoverboard.errors import RpcError, Unauthorized
-from hoverboard.rpc.budget import Budget, Share
-from hoverboard.rpc.call import Reply, Request
+from hoverboard.rpc.budget import Budget, BudgetShare
+from hoverboard.rpc.call import Reply, RpcRequest
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.large import SMALL_BYTES
 from hoverboard.telemetry import logs
@@ -67,7 +67,7 @@ class RpcHandler:
         received_at = time.monotonic()
         request_id = request_id_of(request)
         logs.request_id.set(request_id)
-        arrived = Request(
+        arrived = RpcRequest(
             request_id, received_at, traceparent_of(request), None, id(request.protocol), self._held(request)
         )
         try:
@@ -93,13 +93,13 @@ class RpcHandler:
             response.force_close()
         return response
 
-    def _held(self, request: web.BaseRequest) -> Share:
+    def _held(self, request: web.BaseRequest) -> BudgetShare:
         """What the answers of this request hold; its connection lets go of it once they are sent, or it is lost."""
         share = self._answers.share()
         cast(Connection, request.protocol).held = share
         return share
 
-    async def _large(self, request: web.BaseRequest, body: bytes | None, arrived: Request) -> Reply:
+    async def _large(self, request: web.BaseRequest, body: bytes | None, arrived: RpcRequest) -> Reply:
         """The answer to a body that is large, packed, or not here yet."""
         packed = False
         with self._bodies.share() as share:
@@ -110,7 +110,7 @@ class RpcHandler:
                 share.grow(len(body))
             return await self._dispatcher.handle(body, arrived, packed=packed)
 
-    async def _refused(self, reason: HttpRefusal, arrived: Request) -> web.Response:
+    async def _refused(self, reason: HttpRefusal, arrived: RpcRequest) -> web.Response:
         await self._dispatcher.note_refused(reason.error, arrived)
         return refusal(reason, arrived.request_id)
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from hoverboard.api.identity import new_request_id
 from hoverboard.api.replies import JSON, HttpRefusal, PlainAnswer, refusal
 from hoverboard.errors import InternalError, Overloaded
-from hoverboard.rpc.budget import Share
+from hoverboard.rpc.budget import BudgetShare
 from hoverboard.rpc.envelope import failure
 from hoverboard.rpc.large import SMALL_BYTES
 from hoverboard.telemetry.sampling import Sampler
@@ -77,7 +77,7 @@ class Connection(web.RequestHandler):
         self.heard = False
         self.waiting_since: float | None = None
         self.unread_since: tuple[float, int] | None = None
-        self.held: Share | None = None
+        self.held: BudgetShare | None = None
         self.ended: asyncio.TimerHandle | None = None
         self.resuming = False
         self._pace = listener.pace

@@ -19,7 +19,7 @@ from hoverboard.engine.recording.sink import open_writer
 from hoverboard.errors import InvalidParams, Overloaded
 from hoverboard.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode, kind_of
 from hoverboard.journal.writer import JournalWriter, NotOnDisk
-from hoverboard.rpc.call import Request
+from hoverboard.rpc.call import RpcRequest
 from hoverboard.rpc.methods.alarms_reset import AlarmReset
 from hoverboard.rpc.methods.predict import PredictParams
 from hoverboard.rpc.recording import Label, Rejection
@@ -61,7 +61,7 @@ class JournalRecording:
         self._rate = _Rate(_MOST_REJECTIONS_PER_S)
         self._lost = 0
 
-    async def label(self, labels: Sequence[Label], request: Request) -> None:
+    async def label(self, labels: Sequence[Label], request: RpcRequest) -> None:
         """See `Recording.label`."""
         if self._writer.over_budget:
             raise Overloaded("The journals' disk budget is used up", retry_after_ms=_RETRY_MS)
@@ -71,7 +71,7 @@ class JournalRecording:
         if not await self._kept(_LABEL, payloads):
             raise Overloaded("Labels cannot be recorded now", retry_after_ms=_RETRY_MS)
 
-    async def reset_alarm(self, reset: AlarmReset, request: Request) -> None:
+    async def reset_alarm(self, reset: AlarmReset, request: RpcRequest) -> None:
         """See `Alarms.reset_alarm`."""
         now = time.time_ns() // 1000
         record = AlarmResetRecord(now, reset.model, reset.version, reset.reason, _ADMIN, request.request_id)
@@ -172,7 +172,7 @@ async def _tick(journal: JournalRecording) -> None:
             log.exception("journal_tick_failed")
 
 
-def _label(one: Label, at: int, request: Request) -> LabelRecord:
+def _label(one: Label, at: int, request: RpcRequest) -> LabelRecord:
     labels = None if one.labels is None else list(one.labels)
     return LabelRecord(at, one.sample_id, one.label, one.value, one.source, one.author, request.request_id, labels)
 

@@ -17,8 +17,8 @@ from hoverboard.api.identity import request_id_of, traceparent_of
 from hoverboard.api.listener import Connection
 from hoverboard.api.replies import HttpRefusal, refusal
 from hoverboard.errors import Overloaded
-from hoverboard.rpc.budget import Budget, Share
-from hoverboard.rpc.call import Reply, Request
+from hoverboard.rpc.budget import Budget, BudgetShare
+from hoverboard.rpc.call import Reply, RpcRequest
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.large import SMALL_BYTES
 from hoverboard.rpc.turns import Turns
@@ -155,7 +155,9 @@ class _Session:
                     if message.type in _CONTROL:
                         await self._control(message)
                     else:
-                        await self._take(message.data, cast(Share, message.extra or self._socket.arriving.share()))
+                        await self._take(
+                            message.data, cast(BudgetShare, message.extra or self._socket.arriving.share())
+                        )
                     self._taking = False
         finally:
             self._taking = False
@@ -173,12 +175,12 @@ class _Session:
         if message.type is WSMsgType.PING and not self._socket.closed:
             await self._socket.pong(message.data)
 
-    async def _take(self, body: bytes, share: Share) -> None:
+    async def _take(self, body: bytes, share: BudgetShare) -> None:
         most = self._limits.max_inflight
         full = len(self._tasks) >= most
         refused = Overloaded(f"More than {most} messages in flight", retry_after_ms=_RETRY_MS) if full else None
         number, answers = next(self._numbers), self._unsent.share()
-        arrived = Request(f"{self._name}/{number}", time.monotonic(), self._traceparent, refused, id(self), answers)
+        arrived = RpcRequest(f"{self._name}/{number}", time.monotonic(), self._traceparent, refused, id(self), answers)
         if full:
             # Answered in line, so that a client that does not read its answers is not read either.
             await self._answer(body, arrived, share)
@@ -187,9 +189,9 @@ class _Session:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, body: bytes, arrived: Request, share: Share) -> None:
+    async def _answer(self, body: bytes, arrived: RpcRequest, share: BudgetShare) -> None:
         logs.request_id.set(arrived.request_id)
-        with cast(Share, arrived.answers) as answers:
+        with cast(BudgetShare, arrived.answers) as answers:
             with share:
                 try:
                     share.grow((len(body) if len(body) > SMALL_BYTES else 0) - share.size)
@@ -203,7 +205,7 @@ class _Session:
                 reply = await self._refused(error, arrived)
             await self._send(reply.body)
 
-    async def _refused(self, error: Overloaded, arrived: Request) -> Reply:
+    async def _refused(self, error: Overloaded, arrived: RpcRequest) -> Reply:
         await self._dispatcher.note_refused(error, arrived)
         return self._dispatcher.refused(error, arrived)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hoverboard.cli.help import Group
+from hoverboard.cli.help import CommandGroup
 from hoverboard.cli.output import as_json, console, emit, json_option, table
 from hoverboard.cli.rpc import Client, admin_token
 from hoverboard.cli.target import admin_url, data_dir
@@ -32,7 +32,7 @@ _data_dir = click.option(
 
 @click.group(
     "alarms",
-    cls=Group,
+    cls=CommandGroup,
     invoke_without_command=True,
     short_help="List the alarms on outliers, and reset them.",
     examples={

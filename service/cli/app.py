@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from hoverboard import __version__
-from hoverboard.cli.help import Group
+from hoverboard.cli.help import CommandGroup
 from hoverboard.errors import HoverboardError
 
 __all__ = ["main"]
@@ -31,7 +31,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-class _Lazy(Group):
+class _Lazy(CommandGroup):
     """Commands are imported when they run; a failure is one sentence and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click passes it

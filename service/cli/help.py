@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-__all__ = ["Command", "Group"]
+__all__ = ["Command", "CommandGroup"]
 
 
 class _Examples:
@@ -32,7 +32,7 @@ class Command(_Examples, click.Command):
     """A command whose help ends with examples."""
 
 
-class Group(_Examples, click.Group):
+class CommandGroup(_Examples, click.Group):
     """A group whose help ends with examples."""
 
     command_class = Command

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from hoverboard.cli.help import Group
+from hoverboard.cli.help import CommandGroup
 from hoverboard.cli.output import as_json, console, emit, json_option, table
 from hoverboard.cli.target import data_dir as default_data_dir
 
@@ -37,7 +37,7 @@ def _data_dir(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.group(
     "journal",
-    cls=Group,
+    cls=CommandGroup,
     short_help="Look into the journals of a data directory, and check them.",
     examples={
         "What has been journaled, and not yet been deleted": "hoverboard journal inspect data",

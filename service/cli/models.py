@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hoverboard.cli.help import Command, Group
+from hoverboard.cli.help import Command, CommandGroup
 from hoverboard.cli.output import as_json, console, emit, json_option, table
 from hoverboard.cli.rpc import Answered, Client, Unreachable, admin_token
 from hoverboard.cli.target import admin_url, data_dir, public_url
@@ -27,7 +27,7 @@ _models = click.option(
 
 @click.group(
     "models",
-    cls=Group,
+    cls=CommandGroup,
     invoke_without_command=True,
     short_help="List, describe, compare, load, route and pin model versions.",
     examples={

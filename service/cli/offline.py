@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hoverboard.offline.job import Summary
-    from hoverboard.offline.rows import Position
+    from hoverboard.offline.rows import RowPosition
 
 __all__ = ["score_file"]
 
@@ -93,7 +93,7 @@ def _say_where_it_begins(plan: Plan) -> None:
 
 
 @contextmanager
-def _progress(plan: Plan) -> Iterator[Callable[[Position], None]]:
+def _progress(plan: Plan) -> Iterator[Callable[[RowPosition], None]]:
     """A bar on stderr where that is a terminal, else nothing."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

@@ -15,7 +15,7 @@ from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
 from hoverboard.offline.columns import ColumnPlan, plan_columns, refuse_repeated
 from hoverboard.offline.lines import lines_before, refuse_utf16
-from hoverboard.offline.rows import Chunk, Position, RowFault
+from hoverboard.offline.rows import RowChunk, RowFault, RowPosition
 
 __all__ = ["CsvSource", "open_csv"]
 
@@ -64,19 +64,19 @@ class CsvSource:
     def kept(self) -> Sequence[str]:
         return self.plan.keep
 
-    def reached(self, position: Position) -> int:
+    def reached(self, position: RowPosition) -> int:
         return position.offset
 
-    def chunks(self, start: Position, rows: int) -> Iterator[Chunk]:
+    def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
         specs = {spec.name: spec for spec in self.signature.inputs}
         inputs = [(name, self.names.index(column), specs[name]) for name, column in self.plan.inputs.items()]
         at = start
         with self.path.open("rb") as file, _cells_up_to(_LONGEST_CELL):
-            records = _Records(file, start.offset, len(self.names), self.delimiter)
+            records = _CsvRows(file, start.offset, len(self.names), self.delimiter)
             while taken := records.take(rows):
-                at = Position(at.rows + len(taken), records.offset)
+                at = RowPosition(at.rows + len(taken), records.offset)
                 instances = [record.fault or self._instance(record.cells, inputs) for record in taken]
-                yield Chunk(instances, self._kept(taken), at)
+                yield RowChunk(instances, self._kept(taken), at)
 
     def _instance(self, cells: Sequence[str], inputs: Sequence[tuple[str, int, Any]]) -> Any:
         if self.plan.bare:
@@ -84,19 +84,19 @@ class CsvSource:
             return cell(cells[place], spec)
         return {name: cell(cells[place], spec) for name, place, spec in inputs}
 
-    def _kept(self, taken: Sequence[_Record]) -> dict[str, list[Any]]:
+    def _kept(self, taken: Sequence[_CsvRow]) -> dict[str, list[Any]]:
         places = {name: self.names.index(name) for name in self.plan.keep}
         return {
             name: [None if record.fault else record.cells[place] for record in taken] for name, place in places.items()
         }
 
 
-class _Record(NamedTuple):
+class _CsvRow(NamedTuple):
     cells: Sequence[str]
     fault: RowFault | None = None
 
 
-class _Records:
+class _CsvRows:
     """Rows of a file, one by one; a text iterator for `csv.reader` at the same time.
 
     A stray quote makes a reader take the lines after it for part of one cell. So a row over several lines that breaks
@@ -125,9 +125,9 @@ class _Records:
         self._line += 1
         return line.decode(errors="surrogateescape")
 
-    def take(self, rows: int) -> list[_Record]:
+    def take(self, rows: int) -> list[_CsvRow]:
         """Up to so many rows; none at the end. Blank lines are no rows."""
-        taken: list[_Record] = []
+        taken: list[_CsvRow] = []
         while len(taken) < rows:
             start, line = self.offset, self._line
             try:
@@ -144,19 +144,19 @@ class _Records:
                 taken.append(self._given_up(start, line, words))
         return taken
 
-    def _checked(self, cells: list[str], line: int) -> _Record:
+    def _checked(self, cells: list[str], line: int) -> _CsvRow:
         try:
             "".join(cells).encode()
         except UnicodeEncodeError:
-            return _Record((), _lost(line + 1, "it is not UTF-8"))
-        return _Record(cells)
+            return _CsvRow((), _lost(line + 1, "it is not UTF-8"))
+        return _CsvRow(cells)
 
-    def _given_up(self, start: int, line: int, reason: str) -> _Record:
+    def _given_up(self, start: int, line: int, reason: str) -> _CsvRow:
         if self._line > line + 1:
             self._file.seek(start)
             self.offset = start + len(self._file.readline())
             self._line = line + 1
-        return _Record((), _lost(line + 1, reason))
+        return _CsvRow((), _lost(line + 1, reason))
 
 
 def _lost(line: int, reason: str) -> RowFault:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from hoverboard.errors import HoverboardError
 from hoverboard.files import synchronise
 from hoverboard.offline.parts import PartFormat
-from hoverboard.offline.rows import Chunk, Position, RowSource, ScoredChunk
+from hoverboard.offline.rows import RowChunk, RowPosition, RowSource, ScoredChunk
 from hoverboard.offline.workspace import Checkpoint, Workspace
 
 __all__ = ["ChunkScorer", "Job", "Pace", "RowRefused", "Summary"]
@@ -26,7 +26,7 @@ class RowRefused(HoverboardError):
 class ChunkScorer(Protocol):
     """What answers a chunk."""
 
-    async def score(self, chunk: Chunk) -> ScoredChunk:
+    async def score(self, chunk: RowChunk) -> ScoredChunk:
         """Answer every row of a chunk."""
 
 
@@ -74,7 +74,7 @@ class Summary:
 class _Part:
     """The part being gathered."""
 
-    after: Position
+    after: RowPosition
     encoded: list[Any] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
@@ -111,7 +111,7 @@ class Job:
     workspace: Workspace
     pace: Pace = field(default_factory=Pace)
     strict: bool = False
-    progress: Callable[[Position], None] = lambda _: None
+    progress: Callable[[RowPosition], None] = lambda _: None
 
     async def run(self, checkpoint: Checkpoint) -> Summary:
         """Go on from a checkpoint to the end and deliver the output.
@@ -150,7 +150,7 @@ class Job:
             checkpoint = self._close(part, checkpoint)
         return checkpoint
 
-    async def _scored(self, start: Position) -> AsyncGenerator[ScoredChunk]:
+    async def _scored(self, start: RowPosition) -> AsyncGenerator[ScoredChunk]:
         """Scored chunks in order, with up to `in_flight` of them under way."""
         reader = self.source.chunks(start, self.pace.batch_rows)
         pending: deque[asyncio.Task[ScoredChunk]] = deque()

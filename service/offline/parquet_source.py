@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
 from hoverboard.offline.columns import ColumnPlan, jsonable, plan_columns, refuse_repeated
-from hoverboard.offline.rows import Chunk, Position
+from hoverboard.offline.rows import RowChunk, RowPosition
 
 __all__ = ["ParquetSource", "open_parquet"]
 
@@ -48,18 +48,18 @@ class ParquetSource:
     def kept(self) -> Sequence[str]:
         return self.plan.keep
 
-    def reached(self, position: Position) -> int:
+    def reached(self, position: RowPosition) -> int:
         return position.rows
 
-    def chunks(self, start: Position, rows: int) -> Iterator[Chunk]:
+    def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
         with pq.ParquetFile(self.path, memory_map=True) as file:
             groups, skip = _groups_from(file, start.rows)
             at = start.rows
             for batch in _batches(file, groups, rows, list(self.plan.columns), skip):
                 at += batch.num_rows
-                yield self._chunk(batch, Position(at))
+                yield self._chunk(batch, RowPosition(at))
 
-    def _chunk(self, batch: pa.RecordBatch, after: Position) -> Chunk:
+    def _chunk(self, batch: pa.RecordBatch, after: RowPosition) -> RowChunk:
         columns = {name: _values(batch.column(column)) for name, column in self.plan.inputs.items()}
         if self.plan.bare:
             (instances,) = columns.values()
@@ -67,7 +67,7 @@ class ParquetSource:
             names = tuple(columns)
             instances = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         kept = {name: batch.column(name) for name in self.plan.keep}
-        return Chunk(instances, kept, after)
+        return RowChunk(instances, kept, after)
 
 
 def _groups_from(file: pq.ParquetFile, row: int) -> tuple[list[int], int]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
-from hoverboard.offline.rows import Position, RowFault, ScoredChunk
+from hoverboard.offline.rows import RowFault, RowPosition, ScoredChunk
 from hoverboard.offline.schema import prediction_fields
 
 __all__ = ["JsonlParts", "ParquetParts", "PartFormat", "open_format"]
@@ -169,7 +169,7 @@ class ParquetParts:
         pq.write_table(table.combine_chunks(), path)
 
     def merge(self, parts: Sequence[Path], path: Path) -> None:
-        nothing = self.encode(ScoredChunk([], [], {}, Position()))
+        nothing = self.encode(ScoredChunk([], [], {}, RowPosition()))
         schemas = [pq.read_schema(part) for part in parts]
         schema = _common_schema(schemas or [nothing.schema])
         schema = _lossless(schema, schemas, lambda part, name: pq.read_table(parts[part], columns=[name]).column(name))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Chunk", "Position", "RowFault", "RowSource", "ScoredChunk"]
+__all__ = ["RowChunk", "RowFault", "RowPosition", "RowSource", "ScoredChunk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class RowFault:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class RowPosition:
     """Where reading goes on after a chunk.
 
     Attributes:
@@ -38,7 +38,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class RowChunk:
     """Consecutive rows as they were read.
 
     Attributes:
@@ -49,7 +49,7 @@ class Chunk:
 
     instances: Sequence[Any]
     kept: Mapping[str, Sequence[Any]]
-    after: Position
+    after: RowPosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ScoredChunk:
     predictions: Sequence[Mapping[str, Any] | None]
     faults: Sequence[RowFault | None]
     kept: Mapping[str, Sequence[Any]]
-    after: Position
+    after: RowPosition
 
 
 class RowSource(Protocol):
@@ -80,8 +80,8 @@ class RowSource(Protocol):
     def kept(self) -> Sequence[str]:
         """Columns it carries over, as far as they are known before a row is read."""
 
-    def reached(self, position: Position) -> int:
+    def reached(self, position: RowPosition) -> int:
         """How far a position is on the way to `total`."""
 
-    def chunks(self, start: Position, rows: int) -> Iterator[Chunk]:
+    def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
         """Chunks of up to `rows` rows, in order, from `start` to the end of the file."""

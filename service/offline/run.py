@@ -17,7 +17,7 @@ from hoverboard.offline.codec import SignatureCodec
 from hoverboard.offline.engine import one_version, resolve_version
 from hoverboard.offline.job import Job, Pace, Summary
 from hoverboard.offline.parts import PartFormat, open_format
-from hoverboard.offline.rows import Position, RowSource
+from hoverboard.offline.rows import RowPosition, RowSource
 from hoverboard.offline.scorer import Scorer
 from hoverboard.offline.sources import open_source
 from hoverboard.offline.workspace import Checkpoint, Workspace
@@ -147,7 +147,7 @@ def _checkpoint(asked: Asked, workspace: Workspace) -> Checkpoint:
     return found
 
 
-async def run(plan: Plan, progress: Callable[[Position], None]) -> Summary:
+async def run(plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:
     """Carry a plan out, in this process.
 
     Raises:

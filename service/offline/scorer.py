@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from hoverboard.contract.calls import EnginePort, PredictAnswer, PredictCall
 from hoverboard.contract.signature import Array
 from hoverboard.errors import DeadlineExceeded, InternalError, InvalidParams, NotReady, Overloaded
-from hoverboard.offline.rows import Chunk, RowFault, ScoredChunk
+from hoverboard.offline.rows import RowChunk, RowFault, ScoredChunk
 
 __all__ = ["RowCodec", "Scorer"]
 
@@ -57,7 +57,7 @@ class Scorer:
     outputs: bool
     patience_s: float = 300.0
 
-    async def score(self, chunk: Chunk) -> ScoredChunk:
+    async def score(self, chunk: RowChunk) -> ScoredChunk:
         """Answer every row of a chunk.
 
         Raises:

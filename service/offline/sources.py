@@ -21,7 +21,7 @@ from hoverboard.offline.columns import ColumnPlan, plan_columns
 from hoverboard.offline.csv_source import open_csv
 from hoverboard.offline.lines import Line, lines_from, refuse_utf16
 from hoverboard.offline.parquet_source import open_parquet
-from hoverboard.offline.rows import Chunk, Position, RowFault, RowSource
+from hoverboard.offline.rows import RowChunk, RowFault, RowPosition, RowSource
 
 __all__ = ["JsonlSource", "open_source"]
 
@@ -68,20 +68,20 @@ class JsonlSource:
     def kept(self) -> Sequence[str]:
         return self.plan.keep
 
-    def reached(self, position: Position) -> int:
+    def reached(self, position: RowPosition) -> int:
         return position.offset
 
-    def chunks(self, start: Position, rows: int) -> Iterator[Chunk]:
+    def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
         with self.path.open("rb") as file:
             filled = (line for line in lines_from(file, start.offset) if not line.text.isspace())
             at = start
             while lines := list(itertools.islice(filled, rows)):
-                at = Position(at.rows + len(lines), lines[-1].end)
+                at = RowPosition(at.rows + len(lines), lines[-1].end)
                 yield self._chunk(lines, at)
 
-    def _chunk(self, lines: list[Line], after: Position) -> Chunk:
+    def _chunk(self, lines: list[Line], after: RowPosition) -> RowChunk:
         records = [_record(line) for line in lines]
-        return Chunk([self.plan.instance(record) for record in records], self._kept(records), after)
+        return RowChunk([self.plan.instance(record) for record in records], self._kept(records), after)
 
     def _kept(self, records: list[Any]) -> dict[str, list[Any]]:
         objects = [record if isinstance(record, dict) else {} for record in records]

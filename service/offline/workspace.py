@@ -19,7 +19,7 @@ import msgspec
 
 from hoverboard.errors import ConfigError
 from hoverboard.files import put_file, synchronise
-from hoverboard.offline.rows import Position
+from hoverboard.offline.rows import RowPosition
 
 __all__ = ["Checkpoint", "Workspace"]
 
@@ -42,13 +42,13 @@ class Checkpoint:
     job: Mapping[str, Any]
     version: int
     parts: int = 0
-    position: Position = field(default_factory=Position)
+    position: RowPosition = field(default_factory=RowPosition)
     faults: int = 0
     lost: int = 0
     first_lost: str = ""
     complete: bool = False
 
-    def further(self, position: Position, faults: int, lost: Sequence[str] = ()) -> Checkpoint:
+    def further(self, position: RowPosition, faults: int, lost: Sequence[str] = ()) -> Checkpoint:
         """The checkpoint after one more part.
 
         Args:

@@ -6,7 +6,7 @@ from typing import Self
 
 from hoverboard.errors import Overloaded
 
-__all__ = ["Budget", "Share"]
+__all__ = ["Budget", "BudgetShare"]
 
 _RETRY_MS = 1000
 
@@ -26,9 +26,9 @@ class Budget:
         self._whole = whole
         self.held = 0
 
-    def share(self) -> Share:
+    def share(self) -> BudgetShare:
         """A share of it, empty yet."""
-        return Share(self)
+        return BudgetShare(self)
 
     def part(self, most: int) -> Budget:
         """A budget of at most `most` bytes within this one."""
@@ -55,7 +55,7 @@ class Budget:
             self._whole.give(size)
 
 
-class Share:
+class BudgetShare:
     """What one request holds of a budget; a context manager that gives all of it back."""
 
     __slots__ = ("_budget", "size")

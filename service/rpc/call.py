@@ -8,16 +8,16 @@ from typing import Any, Protocol
 import msgspec
 
 from hoverboard.errors import RpcError
-from hoverboard.rpc.budget import Share
-from hoverboard.rpc.large import Kept
+from hoverboard.rpc.budget import BudgetShare
+from hoverboard.rpc.large import RemoteSamples
 
-__all__ = ["OK", "Call", "Limits", "Observer", "Reply", "Request"]
+__all__ = ["OK", "Call", "CallLimits", "Observer", "Reply", "RpcRequest"]
 
 OK = 0
 """The code under which a successful call is counted."""
 
 
-class Request(msgspec.Struct, frozen=True, eq=False):
+class RpcRequest(msgspec.Struct, frozen=True, eq=False):
     """One message as it arrived: an HTTP request or a WebSocket message. A struct for the reason `PredictCall` is one.
 
     Attributes:
@@ -34,7 +34,7 @@ class Request(msgspec.Struct, frozen=True, eq=False):
     traceparent: str | None = None
     refusal: RpcError | None = None
     source: int = 0
-    answers: Share | None = None
+    answers: BudgetShare | None = None
 
 
 class Call(msgspec.Struct, eq=False):
@@ -48,13 +48,13 @@ class Call(msgspec.Struct, eq=False):
         kept: where its samples are, in place of its params: in the decoder.
     """
 
-    request: Request
+    request: RpcRequest
     method: str
     given: Any = None
     model: str | None = None
     version: int | None = None
     role: str | None = None
-    kept: Kept | None = None
+    kept: RemoteSamples | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, eq=False):
@@ -70,7 +70,7 @@ class Reply(msgspec.Struct, frozen=True, eq=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CallLimits:
     """Bounds on what one api process takes on.
 
     Attributes:

@@ -29,15 +29,15 @@ from hoverboard.errors import (
     RpcError,
     UnknownMethod,
 )
-from hoverboard.rpc.call import Call, Limits, Observer, Reply, Request
-from hoverboard.rpc.envelope import NULL, Batch, Incoming, failure, is_utf8, parse, parse_item, success
+from hoverboard.rpc.call import Call, CallLimits, Observer, Reply, RpcRequest
+from hoverboard.rpc.envelope import NULL, CallBatch, Incoming, failure, is_utf8, parse, parse_item, success
 from hoverboard.rpc.explain import no_utf8
 from hoverboard.rpc.fastlane import FastLane
 from hoverboard.rpc.fields import KEPT
 from hoverboard.rpc.inflate import inflate
-from hoverboard.rpc.large import SAID, SMALL_BYTES, Decoder, Kept, Message, Part
+from hoverboard.rpc.large import RECORDED_PARAMS, SMALL_BYTES, Decoder, Message, RemoteSamples, TakenCall
 from hoverboard.rpc.methods.method import Method, Methods
-from hoverboard.rpc.recording import Recording, Rejection
+from hoverboard.rpc.recording import CallRecording, Rejection
 from hoverboard.rpc.turns import Turns
 from hoverboard.telemetry.sampling import Sampler
 
@@ -88,7 +88,7 @@ class Dispatcher:
 
     Args:
         methods: by name.
-        limits: see `Limits`.
+        limits: see `CallLimits`.
         observer: told of every finished call.
         lane: skips jsonrpcserver for one well-formed call of the hot path; None sends everything through it.
         recording: where every refused call is written down before it is answered; None for nowhere.
@@ -98,11 +98,11 @@ class Dispatcher:
     def __init__(
         self,
         methods: Methods,
-        limits: Limits,
+        limits: CallLimits,
         observer: Observer,
         *,
         lane: FastLane[Any] | None = None,
-        recording: Recording | None = None,
+        recording: CallRecording | None = None,
         decoder: Decoder | None = None,
     ) -> None:
         self._methods = methods
@@ -125,19 +125,19 @@ class Dispatcher:
         """The methods' names."""
         return tuple(self._methods)
 
-    def handle(self, body: bytes, request: Request, *, packed: bool = False) -> Coroutine[Any, Any, Reply]:
+    def handle(self, body: bytes, request: RpcRequest, *, packed: bool = False) -> Coroutine[Any, Any, Reply]:
         """Answer one message, perhaps packed with gzip; awaiting it raises nothing but `CancelledError`."""
         if packed or len(body) > SMALL_BYTES:
             return self._handled_large(body, request, packed=packed)
         return self._handled(body, request)
 
-    async def _handled_large(self, body: bytes, request: Request, *, packed: bool) -> Reply:
+    async def _handled_large(self, body: bytes, request: RpcRequest, *, packed: bool) -> Reply:
         try:
             return await self._decoded(body, request, packed=packed)
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
             return self.refused(_unforeseen(Call(request, ""), bug), request)
 
-    async def _decoded(self, body: bytes, request: Request, *, packed: bool) -> Reply:
+    async def _decoded(self, body: bytes, request: RpcRequest, *, packed: bool) -> Reply:
         try:
             if packed and len(body) <= SMALL_BYTES:
                 with suppress(RequestTooLarge):
@@ -153,7 +153,7 @@ class Dispatcher:
         finally:
             message.close()
 
-    async def _taken(self, message: Message, request: Request) -> Reply:
+    async def _taken(self, message: Message, request: RpcRequest) -> Reply:
         taken = message.taken
         first = taken.parts[0] if taken.parts else None
         if taken.batch:
@@ -163,18 +163,18 @@ class Dispatcher:
         answer = await self._part(message, 0, request)
         return Reply(None) if answer is None else answer.reply
 
-    async def _part(self, message: Message, index: int, request: Request) -> _Answer | None:
+    async def _part(self, message: Message, index: int, request: RpcRequest) -> _Answer | None:
         """One call of a large message; None for a notification."""
         part = message.taken.parts[index]
         if part.fault is not None and not part.method:
             call_id = part.id or NULL
             return _Answer(Call(request, ""), call_id, await self._whole(part.fault.error, call_id, request))
         said = {name: Raw(msgspec.json.encode(value)) for name, value in part.said.items()}
-        call = Call(request, part.method, said, kept=Kept(message, index) if part.samples else None)
+        call = Call(request, part.method, said, kept=RemoteSamples(message, index) if part.samples else None)
         outcome = await self._carried_out(call, self._run_part, part)
         return None if part.id is None else _Answer(call, part.id, _reply(part.id, outcome, request))
 
-    async def _run_part(self, call: Call, part: Part) -> bytes:
+    async def _run_part(self, call: Call, part: TakenCall) -> bytes:
         method = self._methods.get(part.method)
         if method is None:
             raise UnknownMethod
@@ -186,7 +186,7 @@ class Dispatcher:
         except InvalidParams as error:
             raise method.binder.repoint(error) if part.positional else error from None
 
-    async def _handled(self, body: bytes, request: Request) -> Reply:
+    async def _handled(self, body: bytes, request: RpcRequest) -> Reply:
         try:
             if not is_utf8(body):
                 return await self._whole(no_utf8(body), NULL, request)
@@ -198,33 +198,33 @@ class Dispatcher:
         except Exception as bug:  # noqa: BLE001 - whatever it is, the client gets an answer
             return self.refused(_unforeseen(Call(request, ""), bug), request)
 
-    async def _parsed(self, body: bytes, request: Request) -> Reply:
+    async def _parsed(self, body: bytes, request: RpcRequest) -> Reply:
         """The answer to a small message that is no plain call."""
         try:
             incoming = parse(body)
         except ParseError as error:
             return await self._whole(error, NULL, request)
-        if isinstance(incoming, Batch):
+        if isinstance(incoming, CallBatch):
             return await self._batch(incoming.items, request)
         if incoming.fault is not None:
             return await self._whole(incoming.fault, incoming.id or NULL, request)
         return _reply(incoming.id, await self._one(_call(incoming, request), incoming), request)
 
-    def refused(self, error: RpcError, request: Request, call_id: bytes = NULL) -> Reply:
+    def refused(self, error: RpcError, request: RpcRequest, call_id: bytes = NULL) -> Reply:
         """The answer to a message that is not even looked into."""
         return Reply(failure(call_id, error, request.request_id), error)
 
-    async def note_refused(self, error: RpcError, request: Request) -> None:
+    async def note_refused(self, error: RpcError, request: RpcRequest) -> None:
         """Write down and count a message that was refused before it came here."""
         await self._reject(Call(request, ""), error)
         self._observer.finished(Call(request, ""), error, time.monotonic() - request.received_at)
 
-    async def _batch(self, items: list[Raw], request: Request) -> Reply:
+    async def _batch(self, items: list[Raw], request: RpcRequest) -> Reply:
         first = parse_item(items[0]).id if items else None
         refused = await self._refused_batch(len(items), first, request)
         return refused or await self._together((self._item(raw, request) for raw in items), request)
 
-    async def _refused_batch(self, count: int, first: bytes | None, request: Request) -> Reply | None:
+    async def _refused_batch(self, count: int, first: bytes | None, request: RpcRequest) -> Reply | None:
         """The answer to a batch of no calls, or of too many; `first` is the id of the first of them."""
         if not count:
             return await self._whole(InvalidRequest("Invalid Request: an empty batch"), NULL, request)
@@ -235,7 +235,7 @@ class Dispatcher:
         answer = await self._whole(too_large, first or NULL, request)
         return Reply(b"[" + cast(bytes, answer.body) + b"]")
 
-    async def _together(self, items: Iterator[Coroutine[Any, Any, _Answer | None]], request: Request) -> Reply:
+    async def _together(self, items: Iterator[Coroutine[Any, Any, _Answer | None]], request: RpcRequest) -> Reply:
         """The answers of a batch's items, which run at once; begun some at a time, for the sake of other connections."""
         room = _Room(self._limits.max_response_bytes)
         parts: list[bytes | None] = []
@@ -252,7 +252,7 @@ class Dispatcher:
         bodies = [body for body in parts if body is not None]
         return Reply(b"[" + b",".join(bodies) + b"]" if bodies else None)
 
-    async def _guarded(self, item: Coroutine[Any, Any, _Answer | None], request: Request) -> _Answer | None:
+    async def _guarded(self, item: Coroutine[Any, Any, _Answer | None], request: RpcRequest) -> _Answer | None:
         """An item's answer; a defect that one item meets costs its neighbours nothing."""
         try:
             return await item
@@ -270,7 +270,7 @@ class Dispatcher:
             await self._reject(answer.call, error)
         return failure(answer.id, error, answer.call.request.request_id)
 
-    async def _item(self, raw: Raw, request: Request) -> _Answer | None:
+    async def _item(self, raw: Raw, request: RpcRequest) -> _Answer | None:
         """One batch item's answer; None for a notification."""
         fast = None if self._lane is None else self._lane.parse(raw)
         if fast is not None and self._lane is not None:
@@ -351,7 +351,7 @@ class Dispatcher:
         )
         return _outcome(response)
 
-    async def _whole(self, error: RpcError, call_id: bytes, request: Request) -> Reply:
+    async def _whole(self, error: RpcError, call_id: bytes, request: RpcRequest) -> Reply:
         await self.note_refused(error, request)
         return self.refused(error, request, call_id)
 
@@ -373,7 +373,7 @@ class Dispatcher:
 
     def _rejection(self, call: Call, error: RpcError) -> Rejection:
         method = self._methods.get(call.method)
-        said = {} if method is None else method.binder.understood(call.given, SAID)
+        said = {} if method is None else method.binder.understood(call.given, RECORDED_PARAMS)
         tags = said.get("tags")
         if tags is not None and any("\0" in text for pair in tags.items() for text in pair):
             tags = None  # that is why it was refused
@@ -385,11 +385,11 @@ class Dispatcher:
         return ResponseTooLarge(words, details={"limit": most})
 
 
-def _call(incoming: Incoming, request: Request) -> Call:
+def _call(incoming: Incoming, request: RpcRequest) -> Call:
     return Call(request, incoming.method, incoming.params)
 
 
-def _reply(call_id: bytes | None, result: bytes | RpcError, request: Request) -> Reply:
+def _reply(call_id: bytes | None, result: bytes | RpcError, request: RpcRequest) -> Reply:
     if call_id is None:
         return Reply(None)
     if isinstance(result, RpcError):

@@ -14,7 +14,7 @@ from hoverboard.codec.words import excerpt
 from hoverboard.errors import InvalidRequest, RpcError
 from hoverboard.rpc.explain import no_json, too_deep
 
-__all__ = ["NULL", "Batch", "Incoming", "failure", "is_utf8", "parse", "parse_item", "success"]
+__all__ = ["NULL", "CallBatch", "Incoming", "failure", "is_utf8", "parse", "parse_item", "success"]
 
 NULL = b"null"
 _ABSENT = Raw()
@@ -47,7 +47,7 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class CallBatch:
     """A batch array, its items not yet looked into."""
 
     items: list[Raw]
@@ -60,7 +60,7 @@ _text = msgspec.json.Decoder(str).decode
 _named = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def parse(body: bytes) -> Incoming | Batch:
+def parse(body: bytes) -> Incoming | CallBatch:
     """Take one message apart.
 
     Args:
@@ -71,7 +71,7 @@ def parse(body: bytes) -> Incoming | Batch:
     """
     try:
         _document(body)
-        return Batch(_items(body)) if body.lstrip(b" \t\r\n")[:1] == b"[" else parse_item(body)
+        return CallBatch(_items(body)) if body.lstrip(b" \t\r\n")[:1] == b"[" else parse_item(body)
     except msgspec.DecodeError as error:
         raise no_json(body, str(error)) from None
     except RecursionError:

@@ -20,21 +20,21 @@ from hoverboard.contract.signature import Signature
 from hoverboard.errors import BY_KIND, InvalidParams, RpcError, Violation
 from hoverboard.journal.records import pack_column
 from hoverboard.rpc.binder import Binder
-from hoverboard.rpc.envelope import Batch, Incoming, is_utf8, parse, parse_item
+from hoverboard.rpc.envelope import CallBatch, Incoming, is_utf8, parse, parse_item
 from hoverboard.rpc.explain import no_utf8
 from hoverboard.rpc.fields import ABSENT
 from hoverboard.rpc.inflate import inflate
 
 __all__ = [
-    "SAID",
+    "RECORDED_PARAMS",
     "SMALL_BYTES",
     "Decoder",
     "Fault",
-    "Kept",
     "Message",
-    "Part",
+    "RemoteSamples",
     "Samples",
     "Taken",
+    "TakenCall",
     "columns_of",
     "take_apart",
 ]
@@ -42,7 +42,7 @@ __all__ = [
 SMALL_BYTES: Final = 64 * 1024
 """Messages up to this are taken apart on the event loop: a millisecond or two."""
 
-SAID: Final = ("model", "version", "tags")
+RECORDED_PARAMS: Final = ("model", "version", "tags")
 """What is recorded of a refused call."""
 
 _SAMPLES: Final = ("instances", "inputs")
@@ -78,7 +78,7 @@ class Fault(msgspec.Struct, array_like=True, frozen=True):
         return error
 
 
-class Part(msgspec.Struct, array_like=True, frozen=True):
+class TakenCall(msgspec.Struct, array_like=True, frozen=True):
     """One call of a large message.
 
     Attributes:
@@ -113,7 +113,7 @@ class Taken(msgspec.Struct, array_like=True, frozen=True):
     size: int
     batch: bool
     count: int
-    parts: list[Part]
+    parts: list[TakenCall]
 
 
 class Message(Protocol):
@@ -140,7 +140,7 @@ class Message(Protocol):
         """Let go of it."""
 
 
-class Kept(msgspec.Struct, frozen=True, eq=False):
+class RemoteSamples(msgspec.Struct, frozen=True, eq=False):
     """The samples of one call, which are elsewhere."""
 
     message: Message
@@ -180,13 +180,13 @@ def take_apart(
     if not is_utf8(body):
         raise no_utf8(body)
     incoming = parse(body)
-    if isinstance(incoming, Batch):
+    if isinstance(incoming, CallBatch):
         count = len(incoming.items)
         items: Sequence[Incoming] = [parse_item(raw) for raw in incoming.items[: 1 if count > most else count]]
     else:
         count, items = 1, [incoming]
     parts = [_part(item, methods) for item in items]
-    taken = Taken(len(body), isinstance(incoming, Batch), count, [part for part, _ in parts])
+    taken = Taken(len(body), isinstance(incoming, CallBatch), count, [part for part, _ in parts])
     return taken, [samples for _, samples in parts]
 
 
@@ -202,23 +202,25 @@ def _binder(params: str) -> Binder[Any]:
     return Binder(getattr(import_module(module), name))
 
 
-def _part(item: Incoming, methods: Mapping[str, str]) -> tuple[Part, Samples]:
+def _part(item: Incoming, methods: Mapping[str, str]) -> tuple[TakenCall, Samples]:
     if item.fault is not None:
-        return Part(item.id, "", fault=Fault.of(item.fault)), {}
+        return TakenCall(item.id, "", fault=Fault.of(item.fault)), {}
     if item.method not in methods:
-        return Part(item.id, item.method[:_LONGEST_SAID]), {}
+        return TakenCall(item.id, item.method[:_LONGEST_SAID]), {}
     binder = _binder(methods[item.method])
     positional = item.params if isinstance(item.params, list) else []
     named = item.params if isinstance(item.params, Mapping) else {}
     try:
         bound = msgspec.structs.asdict(binder.bind(positional, named))
     except InvalidParams as error:
-        said = {name: value for name, value in binder.understood(item.params, SAID).items() if _is_short(value)}
+        said = {
+            name: value for name, value in binder.understood(item.params, RECORDED_PARAMS).items() if _is_short(value)
+        }
         fault = Fault.of(binder.repoint(error) if positional else error)
-        return Part(item.id, item.method, said=said, fault=fault), {}
+        return TakenCall(item.id, item.method, said=said, fault=fault), {}
     samples = [(name, bound.pop(name)) for name in _SAMPLES if name in bound]
     given: Samples = {name: raw for name, raw in samples if raw is not ABSENT}
-    return Part(item.id, item.method, msgspec.to_builtins(bound), list(given), bool(positional)), given
+    return TakenCall(item.id, item.method, msgspec.to_builtins(bound), list(given), bool(positional)), given
 
 
 def _is_short(value: Any) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hoverboard.errors import RpcError
-from hoverboard.rpc.call import Request
+from hoverboard.rpc.call import RpcRequest
 
-__all__ = ["Label", "Recording", "Rejection"]
+__all__ = ["CallRecording", "Label", "Rejection"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Rejection:
         model, version, tags: likewise; None where none was understood, or the method has none.
     """
 
-    request: Request
+    request: RpcRequest
     error: RpcError
     method: str = ""
     model: str | None = None
@@ -50,10 +50,10 @@ class Label:
     labels: tuple[str, ...] | None = None
 
 
-class Recording(Protocol):
+class CallRecording(Protocol):
     """Where refused calls and labels are written down before their answers leave."""
 
-    async def label(self, labels: Sequence[Label], request: Request) -> None:
+    async def label(self, labels: Sequence[Label], request: RpcRequest) -> None:
         """Write some labels down.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hoverboard.rpc.call import Call, Limits, Request
+from hoverboard.rpc.call import Call, CallLimits, RpcRequest
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.examples import Example, Shown
 from hoverboard.rpc.methods import Method, table
@@ -63,10 +63,10 @@ def specification_methods() -> list[Method[Any]]:
 @pytest.fixture
 def exchange() -> Exchange:
     """Sends one message to the specification's methods; answers the parsed response, None for no response."""
-    dispatcher = Dispatcher(table(specification_methods()), Limits(), Ledger())
+    dispatcher = Dispatcher(table(specification_methods()), CallLimits(), Ledger())
 
     async def one(body: bytes) -> Any:
-        reply = await dispatcher.handle(body, Request("r", time.monotonic()))
+        reply = await dispatcher.handle(body, RpcRequest("r", time.monotonic()))
         return None if reply.body is None else json.loads(reply.body)
 
     return one

@@ -10,7 +10,7 @@ import pytest
 from hoverboard.api.body import accept_content
 from hoverboard.api.replies import HttpRefusal, error_headers, refusal
 from hoverboard.errors import BY_KIND, Cancelled, InvalidParams, RpcError
-from hoverboard.rpc.call import Limits, Request
+from hoverboard.rpc.call import CallLimits, RpcRequest
 from tests.unit.rpc.conftest import Records, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 
@@ -43,8 +43,8 @@ async def test_an_error_keeps_its_pinned_shape(path: Path) -> None:
     if "journal" in golden:
         records.failure = failure(kind_of(path), golden["journal"])
     recording = records if golden.get("recording", True) else None
-    dispatcher = public_dispatcher(engine, Limits(**golden.get("limits", {})), recording=recording)
-    request = Request("request-1", time.monotonic())
+    dispatcher = public_dispatcher(engine, CallLimits(**golden.get("limits", {})), recording=recording)
+    request = RpcRequest("request-1", time.monotonic())
     body = golden["body"] if isinstance(golden["body"], str) else json.dumps(with_pixels(golden["body"]))
     if "refused" in golden:
         error = failure(kind_of(path), golden["refused"])

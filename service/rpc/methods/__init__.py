@@ -12,7 +12,7 @@ import msgspec
 
 from hoverboard.contract.calls import EnginePort
 from hoverboard.errors import ModelNotFound, NotReady
-from hoverboard.rpc.call import Limits
+from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.large import Decoder
 from hoverboard.rpc.methods.alarms_reset import Alarms, alarms_reset
@@ -22,7 +22,7 @@ from hoverboard.rpc.methods.models_admin import models_admin
 from hoverboard.rpc.methods.models_describe import LastFailure, models_describe
 from hoverboard.rpc.methods.models_list import models_list
 from hoverboard.rpc.methods.predict import predict
-from hoverboard.rpc.recording import Recording
+from hoverboard.rpc.recording import CallRecording
 
 __all__ = ["Method", "Methods", "admin_methods", "public_methods", "table"]
 
@@ -30,8 +30,8 @@ __all__ = ["Method", "Methods", "admin_methods", "public_methods", "table"]
 def public_methods(
     engine: EnginePort,
     book: CodecBook,
-    limits: Limits,
-    recording: Recording | None = None,
+    limits: CallLimits,
+    recording: CallRecording | None = None,
     decoder: Decoder | None = None,
 ) -> list[Method[Any]]:
     """What the public face answers, but for `rpc.discover`; without a recording there is no `label` either."""

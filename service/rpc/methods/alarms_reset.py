@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
-from hoverboard.rpc.call import Call, Request
+from hoverboard.rpc.call import Call, RpcRequest
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.examples import Example, Shown
 from hoverboard.rpc.fields import ModelName, VersionNumber, refuse_nul
@@ -47,7 +47,7 @@ class AlarmReset:
 class Alarms(Protocol):
     """Where resets of alarms are written down before they are answered."""
 
-    async def reset_alarm(self, reset: AlarmReset, request: Request) -> None:
+    async def reset_alarm(self, reset: AlarmReset, request: RpcRequest) -> None:
         """Write one reset down.
 
         Raises:

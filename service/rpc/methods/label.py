@@ -19,7 +19,7 @@ from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.examples import SHOWN_ID, Example, Shown
 from hoverboard.rpc.fields import ModelName, SampleId, VersionOrRole, refuse_nul
 from hoverboard.rpc.methods.method import Method
-from hoverboard.rpc.recording import Label, Recording
+from hoverboard.rpc.recording import CallRecording, Label
 
 __all__ = ["label"]
 
@@ -90,7 +90,7 @@ class LabelResult(msgspec.Struct):
     accepted: Annotated[int, Meta(description="Labels that were written down.", ge=1)]
 
 
-def label(recording: Recording, book: CodecBook) -> Method[LabelParams]:
+def label(recording: CallRecording, book: CodecBook) -> Method[LabelParams]:
     """The method."""
     return Method(
         "label",
@@ -106,7 +106,7 @@ def label(recording: Recording, book: CodecBook) -> Method[LabelParams]:
 class _Labeller:
     """Carries out `label` calls."""
 
-    def __init__(self, recording: Recording, book: CodecBook) -> None:
+    def __init__(self, recording: CallRecording, book: CodecBook) -> None:
         self._recording = recording
         self._book = book
 

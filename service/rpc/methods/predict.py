@@ -28,7 +28,7 @@ from hoverboard.errors import (
     StaleSignature,
     VersionNotFound,
 )
-from hoverboard.rpc.call import Call, Limits
+from hoverboard.rpc.call import Call, CallLimits
 from hoverboard.rpc.codecs import CodecBook, Route
 from hoverboard.rpc.examples import SHOWN_ID, Example, Shown, example_instance
 from hoverboard.rpc.fields import ABSENT, ModelName, Tags, VersionOrRole, refuse_nul
@@ -109,7 +109,7 @@ class PredictResult(msgspec.Struct):
     timing: Timing
 
 
-def predict(engine: EnginePort, book: CodecBook, limits: Limits, decoder: Decoder | None) -> Method[PredictParams]:
+def predict(engine: EnginePort, book: CodecBook, limits: CallLimits, decoder: Decoder | None) -> Method[PredictParams]:
     """The method."""
     return Method(
         "predict",
@@ -134,7 +134,7 @@ def predict(engine: EnginePort, book: CodecBook, limits: Limits, decoder: Decode
 class _Predictor:
     """Carries out `predict` calls on an engine."""
 
-    def __init__(self, engine: EnginePort, book: CodecBook, limits: Limits, decoder: Decoder | None = None) -> None:
+    def __init__(self, engine: EnginePort, book: CodecBook, limits: CallLimits, decoder: Decoder | None = None) -> None:
         self._engine = engine
         self._book = book
         self._limits = limits

@@ -12,7 +12,7 @@ import pytest
 from hoverboard.api.app import Application, running
 from hoverboard.api.listener import listening_socket
 from hoverboard.config import TOKEN_FILE, Settings
-from hoverboard.rpc.recording import Recording
+from hoverboard.rpc.recording import CallRecording
 from tests.unit.rpc.linear import LinearEngine
 
 TOKEN = "a-token-for-tests"
@@ -67,7 +67,7 @@ async def start(engine: LinearEngine, tmp_path: Path) -> AsyncIterator[Start]:
     (tmp_path / TOKEN_FILE).write_text(TOKEN + "\n")
     async with AsyncExitStack() as stack:
 
-        async def started(*, journal: Recording | None = None, **settings: Any) -> Service:
+        async def started(*, journal: CallRecording | None = None, **settings: Any) -> Service:
             chosen = Settings.load(data_dir=tmp_path, **{"drain_timeout_s": 5.0, **settings})
             public, admin = listening_socket("127.0.0.1", 0), listening_socket("127.0.0.1", 0)
             ports = public.getsockname()[1], admin.getsockname()[1]

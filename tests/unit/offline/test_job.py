@@ -16,7 +16,7 @@ from hoverboard.errors import ConfigError, ModelNotFound
 from hoverboard.offline.codec import SignatureCodec
 from hoverboard.offline.job import Job, Pace, RowRefused, Summary
 from hoverboard.offline.parts import open_format
-from hoverboard.offline.rows import Position
+from hoverboard.offline.rows import RowPosition
 from hoverboard.offline.scorer import Scorer
 from hoverboard.offline.sources import open_source
 from hoverboard.offline.workspace import Checkpoint, Workspace
@@ -156,7 +156,7 @@ async def test_a_kill_between_delivery_and_cleaning_up_is_made_good(run: Runner,
     await run(engine)
     workspace = Workspace(output)
     workspace.folder.mkdir()
-    workspace.save(Checkpoint({}, 3, 9, Position(ROWS, 9), 1, complete=True))
+    workspace.save(Checkpoint({}, 3, 9, RowPosition(ROWS, 9), 1, complete=True))
     engine.calls.clear()
     summary = await run(engine)
     check(output)
@@ -195,9 +195,9 @@ async def test_parts_close_by_rows_bytes_or_time(run: Runner, engine: Any, outpu
 
 
 async def test_progress_only_grows_and_ends_at_the_end(run: Runner, engine: Any, output: Path) -> None:
-    seen: list[Position] = []
+    seen: list[RowPosition] = []
     await run(engine, progress=seen.append)
-    assert seen[0] == Position()
+    assert seen[0] == RowPosition()
     assert seen == sorted(seen, key=lambda position: position.rows)
     assert seen[-1].rows == ROWS
 
@@ -223,7 +223,7 @@ def test_an_output_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_survives_the_disk(output: Path) -> None:
-    checkpoint = Checkpoint({"model": "m", "top_k": 1}, 3, 2, Position(7, 99), 1)
+    checkpoint = Checkpoint({"model": "m", "top_k": 1}, 3, 2, RowPosition(7, 99), 1)
     workspace = Workspace(output)
     with workspace.locked():
         workspace.save(checkpoint)

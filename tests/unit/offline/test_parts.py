@@ -14,7 +14,7 @@ import pytest
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.errors import ConfigError
 from hoverboard.offline.parts import PartFormat, open_format
-from hoverboard.offline.rows import Position, RowFault, ScoredChunk
+from hoverboard.offline.rows import RowFault, RowPosition, ScoredChunk
 
 IMAGE = Signature("raw", (TensorSpec("x", "float32", (1,)),), (TensorSpec("map", "float32", (2, 2)),))
 
@@ -27,7 +27,7 @@ def scored(*labels: str | None, **kept: Any) -> ScoredChunk:
         for label in labels
     ]
     faults = [None if label else RowFault("/1", "expected a number, got a string") for label in labels]
-    return ScoredChunk(predictions, faults, kept, Position(len(labels)))
+    return ScoredChunk(predictions, faults, kept, RowPosition(len(labels)))
 
 
 def finished(form: PartFormat[Any], folder: Path, suffix: str, *parts: list[ScoredChunk]) -> Path:
@@ -87,7 +87,7 @@ def test_empty_parquet_has_the_columns_all_the_same(tmp_path: Path, pair: Signat
 def test_outputs_of_two_dimensions_are_nested_lists(tmp_path: Path, suffix: str) -> None:
     square = np.arange(4, dtype=np.float32).reshape(2, 2)
     chunk = ScoredChunk(
-        [{"sample_id": "s", "outputs": {"map": square}}, None], [None, RowFault("", "no")], {}, Position(2)
+        [{"sample_id": "s", "outputs": {"map": square}}, None], [None, RowFault("", "no")], {}, RowPosition(2)
     )
     rows = read(finished(form(f"o{suffix}", IMAGE), tmp_path, suffix, [chunk]))
     assert rows[0]["outputs"]["map"] == [[0, 1], [2, 3]]

@@ -12,18 +12,18 @@ import pytest
 
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.errors import ConfigError
-from hoverboard.offline.rows import Chunk, Position, RowFault, RowSource
+from hoverboard.offline.rows import RowChunk, RowFault, RowPosition, RowSource
 from hoverboard.offline.sources import open_source
 
 Write = Callable[[str, str | bytes], Path]
 
 
-def instances(source: RowSource, start: Position | None = None, rows: int = 2) -> list[Any]:
-    return [one for chunk in source.chunks(start or Position(), rows) for one in chunk.instances]
+def instances(source: RowSource, start: RowPosition | None = None, rows: int = 2) -> list[Any]:
+    return [one for chunk in source.chunks(start or RowPosition(), rows) for one in chunk.instances]
 
 
 def kept(source: RowSource, name: str) -> list[Any]:
-    chunks = list(source.chunks(Position(), 2))
+    chunks = list(source.chunks(RowPosition(), 2))
     return [value for chunk in chunks for value in pa.array(chunk.kept[name]).to_pylist()]
 
 
@@ -41,7 +41,7 @@ def test_a_jsonl_line_is_an_instance_or_an_object_that_holds_one(write: Write, p
 def test_jsonl_columns_are_kept_by_name_and_null_where_a_record_lacks_them(write: Write, pair: Signature) -> None:
     path = write("rows.jsonl", JSONL)
     assert kept(open_source(path, pair, keep=["id"]), "id") == [None, "b", "c", None, None]
-    chunks = list(open_source(path, pair, keep_all=True).chunks(Position(), 100))
+    chunks = list(open_source(path, pair, keep_all=True).chunks(RowPosition(), 100))
     assert set(chunks[0].kept) == {"pair", "id"}
 
 
@@ -116,7 +116,7 @@ def test_a_stray_quote_costs_its_own_line_and_says_which(
     found = instances(source, rows=rows_a_chunk)
     assert [one.message if isinstance(one, RowFault) else one["carat"] for one in found] == expected
     assert all(one.lost for one in found if isinstance(one, RowFault))
-    for chunk in source.chunks(Position(), 1):
+    for chunk in source.chunks(RowPosition(), 1):
         assert instances(source, chunk.after) == found[chunk.after.rows :], "and from any position on"
 
 
@@ -159,7 +159,7 @@ def test_a_line_that_is_no_json_is_named_by_its_number_from_wherever_reading_beg
     write: Write, pair: Signature
 ) -> None:
     source = open_source(write("rows.jsonl", "[1, 2]\n\n[NaN, 1]\n{\n"), pair)
-    first = next(iter(source.chunks(Position(), 1)))
+    first = next(iter(source.chunks(RowPosition(), 1)))
     lost = instances(source, first.after)
     assert [(fault.message, fault.lost) for fault in lost] == [
         ("Line 3 is no JSON: NaN is no JSON; write null, where the model takes missing values", True),
@@ -267,7 +267,7 @@ def test_reading_goes_on_from_any_position_without_a_row_lost_or_twice(
     tmp_path: Path, pair: Signature, name: str, rows: int
 ) -> None:
     source = open_source(many_rows(tmp_path / name), pair)
-    chunks: list[Chunk] = list(source.chunks(Position(), rows))
+    chunks: list[RowChunk] = list(source.chunks(RowPosition(), rows))
     everything = [[float(n), 1.0] for n in range(11)]
     assert [one for chunk in chunks for one in chunk.instances] == everything
     for chunk in chunks:
@@ -279,4 +279,4 @@ def test_reading_goes_on_from_any_position_without_a_row_lost_or_twice(
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
 def test_chunks_hold_no_more_rows_than_asked_for(tmp_path: Path, pair: Signature, name: str) -> None:
     source = open_source(many_rows(tmp_path / name), pair)
-    assert all(1 <= len(chunk.instances) <= 2 for chunk in source.chunks(Position(), 2))
+    assert all(1 <= len(chunk.instances) <= 2 for chunk in source.chunks(RowPosition(), 2))

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from hoverboard.errors import RpcError
-from hoverboard.rpc.call import Call, Limits, Reply, Request
+from hoverboard.rpc.call import Call, CallLimits, Reply, RpcRequest
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.fastlane import FastLane
 from hoverboard.rpc.methods import public_methods, table
 from hoverboard.rpc.methods.alarms_reset import AlarmReset
-from hoverboard.rpc.recording import Label, Recording, Rejection
+from hoverboard.rpc.recording import CallRecording, Label, Rejection
 from tests.unit.rpc.linear import LinearEngine
 
 _numbers = itertools.count(1)
@@ -38,12 +38,12 @@ class Records:
         self.resets: list[AlarmReset] = []
         self.failure: RpcError | None = None
 
-    async def label(self, labels: Sequence[Label], request: Request) -> None:
+    async def label(self, labels: Sequence[Label], request: RpcRequest) -> None:
         if self.failure is not None:
             raise self.failure
         self.labels += labels
 
-    async def reset_alarm(self, reset: AlarmReset, request: Request) -> None:
+    async def reset_alarm(self, reset: AlarmReset, request: RpcRequest) -> None:
         if self.failure is not None:
             raise self.failure
         self.resets.append(reset)
@@ -52,22 +52,22 @@ class Records:
         self.rejections.append(rejection)
 
 
-def arrived(**changes: Any) -> Request:
-    return Request(**{"request_id": f"r-{next(_numbers)}", "received_at": time.monotonic(), **changes})
+def arrived(**changes: Any) -> RpcRequest:
+    return RpcRequest(**{"request_id": f"r-{next(_numbers)}", "received_at": time.monotonic(), **changes})
 
 
 def public_dispatcher(
     engine: LinearEngine,
-    limits: Limits | None = None,
+    limits: CallLimits | None = None,
     *,
     lane: bool = True,
     ledger: Ledger | None = None,
-    recording: Recording | None = None,
+    recording: CallRecording | None = None,
 ) -> Dispatcher:
     """The public face on an engine."""
     book = CodecBook()
     engine.subscribe(book.update)
-    limits = limits or Limits()
+    limits = limits or CallLimits()
     methods = public_methods(engine, book, limits, recording)
     fast = FastLane(methods[0]) if lane else None
     return Dispatcher(table(methods), limits, ledger or Ledger(), lane=fast, recording=recording)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hoverboard.errors import Overloaded
-from hoverboard.rpc.call import Limits
+from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.methods import admin_methods, table
@@ -26,7 +26,7 @@ def ask(engine: LinearEngine, records: Records) -> Ask:
     engine.publish(model("digits", live(1, DIGITS), calibrated))
     book = CodecBook()
     engine.subscribe(book.update)
-    face = Dispatcher(table(admin_methods(engine, book, records)), Limits(), Ledger())
+    face = Dispatcher(table(admin_methods(engine, book, records)), CallLimits(), Ledger())
 
     async def one(params: Any) -> Any:
         reply = await face.handle(asked("alarms.reset", params), arrived())

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hoverboard.errors import InvalidParams, Overloaded, RpcError
-from hoverboard.rpc.call import Call, Limits
+from hoverboard.rpc.call import Call, CallLimits
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.examples import Example
 from hoverboard.rpc.fields import NoParams
@@ -195,7 +195,7 @@ async def test_a_bad_call_in_a_batch_leaves_its_neighbours_alone(dispatcher: Dis
 
 
 async def test_too_large_a_batch_is_answered_once_with_the_first_id(engine: LinearEngine) -> None:
-    dispatcher = public_dispatcher(engine, Limits(max_batch_items=2))
+    dispatcher = public_dispatcher(engine, CallLimits(max_batch_items=2))
     calls = [json.loads(asked("models.list", call_id=f"call-{number}")) for number in range(3)]
     (response,) = await answered(dispatcher, json.dumps(calls).encode())
     assert response["error"]["code"] == -32010
@@ -205,14 +205,14 @@ async def test_too_large_a_batch_is_answered_once_with_the_first_id(engine: Line
 
 
 async def test_too_large_a_result_is_replaced_by_an_error(engine: LinearEngine) -> None:
-    dispatcher = public_dispatcher(engine, Limits(max_response_bytes=600))
+    dispatcher = public_dispatcher(engine, CallLimits(max_response_bytes=600))
     many = {"model": "digits", "instances": [PIXELS] * 50}
     assert (await answered(dispatcher, asked("predict", many)))["error"]["code"] == -32008
     assert "result" in await answered(dispatcher, asked("predict", PREDICT))
 
 
 async def test_what_exceeds_the_limit_of_a_whole_batch_is_replaced_item_by_item(engine: LinearEngine) -> None:
-    dispatcher = public_dispatcher(engine, Limits(max_response_bytes=1000))
+    dispatcher = public_dispatcher(engine, CallLimits(max_response_bytes=1000))
     calls = [json.loads(asked("predict", PREDICT, call_id=number)) for number in range(5)]
     responses = await answered(dispatcher, json.dumps(calls).encode())
     codes = [response.get("error", {}).get("code") for response in responses]
@@ -221,7 +221,7 @@ async def test_what_exceeds_the_limit_of_a_whole_batch_is_replaced_item_by_item(
 
 
 async def test_calls_above_the_concurrency_limit_are_refused_at_once(engine: LinearEngine) -> None:
-    dispatcher = public_dispatcher(engine, Limits(max_concurrency=2))
+    dispatcher = public_dispatcher(engine, CallLimits(max_concurrency=2))
     engine.gate.clear()
     waiting = [asyncio.create_task(answered(dispatcher, asked("predict", PREDICT))) for _ in range(2)]
     await asyncio.sleep(0)
@@ -237,7 +237,7 @@ async def test_calls_above_the_concurrency_limit_are_refused_at_once(engine: Lin
 async def test_a_connection_with_less_than_its_share_is_let_in_whatever_others_have_in_flight(
     engine: LinearEngine,
 ) -> None:
-    dispatcher = public_dispatcher(engine, Limits(max_concurrency=4))
+    dispatcher = public_dispatcher(engine, CallLimits(max_concurrency=4))
     engine.gate.clear()
     flood = [asyncio.create_task(answered(dispatcher, asked("predict", PREDICT), source=1)) for _ in range(4)]
     await asyncio.sleep(0)
@@ -324,7 +324,7 @@ class Pair(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def with_method(run: Callable[[Call, Any], Awaitable[bytes]], params: Any = Pair) -> Dispatcher:
-    return Dispatcher(table([Method("pair", params, run, "", int, lambda _: Example({}, {}))]), Limits(), Ledger())
+    return Dispatcher(table([Method("pair", params, run, "", int, lambda _: Example({}, {}))]), CallLimits(), Ledger())
 
 
 async def _total(_: Call, pair: Pair) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hoverboard.rpc.call import Limits, Request
+from hoverboard.rpc.call import CallLimits, RpcRequest
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.fastlane import FastLane
 from hoverboard.rpc.methods import Method
@@ -15,7 +15,7 @@ from tests.unit.rpc.conftest import asked, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 
 PIXELS = [float(number % 17) for number in range(64)]
-LIMITS = Limits(max_response_bytes=3000, max_deadline_ms=5000)
+LIMITS = CallLimits(max_response_bytes=3000, max_deadline_ms=5000)
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
@@ -87,7 +87,7 @@ def faces() -> tuple[Dispatcher, Dispatcher]:
 
 
 async def both(body: bytes) -> tuple[Any, Any]:
-    request = Request("r", 10.0)
+    request = RpcRequest("r", 10.0)
     with_lane, without = faces()
     one = await with_lane.handle(body, request)
     other = await without.handle(body, request)

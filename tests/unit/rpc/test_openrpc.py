@@ -9,7 +9,7 @@ from hoverboard.codec.arrays import Codec
 from hoverboard.contract.catalog import Catalog
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.errors import BY_KIND
-from hoverboard.rpc.call import Limits
+from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.examples import example_instance
@@ -24,8 +24,8 @@ URL = "http://127.0.0.1:8080/"
 def face(engine: LinearEngine, *, admin: bool = False) -> Dispatcher:
     book = CodecBook()
     engine.subscribe(book.update)
-    methods = admin_methods(engine, book, Records()) if admin else public_methods(engine, book, Limits(), Records())
-    return Dispatcher(table(with_discovery(methods, book, url=URL, title="Hoverboard")), Limits(), Ledger())
+    methods = admin_methods(engine, book, Records()) if admin else public_methods(engine, book, CallLimits(), Records())
+    return Dispatcher(table(with_discovery(methods, book, url=URL, title="Hoverboard")), CallLimits(), Ledger())
 
 
 def check(value: Any, schema: Any, found: Any) -> None:

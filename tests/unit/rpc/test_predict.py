@@ -14,7 +14,7 @@ from hoverboard.contract.calls import PredictAnswer, PredictCall
 from hoverboard.contract.catalog import Catalog
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.errors import DeadlineExceeded, ModelFailed, NonFiniteOutput, NotReady, Overloaded, RpcError
-from hoverboard.rpc.call import Limits
+from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from tests.unit.rpc.conftest import arrived, asked, public_dispatcher
@@ -55,7 +55,7 @@ async def test_the_call_that_reaches_the_engine_carries_all_that_was_sent(
 
 
 async def test_the_deadline_counts_from_arrival_and_defaults_to_the_setting(engine: LinearEngine) -> None:
-    dispatcher = public_dispatcher(engine, Limits(default_deadline_ms=500))
+    dispatcher = public_dispatcher(engine, CallLimits(default_deadline_ms=500))
     long_ago = time.monotonic() - 5
     await dispatcher.handle(asked("predict", {"model": "digits", "instances": [PIXELS]}), arrived(received_at=long_ago))
     assert engine.calls[0].deadline == pytest.approx(long_ago + 0.5)

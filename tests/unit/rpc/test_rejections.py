@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hoverboard.errors import DeadlineExceeded, NotReady, Overloaded, RequestTooLarge, RpcError
-from hoverboard.rpc.call import Limits
+from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.recording import Rejection
 from tests.unit.rpc.conftest import Records, arrived, asked, public_dispatcher
@@ -19,7 +19,7 @@ PREDICT = {"model": "digits", "instances": [PIXELS]}
 
 @pytest.fixture(params=[True, False], ids=["lane", "no lane"])
 def face(engine: LinearEngine, records: Records, request: pytest.FixtureRequest) -> Dispatcher:
-    return public_dispatcher(engine, Limits(max_response_bytes=1000), recording=records, lane=request.param)
+    return public_dispatcher(engine, CallLimits(max_response_bytes=1000), recording=records, lane=request.param)
 
 
 async def refused(face: Dispatcher, records: Records, body: bytes, **request: Any) -> Rejection:
@@ -107,7 +107,7 @@ async def test_messages_that_are_no_calls_are_rejections_too(
 async def test_a_call_that_is_shed_before_it_is_looked_into_keeps_its_model(
     engine: LinearEngine, records: Records
 ) -> None:
-    face = public_dispatcher(engine, Limits(max_concurrency=1), recording=records)
+    face = public_dispatcher(engine, CallLimits(max_concurrency=1), recording=records)
     engine.gate.clear()
     first = asyncio.create_task(face.handle(asked("predict", PREDICT), arrived()))
     await asyncio.sleep(0)
@@ -142,7 +142,7 @@ async def test_each_refused_item_of_a_batch_is_a_rejection_and_no_other(face: Di
 
 
 async def test_too_many_calls_in_a_batch_are_one_rejection(engine: LinearEngine, records: Records) -> None:
-    face = public_dispatcher(engine, Limits(max_batch_items=2), recording=records)
+    face = public_dispatcher(engine, CallLimits(max_batch_items=2), recording=records)
     await face.handle(json.dumps([json.loads(asked("models.list"))] * 3).encode(), arrived())
     assert [one.error.code for one in records.rejections] == [-32010]
 
