@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.recorder import DIGITS, KEY, frame, opened, postgres
 from benchmarks.running import markdown
 from hoverboard.config import Settings
-from hoverboard.engine.recording.sink import JOURNALS
+from hoverboard.journal.finding import JOURNALS
 from hoverboard.journal.records import BatchRecord, LabelRecord, VersionRecord, decode, encode
 from hoverboard.journal.writer import JournalWriter
 from hoverboard.recorder.drain import Drain

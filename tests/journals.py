@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from hoverboard.journal.reader import Position, journals, read
+from hoverboard.journal.chunk import Position
+from hoverboard.journal.finding import journals
+from hoverboard.journal.reader import read
 from hoverboard.journal.records import Record, decode
 
 __all__ = ["records_of"]

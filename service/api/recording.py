@@ -11,14 +11,13 @@ from typing import Final
 import msgspec
 import structlog
 
-from hoverboard.api.commit import Committer
 from hoverboard.codec.words import excerpt, token
 from hoverboard.config import Settings
 from hoverboard.contract.catalog import Catalog, ModelStatus
-from hoverboard.engine.recording.sink import open_writer
 from hoverboard.errors import InvalidParams, Overloaded
+from hoverboard.journal.group_commit import Committer
 from hoverboard.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode, kind_of
-from hoverboard.journal.writer import JournalWriter, NotOnDisk
+from hoverboard.journal.writer import JournalWriter, NotOnDisk, open_writer
 from hoverboard.rpc.call import RpcRequest
 from hoverboard.rpc.methods.alarms_reset import AlarmReset
 from hoverboard.rpc.methods.predict import PredictParams

@@ -15,8 +15,8 @@ from hoverboard.cli.output import as_json, console, emit, json_option, table
 from hoverboard.cli.target import data_dir as default_data_dir
 
 if TYPE_CHECKING:
+    from hoverboard.journal.chunk import Damage
     from hoverboard.journal.inspect import Survey
-    from hoverboard.journal.reader import Damage
 
 __all__ = ["command"]
 
@@ -99,7 +99,7 @@ def verify(data_dir: Path | None, option: Path | None, json_: bool | None) -> No
 def _surveys(data_dir: Path | None, option: Path | None) -> tuple[Path, list[Survey]]:
     if data_dir is not None and option is not None:
         raise click.UsageError("give the data directory once, as DATA_DIR or with --data-dir")
-    from hoverboard.engine.recording.sink import JOURNALS
+    from hoverboard.journal.finding import JOURNALS
     from hoverboard.journal.inspect import surveys
 
     root = (data_dir or option or default_data_dir()) / JOURNALS

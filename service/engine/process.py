@@ -15,10 +15,10 @@ import structlog
 from hoverboard import children
 from hoverboard.config import Settings
 from hoverboard.engine.core import Engine
-from hoverboard.engine.recording.sink import JournalSink, hashing_key, open_writer
+from hoverboard.engine.recording.sink import JournalSink, hashing_key
 from hoverboard.engine.slots import Slots, slots_path
 from hoverboard.engine.socket.server import EngineServer
-from hoverboard.journal.writer import JournalWriter
+from hoverboard.journal.writer import JournalWriter, open_writer
 from hoverboard.telemetry import logs, metrics, recording_state
 from hoverboard.telemetry.pulse import pulse_path
 

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
+from hoverboard.journal.chunk import Chunk, Damage, Frame, Position
+from hoverboard.journal.finding import JournalInfo, SegmentInfo, is_alive, journals
 from hoverboard.journal.format import NewerFormat
-from hoverboard.journal.reader import (
-    Chunk,
-    Damage,
-    Frame,
-    JournalInfo,
-    Position,
-    SegmentInfo,
-    beginning,
-    is_alive,
-    journals,
-    read,
-)
+from hoverboard.journal.reader import beginning, read
 from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
 
 __all__ = [

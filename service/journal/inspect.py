@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, get_args
 
+from hoverboard.journal.chunk import Chunk, Damage, State
+from hoverboard.journal.finding import JournalInfo, journals
 from hoverboard.journal.format import RESERVE_FILE
-from hoverboard.journal.reader import Chunk, Damage, JournalInfo, State, beginning, journals, read
+from hoverboard.journal.reader import beginning, read
 from hoverboard.journal.records import GapEntry, GapRecord, Record, decode, kind_of
 from hoverboard.journal.reserve import reserved_gap
 

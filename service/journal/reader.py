@@ -1,199 +1,27 @@
-"""Journals as others read them: from a position on, never changing a file, never stopping at a damaged place."""
+"""Reads a journal from a position on, never changing a file, never stopping at a damaged place."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import msgspec
-import structlog
 
-from hoverboard.files import open_plain
-from hoverboard.journal.format import (
-    CLOSED_FILE,
-    HEADER_BYTES,
-    SEAL,
-    TOTALS_BYTES,
-    NewerFormat,
-    Totals,
-    segment_name,
-    segment_number,
-    unpack_totals,
-)
+from hoverboard.journal.chunk import Chunk, Damage, Frame, Position, Reason, State
+from hoverboard.journal.finding import is_alive, segment_numbers, totals
+from hoverboard.journal.format import HEADER_BYTES, SEAL, NewerFormat
 from hoverboard.journal.records import GapRecord, decode, encode, kind_of
 from hoverboard.journal.reserve import reserved_gap
 from hoverboard.journal.segment import Found, SegmentFile, out_of_place
 
-__all__ = [
-    "Chunk",
-    "Damage",
-    "Frame",
-    "JournalInfo",
-    "Position",
-    "SegmentInfo",
-    "State",
-    "beginning",
-    "is_alive",
-    "journals",
-    "read",
-    "totals",
-]
-
-State = Literal["more", "waiting", "finished"]
-Reason = Literal["damaged", "missing", "duplicate", "torn"]
+__all__ = ["beginning", "read"]
 
 _GAP: Final = kind_of(GapRecord)
-_told: Final[set[Path]] = set()
-_log = structlog.get_logger(__name__)
 _DAMAGE_BYTES: Final = 128
 """What a damage counts as against `max_bytes`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where to read on.
-
-    Attributes:
-        segment: its number.
-        offset: in its file, bytes; 0 is before its header.
-        seq: of the next frame.
-        rows: records in the frames before it.
-    """
-
-    segment: int = 0
-    offset: int = 0
-    seq: int = 0
-    rows: int = 0
-
-
-class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One whole frame.
-
-    Attributes:
-        kind: tag of its record.
-        payload: the encoded record.
-        seq: frames of the journal before it.
-        rows: records in them.
-        count: records in this frame.
-        segment, offset: where it stands; offset -1 for the gap that was still in the reserve file.
-    """
-
-    kind: int
-    payload: bytes
-    seq: int
-    rows: int
-    count: int
-    segment: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A stretch of a journal that holds no frames, or none to be read.
-
-    Attributes:
-        reason: `damaged` (bytes that do not check), `missing` (frames without a trace, or a whole segment),
-            `duplicate` (frames that stand elsewhere too: nothing is lost) or `torn` (the end of a journal whose writer
-            was killed or lost its power: what was written last, if anything).
-        seq: of the first lost frame.
-        frames: that are lost; None where nobody can know.
-        records: in them; None where nobody can know.
-        segment, offset: where the stretch begins.
-        bytes: in it, of the files that are there.
-    """
-
-    reason: Reason
-    seq: int
-    frames: int | None
-    records: int | None
-    segment: int
-    offset: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What was read at once.
-
-    Attributes:
-        frames: whole, in order, each once; seals left out, and gaps that were read before.
-        damages: between them, in order.
-        end: where to read on.
-        state: `more` (read on at once), `waiting` (the writer is alive, and nothing complete follows yet) or
-            `finished` (everything was read, and nobody can add to it).
-        gap_generation: of the last gap up to here; hand it in again when reading on.
-    """
-
-    frames: list[Frame]
-    damages: list[Damage]
-    end: Position
-    state: State
-    gap_generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    """A segment's number and its file's size in bytes."""
-
-    number: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class JournalInfo:
-    """One journal.
-
-    Attributes:
-        uuid: its name.
-        directory: of its files.
-        process: that wrote it, such as `engine-0`; empty where no segment says so.
-        alive: whether its writer still runs; False makes it an orphan, or closed.
-        closed: whether its writer has ended it in order.
-        segments: that are there, in order.
-    """
-
-    uuid: UUID
-    directory: Path
-    process: str
-    alive: bool
-    closed: bool
-    segments: tuple[SegmentInfo, ...]
-
-
-def is_alive(directory: Path) -> bool:
-    """Whether a journal's writer still runs. Raises OSError where there is no such journal."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Shared, so that two who ask at once do not take each other for the writer.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def journals(root: Path) -> list[JournalInfo]:
-    """All journals below a directory, oldest first; none where there is no such directory."""
-    found = []
-    for name in _names(root):
-        try:
-            journal = UUID(name)
-        except ValueError:
-            continue
-        if name == str(journal):
-            try:
-                found.append(_info(journal, root / name))
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:  # one that nobody can read must not keep the others from being read
-                _tell_once(root / name, error)
-    return sorted(found, key=lambda info: info.uuid)
 
 
 def beginning(directory: Path) -> Position:
@@ -202,7 +30,7 @@ def beginning(directory: Path) -> Position:
     Raises:
         NewerFormat: it is of a later format.
     """
-    for number in _segments(directory):
+    for number in segment_numbers(directory):
         with suppress(FileNotFoundError), SegmentFile(directory, _uuid(directory), number) as file:
             header = file.header()
             if header is not None and file.belongs(header):
@@ -211,15 +39,6 @@ def beginning(directory: Path) -> Position:
             if first is not None:
                 return Position(number, 0, first.head.seq, first.head.rows)
     return Position()
-
-
-def totals(directory: Path) -> Totals | None:
-    """What a journal that was closed in order holds; None where it was not."""
-    try:
-        with os.fdopen(open_plain(directory / CLOSED_FILE), "rb") as file:
-            return unpack_totals(file.read(TOTALS_BYTES))
-    except FileNotFoundError:
-        return None
 
 
 def read(directory: Path, position: Position, *, max_bytes: int, gap_generation: int = 0) -> Chunk:
@@ -238,7 +57,7 @@ def read(directory: Path, position: Position, *, max_bytes: int, gap_generation:
     # In this order: when the writer was gone before the files were looked at, they are all there will be; and a segment
     # that had a successor then is complete.
     alive = is_alive(directory)
-    numbers = _segments(directory)
+    numbers = segment_numbers(directory)
     walk = _Walk(directory, position, max_bytes, gap_generation)
     return walk.chunk(walk.run(numbers, alive=alive))
 
@@ -460,43 +279,5 @@ def _generation(payload: bytes) -> int:
     return record.generation if isinstance(record, GapRecord) else 0
 
 
-def _tell_once(directory: Path, error: OSError) -> None:
-    if directory not in _told:
-        _told.add(directory)
-        _log.error("journal_unreadable", journal=str(directory), reason=error.strerror)
-
-
 def _uuid(directory: Path) -> UUID:
     return UUID(directory.name)
-
-
-def _names(directory: Path) -> list[str]:
-    try:
-        return [entry.name for entry in directory.iterdir()]
-    except FileNotFoundError:
-        return []
-
-
-def _segments(directory: Path) -> list[int]:
-    """Numbers of the segments that are there, in order."""
-    numbers = (segment_number(name) for name in _names(directory))
-    return sorted(number for number in numbers if number is not None)
-
-
-def _info(journal: UUID, directory: Path) -> JournalInfo:
-    alive = is_alive(directory)
-    segments = []
-    for number in _segments(directory):
-        with suppress(FileNotFoundError):
-            segments.append(SegmentInfo(number, (directory / segment_name(number)).stat().st_size))
-    closed = (directory / CLOSED_FILE).exists()
-    return JournalInfo(journal, directory, _process(directory, journal, segments), alive, closed, tuple(segments))
-
-
-def _process(directory: Path, journal: UUID, segments: list[SegmentInfo]) -> str:
-    for segment in segments:
-        with suppress(FileNotFoundError, NewerFormat), SegmentFile(directory, journal, segment.number) as file:
-            header = file.header()
-            if header is not None:
-                return header.process
-    return ""

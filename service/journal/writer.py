@@ -15,6 +15,9 @@ from uuid import UUID
 
 import structlog
 
+from hoverboard.config import Settings
+from hoverboard.errors import ConfigError
+from hoverboard.journal.finding import JOURNALS
 from hoverboard.journal.format import (
     CLOSED_FILE,
     FRAME_HEAD_BYTES,
@@ -36,13 +39,14 @@ from hoverboard.journal.reserve import GapKey, Reserve, merged, synchronise
 from hoverboard.journal.shedding import Shedding
 from hoverboard.telemetry.recording_state import Part
 
-__all__ = ["JournalFull", "JournalWriter", "NotOnDisk"]
+__all__ = ["JournalFull", "JournalWriter", "NotOnDisk", "open_writer"]
 
 _GAP: Final = kind_of(GapRecord)
 _VERSION: Final = kind_of(VersionRecord)
 _log = structlog.get_logger(__name__)
 _NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 _REMOVED: Final = "removed by hand"
+_MIB: Final = 1024 * 1024
 _JUST_S: Final = 2.0
 """What is dropped so soon after a failure is dropped for its reason."""
 _MOST_BUFFERS: Final = 64
@@ -536,6 +540,31 @@ class JournalWriter:
     def _count(self, size: int) -> None:
         self._written += size
         self._usage += size
+
+
+def open_writer(settings: Settings, process: str, part: Part | None = None) -> JournalWriter:
+    """A journal of this process's own, as the settings say.
+
+    Args:
+        settings: the service's.
+        process: the process's name.
+        part: where it is said that records are dropped.
+
+    Raises:
+        ConfigError: the data directory takes none.
+    """
+    root = settings.data_dir / JOURNALS
+    try:
+        return JournalWriter.open(
+            root,
+            process=process,
+            segment_bytes=settings.journal_segment_mb * _MIB,
+            budget_bytes=settings.journal_budget_mb * _MIB,
+            fsync=settings.journal_fsync,
+            part=part,
+        )
+    except (OSError, JournalFull) as error:
+        raise ConfigError(f"no journal can be opened in {root}: {error}") from error
 
 
 def _disk_usage(root: Path) -> int:

@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from hoverboard.database.statements import statements
-from hoverboard.journal.reader import Position
+from hoverboard.journal.chunk import Position
 
 __all__ = ["Cursor", "ensure", "lock", "move", "read"]
 

@@ -16,9 +16,9 @@ import structlog
 
 from hoverboard.config import Settings
 from hoverboard.database.failures import doubtful, refused, sentence, sqlstate, transient
-from hoverboard.engine.recording.sink import JOURNALS
+from hoverboard.journal.chunk import Damage
+from hoverboard.journal.finding import JOURNALS, JournalInfo, journals
 from hoverboard.journal.format import segment_name
-from hoverboard.journal.reader import Damage, JournalInfo, journals
 from hoverboard.recorder.cursor import Cursor
 from hoverboard.recorder.doubts import Doubts
 from hoverboard.recorder.gone import Gone

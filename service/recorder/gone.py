@@ -16,9 +16,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from hoverboard.engine.recording.sink import JOURNALS
 from hoverboard.files import put_file
-from hoverboard.journal.reader import JournalInfo
+from hoverboard.journal.finding import JOURNALS, JournalInfo
 from hoverboard.recorder.cursor import Cursor
 
 __all__ = ["Gone"]

@@ -14,7 +14,7 @@ import structlog
 from hoverboard.config import Settings
 from hoverboard.database.partitions import apply_retention
 from hoverboard.database.statements import statements
-from hoverboard.journal.reader import JournalInfo
+from hoverboard.journal.finding import JournalInfo
 from hoverboard.recorder import cursor as cursors
 from hoverboard.recorder.drift_table import expire_windows
 from hoverboard.recorder.erasure.erase import tombstones_since

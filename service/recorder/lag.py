@@ -13,6 +13,8 @@ import msgspec
 
 from hoverboard.errors import HoverboardError, NewerFormat
 from hoverboard.files import open_plain
+from hoverboard.journal.chunk import Position
+from hoverboard.journal.finding import JournalInfo, SegmentInfo
 from hoverboard.journal.format import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
@@ -21,7 +23,7 @@ from hoverboard.journal.format import (
     unpack_head,
     unpack_header,
 )
-from hoverboard.journal.reader import JournalInfo, Position, SegmentInfo, read
+from hoverboard.journal.reader import read
 from hoverboard.journal.records import (
     AlarmResetRecord,
     BatchRecord,

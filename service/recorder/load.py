@@ -18,7 +18,7 @@ from asyncpg.pgproto import pgproto
 
 from hoverboard.database.failures import doubtful, refused, sqlstate
 from hoverboard.database.statements import statements
-from hoverboard.journal.reader import Frame
+from hoverboard.journal.chunk import Frame
 from hoverboard.journal.records import (
     BatchRecord,
     DeploymentRecord,

@@ -16,7 +16,8 @@ from hoverboard.config import Settings
 from hoverboard.database.partitions import Partitions, hold
 from hoverboard.database.statements import statements
 from hoverboard.errors import HoverboardError
-from hoverboard.journal.reader import Chunk, Damage, JournalInfo
+from hoverboard.journal.chunk import Chunk, Damage
+from hoverboard.journal.finding import JournalInfo
 from hoverboard.journal.reader import read as read_journal
 from hoverboard.journal.records import Record
 from hoverboard.recorder import cursor as cursors

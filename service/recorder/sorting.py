@@ -13,7 +13,7 @@ from asyncpg.pgproto import pgproto
 
 from hoverboard.contract.signature import Array
 from hoverboard.database.partitions import judge, times_ms
-from hoverboard.journal.reader import Frame
+from hoverboard.journal.chunk import Frame
 from hoverboard.journal.records import (
     AlarmResetRecord,
     BatchRecord,

@@ -14,8 +14,8 @@ from uuid import UUID
 import structlog
 
 from hoverboard.config import Settings
+from hoverboard.journal.finding import JournalInfo
 from hoverboard.journal.format import segment_name
-from hoverboard.journal.reader import JournalInfo
 from hoverboard.recorder.cursor import Cursor
 
 __all__ = ["Tidy"]

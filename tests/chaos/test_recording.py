@@ -20,7 +20,9 @@ import asyncpg
 import psutil
 import pytest
 
-from hoverboard.journal.reader import Position, journals, read
+from hoverboard.journal.chunk import Position
+from hoverboard.journal.finding import journals
+from hoverboard.journal.reader import read
 from hoverboard.journal.records import BatchRecord, GapRecord, decode
 from hoverboard.postgres.embedded import embedded_url
 from tests.integration.running import Service, free_port, running

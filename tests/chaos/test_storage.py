@@ -25,7 +25,8 @@ from hoverboard.contract.calls import PredictCall
 from hoverboard.contract.signature import Array
 from hoverboard.database.connect import connect
 from hoverboard.engine.core import Engine
-from hoverboard.engine.recording.sink import JournalSink, open_writer
+from hoverboard.engine.recording.sink import JournalSink
+from hoverboard.journal.writer import open_writer
 from hoverboard.postgres.embedded import embedded_url
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.process import open_database

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from hoverboard.cli import main
 from hoverboard.config import Settings
 from hoverboard.database.connect import connect
-from hoverboard.journal.reader import journals
+from hoverboard.journal.finding import journals
 from hoverboard.journal.records import BatchRecord
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.erasure.erase import Request, erase

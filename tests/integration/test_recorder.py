@@ -26,7 +26,7 @@ from structlog.testing import capture_logs
 from hoverboard.config import Settings
 from hoverboard.database.connect import connect
 from hoverboard.database.migrate import migrate
-from hoverboard.journal.reader import journals
+from hoverboard.journal.finding import journals
 from hoverboard.journal.records import BatchRecord, GapEntry, decode
 from hoverboard.journal.writer import JournalWriter
 from hoverboard.recorder.drain import _POLITE_BYTES, Drain

@@ -14,13 +14,12 @@ import msgspec
 import numpy as np
 import structlog
 
-from hoverboard.config import Settings
 from hoverboard.contract.calls import ExecutedBatch, PredictCall, Source
 from hoverboard.contract.catalog import Catalog, ModelStatus
 from hoverboard.contract.signature import Array
 from hoverboard.engine.recording.policy import Kept, RowPolicy
 from hoverboard.engine.recording.seen import Seen
-from hoverboard.errors import ConfigError, Overloaded
+from hoverboard.errors import Overloaded
 from hoverboard.journal.records import (
     BatchRecord,
     CallPart,
@@ -35,12 +34,10 @@ from hoverboard.journal.records import (
 )
 from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
 from hoverboard.telemetry import metrics
-from hoverboard.telemetry.recording_state import Part
 from hoverboard.versions import Recording
 
-__all__ = ["JOURNALS", "JournalSink", "hashing_key", "open_writer"]
+__all__ = ["JournalSink", "hashing_key"]
 
-JOURNALS: Final = "journal"
 _KEY_FILE: Final = "hashing.key"
 _BATCH: Final = kind_of(BatchRecord)
 _DEPLOYMENT: Final = kind_of(DeploymentRecord)
@@ -50,37 +47,11 @@ _WITHDRAWN_AT_ONCE: Final = 16 * 65536  # bytes of sample ids in one record
 _UNSAFE: Final = "redact"
 _OVER_BUDGET: Final = "journal budget"
 _CANNOT_WRITE: Final = "journal cannot be written"
-_MIB: Final = 1024 * 1024
 
 _EVERYTHING: Final = Recording()
 
 _log = structlog.get_logger(__name__)
 _json = msgspec.json.Encoder().encode
-
-
-def open_writer(settings: Settings, process: str, part: Part | None = None) -> JournalWriter:
-    """A journal of this process's own, as the settings say.
-
-    Args:
-        settings: the service's.
-        process: the process's name.
-        part: where it is said that records are dropped.
-
-    Raises:
-        ConfigError: the data directory takes none.
-    """
-    root = settings.data_dir / JOURNALS
-    try:
-        return JournalWriter.open(
-            root,
-            process=process,
-            segment_bytes=settings.journal_segment_mb * _MIB,
-            budget_bytes=settings.journal_budget_mb * _MIB,
-            fsync=settings.journal_fsync,
-            part=part,
-        )
-    except (OSError, JournalFull) as error:
-        raise ConfigError(f"no journal can be opened in {root}: {error}") from error
 
 
 def hashing_key(data_dir: Path) -> bytes:

@@ -9,9 +9,8 @@ from pathlib import Path
 from hoverboard.database.connect import connected, place
 from hoverboard.database.failures import sentence, transient
 from hoverboard.database.migrate import require_current
-from hoverboard.engine.recording.sink import JOURNALS
 from hoverboard.errors import DatabaseUnavailable, HoverboardError
-from hoverboard.journal.reader import journals
+from hoverboard.journal.finding import JOURNALS, journals
 from hoverboard.recorder.erasure.erase import Erased, Request, erase, tombstones_since
 from hoverboard.recorder.quarantine import Quarantine
 

@@ -17,7 +17,7 @@ from hoverboard.errors import Overloaded
 from hoverboard.journal import Frame, JournalFull, JournalWriter, NotOnDisk
 from hoverboard.journal import reserve as reserve_module
 from hoverboard.journal import writer as writer_module
-from tests.unit.journal.batches import batch
+from tests.unit.engine.recording.batches import batch
 from tests.unit.journal.written import (
     BATCH,
     GAP,

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from hoverboard.database.connect import connect
-from hoverboard.journal.reader import Position
+from hoverboard.journal.chunk import Position
 from hoverboard.recorder import cursor as cursors
 
 JOURNAL = uuid.uuid4()

@@ -3,7 +3,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from hoverboard.journal.reader import JournalInfo, Position, journals, read
+from hoverboard.journal.chunk import Position
+from hoverboard.journal.finding import JournalInfo, journals
+from hoverboard.journal.reader import read
 from hoverboard.recorder.cursor import Cursor
 from hoverboard.recorder.lag import Behind, Lag
 from tests.journaled import batch, ids_of, label, open_journal, write

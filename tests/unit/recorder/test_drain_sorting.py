@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from hoverboard.journal.reader import Frame
+from hoverboard.journal.chunk import Frame
 from hoverboard.journal.records import BatchRecord, encode
 from hoverboard.recorder.sorting import Piece, Sorted, sort_out
 from tests.journaled import MODEL, WEIGHTS, batch, deployment, ids_of, kind, label, rejection, version

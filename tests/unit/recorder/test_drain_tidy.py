@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hoverboard.config import Settings
-from hoverboard.journal.reader import JournalInfo, Position, journals
+from hoverboard.journal.chunk import Position
+from hoverboard.journal.finding import JournalInfo, journals
 from hoverboard.recorder.cursor import Cursor
 from hoverboard.recorder.tidy import Tidy
 from tests.journaled import batch, open_journal, write

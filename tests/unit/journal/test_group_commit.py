@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hoverboard.api.commit import Committer
+from hoverboard.journal.group_commit import Committer
 from hoverboard.journal.records import GapEntry, GapRecord, LabelRecord, RejectionRecord, encode
 from hoverboard.journal.writer import JournalWriter, NotOnDisk
 from tests.journals import records_of

@@ -8,7 +8,7 @@ from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.engine.recording.policy import RowPolicy, redact_problem
 from hoverboard.journal.records import WHYS, column_array
 from hoverboard.versions import Recording
-from tests.unit.journal.batches import CLASSIFIER, batch
+from tests.unit.engine.recording.batches import CLASSIFIER, batch
 
 KEY = b"k" * 32
 

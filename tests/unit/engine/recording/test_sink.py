@@ -12,7 +12,7 @@ from hoverboard.engine.recording.sink import JournalSink, hashing_key
 from hoverboard.errors import Overloaded
 from hoverboard.journal.records import BatchRecord, DeploymentRecord, GapEntry, column_array, decode
 from hoverboard.journal.writer import JournalFull
-from tests.unit.journal.batches import SOURCE, batch, call
+from tests.unit.engine.recording.batches import SOURCE, batch, call
 
 KEY = b"k" * 32
 
