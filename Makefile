@@ -1,4 +1,4 @@
-# One command each: setup, serve, check, test, lint, bench, train-NAME. `make` alone lists them.
+# One command each: setup, serve, check, test, lint, docs, bench, train-NAME. `make` alone lists them.
 #
 #   PYTHON   the interpreter that makes .venv (3.11 to 3.13)
 #   ACCEL    cpu or gpu: which TensorFlow is installed
@@ -17,7 +17,7 @@ OPENRPC := $(CACHE)/npm/node_modules/@open-rpc/test-coverage/package.json
 PROMETHEUS := $(CACHE)/prometheus/usr/bin/prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve check test lint chaos bench bench-outliers clean train-digits train-products train-diamonds
+.PHONY: help setup serve check test lint docs chaos bench bench-outliers clean train-digits train-products train-diamonds
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make test            everything"
 	@echo "make chaos           the long form of the chaos tests, about half an hour"
 	@echo "make lint            ruff, mypy --strict, import-linter"
+	@echo "make docs            write the reference pages anew, from the code"
 	@echo "make bench           throughput beside a bare aiohttp echo, cost and speed of recording (needs wrk; 12 minutes)"
 	@echo "make bench-outliers  what the promise on outliers holds and finds, its cost, the alarm (20 minutes and more)"
 	@echo "make train-digits    retrain an example; likewise train-products, train-diamonds"
@@ -41,6 +42,9 @@ lint: $(STAMPS)/dev
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+docs: $(STAMPS)/dev
+	@$(BIN)/python -m docs.generate
 
 check: lint
 	@$(BIN)/python -m pytest --quiet tests/unit $(ARGS)

@@ -51,44 +51,49 @@ class Settings(BaseSettings):
     )
 
     host: str = Field("127.0.0.1", min_length=1)
-    """Address that the public listener binds to."""
+    """Address that the public listener binds to: `127.0.0.1` answers this machine alone, `0.0.0.0` others too."""
 
     port: int = Field(8080, ge=0, le=65535)
     """Port of the public listener; 0 takes a free one."""
 
     admin_host: str = Field("127.0.0.1", min_length=1)
-    """Address that the admin listener binds to; loopback unless you know who can reach it."""
+    """Address that the admin listener binds to. Leave it on loopback unless you know who can reach it: whoever has the
+    token can change what is served."""
 
     admin_port: int = Field(8081, ge=0, le=65535)
     """Port of the admin listener; 0 takes a free one."""
 
     allowed_hosts: str = ""
-    """Further names, separated by commas, by which clients may reach a listener on loopback; `*` for any. Its own are
-    `localhost`, `127.0.0.1`, `::1` and what it is bound to: a web page cannot call the service under a name of its own."""
+    """Further host names, separated by commas, that a listener on loopback answers to; `*` for any. It refuses other
+    names, since a web page could otherwise call the service under a name of its own. `localhost`, `127.0.0.1`, `::1`
+    and the address that it binds to are always allowed."""
 
     models: Path = Path("models")
-    """Directory of `<name>/<version>/` model versions."""
+    """Directory of model versions, each in `<name>/<version>/`."""
 
     data_dir: Path = Path("data")
-    """Directory the service owns while it runs: its lock, the admin token, the journals, the embedded Postgres, and
-    timings cached between starts."""
+    """Directory that belongs to one running service: its lock, the admin token, the journals, the embedded Postgres,
+    and timings cached between starts."""
 
     api_workers: int = Field(1, ge=1, le=256)
-    """Api processes that share the public port."""
+    """Api processes that share the public port. They decode and check JSON: with small models, one for each spare core
+    helps."""
 
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
     """Largest request body, in bytes, after decompression."""
 
     body_memory_mb: int = Field(128, ge=1)
-    """Most MiB of request bodies and WebSocket messages above 64 KB that one api process holds at once, those too that are
-    still arriving; above it they are refused with -32005, or the socket is closed. Its decoder holds them a second time,
-    until they are answered."""
+    """Most MiB of large request bodies and WebSocket messages (above 64 KB) that one api process holds at once,
+    including those that are still arriving. Above it, requests are refused with -32005 and WebSockets are closed. The
+    decoder holds the same bodies a second time until they are answered."""
 
     decode_memory_mb: int = Field(1024, ge=128)
-    """Most MiB of memory of the process that decodes large requests for an api process; what needs more is refused."""
+    """Most MiB of memory of the decoder, the process that decodes large requests for one api process. A request that
+    needs more is refused."""
 
     answer_memory_mb: int = Field(128, ge=1)
-    """Most MiB of answers that one api process holds until they are read; above it calls are refused with -32005."""
+    """Most MiB of answers that one api process holds until clients have read them. Above it, calls are refused with
+    -32005."""
 
     max_batch_items: int = Field(1000, ge=1)
     """Most calls in one JSON-RPC batch."""
@@ -97,10 +102,11 @@ class Settings(BaseSettings):
     """Largest response body, in bytes, before compression."""
 
     max_concurrency: int = Field(1024, ge=1)
-    """Most calls in flight in one api process; above it a call is refused at once with -32005."""
+    """Most calls in flight in one api process. Above it, calls are refused at once with -32005."""
 
     max_connections: int = Field(4096, ge=1)
-    """Most open connections of one api process; fewer where the machine allows it too few open files, which the log says."""
+    """Most open connections of one api process. Where the machine allows fewer open files, the limit is lower, and the
+    log says so."""
 
     header_timeout_s: float = Field(10.0, gt=0)
     """Seconds a client may take to send a request's headers."""
@@ -109,44 +115,51 @@ class Settings(BaseSettings):
     """Seconds a client may take to send a request's body, or a WebSocket message above 64 KB."""
 
     write_timeout_s: float = Field(30.0, gt=0)
-    """Seconds a client may take to read a megabyte of its answers, or what is left of them; then it is cut off."""
+    """Seconds a client may take to read one megabyte of its answers, or what is left of them. Then it is
+    disconnected."""
 
     keepalive_timeout_s: float = Field(75.0, gt=0)
-    """Seconds an idle connection stays open; longer than the idle time of a proxy in front."""
+    """Seconds an idle connection stays open. Choose more than the idle time of a proxy in front: otherwise the proxy
+    may send a call into a connection that is just being closed."""
 
     ws_max_inflight: int = Field(64, ge=1)
     """Most messages of one WebSocket that are worked on at once."""
 
     default_deadline_ms: int = Field(10_000, ge=1)
-    """Deadline of a call that names none, in milliseconds from its arrival."""
+    """Deadline of a call that names none, in milliseconds after its arrival."""
 
     max_deadline_ms: int = Field(600_000, ge=1)
     """Longest deadline a call may ask for, in milliseconds."""
 
     drain_timeout_s: float = Field(30.0, gt=0)
-    """Seconds that calls in flight are given to finish when the service stops."""
+    """Seconds that calls in flight are given to finish when the service stops. Carrying what was answered to Postgres
+    is then given as long again."""
 
     scan_interval_s: float = Field(1.0, gt=0, le=3600)
     """Seconds between two looks at the models directory."""
 
     max_queue_ms: int = Field(2000, ge=1)
-    """Predicted milliseconds of work in the engine's queue above which calls are refused with -32005."""
+    """Most work that may wait in the engine's queue, in predicted milliseconds. Above it, calls are refused with
+    -32005."""
 
     max_batch: int = Field(64, ge=1, le=4096)
-    """Largest batch bucket, in samples, unless a model's `serving.toml` says otherwise."""
+    """Most samples in one batch, unless a model's `serving.toml` says otherwise."""
 
     max_batch_delay_ms: float = Field(0.0, ge=0, le=1000)
-    """Milliseconds that an idle executor waits for company before it runs a batch; 0 runs at once."""
+    """Milliseconds that an idle executor waits for more samples before it runs a batch; 0 runs at once."""
 
     batch_deadline_s: float = Field(30.0, gt=0, le=3600)
-    """Seconds after which a batch that has not ended is taken to hang, or twenty times its measured time where that is
-    longer: the engine is ended and started again. Raise it where a model may need longer for what callers send."""
+    """Seconds after which a batch that is still running is taken to hang, or twenty times its measured time where that
+    is longer. The engine is then ended and started again. Raise it where a model may need longer for what callers
+    send."""
 
     load_deadline_s: float = Field(600.0, gt=0, le=86_400)
-    """Seconds after which a version that is still being loaded is taken to hang, likewise."""
+    """Seconds after which a version that is still being loaded is taken to hang. The engine is then ended and started
+    again."""
 
     memory_limit_mb: int = Field(0, ge=0)
-    """Most MiB of weights in memory before the least recently used version is unloaded; 0 is no limit."""
+    """Most MiB of weights in memory; 0 is no limit. Above it, the version that was not used for the longest time is
+    unloaded."""
 
     intra_op_threads: int = Field(0, ge=0, le=1024)
     """Threads one operation of a graph may use; 0 chooses by the number of cores."""
@@ -155,38 +168,43 @@ class Settings(BaseSettings):
     """Operations of a graph that may run at once; with 1, small graphs run without a thread of their own."""
 
     xla: Literal["auto", "off"] = "auto"
-    """Whether XLA is tried at load and kept where it is faster and golden samples pass (`auto`), or never (`off`)."""
+    """Whether graphs are compiled by XLA. `auto` tries it at load and keeps it where it is faster and the golden
+    samples pass; `off` never does."""
 
     recording: Literal["on", "off"] = "on"
-    """Whether answers, refusals and labels are journaled and carried to Postgres (`on`), or nothing is (`off`)."""
+    """`on` journals answers, refusals and labels and carries them to Postgres; `off` records nothing."""
 
     database_url: SecretStr = SecretStr("")
-    """Postgres 15 or newer to record to, as `postgresql://user:password@host/database`; empty runs an embedded one
-    under the data directory. Give it in the environment: other users of a machine can read a command line."""
+    """Postgres 15 or newer to record to, as `postgresql://user:password@host/database`. Empty runs an embedded one
+    under the data directory. Give it in the environment, since other users of a machine can read a command line."""
 
     journal_fsync: bool = False
-    """Whether every executed batch is on disk before it is answered, so that records outlive power loss too."""
+    """Whether every executed batch is on disk before it is answered, so that records survive a power failure. Without
+    it they survive the death of any process."""
 
     journal_segment_mb: int = Field(64, ge=1, le=1024)
-    """Size in MiB at which a journal goes on in a new file."""
+    """Size in MiB of one journal file. The journal then goes on in a new one."""
 
     journal_budget_mb: int = Field(4096, ge=1)
-    """Most MiB of journals on disk; above it ordinary samples are shed and counted, outliers are still kept."""
+    """Most MiB of journals on disk. Above it, ordinary samples are dropped and counted as a gap; outliers are still
+    kept."""
 
     journal_keep_s: float = Field(3600.0, ge=0)
-    """Seconds that a journal file is kept after Postgres has all of it."""
+    """Seconds that a journal file is kept after all of it is in Postgres."""
 
     recorder_yield_s: float = Field(4.0, ge=0, le=3600)
-    """Seconds that records may wait in the journals while answering calls keeps the machine busy; 0 lets none wait."""
+    """Seconds that records may wait in the journals while calls keep the machine busy, so that a burst of calls has the
+    processors to itself; 0 lets none wait."""
 
     retention_days: int = Field(30, ge=1, le=3650)
     """Days that samples, predictions, outliers and rejections are kept in Postgres."""
 
     alarm_run_length: int = Field(1_000_000, ge=100)
-    """Samples of a version between two false alarms on its outliers, on average, at least."""
+    """Samples between two false alarms on a version's outliers: at least so many, on average. A smaller number notices
+    a change sooner, and is wrong more often."""
 
     drift_window_rows: int = Field(5000, ge=100)
-    """Recorded samples of a version that are compared with its baseline at a time."""
+    """Recorded samples of a version that are compared with its baseline at a time, to find drift."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""

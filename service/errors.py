@@ -25,6 +25,7 @@ HoverboardError                     code    HTTP  retryable
 |- PublishError                    what `hoverboard publish` was given cannot become a version
 |- ConfigError                     a setting, a flag or a serving.toml that makes no sense
 |- DataDirLocked                   another service already owns the data directory
+|- NewerFormat                     a journal that a newer Hoverboard has written
 |- PortInUse                       another service already listens on the port
 |- DatabaseUnavailable             Postgres cannot be used now, and why
 |- MigrationRefused                the database's schema is not what this version's migrations make
@@ -150,19 +151,36 @@ class RpcError(HoverboardError):
 
 
 class ParseError(RpcError):
+    """The body is not JSON; `details` has the `offset` in bytes and the `reason`.
+
+    What to do: correct what writes the request; the same bytes fail again.
+    """
+
     code, kind, default = -32700, "parse_error", "Parse error"
 
 
 class InvalidRequest(RpcError):
+    """The body is JSON, but no JSON-RPC 2.0 request.
+
+    What to do: send `jsonrpc`, `method` and, for an answer, `id`.
+    """
+
     code, kind, default = -32600, "invalid_request", "Invalid Request"
 
 
 class UnknownMethod(RpcError):
+    """This listener has no such method. `label` is missing, too, where `recording` is `off`.
+
+    What to do: `rpc.discover` lists the methods; those that change what is served are on the admin listener.
+    """
+
     code, kind, default = -32601, "method_not_found", "Method not found"
 
 
 class InvalidParams(RpcError):
-    """Params that break a contract.
+    """A param breaks the contract; `details` points at it, and says what was expected there and what came.
+
+    What to do: correct that element; the same params fail again.
 
     Args:
         pointer: JSON Pointer into params, such as `/instances/3/17`; empty for params as a whole.
@@ -195,54 +213,117 @@ class InvalidParams(RpcError):
 
 
 class InternalError(RpcError):
+    """A defect of the service. What to do: look for the `request_id` in the service's log, and report it."""
+
     code, kind, default = -32603, "internal_error", "Internal error"
 
 
 class ModelFailed(InternalError):
+    """The graph failed on this input. `details.reason` says why where that is about the input, such as what the
+    model's author asserts of it.
+
+    What to do: correct the input; if it looks right, the operator finds the graph's own reason in the log and the
+    table `rejections`.
+    """
+
     kind, default = "model_failed", "The model failed on this input"
 
 
 class NonFiniteOutput(InternalError):
+    """The graph answered NaN or Infinity, which JSON cannot hold.
+
+    What to do: look at the input for extreme numbers, and at the model.
+    """
+
     kind, default = "non_finite_output", "The model answered NaN or Infinity"
 
 
 class NotFound(RpcError):
+    """What was named is not there. What to do: see `models.list`."""
+
     code, kind, default = -32001, "not_found", "Not found"
 
 
 class ModelNotFound(NotFound):
+    """There is no such model.
+
+    What to do: see `models.list`.
+    """
+
     kind, default = "model_not_found", "Model not found"
 
 
 class VersionNotFound(NotFound):
+    """There is no such version, it was refused, or the model has none that can go live; the message says which.
+
+    What to do: see `models.describe`.
+    """
+
     kind, default = "version_not_found", "Model version not found"
 
 
 class NotReady(RpcError):
+    """The engine starts again, the version is still being loaded, or the machine lacks something for now, such as
+    room on its disk.
+
+    What to do: try again after `retry_after_ms`.
+    """
+
     code, http_status, retryable, kind, default = -32002, 503, True, "not_ready", "Not ready yet, try again"
 
 
 class Overloaded(RpcError):
+    """The call was refused at once, since it would have had to wait too long or a limit on memory or calls in
+    flight is reached.
+
+    What to do: try again after `retry_after_ms`, with jitter; if it lasts, send less or add machines.
+    """
+
     code, http_status, retryable, kind, default = -32005, 503, True, "overloaded", "Overloaded, try again later"
 
 
 class RequestTooLarge(RpcError):
+    """The body is larger than `max_body_bytes`, or needs more memory to decode than there is.
+
+    What to do: send fewer samples in a call.
+    """
+
     code, http_status, kind, default = -32007, 413, "request_too_large", "Request too large"
 
 
 class ResponseTooLarge(RpcError):
+    """The answer would be larger than `max_response_bytes`.
+
+    What to do: ask for fewer samples at a time, or without `outputs`.
+    """
+
     code, kind, default = -32008, "response_too_large", "Response too large"
 
 
 class BatchTooLarge(RpcError):
+    """A JSON-RPC batch holds more calls than `max_batch_items`.
+
+    What to do: send several batches, or several samples in one call.
+    """
+
     code, kind, default = -32010, "batch_too_large", "Too many calls in one batch"
 
 
 class DeadlineExceeded(RpcError):
+    """The call's deadline passed, or its predicted time is beyond it: then it is refused on arrival.
+
+    What to do: allow more with `deadline_ms`, or try again when the queue is shorter.
+    """
+
     code, retryable, kind, default = -32012, True, "deadline_exceeded", "Deadline exceeded, or it cannot be met"
 
 
 class Unauthorized(RpcError):
+    """The admin listener did not get its bearer token.
+
+    What to do: send `Authorization: Bearer` and what `admin.token` in the data directory holds.
+    """
+
     code, http_status, kind, default = -32013, 401, "unauthorized", "Unauthorized"
 
 

@@ -94,7 +94,7 @@ class Families:
         )
         self.call_seconds = histogram(
             "call_seconds",
-            "Seconds from a call's arrival to its answer, in the api process; by what hoverboard_calls_total is counted by",
+            "Seconds from a call's arrival to its answer, in the api process; the labels are those of hoverboard_calls_total",
             SECONDS,
             "method",
             "model",
@@ -104,7 +104,7 @@ class Families:
         )
         self.violations = counter(
             "contract_violations_total",
-            "Predict calls refused because a sample broke the model's contract: at which input, and how",
+            "Predict calls refused because a sample broke the model's contract, by the input at fault and how it was broken",
             "model",
             "input",
             "kind",
@@ -123,14 +123,15 @@ class Families:
         )
         self.loads = counter(
             "loads_total",
-            "Model versions loaded (ok), unloaded, or refused: then the outcome is the check they failed",
+            "Loads of model versions: the outcome is ok, unloaded, or the check that refused the version; machine where the "
+            "machine was at fault and it is tried again",
             "model",
             "version",
             "outcome",
         )
         self.retraces = counter(
             "retraces_total",
-            "Graphs traced again after a version was ready; anything above 0 is a defect",
+            "Graphs traced again after a version was ready; anything above 0 is a defect of the service",
             "model",
             "version",
         )
@@ -142,7 +143,7 @@ class Families:
         )
         self.shed = counter(
             "journal_shed_records_total",
-            "Records that were not journaled, and are counted in a gap instead",
+            "Records that were dropped before the journal, because of its budget or a full disk; the table gaps counts them, too",
             "model",
             "reason",
         )
@@ -162,7 +163,7 @@ class Families:
         )
         self.recorder_connected = gauge(
             "recorder_connected",
-            "Whether the recorder has Postgres: 1, or 0 while it is away, or nobody answers for 10 s",
+            "1 while the recorder is connected to Postgres; 0 while Postgres is away, or has not answered for 10 s",
         )
         self.recorder_lag_rows = gauge("recorder_lag_rows", "Journaled records that are not in Postgres yet")
         self.recorder_lag_bytes = gauge("recorder_lag_bytes", "Bytes of journals that are not in Postgres yet")
@@ -173,47 +174,49 @@ class Families:
         self.recorded_chunks = counter("recorded_chunks_total", "Transactions in which the recorder has committed rows")
         self.recorder_errors = counter(
             "recorder_errors_total",
-            "Failures after which the recorder tries again, by SQLSTATE; `connection` or `journal` where it is none",
+            "Failures after which the recorder tries again, by Postgres' SQLSTATE, or `connection` or `journal`",
             "sqlstate",
         )
-        self.gap_records = counter(
-            "gap_records_total", "Records that are counted as missing in the table gaps", "reason"
-        )
+        self.gap_records = counter("gap_records_total", "Records that the table gaps counts as missing", "reason")
         self.quarantined = counter("quarantined_records_total", "Records put aside because Postgres refused them")
         self.implausible = counter(
-            "implausible_clock_rows_total", "Rows in the default partitions because their clock cannot be right"
+            "implausible_clock_rows_total", "Rows whose clock cannot be right; they are in the default partitions"
         )
         self.flag_rate = gauge(
             "flag_rate",
-            "Share of a version's last samples, about ten thousand, that were outliers",
+            "Share of outliers among about the last ten thousand samples of a version",
             "model",
             "version",
         )
         self.flag_rate_bound = gauge(
             "flag_rate_bound",
-            "Share of normal samples that may be outliers, by the version's calibration",
+            "Share of normal samples that the version's calibration allows to be outliers",
             "model",
             "version",
         )
         self.alarm_log10_e_value = gauge(
             "alarm_log10_e_value",
-            "Evidence that a version finds more outliers than its bound; the alarm is raised at log10 of alarm_run_length",
+            "Decimal logarithm of the evidence that a version finds more outliers than its bound; the alarm is raised at that "
+            "of the setting alarm_run_length",
             "model",
             "version",
         )
         self.alarm_raised = gauge(
-            "alarm_raised", "Whether the alarm of a version is raised: 1 until somebody resets it", "model", "version"
+            "alarm_raised",
+            "1 while the alarm of a version is raised, until somebody resets it; else 0",
+            "model",
+            "version",
         )
         self.drift_js = gauge(
             "drift_js",
-            "Jensen-Shannon divergence in bits, 0 to 1, of the last full window of a feature from the version's baseline",
+            "Jensen-Shannon divergence of a feature's last full window from the version's baseline, 0 to 1",
             "model",
             "version",
             "feature",
         )
         self.drifted_features = gauge(
             "drifted_features",
-            "Features of the last full window of a version that have drifted: beyond chance, and by enough",
+            "Features of a version that have drifted in its last full window: by more than chance explains, and by enough to matter",
             "model",
             "version",
         )

@@ -26,9 +26,9 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """`[batching]`: None takes the server's setting of the same name.
 
     Attributes:
-        max_batch: largest batch bucket, samples.
-        max_batch_delay_ms: how long an idle executor waits for company.
-        max_queue_ms: predicted work that would run before a call, above which it is refused.
+        max_batch: most samples in one batch; the setting of that name when left out.
+        max_batch_delay_ms: milliseconds that an idle executor waits for more samples; likewise.
+        max_queue_ms: predicted milliseconds of work before a call, above which it is refused; likewise.
     """
 
     max_batch: int | None = None
@@ -50,12 +50,13 @@ class Recording(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """`[recording]`: what of a model's samples and answers is written down. Executed rows are counted whatever it says.
 
     Attributes:
-        policy: `all` rows; `sampled`, a share of them and all outliers, errors and low margins; `hashed`, all with a
-            keyed hash in place of their inputs; `none`.
-        share: of the rows that `sampled` keeps, 0 to 1.
-        low_margin: `sampled` keeps rows whose two most probable classes are at most this far apart, in probability; of a multi-label
-            version, rows with a label that near its threshold.
-        redact: JSON Pointers into a sample by input name: `/text` is left out, of `/pixels/3` one element.
+        policy: `all` keeps every sample; `sampled` a share of them, and all outliers, errors and low margins; `hashed`
+            every sample, with a keyed hash in place of its inputs; `none` keeps nothing.
+        share: share of the samples that `sampled` keeps beside those that it always keeps, 0 to 1.
+        low_margin: `sampled` always keeps samples whose two most probable classes are at most this far apart in
+            probability; of a multi-label version, samples with a label this near to its threshold.
+        redact: JSON Pointers into a sample by input name, which are left out of what is recorded: `/text` the whole
+            input, `/pixels/3` one element.
     """
 
     policy: Literal["all", "sampled", "hashed", "none"] = "all"
@@ -73,9 +74,9 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What `serving.toml` says.
 
     Attributes:
-        stable: the version that answers calls that name none; None for the highest ready one.
+        stable: the version that answers calls that name none; when left out, the highest that passes its checks.
         pins: versions that stay in memory whatever the routing says.
-        uncategorized_below: a classification answers `Uncategorized` at a p-value of at most this; None never does.
+        uncategorized_below: a classification answers `Uncategorized` at a p-value of at most this; when left out, never.
         batching, limits, recording: see there.
     """
 

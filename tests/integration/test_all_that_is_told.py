@@ -154,7 +154,7 @@ def hoverboard(recorded: Recorded, *words: str) -> str:
 
 def test_every_metric_that_is_documented_is_fed(lived: Recorded) -> None:
     told(lived, "hoverboard_child_restarts_total")
-    documented = {row[0].strip("`") for row in table("docs/operate.md", "metric")}
+    documented = {row[0].strip("`") for row in table("docs/reference/metrics.md", "metric")}
     assert documented - _seen.keys() <= NEVER, sorted(documented - _seen.keys() - NEVER)
     assert [name for name in ABOVE_ZERO if not _seen[name]] == []
 

@@ -8,19 +8,10 @@ from typing import get_args, get_type_hints
 
 import pytest
 import tomlkit
-from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
 
-from hoverboard import errors
-from hoverboard.config import ENV_PREFIX, Settings
-from hoverboard.errors import RpcError
-from hoverboard.rpc.methods import admin_methods, public_methods
-from hoverboard.rpc.methods.discover import discover
-from hoverboard.telemetry.families import Families
 from hoverboard.versions.serving import Recording, Serving
 from tests.integration.documents import NOT_RUN, commands, difference, json_difference, session
 from tests.integration.running import ROOT
-from tests.unit.rpc.conftest import Records
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -79,15 +70,6 @@ def table(page: str, first_header: str) -> list[list[str]]:
     return rows
 
 
-def test_the_settings_table_is_the_settings() -> None:
-    expected = [
-        [f"`{name}`", _default(field.default), " ".join(str(field.description).split())]
-        for name, field in Settings.model_fields.items()
-    ]
-    assert table("docs/serve.md", "setting") == expected
-    assert ENV_PREFIX in (ROOT / "docs/serve.md").read_text()
-
-
 def test_the_page_shows_every_key_of_serving_toml() -> None:
     page = (ROOT / "docs/publish.md").read_text().partition("## serving.toml")[2]
     shown = page.partition("```toml\n")[2].partition("```")[0]
@@ -99,50 +81,6 @@ def test_the_page_shows_every_key_of_serving_toml() -> None:
     assert {row[0].strip("`") for row in table("docs/publish.md", "policy")} == set(
         get_args(get_type_hints(Recording)["policy"])
     )
-
-
-def _default(value: object) -> str:
-    """A default as the table has it."""
-    if isinstance(value, SecretStr) or not str(value):
-        return "empty"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
-
-
-def leaves(cls: type[RpcError]) -> list[type[RpcError]]:
-    return [cls, *(leaf for sub in cls.__subclasses__() for leaf in leaves(sub))]
-
-
-def test_the_errors_table_is_the_error_tree() -> None:
-    rows = {row[1]: row for row in table("docs/call.md", "code")}
-    expected = {f"`{cls.kind}`": cls for cls in errors.BY_KIND.values()}
-    assert rows.keys() == expected.keys()
-    for kind, cls in expected.items():
-        code, _, status, retryable = rows[kind][:4]
-        assert (code, status, retryable) == (str(cls.code), str(cls.http_status), "yes" if cls.retryable else "no")
-
-
-def test_the_methods_tables_are_the_methods() -> None:
-    methods = {
-        "docs/call.md": [*public_methods(None, None, None, Records()), discover(bytes)],  # type: ignore[arg-type]
-        "docs/operate.md": admin_methods(None, None, Records()),  # type: ignore[arg-type]
-    }
-    for page, listed in methods.items():
-        shown = {row[0].strip("`").partition("(")[0] for row in table(page, "method")}
-        assert shown <= {method.name for method in listed}
-        assert {method.name for method in listed} - shown <= {
-            "models.list",
-            "models.describe",
-        } or page == "docs/call.md"
-    assert {row[0].strip("`").partition("(")[0] for row in table("docs/call.md", "method")} == {
-        method.name for method in methods["docs/call.md"]
-    }
-
-
-def test_the_metrics_table_is_the_metrics() -> None:
-    shown = {row[0].strip("`"): row[1].replace("`", "").split(", ") for row in table("docs/operate.md", "metric")}
-    families = [child.family for child in vars(Families(CollectorRegistry())).values()]
-    total = {"counter": "_total"}
-    assert shown == {one._name + total.get(one._type, ""): list(one._labelnames) or ["-"] for one in families}
 
 
 def test_volatile_members_may_differ_and_others_may_not() -> None:

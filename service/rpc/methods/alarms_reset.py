@@ -25,8 +25,8 @@ class AlarmResetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AlarmResetResult(msgspec.Struct):
-    model: str
-    version: int
+    model: Annotated[str, Meta(description="The model's name.")]
+    version: Annotated[int, Meta(description="The version's number.")]
     accepted: Annotated[bool, Meta(description="It is written down; the recorder resets the alarm when it reads it.")]
 
 

@@ -32,24 +32,27 @@ class DescribeParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tensor(msgspec.Struct, omit_defaults=True):
-    name: str
-    dtype: str
+    name: Annotated[str, Meta(description="As calls and answers name it.")]
+    dtype: Annotated[str, Meta(description="A NumPy name such as `float32`, or `string`.")]
     shape: Annotated[list[int | None], Meta(description="Of one sample; null is a variable dimension.")]
     finite: Annotated[bool, Meta(description="False: null is taken for a number, and stands for NaN.")]
-    min: float | None = None
-    max: float | None = None
-    max_length: int | None = None
-    min_length: Annotated[
-        int | list[int] | None, Meta(description="One number, or one for each variable dimension.")
+    min: Annotated[float | None, Meta(description="Smallest number that is taken.")] = None
+    max: Annotated[float | None, Meta(description="Largest number that is taken.")] = None
+    max_length: Annotated[
+        int | None, Meta(description="Most bytes of a text, or elements along each variable dimension.")
     ] = None
-    allowed: list[str | float] | None = None
-    description: str = ""
+    min_length: Annotated[
+        int | list[int] | None,
+        Meta(description="Fewest elements along each variable dimension: one number, or one for each of them."),
+    ] = None
+    allowed: Annotated[list[str | float] | None, Meta(description="The only values that are taken.")] = None
+    description: Annotated[str, Meta(description="The publisher's, for callers.")] = ""
 
 
 class Bucket(msgspec.Struct):
-    size: int
-    mean_ms: float
-    p99_ms: float
+    size: Annotated[int, Meta(description="Samples in the batch.")]
+    mean_ms: Annotated[float, Meta(description="Mean execution time in milliseconds, the slowest quarter left out.")]
+    p99_ms: Annotated[float, Meta(description="99th percentile of all runs, in milliseconds.")]
 
 
 class LastFailure(msgspec.Struct):
@@ -58,36 +61,43 @@ class LastFailure(msgspec.Struct):
 
 
 class VersionDescription(msgspec.Struct):
-    version: int
-    state: Annotated[str, Meta(description="live, loading, available or refused.")]
+    version: Annotated[int, Meta(description="The version's number.")]
+    state: Annotated[
+        str,
+        Meta(description="`live` (answers), `loading`, `available` (on disk, loaded on demand) or `refused`."),
+    ]
     reason: Annotated[str | None, Meta(description="Why it is refused.")]
-    task: str | None
-    inputs: Annotated[list[Tensor], Meta(description="Empty until the manifest has been read.")]
-    outputs: list[Tensor]
-    labels: list[str] | None
+    task: Annotated[
+        str | None, Meta(description="`classification`, `multi-label`, `regression`, `embedding` or `raw`.")
+    ]
+    inputs: Annotated[list[Tensor], Meta(description="What it takes; empty until the manifest has been read.")]
+    outputs: Annotated[list[Tensor], Meta(description="What its graph answers; the first is the one labels come from.")]
+    labels: Annotated[list[str] | None, Meta(description="Names of the classes, by index of the first output.")]
     executor: Annotated[str | None, Meta(description="How its graph runs; null unless live.")]
-    buckets: Annotated[list[Bucket], Meta(description="Batch buckets with their timings, l(b); empty unless live.")]
-    pinned: bool
-    memory_bytes: int | None
-    load_ms: float | None
+    buckets: Annotated[
+        list[Bucket], Meta(description="The batch sizes that it runs in, with their measured times; empty unless live.")
+    ]
+    pinned: Annotated[bool, Meta(description="Whether it stays in memory whatever the routing says.")]
+    memory_bytes: Annotated[int | None, Meta(description="What its weights take; null unless live.")]
+    load_ms: Annotated[float | None, Meta(description="Milliseconds that loading took; null unless live.")]
     sandbox: Annotated[
         str | None,
         Meta(
-            description="What kept it from reaching out while it was tried in a process of its own; null unless live."
+            description="What confined it while it was tried in a process of its own, such as seccomp; null unless live."
         ),
     ]
     outliers: Annotated[str | None, Meta(description="What the version promises about outliers, in words.")]
-    manifest: dict[str, Any] | None
+    manifest: Annotated[dict[str, Any] | None, Meta(description="Its manifest.json without the checksums.")]
     last_failure: Annotated[LastFailure | None, _LAST_FAILURE] | UnsetType = UNSET
 
 
 class ModelDescription(msgspec.Struct):
-    name: str
-    ready: bool
-    roles: dict[str, int]
-    problem: str | None
+    name: Annotated[str, Meta(description="The model's name.")]
+    ready: Annotated[bool, Meta(description="Whether a version answers in the role `stable`.")]
+    roles: Annotated[dict[str, int], Meta(description="Role -> the version that fills it.")]
+    problem: Annotated[str | None, Meta(description="Why the model is not as serving.toml wants it; null if it is.")]
     serving: Annotated[dict[str, Any], Meta(description="What serving.toml says, defaults filled in.")]
-    versions: list[VersionDescription]
+    versions: Annotated[list[VersionDescription], Meta(description="Ascending.")]
 
 
 def models_describe(book: CodecBook, failures: Failures | None = None) -> Method[DescribeParams]:

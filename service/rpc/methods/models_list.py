@@ -18,16 +18,16 @@ __all__ = ["models_list", "summaries"]
 
 
 class ModelSummary(msgspec.Struct):
-    name: str
+    name: Annotated[str, Meta(description="The model's name: its folder in the models directory.")]
     ready: Annotated[bool, Meta(description="Whether a version answers in the role `stable`.")]
     roles: Annotated[dict[str, int], Meta(description="Role -> the version that fills it.")]
     versions: Annotated[list[int], Meta(description="Every version on disk.")]
     task: Annotated[str | None, Meta(description="The stable version's task.")]
-    problem: Annotated[str | None, Meta(description="What keeps the wished-for configuration from being in force.")]
+    problem: Annotated[str | None, Meta(description="Why the model is not as serving.toml wants it; null if it is.")]
 
 
 class ModelList(msgspec.Struct):
-    models: list[ModelSummary]
+    models: Annotated[list[ModelSummary], Meta(description="By name.")]
 
 
 def models_list(book: CodecBook) -> Method[NoParams]:

@@ -79,8 +79,8 @@ class PredictParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TopClass(msgspec.Struct):
-    label: str
-    confidence: Annotated[float, Meta(ge=0, le=1)]
+    label: Annotated[str, Meta(description="The class, or one of several labels.")]
+    confidence: Annotated[float, Meta(description="Its probability.", ge=0, le=1)]
 
 
 class Prediction(msgspec.Struct, kw_only=True):
@@ -103,10 +103,10 @@ class Timing(msgspec.Struct):
 
 
 class PredictResult(msgspec.Struct):
-    model: str
+    model: Annotated[str, Meta(description="The model that answered.")]
     version: Annotated[int, Meta(description="The version that answered.")]
     predictions: Annotated[list[Prediction], Meta(description="One per sample, in the samples' order.")]
-    timing: Timing
+    timing: Annotated[Timing, Meta(description="How long it took.")]
 
 
 def predict(engine: EnginePort, book: CodecBook, limits: CallLimits, decoder: Decoder | None) -> Method[PredictParams]:
