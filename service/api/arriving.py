@@ -9,21 +9,18 @@ from typing import Any, Final, cast
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp.http import WebSocketError, WebSocketReader
+from aiohttp.http import WebSocketError
 
-from hoverboard.api.listener import Connection
 from hoverboard.errors import Overloaded
 from hoverboard.rpc.budget import Budget, BudgetShare
 from hoverboard.rpc.large import SMALL_BYTES
 
-__all__ = ["Arriving", "Socket"]
+__all__ = ["Arriving"]
 
 _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
 _PIECE_BYTES: Final = 64
 """What each read of an unfinished message takes beside its bytes."""
-_LONGEST_WORDS: Final = 123
-"""Bytes that a close frame has room for."""
 
 
 class Arriving(WebSocketDataQueue):
@@ -34,12 +31,16 @@ class Arriving(WebSocketDataQueue):
 
     Args:
         connection: of the socket.
+        wait_turn: lets other large messages be read before the next piece of this one.
         bodies: the budget of large messages.
         timeout_s: seconds that a client may take for a message of more than 64 KB.
     """
 
-    def __init__(self, connection: Connection, bodies: Budget, timeout_s: float) -> None:
+    def __init__(
+        self, connection: web.RequestHandler, wait_turn: Callable[[], None], bodies: Budget, timeout_s: float
+    ) -> None:
         self._connection = connection
+        self._wait_turn = wait_turn
         self._clock = asyncio.get_running_loop()
         super().__init__(connection, SMALL_BYTES, loop=self._clock)
         self._bodies = bodies.part(sys.maxsize)
@@ -62,13 +63,13 @@ class Arriving(WebSocketDataQueue):
     def take(self, data: bytes, parse: Callable[[bytes], None]) -> None:
         """Let aiohttp parse what was read from the socket, and count what is no whole message yet."""
         if self._over:
-            self._connection.wait_turn()
+            self._wait_turn()
             return  # the client is told by now; what it still sends is read so that it can hear
         self._read = len(data)
         self._unfinished += self._read + _PIECE_BYTES
         parse(data)
         if self._unfinished > SMALL_BYTES and not self._over:
-            self._connection.wait_turn()
+            self._wait_turn()
             self._hold()
 
     def feed_data(self, data: Any, size: int) -> None:
@@ -123,50 +124,3 @@ class Arriving(WebSocketDataQueue):
     def _refuse(self, code: int, words: str) -> None:
         self._over = True
         super().feed_data(WSMessage(WSMsgType.ERROR, WebSocketError(code, words), None), 0)
-
-
-class Socket(web.WebSocketResponse[Any]):
-    """A WebSocket of bytes whose large messages take their shares of memory as they arrive.
-
-    Args:
-        bodies, timeout_s: see `Arriving`.
-        max_message_bytes: a longer message closes it with 1009.
-        options: of aiohttp's.
-
-    Attributes:
-        arriving: its messages, once it is prepared.
-    """
-
-    arriving: Arriving
-
-    def __init__(self, bodies: Budget, timeout_s: float, max_message_bytes: int, **options: Any) -> None:
-        super().__init__(max_msg_size=max_message_bytes, compress=False, decode_text=False, **options)
-        self._bodies = bodies
-        self._timeout_s = timeout_s
-
-    def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
-        # As aiohttp does it, with our queue in place of its own.
-        self._ws_protocol = protocol
-        self._writer = writer
-        self._reset_heartbeat()
-        connection = cast(Connection, request.protocol)
-        self._reader = self.arriving = Arriving(connection, self._bodies, self._timeout_s)
-        self._parser = parser = WebSocketReader(self.arriving, self._max_msg_size, compress=False, decode_text=False)
-        early = connection._message_tail  # noqa: SLF001 - sent before the answer to the handshake
-        self.arriving.take(early, lambda _: connection.set_parser(parser, self._on_data_received))
-        connection.arriving = self.arriving
-        connection.keep_alive(False)
-
-    async def refuse(self, error: BaseException | None) -> None:
-        """Close for what the client did, in words; it has a little to hear them while it still sends."""
-        if isinstance(error, WebSocketError):
-            self._parser = None
-            self.arriving.drop()
-            await self.close(code=error.code, message=str(error).encode()[:_LONGEST_WORDS])
-
-    def let_go(self) -> None:
-        """Forget what has arrived. Nothing of the socket may be at work any more."""
-        self._cancel_heartbeat()  # of a connection that is lost aiohttp's timer keeps everything for half a minute
-        self._parser = None
-        if self._reader is not None:
-            self.arriving.close()

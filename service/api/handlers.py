@@ -13,8 +13,8 @@ from aiohttp.http import HttpVersion11
 
 from hoverboard.api.admin import TokenGuard
 from hoverboard.api.body import accept_content, body_at_hand, read_body
+from hoverboard.api.connection import Connection
 from hoverboard.api.identity import request_id_of, traceparent_of
-from hoverboard.api.listener import Connection
 from hoverboard.api.replies import JSON, HttpRefusal, PlainAnswer, error_headers, refusal
 from hoverboard.errors import RpcError, Unauthorized
 from hoverboard.rpc.budget import Budget, BudgetShare

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from hoverboard.api.arriving import Socket
+from hoverboard.api.connection import Connection
 from hoverboard.api.identity import request_id_of, traceparent_of
-from hoverboard.api.listener import Connection
+from hoverboard.api.message_socket import MessageSocket
 from hoverboard.api.replies import HttpRefusal, refusal
 from hoverboard.errors import Overloaded
 from hoverboard.rpc.budget import Budget, BudgetShare
-from hoverboard.rpc.call import Reply, RpcRequest
+from hoverboard.rpc.call import RpcRequest
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.large import SMALL_BYTES
 from hoverboard.rpc.turns import Turns
@@ -75,7 +75,7 @@ class WebSockets:
 
     async def get(self, request: web.BaseRequest) -> web.StreamResponse:
         """Hold one WebSocket until either side closes it."""
-        socket = Socket(
+        socket = MessageSocket(
             self._bodies,
             self._body_timeout_s,
             self._max_message_bytes,
@@ -101,7 +101,7 @@ class WebSockets:
         """Let every message that arrived be answered, then close with 1001."""
         await asyncio.gather(*(session.drain() for session in list(self._sessions)))
 
-    def _reason_against(self, request: web.BaseRequest, socket: Socket) -> HttpRefusal | None:
+    def _reason_against(self, request: web.BaseRequest, socket: MessageSocket) -> HttpRefusal | None:
         if self._draining():
             return HttpRefusal(503, Overloaded("This process is stopping", retry_after_ms=1000), close=True)
         origin = request.headers.get("Origin")
@@ -123,7 +123,7 @@ def _authority(origin: str) -> str | None:
 class _Session:
     def __init__(
         self,
-        socket: Socket,
+        socket: MessageSocket,
         dispatcher: Dispatcher,
         request: web.BaseRequest,
         limits: WebSockets,
@@ -197,17 +197,13 @@ class _Session:
                     share.grow((len(body) if len(body) > SMALL_BYTES else 0) - share.size)
                     reply = await self._dispatcher.handle(body, arrived)
                 except Overloaded as error:
-                    reply = await self._refused(error, arrived)
+                    reply = await self._dispatcher.refuse(error, arrived)
             try:
                 answers.grow(max(0, len(reply.body or b"") - answers.size))
             except Overloaded as error:
                 answers.close()
-                reply = await self._refused(error, arrived)
+                reply = await self._dispatcher.refuse(error, arrived)
             await self._send(reply.body)
-
-    async def _refused(self, error: Overloaded, arrived: RpcRequest) -> Reply:
-        await self._dispatcher.note_refused(error, arrived)
-        return self._dispatcher.refused(error, arrived)
 
     async def _send(self, text: bytes | None) -> None:
         if text is None:

@@ -46,7 +46,7 @@ RECORDED_PARAMS: Final = ("model", "version", "tags")
 """What is recorded of a refused call."""
 
 _SAMPLES: Final = ("instances", "inputs")
-_LONGEST_SAID: Final = 200
+_LONGEST_TEXT: Final = 200
 
 Samples = Mapping[str, Raw]
 """The params of one call that hold samples, still raw JSON."""
@@ -87,7 +87,7 @@ class TakenCall(msgspec.Struct, array_like=True, frozen=True):
         params: of the method, but for the samples; None where there is a fault, or no such method.
         samples: which of `instances` and `inputs` it has.
         positional: whether its params came by position.
-        said: of what is recorded of refused calls, as much as can be read, where there is a fault.
+        readable: of what is recorded of refused calls, as much as can be read, where there is a fault.
         fault: why it is refused.
     """
 
@@ -96,7 +96,7 @@ class TakenCall(msgspec.Struct, array_like=True, frozen=True):
     params: dict[str, Any] | None = None
     samples: list[str] = []
     positional: bool = False
-    said: dict[str, Any] = {}
+    readable: dict[str, Any] = {}
     fault: Fault | None = None
 
 
@@ -206,22 +206,22 @@ def _part(item: Incoming, methods: Mapping[str, str]) -> tuple[TakenCall, Sample
     if item.fault is not None:
         return TakenCall(item.id, "", fault=Fault.of(item.fault)), {}
     if item.method not in methods:
-        return TakenCall(item.id, item.method[:_LONGEST_SAID]), {}
+        return TakenCall(item.id, item.method[:_LONGEST_TEXT]), {}
     binder = _binder(methods[item.method])
     positional = item.params if isinstance(item.params, list) else []
     named = item.params if isinstance(item.params, Mapping) else {}
     try:
         bound = msgspec.structs.asdict(binder.bind(positional, named))
     except InvalidParams as error:
-        said = {
+        readable = {
             name: value for name, value in binder.understood(item.params, RECORDED_PARAMS).items() if _is_short(value)
         }
         fault = Fault.of(binder.repoint(error) if positional else error)
-        return TakenCall(item.id, item.method, said=said, fault=fault), {}
+        return TakenCall(item.id, item.method, readable=readable, fault=fault), {}
     samples = [(name, bound.pop(name)) for name in _SAMPLES if name in bound]
     given: Samples = {name: raw for name, raw in samples if raw is not ABSENT}
     return TakenCall(item.id, item.method, msgspec.to_builtins(bound), list(given), bool(positional)), given
 
 
 def _is_short(value: Any) -> bool:
-    return not isinstance(value, str) or len(value) <= _LONGEST_SAID
+    return not isinstance(value, str) or len(value) <= _LONGEST_TEXT

@@ -11,6 +11,7 @@ from hoverboard.api.body import accept_content
 from hoverboard.api.replies import HttpRefusal, error_headers, refusal
 from hoverboard.errors import BY_KIND, Cancelled, InvalidParams, RpcError
 from hoverboard.rpc.call import CallLimits, RpcRequest
+from hoverboard.rpc.running import error_reply
 from tests.unit.rpc.conftest import Records, public_dispatcher
 from tests.unit.rpc.linear import LinearEngine
 
@@ -48,7 +49,7 @@ async def test_an_error_keeps_its_pinned_shape(path: Path) -> None:
     body = golden["body"] if isinstance(golden["body"], str) else json.dumps(with_pixels(golden["body"]))
     if "refused" in golden:
         error = failure(kind_of(path), golden["refused"])
-        reply = dispatcher.refused(error, request)
+        reply = error_reply(error, request)
     else:
         reply = await dispatcher.handle(body.encode(), request)
     assert reply.body is not None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from hoverboard.api.listener import Connection
+from hoverboard.api.connection import Connection
 from hoverboard.api.tidying import Tidying, _resident
 from tests.unit.api.conftest import PIXELS, PREDICT, Service, Start, http
 from tests.unit.api.test_arriving import CLOSE, MIB, TEXT, UPGRADE, frame
