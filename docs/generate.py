@@ -17,7 +17,6 @@ from typing import Any, Final, Literal, cast, get_args, get_origin
 import annotated_types
 import click
 import msgspec
-from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -29,7 +28,7 @@ from hoverboard.errors import BY_KIND, HoverboardError, RpcError, StaleSignature
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.methods import Method, admin_methods, public_methods
 from hoverboard.rpc.openrpc import Document
-from hoverboard.telemetry.families import Families
+from hoverboard.telemetry import families
 from hoverboard.versions.serving import Serving
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -315,8 +314,7 @@ def _when_and_what(cls: type) -> tuple[str, str]:
 
 def _metrics() -> str:
     rows = []
-    for child in vars(Families(CollectorRegistry())).values():
-        family = child.family
+    for family in (each.family for each in families.ALL):
         name = family._name + ("_total" if family._type == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in family._labelnames) or "-"
         unit = next((unit for end, unit in _METRIC_UNITS.items() if family._name.endswith(f"_{end}")), "")

@@ -30,7 +30,8 @@ from hoverboard.rpc.methods import admin_methods, public_methods, table
 from hoverboard.rpc.methods.alarms_reset import Alarms
 from hoverboard.rpc.openrpc import with_discovery
 from hoverboard.rpc.recording import CallRecording
-from hoverboard.telemetry import metrics
+from hoverboard.telemetry import families
+from hoverboard.telemetry.calls import calls
 from hoverboard.telemetry.recording_state import RecordingState
 
 __all__ = ["Application", "limits_of", "running"]
@@ -143,7 +144,7 @@ class Application:
         tidying = Tidying()
         while True:
             tidying.look()
-            metrics.set_in_flight(self._public.in_flight + self._admin.in_flight)
+            families.in_flight.set(self._public.in_flight + self._admin.in_flight)
             await asyncio.sleep(_GAUGE_EVERY_S)
 
     def _is_draining(self) -> bool:
@@ -199,7 +200,7 @@ class Application:
 
     def know_methods(self) -> None:
         """Tell the metrics which methods there are."""
-        metrics.know_methods([*self._public.names, *self._admin.names])
+        calls.know_methods([*self._public.names, *self._admin.names])
 
 
 @asynccontextmanager
@@ -229,7 +230,7 @@ async def running(
     application.know_methods()
     async with AsyncExitStack() as stack:
         stack.callback(engine.subscribe(application.book.update))
-        stack.callback(engine.subscribe(metrics.know_catalog))
+        stack.callback(engine.subscribe(calls.know_catalog))
         watching = asyncio.create_task(application.watch())
         stack.callback(watching.cancel)
         await stack.enter_async_context(application.decoder)

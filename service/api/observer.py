@@ -7,7 +7,7 @@ import structlog
 from hoverboard.codec.words import excerpt
 from hoverboard.errors import InvalidParams, RpcError
 from hoverboard.rpc.call import OK, Call
-from hoverboard.telemetry import metrics
+from hoverboard.telemetry.calls import calls
 from hoverboard.telemetry.sampling import Sampler
 
 __all__ = ["CallObserver"]
@@ -32,13 +32,13 @@ class CallObserver:
     def finished(self, call: Call, error: RpcError | None, seconds: float) -> None:
         """Count one call, and log it where the level asks for it."""
         code = OK if error is None else error.code
-        metrics.observe_call(call.method, call.model, call.version, call.role, code, seconds)
+        calls.observe(call.method, call.model, call.version, call.role, code, seconds)
         if error is None:
             if self._log_answered:
                 log.debug("call_answered", **_facts(call, seconds))
             return
         if isinstance(error, InvalidParams) and error.violation is not None:
-            metrics.count_violation(call.model, error.input_name, error.violation)
+            calls.violated(call.model, error.input_name, error.violation)
         if self._log_refused:
             left_out = self._lines.next()
             if left_out is not None:

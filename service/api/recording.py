@@ -22,7 +22,7 @@ from hoverboard.rpc.call import RpcRequest
 from hoverboard.rpc.methods.alarms_reset import AlarmReset
 from hoverboard.rpc.methods.predict import PredictParams
 from hoverboard.rpc.recording import Label, Rejection
-from hoverboard.telemetry import metrics
+from hoverboard.telemetry import families
 from hoverboard.telemetry.recording_state import Part
 
 __all__ = ["JournalRecording", "recording"]
@@ -119,7 +119,7 @@ class JournalRecording:
             return False
 
     async def _count(self, entry: GapEntry) -> None:
-        metrics.count_shed(entry.model or "", entry.reason, entry.records)
+        families.shed.labels(entry.model or "", entry.reason).inc(entry.records)
         if not await self._committer.shed(entry):
             self._lost += entry.records
 

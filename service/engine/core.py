@@ -43,7 +43,7 @@ from hoverboard.errors import (
     RpcError,
     StaleSignature,
 )
-from hoverboard.telemetry import metrics
+from hoverboard.telemetry import families
 from hoverboard.versions import VersionOnDisk
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Engine:
             version = self._admit(call, now)
         except HoverboardError as error:
             if isinstance(error, RpcError):
-                metrics.count_dropped(call.model, error.kind)
+                families.dropped.labels(call.model, error.kind).inc()
             tell(call, done, error)
             return None
         except Exception:  # noqa: BLE001 - the loop must live
@@ -217,7 +217,7 @@ class Engine:
     def cancel(self, work: Work) -> None:
         """Take back what still waits of a call; it is not answered any more."""
         if not work.closed:
-            metrics.count_dropped(work.call.model, "cancelled")
+            families.dropped.labels(work.call.model, "cancelled").inc()
         self._queue.discard(work)
         self._rest_if_idle()
 
@@ -367,7 +367,9 @@ class Engine:
         self._answer(batch, outcome)
         try:
             executed = outcome.executed
-            metrics.observe_batch(*batch.version.key, executed.bucket, batch.rows, executed.seconds)
+            model, number = batch.version.key
+            families.batch_size.labels(model).observe(batch.rows)
+            families.execution_seconds.labels(model, number, executed.bucket).observe(executed.seconds)
             if outcome.strange is not None:
                 self._supplement(batch.version, outcome.strange)
         except Exception:  # noqa: BLE001 - the loop must live
@@ -505,7 +507,7 @@ class Engine:
             traces = live.executor.traces()
             more = traces - seen.get(live.key, traces)
             if more > 0:
-                metrics.count_retraces(*live.key, more)
+                families.retraces.labels(*live.key).inc(more)
                 _log.error("retraced", model=live.key[0], version=live.key[1], times=more)
             seen[live.key] = traces
 
@@ -520,8 +522,8 @@ class Engine:
                 if not depth and not named:
                     continue
                 for model in named | depth.keys():
-                    metrics.set_queue(model, depth.get(model, 0))
-                metrics.set_queue_seconds(self._queue.seconds())
+                    families.queue_depth.set(depth.get(model, 0), model)
+                families.queue_seconds.set(self._queue.seconds())
                 named = set(depth)
             except Exception:  # noqa: BLE001 - the loop must live
                 _log.exception("sweep_failed")
@@ -531,7 +533,7 @@ class Engine:
         if self._idle.is_set():
             return
         for work in self._queue.expire(time.monotonic()):
-            metrics.count_dropped(work.call.model, DeadlineExceeded.kind)
+            families.dropped.labels(work.call.model, DeadlineExceeded.kind).inc()
         self._rest_if_idle()
 
     def _prepare(self) -> Loader:

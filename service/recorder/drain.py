@@ -28,7 +28,7 @@ from hoverboard.recorder.monitoring import show, tell
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import CHUNK_BYTES, Moved, Session, Stuck, UnreadableJournal
 from hoverboard.recorder.stalls import cause
-from hoverboard.telemetry import metrics
+from hoverboard.telemetry import families
 
 __all__ = ["Drain", "OpenDatabase"]
 
@@ -174,7 +174,7 @@ class Drain:
         self._tell(None)
         if self._trouble is not None:
             self._trouble = None
-            metrics.set_recorder_connected(connected=True)
+            families.recorder_connected.labels().set(1)
             _log.info("draining_again")
         return busy
 
@@ -182,7 +182,7 @@ class Drain:
         self.close()
         if not transient(error):
             return False
-        metrics.count_recorder_error(sqlstate(error) or "connection")
+        families.recorder_errors.labels(sqlstate(error) or "connection").inc()
         said = sentence(error)
         if said != self._trouble:
             _log.warning("cannot_drain", reason=said, then="records wait in the journals; trying again")
@@ -192,7 +192,7 @@ class Drain:
 
     def close(self) -> None:
         """Let go of the connection, whatever it is doing; the next pass makes another one."""
-        metrics.set_recorder_connected(connected=False)
+        families.recorder_connected.labels().set(0)
         if self._session is not None:
             self._session.connection.terminate()
             self._session = None
@@ -214,12 +214,12 @@ class Drain:
             if transient(error) and not (refused(error) or doubtful(error)):
                 raise
             # A defect of ours must not keep what comes next from being drained.
-            metrics.count_recorder_error("housekeeping")
+            families.recorder_errors.labels("housekeeping").inc()
             _log.exception("not_tidied")
         for uuid in await asyncio.to_thread(self._gone.look, here, dict(self._cursors)):
             if await session.give_up(uuid, self._gone.process(uuid)):
                 _log.error("journal_removed", journal=str(uuid), then="what was not recorded of it is counted as a gap")
-                metrics.count_gap("missing", 0)
+                families.gap_records.labels("missing").inc(0)
             self._gone.told(uuid)
         there = {journal.uuid for journal in here}
         self._doubts.keep_only(there)
@@ -233,7 +233,7 @@ class Drain:
             self._session = session
             await session.prepare()
             await show(session.connection)
-            metrics.set_recorder_connected(connected=True)
+            families.recorder_connected.labels().set(1)
         return self._session
 
     def _may_have_more(self, journal: JournalInfo) -> bool:
@@ -280,7 +280,7 @@ class Drain:
 
     def _shelve(self, journal: JournalInfo, reason: str) -> None:
         self._shelved[journal.uuid] = time.monotonic() + _SHELVED_S
-        metrics.count_recorder_error("journal")
+        families.recorder_errors.labels("journal").inc()
         _log.error("journal_put_off", journal=str(journal.uuid), reason=reason, again_in_s=_SHELVED_S)
 
     async def _measure(self) -> None:
@@ -290,7 +290,9 @@ class Drain:
             self._beat()
             with suppress(OSError):
                 behind = await self._behind(lag)
-                metrics.set_recorder_lag(behind.rows, behind.bytes, behind.seconds)
+                families.recorder_lag_rows.labels().set(behind.rows)
+                families.recorder_lag_bytes.labels().set(behind.bytes)
+                families.recorder_lag_seconds.labels().set(behind.seconds)
                 await self._look(behind)
             await asyncio.sleep(_LAG_S)
 
@@ -299,14 +301,14 @@ class Drain:
         seconds = 0.0 if self._step_at is None else time.monotonic() - self._step_at
         if seconds < _STALLED_S or not behind.bytes or self._trouble not in {None, _STALLED}:
             return
-        metrics.set_recorder_connected(connected=False)
+        families.recorder_connected.labels().set(0)
         if self._session is not None and time.monotonic() >= self._ask_at:
             self._cause = await cause(self._database, self._session.connection.get_server_pid())
             self._ask_at = time.monotonic() + _ASK_AGAIN_S
             if self._trouble not in {None, _STALLED}:  # it failed meanwhile
                 return
             if self._step_at is None:  # it went on meanwhile
-                metrics.set_recorder_connected(connected=True)
+                families.recorder_connected.labels().set(1)
                 return
         said = f"nothing has reached Postgres for {seconds:.0f} s while records wait: {self._cause}"
         if self._trouble is None:
@@ -325,11 +327,14 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
 
 
 def _count(moved: Moved) -> None:
-    metrics.count_recorded(moved.rows)
+    if moved.rows:
+        families.recorded_chunks.labels().inc()
+    for table, rows in moved.rows.items():
+        families.recorded_rows.labels(table).inc(rows)
     for reason, records in moved.gaps.items():
-        metrics.count_gap(reason, records)
-    metrics.count_quarantined(moved.quarantined)
-    metrics.count_implausible(moved.implausible)
+        families.gap_records.labels(reason).inc(records)
+    families.quarantined.labels().inc(moved.quarantined)
+    families.implausible.labels().inc(moved.implausible)
     tell(moved.seen)
 
 

@@ -21,7 +21,7 @@ from hoverboard.recorder.erasure.erase import tombstones_since
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import Session
 from hoverboard.recorder.tidy import Tidy
-from hoverboard.telemetry import metrics
+from hoverboard.telemetry import families
 
 __all__ = ["Housekeeping"]
 
@@ -61,8 +61,8 @@ class Housekeeping:
         if self._is_due("retention", _RETENTION_S):
             await self._retain(session)
         if self._is_due("orphans", _ORPHANS_S):
-            metrics.set_orphan_labels(await connection.fetchval(_SQL["orphan_labels"]))
-            metrics.set_impossible_labels(await connection.fetchval(_SQL["impossible_labels"]))
+            families.orphan_labels.labels().set(await connection.fetchval(_SQL["orphan_labels"]))
+            families.impossible_labels.labels().set(await connection.fetchval(_SQL["impossible_labels"]))
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()

@@ -23,7 +23,7 @@ from hoverboard.recorder import alarm_table, drift_table
 from hoverboard.recorder.alarms import Alarm, Block, blocks_of
 from hoverboard.recorder.drift import Finding, Reference
 from hoverboard.recorder.rows.tables import KnownVersion, VersionKey, version_key
-from hoverboard.telemetry import metrics
+from hoverboard.telemetry import families
 from hoverboard.versions import read_version
 from hoverboard.versions.baseline import Baseline, read_baseline
 
@@ -142,7 +142,7 @@ class Monitoring:
             if transient(error) and not (refused(error) or doubtful(error)):
                 raise
             self._watched.clear()
-            metrics.count_recorder_error("monitoring")
+            families.recorder_errors.labels("monitoring").inc()
             _log.exception("not_monitored", batches=len(batches))
             return Seen()
 
@@ -232,7 +232,7 @@ async def show(connection: Connection) -> None:
     for finding in await drift_table.latest_findings(connection):
         findings.setdefault(Name(finding["model"], finding["version"]), []).append(finding)
     for name, rows in findings.items():
-        metrics.set_drift(*name, {row["feature"]: row["js"] for row in rows}, sum(row["drifted"] for row in rows))
+        _show_drift(name, {row["feature"]: row["js"] for row in rows}, sum(row["drifted"] for row in rows))
 
 
 _drift_told_at: dict[Name, float] = {}
@@ -255,7 +255,7 @@ def tell(seen: Seen) -> None:
             )
     for name, findings in seen.windows.items():
         drifted = [finding.feature for finding in findings if finding.drifted]
-        metrics.set_drift(*name, {finding.feature: finding.js for finding in findings}, len(drifted))
+        _show_drift(name, {finding.feature: finding.js for finding in findings}, len(drifted))
         now = time.monotonic()
         if drifted and now - _drift_told_at.get(name, -math.inf) >= _DRIFT_AGAIN_S:
             _drift_told_at[name] = now
@@ -263,13 +263,16 @@ def tell(seen: Seen) -> None:
 
 
 def _tell_alarm(name: Name, alarm: Alarm) -> None:
-    metrics.set_alarm(
-        *name,
-        rate=alarm.rate or 0.0,
-        bound=alarm.bound,
-        log10_e=alarm.evidence.log10_e,
-        raised=alarm.raised is not None,
-    )
+    families.flag_rate.labels(*name).set(alarm.rate or 0.0)
+    families.flag_rate_bound.labels(*name).set(alarm.bound)
+    families.alarm_log10_e_value.labels(*name).set(alarm.evidence.log10_e)
+    families.alarm_raised.labels(*name).set(int(alarm.raised is not None))
+
+
+def _show_drift(name: Name, divergences: Mapping[str, float], drifted: int) -> None:
+    for feature, divergence in divergences.items():
+        families.drift_js.labels(*name, feature).set(divergence)
+    families.drifted_features.labels(*name).set(drifted)
 
 
 def _by_version(batches: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownVersion]) -> dict[int, _Ran]:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final
 from hoverboard.children import READY_FD
 from hoverboard.config import ENV_PREFIX
 from hoverboard.supervisor.hangs import ChildWatch
-from hoverboard.telemetry import logs, metrics
+from hoverboard.telemetry import families, logs, metrics
 
 __all__ = ["DATABASE_VARIABLE", "Backoff", "Child", "ChildSpec"]
 
@@ -108,7 +108,7 @@ class Child:
 
     async def keep(self) -> None:
         """Start it, and start it again whenever it dies, until `stop`."""
-        metrics.count_restart(self.spec.name, 0)
+        families.restarts.labels(self.spec.name).inc(0)
         while not self._stopping.is_set():
             started = time.monotonic()
             with _ready_pipe() as pipe:
@@ -209,7 +209,7 @@ class Child:
         if not healthy:
             facts |= {"deaths": self.deaths, "last_words": "\n".join(self._last_lines)}
         _log.error("child_died" if healthy or ready else "child_cannot_start", **facts)
-        metrics.count_restart(self.spec.name)
+        families.restarts.labels(self.spec.name).inc()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), delay)
 

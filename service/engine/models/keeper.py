@@ -13,14 +13,14 @@ from collections.abc import Callable
 
 import structlog
 
+from hoverboard.contract.catalog import Catalog
 from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.models.loads import Load, Loads
 from hoverboard.engine.models.served import Served
 from hoverboard.engine.models.state import STABLE, Model, Version
 from hoverboard.errors import Overloaded, VersionRefused
 from hoverboard.machine import pause_s
-from hoverboard.telemetry import metrics
-from hoverboard.contract.catalog import Catalog
+from hoverboard.telemetry import families
 
 __all__ = ["Keeper"]
 
@@ -82,9 +82,7 @@ class Keeper:
         """Have a version loaded; see `Loads.want`."""
         number = version.place.number
         asked_for = version.ordered or (number == model.serving.stable and model.stable is not None)
-        return self.loads.want(
-            model, version, asked_for=asked_for, suspect=self._suspect(model.name, number)
-        )
+        return self.loads.want(model, version, asked_for=asked_for, suspect=self._suspect(model.name, number))
 
     async def settled(self, model: Model) -> None:
         """Wait until a model's stable version is the wanted one, or cannot be."""
@@ -105,7 +103,7 @@ class Keeper:
                 model.changed()
                 if number == model.stable:
                     model.stable = None
-                    metrics.set_live(model.name, None, STABLE)
+                    families.live_version.labels(model.name, STABLE).set(0)
             elif version.live is not None and not (version.on_demand or version.ordered or model.kept(number)):
                 self.drop(model, number, "no longer routed to")
 
@@ -115,7 +113,7 @@ class Keeper:
         model.served = True
         model.versions[number].on_demand = model.versions[number].ordered = False
         self._served.add(model.name)
-        metrics.set_live(model.name, number, STABLE)
+        families.live_version.labels(model.name, STABLE).set(number)
         _log.info("version_stable", model=model.name, version=number, before=before)
 
     # -- loads ---------------------------------------------------------------------------------------------------
@@ -164,8 +162,8 @@ class Keeper:
             version.tries = 0
             version.public = {**(version.public or {}), "inputs": outcome.source.manifest["inputs"]}
             outcome.used_at = time.monotonic()
-            metrics.count_load(model.name, number, "ok")
-            metrics.set_memory(model.name, number, outcome.memory_bytes)
+            families.loads.labels(model.name, number, "ok").inc()
+            families.memory_bytes.labels(model.name, number).set(outcome.memory_bytes)
             _log.info(
                 "version_live",
                 model=model.name,
@@ -195,7 +193,7 @@ class Keeper:
             _log.error("version_refused", **facts)
         version.on_demand = version.ordered = False
         model.changed()
-        metrics.count_load(model.name, version.place.number, refusal.check)
+        families.loads.labels(model.name, version.place.number, refusal.check).inc()
 
     def again_in_s(self) -> float:
         """Seconds until the first version that waits for this machine to be well is tried again; infinite where none does."""
@@ -246,8 +244,8 @@ class Keeper:
         if version.live is None:
             return
         version.live, version.on_demand, version.ordered = None, False, False
-        metrics.count_load(model.name, number, "unloaded")
-        metrics.set_memory(model.name, number, 0)
+        families.loads.labels(model.name, number, "unloaded").inc()
+        families.memory_bytes.labels(model.name, number).set(0)
         _log.info("version_unloaded", model=model.name, version=number, why=why)
         # Keras models are full of reference cycles; what start-up left was frozen, so this is quick.
         asyncio.get_running_loop().call_later(1.0, gc.collect)
@@ -259,7 +257,7 @@ class Keeper:
         model = self.models.setdefault(name, fresh)
         if model is fresh:
             model.served = name in self._served
-            metrics.set_live(name, None, STABLE)  # until a version does
+            families.live_version.labels(name, STABLE).set(0)  # until a version does
         return model
 
     def remove(self, name: str) -> None:
@@ -267,7 +265,7 @@ class Keeper:
         model = self.models[name]
         for number in model.versions:
             self.drop(model, number, "the model's directory is gone")
-        metrics.set_live(name, None, STABLE)
+        families.live_version.labels(name, STABLE).set(0)
         self._served.remove(name)
         del self.models[name]
 
@@ -295,7 +293,11 @@ def _loadable(version: Version) -> bool:
 def _route_problem(model: Model, wanted: int | None) -> str | None:
     if wanted is None:
         reasons = [f"version {number}: {v.refused.reason}" for number, v in sorted(model.versions.items()) if v.refused]
-        return None if model.stable is not None else f"no version can go live ({reasons[-1] if reasons else 'there is none'})"
+        return (
+            None
+            if model.stable is not None
+            else f"no version can go live ({reasons[-1] if reasons else 'there is none'})"
+        )
     version = model.versions.get(wanted)
     named = model.serving.stable is not None
     if version is None:

@@ -33,7 +33,7 @@ from hoverboard.journal.records import (
     pack_column,
 )
 from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
-from hoverboard.telemetry import metrics
+from hoverboard.telemetry import families
 from hoverboard.versions import Recording
 
 __all__ = ["JournalSink", "hashing_key"]
@@ -228,7 +228,7 @@ class JournalSink:
         except JournalFull as full:
             _log.error("not_even_a_gap", reason=str(full))
             raise _refusal() from full
-        metrics.count_shed(entry.model or "", entry.reason, entry.records)
+        families.shed.labels(entry.model or "", entry.reason).inc(entry.records)
 
     def _policy(self, source: Source) -> RowPolicy:
         place = (source.model, source.version)

@@ -11,7 +11,8 @@ from tests.disks import small_disk
 COUNT = """
     import os, resource, sys
     from pathlib import Path
-    from hoverboard.telemetry import logs, metrics
+    from hoverboard.telemetry import families, logs, metrics
+    from hoverboard.telemetry.calls import calls
     from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
     logs.configure("info", "json")
 """
@@ -26,15 +27,15 @@ def test_without_descriptors_nothing_is_raised_and_counting_goes_on_afterwards(t
     done = run(
         """
         metrics.init("api-0", Path(sys.argv[1]))
-        metrics.know_methods(["predict"])
+        calls.know_methods(["predict"])
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         for _ in range(1000):
-            metrics.observe_call("predict", None, None, None, 0, 0.1)
-            metrics.count_shed("m", "disk", 1)
-            metrics.set_live("m", 1, "stable")
+            calls.observe("predict", None, None, None, 0, 0.1)
+            families.shed.labels("m", "disk").inc(1)
+            families.live_version.labels("m", "stable").set(1)
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
-        metrics.observe_call("predict", None, None, None, 0, 0.1)
+        calls.observe("predict", None, None, None, 0, 0.1)
         metrics.close()
         print(metrics.exposition().decode())
         """,
@@ -49,13 +50,13 @@ def test_on_a_full_disk_the_process_goes_on_without_metrics(tmp_path: Path) -> N
     script = """
         folder = Path(sys.argv[1])
         metrics.init("api-0", folder)
-        metrics.know_catalog(Catalog({"m": ModelStatus("m", {}, tuple(VersionStatus(n, "live") for n in range(2000)))}))
-        metrics.know_methods(["predict"])
+        calls.know_catalog(Catalog({"m": ModelStatus("m", {}, tuple(VersionStatus(n, "live") for n in range(2000)))}))
+        calls.know_methods(["predict"])
         for version in range(2000):
-            metrics.observe_call("predict", "m", version, "stable", 0, 0.1)
+            calls.observe("predict", "m", version, "stable", 0, 0.1)
         metrics.close()
         metrics.init("api-1", folder)
-        metrics.observe_call("predict", "m", 1, "stable", 0, 0.1)
+        calls.observe("predict", "m", 1, "stable", 0, 0.1)
         print("went on")
     """
     with small_disk(tmp_path / "small", "size=256k") as small:
