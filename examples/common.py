@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hoverboard.backends.tensorflow import (
-    runtime,  # first: it chooses Keras's backend, and keeps TensorFlow's import quiet
+    device,  # first: it chooses Keras's backend, and keeps TensorFlow's import quiet
 )
 
 # isort: split
@@ -46,7 +46,7 @@ def arguments(description: str, name: str, versions: Sequence[int]) -> argparse.
 
 def start(seed: int) -> None:
     """Make training repeatable on this machine: seeds for Python, NumPy and TensorFlow, deterministic kernels."""
-    runtime.first_operation()
+    device.first_operation()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 

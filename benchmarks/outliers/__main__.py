@@ -17,7 +17,7 @@ from benchmarks.outliers.plots import draw_novelty, draw_power, draw_validity
 from benchmarks.outliers.power import ALPHA, Found, by_class, means, measure
 from benchmarks.outliers.studies import ROOT, STUDIES, Study, Trial
 from benchmarks.outliers.validity import table, validity
-from hoverboard.backends.tensorflow import runtime
+from hoverboard.backends.tensorflow import device
 
 PAGES: Final = ROOT / "docs" / "outliers"
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=200, help="random splits for validity")
     parser.add_argument("--pages", type=Path, default=PAGES, help="where to write")
     options = parser.parse_args()
-    runtime.configure(1, 1)
+    device.configure(1, 1)
     options.pages.mkdir(parents=True, exist_ok=True)
     for name in [options.model] if options.model else STUDIES:
         started = time.perf_counter()

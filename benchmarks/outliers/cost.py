@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.outliers.studies import ROOT, SHIPPED
 from hoverboard.backends.executor import Executor
-from hoverboard.backends.tensorflow import artifact, runtime
+from hoverboard.backends.tensorflow import artifact, device
+from hoverboard.backends.tensorflow.graph import Graph
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.errors import VersionRefused
 from hoverboard.outliers import OutlierPackage, load_package
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.outliers.cost", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="of each, for each batch size")
     options = parser.parse_args()
-    runtime.configure(1, 1)
+    device.configure(1, 1)
     print(
         "| version | run by | detector | batch | bare, us | detector / bare (quartiles) | with the watch / bare (quartiles) |"
     )
@@ -76,7 +77,7 @@ def _with_watch(package: OutlierPackage, signature: Signature, golden: Sequence[
     return replace(package, watch=replace(watch, scale=scale, calibration=calibration))
 
 
-def _served(graph: runtime.Graph, signature: Signature) -> Executor:
+def _served(graph: Graph, signature: Signature) -> Executor:
     """As the engine runs it: directly, where that can be."""
     try:
         return graph.direct(signature, 1)

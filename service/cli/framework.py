@@ -22,7 +22,7 @@ def load_framework() -> None:
     from rich.console import Console
 
     with _stderr_aside() as terminal, Console(file=terminal).status("Loading TensorFlow ..."):
-        import hoverboard.backends.tensorflow.runtime  # noqa: F401 - for the import itself
+        import hoverboard.backends.tensorflow.device  # noqa: F401 - for the import itself
 
 
 @contextmanager

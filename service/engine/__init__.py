@@ -1,1 +1,1 @@
-"""The engine: versions in memory, batching, execution. Import the parts; only `runtime` needs TensorFlow."""
+"""The engine: versions in memory, batching, execution. Import the parts; nothing here needs TensorFlow, its backend does."""

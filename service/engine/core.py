@@ -45,6 +45,7 @@ from hoverboard.errors import (
 )
 from hoverboard.telemetry import families
 from hoverboard.versions import VersionOnDisk
+from hoverboard.versions.manifest import KERAS_FILE
 
 if TYPE_CHECKING:
     from hoverboard.engine.models.loading import Loader
@@ -539,12 +540,11 @@ class Engine:
     def _prepare(self) -> Loader:
         """On the loader's thread: the imports that take seconds."""
         self._proofs.prepare()
-        from hoverboard.backends.tensorflow import runtime
+        from hoverboard.backends.backend import configured
         from hoverboard.engine.models.loading import Loader
 
         threads = thread_settings(self._settings)
-        runtime.configure(*threads)
-        if runtime.device_kind() == "gpu":
+        if configured(KERAS_FILE, threads).device_kind() == "gpu":
             self._depth = 2  # the host assembles one batch while the device runs the other
         return Loader(
             self._prove,

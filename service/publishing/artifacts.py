@@ -13,7 +13,7 @@ from hoverboard.publishing.kinds import check_kind, keras_2_hint
 from hoverboard.versions.manifest import KERAS_FILE, SAVED_MODEL_DIR, GraphNames
 
 if TYPE_CHECKING:
-    from hoverboard.backends.tensorflow.runtime import Graph
+    from hoverboard.backends.tensorflow.graph import Graph
 
 __all__ = ["Written", "write_artifact"]
 
@@ -52,9 +52,9 @@ def write_artifact(
     Raises:
         PublishError: what was given is no model, or cannot be loaded.
     """
-    from hoverboard.backends.tensorflow import artifact, runtime
+    from hoverboard.backends.tensorflow import artifact, device
 
-    runtime.first_operation()
+    device.first_operation()
     if isinstance(model, str | Path):
         source = Path(model)
         if not source.exists():

@@ -16,7 +16,7 @@ from hoverboard.versions.golden import ABSOLUTE, RELATIVE
 
 if TYPE_CHECKING:
     from hoverboard.backends.executor import Executor
-    from hoverboard.backends.tensorflow.runtime import Graph
+    from hoverboard.backends.tensorflow.graph import Graph
     from hoverboard.versions.manifest import GraphNames
 
 __all__ = ["check_saved", "check_trace"]
@@ -113,11 +113,11 @@ def _difference(want: Array, have: Array, scale: float) -> str | None:
 
 
 def _tolerance(model: Any) -> float:
-    from hoverboard.backends.tensorflow import runtime
+    from hoverboard.backends.tensorflow import device
 
     if _half(model):
         return _HALF
-    return _GPU if runtime.device_kind() == "gpu" else 1.0
+    return _GPU if device.device_kind() == "gpu" else 1.0
 
 
 def _half(layer: Any) -> bool:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hoverboard.backends.backend import Fit, Shapes
 from hoverboard.contract.signature import Array, Signature, TensorSpec
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.versions import GoldenSet
 
 if TYPE_CHECKING:
-    from hoverboard.backends.tensorflow.runtime import Graph
+    from hoverboard.backends.tensorflow.graph import Graph
 
 __all__ = ["Lengths"]
 
@@ -29,12 +30,10 @@ class Lengths:
 
     def __init__(self, graph: Graph, signature: Signature) -> None:
         self._graph, self._signature = graph, signature
-        self._shapes = None
+        self._shapes: Shapes | None = None
         if any(spec.variable for spec in signature.inputs):
-            from hoverboard.backends.tensorflow.shapes import Shapes
-
             try:
-                self._shapes = Shapes(graph.traced(signature), len(signature.inputs))
+                self._shapes = graph.shapes(signature)
             except VersionRefused as refusal:
                 raise PublishError(str(refusal)) from refusal
 
@@ -46,8 +45,6 @@ class Lengths:
         """
         if self._shapes is None:
             return
-        from hoverboard.backends.tensorflow.shapes import Fit
-
         sizes = [column.shape[1:] for column in sample]
         if self._shapes.fit(sizes) is Fit.SHORT:
             named = zip(self._signature.inputs, sizes, strict=True)

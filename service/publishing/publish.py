@@ -40,7 +40,7 @@ from hoverboard.versions.golden import GOLDEN_FILE
 from hoverboard.versions.manifest import MANIFEST_FILE, check_name, format_of, size_problem
 
 if TYPE_CHECKING:
-    from hoverboard.backends.tensorflow.runtime import Graph
+    from hoverboard.backends.tensorflow.graph import Graph
 
 __all__ = ["publish"]
 
@@ -404,6 +404,6 @@ def _commit(writer: VersionWriter, manifest: Manifest, version: int | None) -> P
 
 
 def _software() -> dict[str, str]:
-    from hoverboard.backends.tensorflow import runtime
+    from hoverboard.backends.tensorflow import device
 
-    return {**runtime.software(), "python": platform.python_version(), "hoverboard": hoverboard.__version__}
+    return {**device.software(), "python": platform.python_version(), "hoverboard": hoverboard.__version__}

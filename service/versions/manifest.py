@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +14,7 @@ from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Head, Signatur
 from hoverboard.errors import VersionRefused
 
 __all__ = [
+    "ARTIFACTS",
     "FORMAT",
     "KERAS_FILE",
     "MANIFEST_FILE",
@@ -32,6 +33,8 @@ _FIRST_FORMAT: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 KERAS_FILE: Final = "model.keras"
 SAVED_MODEL_DIR: Final = "saved_model"
+ARTIFACTS: Final[Mapping[str, str]] = {KERAS_FILE: "tensorflow", SAVED_MODEL_DIR: "tensorflow"}
+"""What a model's file (with a suffix) or directory (without) is called -> the folder of `backends/` that runs it."""
 _KIB: Final = 1024
 MOST_BYTES: Final = 4 * _KIB * _KIB
 """Of the whole file."""
@@ -96,7 +99,7 @@ class Manifest:
             (`format_of`).
         name, version: also the directory's.
         created: ISO 8601, UTC.
-        artifact: `model.keras` or `saved_model`.
+        artifact: the model's file or directory, one of `ARTIFACTS`.
         task, inputs, outputs, labels, head, thresholds: the signature.
         software: versions that wrote the model, by package; `backend` is Keras's.
         parent: the version this one was made from.
@@ -116,7 +119,7 @@ class Manifest:
     name: str
     version: int
     created: str
-    artifact: Literal["model.keras", "saved_model"]
+    artifact: str
     task: Task
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -141,10 +144,10 @@ class Manifest:
 
     @property
     def weights_sha256(self) -> str:
-        """One digest that stands for the artifact: the file's own, or of all SavedModel files' digests."""
-        if self.artifact == KERAS_FILE:
-            return self.sha256.get(KERAS_FILE, "")
-        parts = sorted(f"{path}:{digest}" for path, digest in self.sha256.items() if path.startswith(SAVED_MODEL_DIR))
+        """One digest that stands for the artifact: the file's own, or of the digests of all files of a directory."""
+        if "." in self.artifact:
+            return self.sha256.get(self.artifact, "")
+        parts = sorted(f"{path}:{digest}" for path, digest in self.sha256.items() if path.startswith(self.artifact))
         return _sha256_text("\n".join(parts))
 
     def public(self) -> dict[str, Any]:
@@ -209,7 +212,9 @@ class Manifest:
         return next(filter(None, found), None)
 
     def _limits_problem(self) -> str | None:
-        """Limits of an input that no call could keep to, or more inputs than anybody has."""
+        """An artifact that nobody runs, limits of an input that no call could keep to, or more inputs than anybody has."""
+        if self.artifact not in ARTIFACTS:
+            return f"artifact {self.artifact!r:.100} is not known: {', '.join(ARTIFACTS)}"
         if max(len(self.inputs), len(self.outputs)) > _MOST_SPECS:
             return f"at most {_MOST_SPECS} inputs and as many outputs are read"
         for spec in self.inputs:

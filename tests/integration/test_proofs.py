@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hoverboard.backends.tensorflow import runtime
+from hoverboard.backends.tensorflow import device
 from hoverboard.config import Settings
 from hoverboard.engine.core import Engine
 from hoverboard.engine.models import proofs
@@ -155,7 +155,7 @@ def test_a_trial_that_is_killed_or_stopped_from_outside_says_nothing_of_the_vers
 ) -> None:
     manifest = read_version(_asking(loops, HANGS))
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(Proofs(tmp_path / "proofs", 8).require, loops, manifest, runtime.software())
+        asking = pool.submit(Proofs(tmp_path / "proofs", 8).require, loops, manifest, device.software())
         until = time.monotonic() + 60
         while not (forks := _forks()):
             assert time.monotonic() < until
@@ -199,12 +199,12 @@ def test_what_was_tried_on_this_machine_is_not_tried_again(models: Path, tmp_pat
     place = models / "constant" / "1"
     manifest = read_version(place)
     proofs._known.clear()
-    Proofs(tmp_path / "proofs").require(place, manifest, runtime.software())
+    Proofs(tmp_path / "proofs").require(place, manifest, device.software())
     proofs._known.clear()
     proofs._provers[0].close()
-    Proofs(tmp_path / "proofs").require(place, manifest, runtime.software())
+    Proofs(tmp_path / "proofs").require(place, manifest, device.software())
     assert proofs._provers[0]._process is None
-    Proofs(tmp_path / "proofs").require(place, manifest, {**runtime.software(), "keras": "4"})
+    Proofs(tmp_path / "proofs").require(place, manifest, {**device.software(), "keras": "4"})
     assert proofs._provers[0]._process is not None
 
 

@@ -6,12 +6,14 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hoverboard.backends.backend import backend_of
 from hoverboard.backends.executor import GraphError
 from hoverboard.engine.models.loading import Loader
 from hoverboard.errors import PublishError, VersionRefused
@@ -374,9 +376,9 @@ def test_a_model_that_fails_on_drawn_samples_asks_for_real_ones(tmp_path: Path, 
 def test_xla_is_used_only_where_it_is_worth_it_and_never_for_strings_and_lengths(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hoverboard.engine.models.loading._MARGIN", 0.0)
+    monkeypatch.setattr("hoverboard.backends.tensorflow.graph._XLA_MARGIN", 0.0)
     assert load(models / "dense" / "1", xla=True).executor.name != "tf-xla"
-    monkeypatch.setattr("hoverboard.engine.models.loading._MARGIN", 1e9)
+    monkeypatch.setattr("hoverboard.backends.tensorflow.graph._XLA_MARGIN", 1e9)
     assert load(models / "dense" / "1", xla=True).executor.name == "tf-xla"
     assert load(models / "mixed" / "1", xla=True).executor.name == "tf"
     assert load(models / "lengths" / "1", xla=True).executor.name != "tf-xla"
@@ -398,7 +400,7 @@ def test_a_small_graph_runs_in_its_callers_thread_and_answers_the_same(models: P
 
 def test_what_cannot_be_frozen_runs_as_it_is(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(models / "mixed" / "1").executor.name == "tf"  # a table of strings
-    monkeypatch.setattr("hoverboard.backends.tensorflow.runtime._DIRECT_BYTES", 100)
+    monkeypatch.setattr("hoverboard.backends.tensorflow.graph._DIRECT_BYTES", 100)
     assert load(models / "dense" / "1").executor.name == "tf"  # weights too large to keep twice
 
 
@@ -422,17 +424,15 @@ def test_timings_are_remembered_by_weights_and_machine(models: Path, tmp_path: P
     assert len(list((tmp_path / "timings").iterdir())) == 2
 
 
-def test_what_is_remembered_is_of_the_ways_there_are_and_put_right(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def executor() -> str:
-        return str(load(models / "dense" / "1", timings_dir=tmp_path / "timings").executor.name)
+def test_what_is_remembered_is_of_the_ways_there_are_and_put_right(models: Path, tmp_path: Path) -> None:
+    def executor(**more: Any) -> str:
+        return str(load(models / "dense" / "1", timings_dir=tmp_path / "timings", **more).executor.name)
 
     assert executor() == "tf-direct"
     (file,) = (tmp_path / "timings").iterdir()
     file.write_text(file.read_text().replace("tf-direct", "tf-xla"))  # which is off, and so fails
     assert executor() == "tf"
     assert '"tf"' in file.read_text()
-    monkeypatch.setattr("hoverboard.engine.models.loading._WAYS", "another release's")
-    assert executor() == "tf-direct"  # measured again
+    other = replace(backend_of("model.keras"), executors=("another release's",))
+    assert executor(backend=lambda artifact, threads: other) == "tf-direct"  # measured again
     assert len(list((tmp_path / "timings").iterdir())) == 2

@@ -1,7 +1,4 @@
-"""A model's files, `model.keras` or `saved_model/`: loaded as a graph in safe mode, and written.
-
-Import it late, as `runtime`.
-"""
+"""A model's files, `model.keras` or `saved_model/`: loaded as a graph in safe mode, and written."""
 
 from __future__ import annotations
 
@@ -13,9 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from hoverboard.backends.reasons import reason_of
+from hoverboard.backends.tensorflow.device import quiet
+from hoverboard.backends.tensorflow.graph import Graph
 from hoverboard.backends.tensorflow.keras_archive import check_keras_archive
 from hoverboard.backends.tensorflow.operations import never
-from hoverboard.backends.tensorflow.runtime import Graph, quiet
 from hoverboard.backends.tensorflow.saved_model import GRAPH_FILE, check_saved_model
 
 with quiet():
@@ -217,7 +215,7 @@ def _spec(name: str, dtype: Any, shape: Iterable[int | None]) -> TensorSpec:
 
 
 def _keras_dtype(dtype: str) -> str:
-    # bfloat16 has no NumPy dtype: such outputs leave the graph as float32, see `_plain`.
+    # bfloat16 has no NumPy dtype: such outputs leave the graph as float32, see `executors.dense`.
     return "float32" if dtype == "bfloat16" else dtype
 
 

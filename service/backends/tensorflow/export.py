@@ -1,7 +1,6 @@
 """A Keras model written as a SavedModel, under names that callers can tell its tensors by.
 
 Keras' own export forgets the keys of a subclassed model's inputs, and fails on structures within structures.
-Import it late, as `runtime`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from typing import Any, Final
 
 from hoverboard.backends.reasons import reason_of
 from hoverboard.backends.tensorflow.artifact import paths, unique_names, wrap_keras
-from hoverboard.backends.tensorflow.runtime import Graph, quiet
+from hoverboard.backends.tensorflow.device import quiet
+from hoverboard.backends.tensorflow.graph import Graph
 
 with quiet():
     import keras

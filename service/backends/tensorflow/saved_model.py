@@ -4,7 +4,7 @@ Tables are filled, resources made and variables restored by functions that the m
 and of every function is held against the list of operations first. Files are read in two places only: the loader itself
 restores variables, and a table may be filled from a vocabulary file that lies in the model's `assets/`.
 
-Import it late, as `runtime`: the format's descriptions come with TensorFlow. Nothing of TensorFlow is run.
+Import it late: the format's descriptions come with TensorFlow. Nothing of TensorFlow is run.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from hoverboard.backends.tensorflow.device import quiet
 from hoverboard.backends.tensorflow.operations import check_nodes, functions_of
-from hoverboard.backends.tensorflow.runtime import quiet
 from hoverboard.errors import VersionRefused
 from hoverboard.machine import check_of
 

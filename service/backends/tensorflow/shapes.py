@@ -2,30 +2,26 @@
 
 A convolution or a pooling whose window is larger than what it is given has nothing to compute. TensorFlow's operations do not all
 say so: some answer with unset memory, and one divides by zero, which ends the process. So running a graph is no way to find out.
-
-Import it late, as `runtime`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import Any, Final
 
-from hoverboard.backends.tensorflow.quiet import silent_stderr
+from hoverboard.backends.backend import Fit
+from hoverboard.backends.tensorflow.device import quiet
 
-with silent_stderr():
+with quiet():
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
     from tensorflow.python.grappler import tf_optimizer
 
-__all__ = ["CHECK", "TOO_SHORT", "Fit", "Shapes", "has_windows"]
+__all__ = ["CHECK", "GraphShapes", "has_windows"]
 
 CHECK: Final = "enough"
 """Last in the names of checks that `windows` puts into a graph, but for their parts."""
-TOO_SHORT: Final = "it is too short for a convolution or a pooling of the model"
-"""What they say."""
 
 _WINDOW: Final = re.compile(r"Conv[23]D|DepthwiseConv|Pool|Dilation2D|Patches")
 _REDUCED: Final = frozenset({"Mean", "Max", "Min", "ArgMax", "ArgMin"})  # nothing has none of these
@@ -33,17 +29,7 @@ _TOO_FEW: Final = re.compile(r"[Nn]egative dimension size|output size would be n
 _CALLS: Final = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 
 
-class Fit(Enum):
-    """Whether a graph can answer inputs of certain sizes."""
-
-    GOOD = "good"
-    SHORT = "short"
-    """Some window is larger than what it is given. With more it would not be."""
-    OTHER = "other"
-    """They do not fit for another reason, such as being no multiple of something, or not as long as another input."""
-
-
-class Shapes:
+class GraphShapes:
     """What sizes a graph can answer.
 
     Args:

@@ -3,8 +3,6 @@
 Where that depends on the sizes of the inputs alone, short samples are refused before they reach the graph (`lengths`). Where it
 depends on what they hold, such as the words of a text, the graph itself has to look. For TensorFlow's operations do not all say that
 there is too little: some answer with unset memory, and one divides by zero, which ends the process.
-
-Import it late, as `runtime`.
 """
 
 from __future__ import annotations
@@ -12,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hoverboard.backends.tensorflow.quiet import silent_stderr
-from hoverboard.backends.tensorflow.shapes import CHECK, TOO_SHORT, Shapes, has_windows
+from hoverboard.backends.backend import TOO_SHORT
+from hoverboard.backends.tensorflow.device import quiet
+from hoverboard.backends.tensorflow.shapes import CHECK, GraphShapes, has_windows
 
-with silent_stderr():
+with quiet():
     import tensorflow as tf
 
 __all__ = ["with_checks"]
@@ -38,7 +37,7 @@ def with_checks(concrete: Any, specs: Sequence[Any], *, jit: bool) -> tuple[Any,
     """
     if not has_windows(concrete):
         return None
-    shapes = Shapes(concrete, len(specs))
+    shapes = GraphShapes(concrete, len(specs))
     for size in _SIZES:
         found = shapes.unknown([[dim or size for dim in spec.shape[1:]] for spec in specs])
         if found is not None:

@@ -9,9 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from hoverboard.backends.backend import TOO_SHORT, Fit, Graph, Shapes
 from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
-from hoverboard.backends.tensorflow.runtime import Graph
-from hoverboard.backends.tensorflow.shapes import TOO_SHORT, Fit, Shapes
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.versions import GoldenSample, GoldenSet
 
@@ -39,7 +38,7 @@ def with_least(
     unknown = [place for place, spec in enumerate(signature.inputs) if spec.variable and spec.min_length is None]
     if not unknown:
         return signature.inputs
-    found = _Search(graph, signature, golden, shapes or Shapes(graph.traced(signature), len(signature.inputs))).least()
+    found = _Search(graph, signature, golden, shapes or graph.shapes(signature)).least()
     return tuple(
         replace(spec, min_length=_min_length(spec, found[place])) if place in unknown else spec
         for place, spec in enumerate(signature.inputs)
@@ -144,7 +143,7 @@ class _Search:
     def _failure(self, sizes: _Sizes) -> str | None:
         """Why the graph does not answer a part of the sample; asked where shapes see nothing wrong, so that it does no harm."""
         if self._executor is None:
-            self._executor = self._graph.executor(self._signature, jit=False)
+            self._executor = self._graph.executor(self._signature)
         parts = [column[(slice(None), *map(slice, size))] for column, size in zip(self._sample, sizes, strict=True)]
         try:
             outputs = self._executor.run(parts)

@@ -19,8 +19,8 @@ import msgspec
 import structlog
 
 import hoverboard
-from hoverboard.engine.models.prover import Request, Verdict
 from hoverboard.engine.models.sandbox import NONE
+from hoverboard.engine.models.trial import Trial, Verdict
 from hoverboard.errors import MACHINE, VersionRefused
 from hoverboard.files import put_file
 from hoverboard.versions import Manifest
@@ -63,13 +63,13 @@ class _Prover:
         """Whether it tries a version now."""
         return self._lock.locked()
 
-    def ask(self, request: Request, wanted: Callable[[], bool]) -> Verdict:
+    def ask(self, trial: Trial, wanted: Callable[[], bool]) -> Verdict:
         """Try a version, as long as that is wanted; blocks."""
-        line = msgspec.json.encode(request) + b"\n"
+        line = msgspec.json.encode(trial) + b"\n"
         with self._lock:
             for _ in range(2):  # an idle one may end just when it is asked
                 answer = (
-                    self._answer(line, request.deadline_s + min(_START_S, request.deadline_s)) if wanted() else None
+                    self._answer(line, trial.deadline_s + min(_START_S, trial.deadline_s)) if wanted() else None
                 )
                 if answer is not None:
                     return answer
@@ -189,7 +189,7 @@ def try_version(
     """
     prover = next((prover for prover in _provers if not prover.busy), _provers[0])
     try:
-        outcome = prover.ask(Request(str(directory.absolute()), max_batch, deadline_s), wanted)
+        outcome = prover.ask(Trial(str(directory.absolute()), max_batch, deadline_s), wanted)
     except OSError as error:  # no process can be started, say
         said = f"it could not be tried in a process of its own: {error.strerror or error}"
         raise VersionRefused(said, check=MACHINE) from error

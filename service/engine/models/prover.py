@@ -2,7 +2,7 @@
 
 It imports Keras and TensorFlow once, without running anything of them, and forks for each version, before TensorFlow has threads of
 its own. The fork gives up all it can do without, loads the version, traces it and runs its golden samples. So a version that
-crashes, hangs, eats memory or reaches for files costs only that fork. Requests come on standard input, a line each; answers leave on
+crashes, hangs, eats memory or reaches for files costs only that fork. Trials come on standard input, a line each; answers leave on
 what was standard output. Its end ends this process, and each fork with it.
 """
 
@@ -16,23 +16,25 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from hoverboard.backends.backend import installed
+from hoverboard.engine.models.loading import Loader
 from hoverboard.engine.models.sandbox import NONE, enter
-from hoverboard.errors import MACHINE
+from hoverboard.engine.models.trial import Trial, Verdict
+from hoverboard.errors import MACHINE, VersionRefused
 from hoverboard.machine import check_of, confine
 from hoverboard.telemetry.pulse import is_stopped
-from hoverboard.contract.signature import TensorSpec
+from hoverboard.versions.manifest import MANIFEST_FILE, Manifest
 
-__all__ = ["Request", "Verdict", "main"]
+__all__ = ["main"]
 
-_IDLE_S: Final = 60.0  # without a request for so long it ends; the next one starts another
+_IDLE_S: Final = 60.0  # without a trial for so long it ends; the next one starts another
 _MOST_WORDS: Final = 2000
 _MEMORY: Final = 8 * 1024**3
 """Bytes of address space beside what its files take, or what the machine has where that is more."""
@@ -47,56 +49,18 @@ _SYSTEM: Final = (
 )  # fmt: skip
 
 
-class Request(msgspec.Struct, frozen=True):
-    """A version to try.
-
-    Attributes:
-        directory: of the version.
-        max_batch: largest bucket to run.
-        deadline_s: seconds it may take.
-    """
-
-    directory: str
-    max_batch: int
-    deadline_s: float
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What came of it.
-
-    Attributes:
-        check: which check refused it; empty where it may be served.
-        reason: why.
-        sandbox: what held while it was tried.
-        min_length: of each input: what its manifest says, or else what was found.
-    """
-
-    check: str = ""
-    reason: str = ""
-    sandbox: str = NONE
-    min_length: tuple[int | tuple[int, ...] | None, ...] = ()
-
-    def told(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-        """The inputs of the version that was tried, with what was found of them."""
-        found = self.min_length if len(self.min_length) == len(inputs) else (None,) * len(inputs)
-        return tuple(
-            replace(s, min_length=n) if s.min_length is None else s for s, n in zip(inputs, found, strict=True)
-        )
-
-
 def main() -> None:
-    """Answer requests until nobody asks."""
+    """Answer trials until nobody asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked
     answers = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for place in (1, 2):
         os.dup2(nowhere, place)
     # Whatever the forks will need is imported now: they cannot read much later.
-    import h5py  # noqa: F401
-
-    from hoverboard.engine.models import loading  # noqa: F401
-
-    gc.freeze()
+    for backend in installed():
+        for package in backend.packages:
+            import_module(package)
+    gc.freeze()  # else the first collection in a fork would touch, and so copy, every page that holds an object
     waiting = b""
     while select.select([0], [], [], _IDLE_S)[0]:
         waiting += (piece := os.read(0, 1 << 16))
@@ -104,41 +68,41 @@ def main() -> None:
             return
         *lines, waiting = waiting.split(b"\n")
         for line in lines:
-            outcome = _try_apart(msgspec.json.decode(line, type=Request))
+            outcome = _try_apart(msgspec.json.decode(line, type=Trial))
             os.write(answers, msgspec.json.encode(outcome) + b"\n")
 
 
-def _try_apart(request: Request) -> Verdict:
+def _try_apart(trial: Trial) -> Verdict:
     """Try one version in a fork, which may do to itself what it likes."""
     if sys.platform != "linux":
-        return _try(request, NONE)  # forking is not safe there: this whole process is what a bad version costs
+        return _try(trial, NONE)  # forking is not safe there: this whole process is what a bad version costs
     try:
         with tempfile.TemporaryDirectory(prefix="hoverboard-trial-", ignore_cleanup_errors=True) as folder:
-            return _forked(request, Path(folder))
+            return _forked(trial, Path(folder))
     except OSError as error:  # no room for its files, say
         return Verdict(MACHINE, f"it could not be tried in a process of its own: {error.strerror or error}")
 
 
-def _forked(request: Request, folder: Path) -> Verdict:
+def _forked(trial: Trial, folder: Path) -> Verdict:
     reading, writing = os.pipe()
     asked_by = os.getpid()
     fork = os.fork()
     if not fork:
         try:
             os.close(reading)
-            _become_small(request, folder, writing, asked_by)
+            _become_small(trial, folder, writing, asked_by)
         finally:
             os._exit(1)
     os.close(writing)
     try:
-        return _outcome(request, fork, reading)
+        return _outcome(trial, fork, reading)
     finally:
         os.close(reading)
 
 
-def _outcome(request: Request, fork: int, reading: int) -> Verdict:
+def _outcome(trial: Trial, fork: int, reading: int) -> Verdict:
     """What a fork says before it ends, or what its end says."""
-    said, until, late = b"", time.monotonic() + request.deadline_s, False
+    said, until, late = b"", time.monotonic() + trial.deadline_s, False
     while len(said) < 1 << 16:
         ready = select.select([reading, 0], [], [], max(0.0, until - time.monotonic()))[0]
         if 0 in ready:
@@ -158,7 +122,7 @@ def _outcome(request: Request, fork: int, reading: int) -> Verdict:
     if late:
         return Verdict(
             "crash",
-            f"it was not loaded and run within {request.deadline_s:g} s, when it was tried in a process of its own: publish it with a "
+            f"it was not loaded and run within {trial.deadline_s:g} s, when it was tried in a process of its own: publish it with a "
             "smaller --max-batch, or give the server a longer load_deadline_s",
         )
     try:
@@ -174,20 +138,20 @@ def _last_words(status: int) -> Verdict:
     return Verdict(check, f"it {how} when it was tried in a process of its own, perhaps out of memory")
 
 
-def _become_small(request: Request, folder: Path, answers: int, asked_by: int) -> None:
+def _become_small(trial: Trial, folder: Path, answers: int, asked_by: int) -> None:
     """In the fork: give up what it can do without, try, say what came of it, end."""
     os.dup2(1, 0)
     os.closerange(3, answers)
     os.closerange(answers + 1, _HANDLES)
     try:
-        held = _enter(Path(request.directory), folder)
+        held = _enter(Path(trial.directory), folder)
     except OSError as error:
         said = f"it could not be tried: {error.strerror or error}"
         os.write(answers, msgspec.json.encode(Verdict(check_of(error, "load"), said)))
         return
     if os.getppid() != asked_by:
         return  # it died before its death would have ended this one
-    outcome = _try(request, held)
+    outcome = _try(trial, held)
     os.write(answers, msgspec.json.encode(outcome))
     os._exit(0)
 
@@ -208,24 +172,18 @@ def _enter(directory: Path, folder: Path) -> str:
 
 def _software() -> list[Path]:
     """Where Python and packages lie; not `sys.path`, which may name a folder with much else in it."""
-    packages = [sys.modules[name].__file__ for name in ("hoverboard", "keras", "tensorflow", "numpy", "h5py")]
+    names = ["hoverboard", *(package for backend in installed() for package in backend.packages)]
     places = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    own = [str(Path(file).parent) for file in packages if file]
+    own = [str(Path(file).parent) for file in (sys.modules[name].__file__ for name in names) if file]
     return [Path(place) for place in dict.fromkeys((*places, *own, *_SYSTEM))]
 
 
-def _try(request: Request, held: str) -> Verdict:
+def _try(trial: Trial, held: str) -> Verdict:
     """Load a version, trace it, run its golden samples alone and beside others."""
-    from hoverboard.engine.models import loading
-    from hoverboard.backends.tensorflow import runtime
-    from hoverboard.errors import VersionRefused
-    from hoverboard.versions.manifest import MANIFEST_FILE, Manifest
-
     try:
-        runtime.configure(1, 1)
-        directory = Path(request.directory)
+        directory = Path(trial.directory)
         manifest = Manifest.from_json((directory / MANIFEST_FILE).read_bytes())
-        live = loading.Loader(lambda job: job(), request.max_batch, xla=False).prove(directory, manifest)
+        live = Loader(lambda job: job(), trial.max_batch, xla=False).prove(directory, manifest)
     except VersionRefused as refusal:
         return Verdict(refusal.check, refusal.reason[:_MOST_WORDS], held)
     except MemoryError as error:

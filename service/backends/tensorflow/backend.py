@@ -1,0 +1,32 @@
+"""TensorFlow as a backend: Keras archives and SavedModels. Importing it takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from hoverboard.backends.backend import Backend
+from hoverboard.backends.tensorflow.artifact import load
+from hoverboard.backends.tensorflow.device import configure, device_kind, software
+from hoverboard.backends.tensorflow.executors import DIRECT, PLAIN, XLA
+from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.versions.manifest import Manifest
+
+__all__ = ["BACKEND"]
+
+
+def _load(directory: Path, manifest: Manifest) -> Graph:
+    graph = load(directory, manifest.artifact, manifest.allowed_ops, manifest.saved_signature)
+    named = graph.named(manifest.graph_names)
+    named.compare(manifest.signature)
+    return named
+
+
+BACKEND: Final = Backend(
+    load=_load,
+    configure=configure,
+    device_kind=device_kind,
+    software=software,
+    packages=("keras", "tensorflow", "numpy", "h5py"),
+    executors=(PLAIN, DIRECT, XLA),
+)
