@@ -61,7 +61,7 @@ SIGNATURE = Signature(
     labels=("red", "green", "blue"),
 )
 BOUND = 0.0157
-PAGE = Path(__file__).parents[2] / "docs" / "alarms.md"
+PAGE = Path(__file__).parents[2] / "docs" / "outliers.md"
 STATEMENTS = re.findall(r"^```sql\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 START_US = int((datetime.now(UTC) - timedelta(hours=1)).timestamp() * 1e6)
 
