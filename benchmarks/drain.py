@@ -104,9 +104,10 @@ def cpu_s(pid: int) -> float:
 
 
 def started(checkout: Path, *arguments: str) -> subprocess.Popen[str]:
-    """This script with the code of a checkout."""
+    """A checkout's own copy of this script, with its own code: modules of another version have other names."""
     own = checkout / ".venv" / "bin" / "python"
-    command = [str(own) if own.exists() else sys.executable, "-P", __file__, *arguments]
+    script = checkout / "benchmarks" / Path(__file__).name
+    command = [str(own) if own.exists() else sys.executable, "-P", str(script), *arguments]
     environment = {"PYTHONPATH": str(checkout), "PATH": "/usr/bin:/bin"}
     return subprocess.Popen(
         command, env=environment, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
