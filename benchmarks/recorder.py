@@ -29,12 +29,13 @@ import numpy as np
 
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.database.connect import connect
+from hoverboard.database.known import KnownVersion
 from hoverboard.database.migrate import migrate
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.errors import DatabaseUnavailable
 from hoverboard.journal.records import BatchRecord, CallPart, column_array, decode, encode, pack_column
 from hoverboard.postgres.embedded import Cluster, environment
-from hoverboard.recorder.rows.encode import KnownVersion, encode_batches
+from hoverboard.recorder.rows.encode import encode_batches
 
 DIGITS: Final = Signature(
     "classification",
@@ -43,7 +44,7 @@ DIGITS: Final = Signature(
     tuple("0123456789"),
 )
 KEY: Final = ("digits", 1, "a" * 64)
-VERSIONS: Final = {KEY: KnownVersion(1, DIGITS)}
+VERSIONS: Final = {KEY: KnownVersion(1, KEY, DIGITS)}
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 SAMPLES: Final = ("at", "id", "model", "vector", "request_id", "incl_prob", "why")

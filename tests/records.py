@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from hoverboard.contract.signature import Array, Signature, Task, TensorSpec
+from hoverboard.database.known import KnownVersion, VersionKey
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.records import BatchRecord, CallPart, pack_column
-from hoverboard.recorder.rows.encode import KnownVersion, VersionKey
 
 NOW = 1_790_000_000.25
 VERSION_ID = 7
@@ -22,7 +22,7 @@ def signature(*inputs: TensorSpec, outputs: Sequence[TensorSpec] = (), task: Tas
 
 
 def versions(known: Signature) -> dict[VersionKey, KnownVersion]:
-    return {KEY: KnownVersion(VERSION_ID, known)}
+    return {KEY: KnownVersion(VERSION_ID, KEY, known)}
 
 
 def texts(*values: Any) -> Array:

@@ -17,8 +17,8 @@ from hoverboard.cli.target import admin_url, data_dir
 from hoverboard.config import Settings
 
 if TYPE_CHECKING:
-    from hoverboard.recorder.alarm_table import AlarmRow
-    from hoverboard.recorder.alarms import Raised
+    from hoverboard.watch.alarm_table import AlarmRow
+    from hoverboard.watch.evidence import Raised
 
 __all__ = ["command"]
 
@@ -93,7 +93,7 @@ async def _read(settings: Settings) -> list[AlarmRow]:
     from hoverboard.database.connect import connected
     from hoverboard.database.migrate import require_current
     from hoverboard.postgres.embedded import RECORDER, embedded_url
-    from hoverboard.recorder.alarm_table import list_alarms
+    from hoverboard.watch.alarm_table import list_alarms
 
     url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
     async with connected(url, application="hoverboard alarms", role=None) as connection:
@@ -162,7 +162,7 @@ def _counted(raised: Raised) -> str:
 
 
 def _moment(at_us: int) -> datetime:
-    from hoverboard.recorder.alarm_table import moment
+    from hoverboard.watch.alarm_table import moment
 
     return moment(at_us)
 

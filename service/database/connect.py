@@ -21,7 +21,7 @@ __all__ = ["OLDEST_SERVER", "RECORDER", "connect", "connected", "place"]
 OLDEST_SERVER: Final = 15
 _CLOSE_TIMEOUT_S: Final = 5.0
 _TLS_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-_SQL: Final = statements("schema.sql")
+_SQL: Final = statements(__file__)
 
 
 async def connect(

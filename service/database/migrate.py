@@ -21,7 +21,7 @@ __all__ = ["Applied", "Migration", "Status", "migrate", "migrations", "read_migr
 
 _APPLICATION: Final = "hoverboard migrate"
 _FILE: Final = re.compile(r"(\d{4})_\w+\.sql")
-_SQL: Final = statements("schema.sql")
+_SQL: Final = statements(__file__)
 
 
 @dataclass(frozen=True, slots=True)

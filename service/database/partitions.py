@@ -27,7 +27,7 @@ _RETRY_S: Final = 30.0
 _MOST_DAYS: Final = 400
 _DAY_MS: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1)
-_SQL: Final = statements("schema.sql")
+_SQL: Final = statements(__file__)
 
 
 @dataclass(frozen=True, slots=True)

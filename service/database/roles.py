@@ -23,7 +23,7 @@ from hoverboard.postgres.embedded import embedded_url, recorder_password
 
 __all__ = ["prepare"]
 
-_SQL = statements("roles.sql")
+_SQL = statements(__file__)
 
 
 async def prepare(data_dir: Path) -> Sequence[Migration]:

@@ -1,4 +1,4 @@
-"""SQL by name: a `.sql` file of this folder, each statement under a line `-- name: what_it_does`."""
+"""SQL by name: beside a module the `.sql` file of the same name, each statement under a line `-- name: what_it_does`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ __all__ = ["statements"]
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def statements(file: str) -> Mapping[str, str]:
-    """The statements of a file by name, parameters as `$1`, `$2`, ..."""
-    parts = _NAME.split((Path(__file__).parent / file).read_text(encoding="utf-8"))
+def statements(module: str) -> Mapping[str, str]:
+    """The statements of a module by name, parameters as `$1`, `$2`, ...
+
+    Args:
+        module: its `__file__`.
+    """
+    parts = _NAME.split(Path(module).with_suffix(".sql").read_text(encoding="utf-8"))
     return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}

@@ -18,7 +18,7 @@ from hoverboard.journal.chunk import Position
 
 __all__ = ["Cursor", "ensure", "lock", "move", "read"]
 
-_SQL: Final = statements("queries.sql")
+_SQL: Final = statements(__file__)
 
 
 @dataclass(frozen=True, slots=True)

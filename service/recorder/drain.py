@@ -24,7 +24,6 @@ from hoverboard.recorder.doubts import Doubts
 from hoverboard.recorder.gone import Gone
 from hoverboard.recorder.housekeeping import Housekeeping
 from hoverboard.recorder.lag import Behind, Lag
-from hoverboard.recorder.monitoring import show, tell
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import CHUNK_BYTES, Moved, Session, Stuck, UnreadableJournal
 from hoverboard.recorder.stalls import cause
@@ -232,7 +231,7 @@ class Drain:
             session = Session(await self._database(), self._settings, self._quarantine)
             self._session = session
             await session.prepare()
-            await show(session.connection)
+            await session.watchers.show(session.connection)
             families.recorder_connected.labels().set(1)
         return self._session
 
@@ -335,7 +334,8 @@ def _count(moved: Moved) -> None:
         families.gap_records.labels(reason).inc(records)
     families.quarantined.labels().inc(moved.quarantined)
     families.implausible.labels().inc(moved.implausible)
-    tell(moved.seen)
+    for tell in moved.news:
+        tell()
 
 
 def _tell_damages(journal: JournalInfo, damages: Sequence[Damage]) -> None:

@@ -11,13 +11,13 @@ from uuid import UUID
 import asyncpg
 
 from hoverboard.database.statements import statements
-from hoverboard.recorder.rows.text import REPLACEMENT
+from hoverboard.database.text import storable
 
-__all__ = ["EXPIRED", "QUARANTINED", "Gap", "insert_gaps"]
+__all__ = ["EXPIRED", "QUARANTINED", "Gap", "insert_gaps", "list_gaps"]
 
 EXPIRED: Final = "expired"
 QUARANTINED: Final = "quarantined"
-_SQL: Final = statements("queries.sql")
+_SQL: Final = statements(__file__)
 _MOST: Final = 2**63 - 1
 
 
@@ -71,8 +71,13 @@ async def insert_gaps(
         await connection.executemany(_SQL["insert_gap"], rows)
 
 
+async def list_gaps(connection: asyncpg.Connection[asyncpg.Record], days: int) -> list[asyncpg.Record]:
+    """Gaps of the last days, summed by `reason`, `model` and `version`: `records`, `gaps`, `last`, `detail`; the latest first."""
+    return await connection.fetch(_SQL["list_gaps"], days)
+
+
 def _storable(value: object) -> object:
     """A gap must be written whatever it speaks of: what no column can hold is cut to what it can."""
     if isinstance(value, int):
         return max(-_MOST, min(value, _MOST))
-    return value.replace("\0", REPLACEMENT) if isinstance(value, str) else value
+    return storable(value) if isinstance(value, str) else value

@@ -16,8 +16,7 @@ from hoverboard.database.partitions import apply_retention
 from hoverboard.database.statements import statements
 from hoverboard.journal.finding import JournalInfo
 from hoverboard.recorder import cursor as cursors
-from hoverboard.recorder.drift_table import expire_windows
-from hoverboard.recorder.erasure.erase import tombstones_since
+from hoverboard.recorder.erasure.erase import latest_erasure, tombstones_since
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import Session
 from hoverboard.recorder.tidy import Tidy
@@ -25,7 +24,7 @@ from hoverboard.telemetry import families
 
 __all__ = ["Housekeeping"]
 
-_SQL: Final = statements("queries.sql")
+_SQL: Final = statements(__file__)
 _ERASURES_S: Final = 1.0
 _TIDY_S: Final = 5.0
 _ORPHANS_S: Final = 60.0
@@ -73,11 +72,11 @@ class Housekeeping:
 
     async def _follow_erasures(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
         """Remove what was put aside of what has been erased since; returns whether anything was erased."""
-        latest = await connection.fetchrow(_SQL["latest_erasure"])
+        latest = await latest_erasure(connection)
         if latest is None:
             return False
-        self._erased_at = latest["at"].timestamp()
-        seen = (latest["id"], self._quarantine.written)
+        self._erased_at = latest[1].timestamp()
+        seen = (latest[0], self._quarantine.written)
         if seen == self._purged:
             return False
         if await asyncio.to_thread(self._quarantine.files):
@@ -94,7 +93,7 @@ class Housekeeping:
         await session.prepare()
         now = datetime.now(UTC)
         oldest = now - timedelta(days=self._settings.retention_days)
-        await expire_windows(session.connection, oldest)
+        await session.watchers.expire(session.connection, oldest)
         for path in await asyncio.to_thread(self._quarantine.expire, oldest):
             _log.info("expired", file=path.name)
         try:

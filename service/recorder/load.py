@@ -17,7 +17,9 @@ import structlog
 from asyncpg.pgproto import pgproto
 
 from hoverboard.database.failures import doubtful, refused, sqlstate
+from hoverboard.database.known import KnownVersion, VersionKey, version_key
 from hoverboard.database.statements import statements
+from hoverboard.database.text import storable
 from hoverboard.journal.chunk import Frame
 from hoverboard.journal.records import (
     BatchRecord,
@@ -36,21 +38,18 @@ from hoverboard.recorder.rows.encode import (
     GAP_COLUMNS,
     LABEL_COLUMNS,
     Copy,
-    KnownVersion,
-    Unencodable,
-    VersionKey,
     deployment_rows,
     encode_batches,
     encode_rejections,
     gap_rows,
     label_rows,
 )
-from hoverboard.recorder.rows.text import REPLACEMENT
+from hoverboard.recorder.rows.layout import Unencodable
 from hoverboard.recorder.sorting import Piece, Unreadable
 
 __all__ = ["Loader", "Outcome", "Stuck"]
 
-_SQL: Final = statements("queries.sql")
+_SQL: Final = statements(__file__)
 _COPY_TIMEOUT_S: Final = 120.0
 _MOST_SUSPECTS: Final = 8
 """Records that fail for no reason of their own, before it is believed that it is the server."""
@@ -284,7 +283,7 @@ class Loader:
 
     async def _withdraw(self, record: WithdrawalRecord) -> None:
         """Predictions that no caller got; they are in their table already, or were not kept."""
-        known = self.versions.get((record.model, record.version, record.weights_sha256))
+        known = self.versions.get(version_key(record))
         if known is None or len(record.sample_ids) % 16:
             raise _Unfit from Unencodable(f"withdrawal of {record.model} version {record.version}")
         ids = [pgproto.UUID(record.sample_ids[at : at + 16]) for at in range(0, len(record.sample_ids), 16)]
@@ -313,7 +312,7 @@ class Loader:
         model: str | None = None,
         version: int | str | None = None,
     ) -> None:
-        problem = problem.replace("\0", REPLACEMENT)
+        problem = storable(problem)
         file = await asyncio.to_thread(self.quarantine.put, self.journal, frame.seq, row, payload)
         await self.connection.execute(
             _SQL["insert_quarantine"],

@@ -13,8 +13,8 @@ from uuid import UUID
 import asyncpg
 
 from hoverboard.config import Settings
+from hoverboard.database.known import KnownVersions, NewVersion
 from hoverboard.database.partitions import Partitions, hold
-from hoverboard.database.statements import statements
 from hoverboard.errors import HoverboardError
 from hoverboard.journal.chunk import Chunk, Damage
 from hoverboard.journal.finding import JournalInfo
@@ -23,20 +23,19 @@ from hoverboard.journal.records import Record
 from hoverboard.recorder import cursor as cursors
 from hoverboard.recorder.cursor import Cursor
 from hoverboard.recorder.doubts import Doubt
-from hoverboard.recorder.erasure.erase import apply_tombstones
+from hoverboard.recorder.erasure.erase import apply_tombstones, share_erasing
 from hoverboard.recorder.gaps import Gap, insert_gaps
-from hoverboard.recorder.known import KnownVersions, NewVersion
 from hoverboard.recorder.load import Loader, Stuck
-from hoverboard.recorder.monitoring import Monitoring, Seen
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.sorting import Sorted, Unreadable, sort_out
+from hoverboard.watch.watcher import News
+from hoverboard.watch.watchers import Watchers
 
 __all__ = ["CHUNK_BYTES", "Moved", "Session", "Stuck", "UnreadableJournal"]
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Of a journal, at most, that goes into one transaction; a larger frame goes alone."""
 _LAST_WORDS_S: Final = 1.0
-_SQL: Final = statements("queries.sql")
 _REMOVED: Final = "its directory was removed by hand; {} frames were recorded before, what came later is lost"
 _NO_DOUBT: Final = Doubt()
 
@@ -57,7 +56,7 @@ class Moved:
         quarantined: records put aside.
         implausible: rows whose clock cannot be right.
         erased: rows that an earlier erasure meant.
-        seen: what the versions' alarms and drift say now.
+        news: of the versions that are watched, to be told now.
         passed: the types of records that Postgres took.
         damages: of the journal, on the way.
     """
@@ -69,7 +68,7 @@ class Moved:
     quarantined: int = 0
     implausible: int = 0
     erased: int = 0
-    seen: Seen = field(default_factory=Seen)
+    news: Sequence[News] = ()
     passed: Collection[type[Record]] = ()
     damages: Sequence[Damage] = ()
 
@@ -100,7 +99,7 @@ class Session:
         self._quarantine = quarantine
         self._versions = KnownVersions(settings.models)
         self._partitions = Partitions(connection)
-        self._monitoring = Monitoring(settings)
+        self.watchers = Watchers(settings)
         self._settled: set[date] = set()
         self._begun: set[UUID] = set()
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -176,7 +175,7 @@ class Session:
 
     async def _step(self, journal: JournalInfo, most_bytes: int, doubt: Doubt) -> Moved:
         connection = self.connection
-        await connection.execute(_SQL["share_erasing"])
+        await share_erasing(connection)
         await hold(connection)
         cursor = await cursors.lock(connection, journal.uuid)
         if cursor is None:  # somebody has deleted it
@@ -201,7 +200,7 @@ class Session:
         await insert_gaps(connection, journal.uuid, journal.process, gaps)
         erased = 0 if found.drained is None else await apply_tombstones(connection, found.drained)
         records = [piece.record for piece in found.pieces]
-        seen = await self._monitoring.follow(connection, found.batches, records, self._versions.found)
+        news = await self.watchers.follow(connection, found.batches, records, self._versions.found)
         moved = replace(
             cursor,
             process=journal.process,
@@ -224,7 +223,7 @@ class Session:
             quarantined,
             found.implausible,
             erased,
-            seen,
+            news,
             loader.outcome.passed,
             chunk.damages,
         )

@@ -12,6 +12,7 @@ import numpy as np
 from asyncpg.pgproto import pgproto
 
 from hoverboard.contract.signature import Array
+from hoverboard.database.known import NewVersion, VersionKey, version_key
 from hoverboard.database.partitions import judge, times_ms
 from hoverboard.journal.chunk import Frame
 from hoverboard.journal.records import (
@@ -28,8 +29,7 @@ from hoverboard.journal.records import (
 )
 from hoverboard.recorder.erasure.erase import Drained
 from hoverboard.recorder.gaps import EXPIRED, Gap
-from hoverboard.recorder.known import NewVersion
-from hoverboard.recorder.rows.encode import VersionKey, split, version_key
+from hoverboard.recorder.rows.split import split
 
 __all__ = ["Piece", "Sorted", "Unreadable", "sort_out"]
 
@@ -131,7 +131,7 @@ def sort_out(frames: Iterable[Frame], *, now: datetime, retention_days: int) -> 
             found.unreadable.append(Unreadable(frame, type(error).__name__))
             continue
         if isinstance(record, VersionRecord):
-            records[record.model, record.version, record.weights_sha256] = record
+            records[version_key(record)] = record
         else:
             pieces.append(Piece(frame, record))
     _take(found, pieces, now, retention_days)
@@ -225,7 +225,7 @@ def _versions(pieces: Sequence[Piece], records: dict[VersionKey, VersionRecord],
         if isinstance(record, BatchRecord):
             key, at_us = version_key(record), record.started_us
         elif isinstance(record, WithdrawalRecord):
-            key, at_us = (record.model, record.version, record.weights_sha256), latest
+            key, at_us = version_key(record), latest
         elif isinstance(record, DeploymentRecord) and record.version is not None:
             key, at_us = (record.model, record.version, record.weights_sha256), record.at_us
         else:

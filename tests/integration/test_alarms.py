@@ -42,12 +42,12 @@ from hoverboard.outliers import rate_bound
 from hoverboard.publishing import publish
 from hoverboard.publishing.baseline import make_baseline
 from hoverboard.publishing.calibration_file import CalibrationRows
-from hoverboard.recorder.alarms import BLOCK_ROWS
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.process import open_database
 from hoverboard.telemetry import metrics
 from hoverboard.versions import Manifest
 from hoverboard.versions.baseline import BASELINE_FILE, write_baseline
+from hoverboard.watch.evidence import BLOCK_ROWS
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD
 from tests.journaled import open_journal
@@ -583,7 +583,7 @@ async def test_a_baseline_that_this_machine_could_not_read_is_read_with_the_next
 async def test_a_defect_in_monitoring_does_not_keep_records_from_postgres(
     database: str, settings: Settings, sql: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hoverboard.recorder import monitoring
+    from hoverboard.watch import alarms
 
     def broken(_: object) -> list[object]:
         raise RuntimeError("a defect")
@@ -591,7 +591,7 @@ async def test_a_defect_in_monitoring_does_not_keep_records_from_postgres(
     engine = open_journal(settings.data_dir)
     write(engine, batch(64, 1, **usual(64, np.random.default_rng(6))))
     with monkeypatch.context() as patched:
-        patched.setattr(monitoring, "blocks_of", broken)
+        patched.setattr(alarms, "blocks_of", broken)
         await drained(settings, database)
     assert await sql.fetchval("select count(*) from samples") == 64
     assert await sql.fetchval("select count(*) from alarms") == 0

@@ -21,9 +21,9 @@ from hoverboard.outliers import OutlierPackage, load_package, p_values
 from hoverboard.publishing import publish
 from hoverboard.publishing.calibration import calibrate
 from hoverboard.publishing.calibration_file import CalibrationRows
-from hoverboard.recorder.alarms import Alarm, Block, blocks_of
 from hoverboard.rpc.promise import promise
 from hoverboard.versions import read_version
+from hoverboard.watch.evidence import Alarm, Block, blocks_of
 from tests.integration.tables import CLASSES, calibration, churn_model, customers, in_order
 
 ALPHA = 0.01

@@ -34,13 +34,13 @@ from hoverboard.recorder.rows.encode import (
     GAP_COLUMNS,
     LABEL_COLUMNS,
     Copy,
-    Unencodable,
     deployment_rows,
     encode_batches,
     encode_rejections,
     gap_rows,
     label_rows,
 )
+from hoverboard.recorder.rows.layout import Unencodable
 from hoverboard.recorder.rows.tensors import unpack
 from hoverboard.recorder.rows.text import json_values
 from tests.postgres import Server
@@ -620,7 +620,7 @@ async def test_labels_deployments_and_gaps_are_rows_in_the_order_of_their_column
         "values ($1, $2, $3, '{}', now()) returning id",
         *KEY,
     )
-    known = {KEY: type(versions(signature())[KEY])(version_id, signature())}
+    known = {KEY: type(versions(signature())[KEY])(version_id, KEY, signature())}
     deployments = deployment_rows(
         [
             DeploymentRecord(7, KEY[0], "stable", KEY[1], KEY[2], 1.0, "first", "disk"),

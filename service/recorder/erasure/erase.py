@@ -18,10 +18,20 @@ from asyncpg.pgproto import pgproto
 from hoverboard.database.statements import statements
 from hoverboard.recorder.erasure.tombstones import Kind, Tombstone, digest_of
 
-__all__ = ["TABLES", "Drained", "Erased", "Request", "apply_tombstones", "erase", "tombstones_since"]
+__all__ = [
+    "TABLES",
+    "Drained",
+    "Erased",
+    "Request",
+    "apply_tombstones",
+    "erase",
+    "latest_erasure",
+    "share_erasing",
+    "tombstones_since",
+]
 
 TABLES: Final = ("samples", "predictions", "outliers", "labels", "rejections")
-_SQL: Final = statements("queries.sql")
+_SQL: Final = statements(__file__)
 _EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 _PATIENCE_S: Final = 3600.0
 """For statements that may go through whole tables, or wait for a chunk."""
@@ -82,6 +92,17 @@ class Drained:
     last: datetime
     sample_ids: bytes
     labelled: Sequence[UUID]
+
+
+async def share_erasing(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Keep erasures waiting until the end of the connection's transaction, which brings rows: see `apply_tombstones`."""
+    await connection.execute(_SQL["share_erasing"])
+
+
+async def latest_erasure(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[int, datetime] | None:
+    """Number and time of the last tombstone; None without any."""
+    row = await connection.fetchrow(_SQL["latest_erasure"])
+    return None if row is None else (row["id"], row["at"])
 
 
 async def erase(connection: asyncpg.Connection[asyncpg.Record], request: Request, *, now: datetime) -> Erased:
@@ -159,10 +180,10 @@ async def apply_tombstones(connection: asyncpg.Connection[asyncpg.Record], drain
     Returns:
         Rows deleted, over all tables.
     """
-    latest = await connection.fetchrow(_SQL["latest_erasure"])
+    latest = await latest_erasure(connection)
     if latest is None:
         return 0
-    earlier = drained.first <= latest["at"]
+    earlier = drained.first <= latest[1]
     sampled = _uuids(drained.sample_ids) if earlier else []
     erased = await _erase_samples(connection, [*drained.labelled, *sampled])
     if earlier:

@@ -18,27 +18,24 @@ from asyncpg.pgproto import pgproto
 from pgpq.encoders import LargeStringEncoderBuilder
 from pgpq.schema import Jsonb
 
+from hoverboard.database.known import KnownVersion, VersionKey
+from hoverboard.database.text import storable
 from hoverboard.journal.records import BatchRecord, DeploymentRecord, GapRecord, LabelRecord, RejectionRecord
-from hoverboard.recorder.rows.split import split
-from hoverboard.recorder.rows.tables import TIME, KnownVersion, Unencodable, VersionKey, rows_of, version_key
-from hoverboard.recorder.rows.text import REPLACEMENT, tags_column, text_column
+from hoverboard.recorder.rows.layout import Unencodable
+from hoverboard.recorder.rows.tables import TIME, rows_of
+from hoverboard.recorder.rows.text import tags_column, text_column
 
 __all__ = [
     "DEPLOYMENT_COLUMNS",
     "GAP_COLUMNS",
     "LABEL_COLUMNS",
     "Copy",
-    "KnownVersion",
-    "Unencodable",
-    "VersionKey",
     "deployment_rows",
     "encode_batches",
     "encode_rejections",
     "gap_rows",
     "label_rows",
-    "split",
     "time_of",
-    "version_key",
 ]
 
 Row = tuple[Any, ...]
@@ -152,10 +149,10 @@ def label_rows(records: Iterable[LabelRecord]) -> list[Row]:
         (
             pgproto.UUID(record.sample_id),  # asyncpg's own are made and sent in a tenth of the time
             time_of(record.at_us),
-            _text(record.label),
+            storable(record.label),
             record.value,
-            _text(record.source),
-            _text(record.author),
+            storable(record.source),
+            storable(record.author),
             None if record.labels is None else _array(record.labels),
         )
         for record in records
@@ -173,12 +170,12 @@ def deployment_rows(
     return [
         (
             time_of(record.at_us),
-            _text(record.model),
-            _text(record.role),
+            storable(record.model),
+            storable(record.role),
             None if record.version is None else _known(record, record.version, versions).id,
             record.share,
-            _text(record.reason),
-            _text(record.actor),
+            storable(record.reason),
+            storable(record.actor),
             process,
         )
         for record in records
@@ -198,9 +195,9 @@ def gap_rows(record: GapRecord, *, at: datetime, journal: UUID, process: str) ->
             at,
             journal,
             process,
-            _text(entry.model),
+            storable(entry.model),
             entry.version,
-            _text(entry.reason),
+            storable(entry.reason),
             entry.records,
             entry.executed,
             entry.flagged,
@@ -223,13 +220,9 @@ def _known(record: DeploymentRecord, version: int, versions: Mapping[VersionKey,
     return known
 
 
-def _text(value: str | None) -> str | None:
-    return None if value is None else value.replace("\0", REPLACEMENT)
-
-
 def _array(texts: Iterable[str]) -> str:
     """As text: asyncpg takes arrays of arrays only where each is as long as the others."""
-    quoted = [text.replace("\0", REPLACEMENT).replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    quoted = [storable(text).replace("\\", "\\\\").replace('"', '\\"') for text in texts]
     return "{" + ",".join([f'"{each}"' for each in quoted]) + "}"
 
 

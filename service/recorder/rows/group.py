@@ -4,37 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Array
+from hoverboard.journal.forms import form
 from hoverboard.journal.records import BatchRecord, CallPart, Column, float_dtype
 from hoverboard.recorder.rows.layout import Layout, Unencodable, is_vector
 
-__all__ = ["Group", "Side", "alike", "form", "times_of"]
+__all__ = ["Group", "Side", "alike", "times_of"]
 
 Side = Literal["columns", "outputs"]
-
-_of_version = attrgetter("model", "version", "weights_sha256", "policy")
-_per_row = attrgetter("label_index", "confidence", "value", "p_value", "outlier", "incl_prob", "why")
-
-
-def form(record: BatchRecord) -> Any:
-    """Equal for records that are read in the same way, whatever their rows; there must be some.
-
-    Numbers that may be float32 or float64 are told apart by their size, as `Group.floats` reads them.
-    """
-    rows = record.rows
-    return (
-        *_of_version(record),
-        tuple(record.redacted),
-        tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.columns]),
-        tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.outputs]),
-        tuple([data if data is None else len(data) // rows for data in _per_row(record)]),
-    )
 
 
 def alike(record: BatchRecord, layout: Layout) -> Any:

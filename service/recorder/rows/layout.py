@@ -23,16 +23,10 @@ __all__ = [
     "EXACT",
     "HASH",
     "LONGEST",
-    "KnownVersion",
     "Layout",
     "Unencodable",
-    "VersionKey",
     "is_vector",
-    "version_key",
 ]
-
-VersionKey = tuple[str, int, str]
-"""(model, version, weights_sha256): one version for good."""
 
 EXACT: Final = frozenset({"bool", "int8", "int16", "uint8", "uint16", "float16", "float32"})
 """Dtypes of which float32 holds every value."""
@@ -44,19 +38,6 @@ HASH: Final = "sha256"
 
 class Unencodable(ValueError):
     """Records that no rows can be made of: which, and why not; its text quotes no value."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownVersion:
-    """A version that batches ran on.
-
-    Attributes:
-        id: its `model_versions.id`.
-        signature: how its columns are to be read.
-    """
-
-    id: int
-    signature: Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +76,6 @@ class Layout:
         vector = next((spec.name for spec in rest if _fits(spec.dtype, spec.shape)), None)
         tensors = {spec.name: places[spec.name] for spec in rest if spec.name in places and spec.name != vector}
         return cls(members, (vector, places[vector]) if vector in places else None, tensors, outputs)
-
-
-def version_key(record: BatchRecord) -> VersionKey:
-    """What identifies the version that a batch ran on."""
-    return record.model, record.version, record.weights_sha256
 
 
 def is_vector(column: Column) -> bool:

@@ -11,14 +11,16 @@ import pyarrow as pa
 
 from hoverboard.contract.heads import held
 from hoverboard.contract.signature import Array
+from hoverboard.database.known import KnownVersion, VersionKey, version_key
+from hoverboard.journal.forms import form
 from hoverboard.journal.records import WHYS, BatchRecord
 from hoverboard.recorder.rows.arrays import ARRAYS, real_arrays, text_arrays
-from hoverboard.recorder.rows.group import Group, Side, alike, form, times_of
-from hoverboard.recorder.rows.layout import KnownVersion, Layout, Unencodable, VersionKey, is_vector, version_key
+from hoverboard.recorder.rows.group import Group, Side, alike, times_of
+from hoverboard.recorder.rows.layout import Layout, Unencodable, is_vector
 from hoverboard.recorder.rows.tensors import pack, pack_rows
 from hoverboard.recorder.rows.text import json_objects, json_values, tags_column, text_column
 
-__all__ = ["TIME", "KnownVersion", "Rows", "Unencodable", "VersionKey", "rows_of", "version_key"]
+__all__ = ["TIME", "Rows", "rows_of"]
 
 TIME: Final = pa.timestamp("us", "UTC")
 """The Arrow type of a `timestamptz`."""

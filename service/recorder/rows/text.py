@@ -13,14 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hoverboard.contract.signature import Array
+from hoverboard.database.text import REPLACEMENT, storable, storable_json
 
-__all__ = ["REPLACEMENT", "json_objects", "json_values", "tags_column", "text_column", "without_nul"]
-
-REPLACEMENT: Final = "\ufffd"
-"""What stands where a NUL was, in columns of type `text` and in tags."""
+__all__ = ["json_objects", "json_values", "tags_column", "text_column"]
 
 _TEXT: Final = pa.large_string()
-_NUL_IN_JSON: Final = b"\\u0000"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,7 +38,7 @@ def tags_column(values: Sequence[bytes | None]) -> Any:
     """
     if not any(values):
         return pa.nulls(len(values), _TEXT)
-    return pa.array([value and without_nul(value) for value in values], _TEXT)
+    return pa.array([value and storable_json(value) for value in values], _TEXT)
 
 
 def json_objects(members: Mapping[str, Any], rows: int) -> Any:
@@ -55,7 +52,7 @@ def json_objects(members: Mapping[str, Any], rows: int) -> Any:
         return pa.nulls(rows, _TEXT)
     parts: list[Any] = []
     for name, values in members.items():
-        parts.append(_literal(("," if parts else "{") + json.dumps(name.replace("\0", REPLACEMENT)) + ":"))
+        parts.append(_literal(("," if parts else "{") + json.dumps(storable(name)) + ":"))
         parts.append(_literal("null") if values is None else values)
     joined = pc.binary_join_element_wise(*parts, _literal("}"), _literal(""))
     return pa.repeat(joined, rows) if isinstance(joined, pa.Scalar) else joined
@@ -104,16 +101,3 @@ def _plain(value: Any) -> Any:
                 pass
         return {"b64": base64.b64encode(value).decode()}
     return [_plain(item) for item in value] if isinstance(value, np.ndarray) else value
-
-
-def without_nul(text: bytes) -> bytes:
-    """JSON text with `REPLACEMENT` for each NUL in it."""
-    return _encode(_cleaned(msgspec.json.decode(text))) if _NUL_IN_JSON in text else text
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", REPLACEMENT)
-    if isinstance(value, dict):
-        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
-    return [_cleaned(item) for item in value] if isinstance(value, list) else value

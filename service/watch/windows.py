@@ -14,11 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from hoverboard.contract.signature import Array, Signature
+from hoverboard.journal.forms import form
 from hoverboard.journal.records import BatchRecord, Column, column_array, float_dtype
-from hoverboard.recorder.rows.group import form
-from hoverboard.recorder.statistics import Matrix, benjamini_hochberg, g_test, js_divergence
 from hoverboard.versions.baseline import Baseline
 from hoverboard.versions.binning import Bins, Place
+from hoverboard.watch.statistics import Matrix, benjamini_hochberg, g_test, js_divergence
 
 __all__ = ["FALSE_DISCOVERIES", "LEAST_JS", "Counted", "Finding", "Reference", "Window", "count"]
 

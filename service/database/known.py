@@ -1,4 +1,4 @@
-"""Which `model_versions` row a batch belongs to, and how its columns are read."""
+"""The model versions that were served: which `model_versions` row a record belongs to, and what its manifest says of it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,37 @@ import structlog
 from hoverboard.contract.signature import Signature
 from hoverboard.database.failures import doubtful, refused, sentence
 from hoverboard.database.statements import statements
+from hoverboard.database.text import storable_json
 from hoverboard.errors import VersionRefused
-from hoverboard.recorder.rows.tables import KnownVersion, VersionKey
-from hoverboard.recorder.rows.text import without_nul
+from hoverboard.journal.records import BatchRecord, VersionRecord, WithdrawalRecord
+from hoverboard.outliers import rate_bound
 from hoverboard.versions import read_version
 
-__all__ = ["KnownVersions", "NewVersion"]
+__all__ = ["KnownVersion", "KnownVersions", "NewVersion", "VersionKey", "bound_of", "version_key"]
 
-_SQL: Final = statements("queries.sql")
+VersionKey = tuple[str, int, str]
+"""(model, version, weights_sha256): one version for good."""
+
+_SQL: Final = statements(__file__)
 _MOST: Final = 2**63 - 1
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVersion:
+    """A version that is in `model_versions`.
+
+    Attributes:
+        id: its `model_versions.id`.
+        key: what identifies it.
+        signature: how the columns of its batches are read.
+        bound: of the share of outliers that its alarm tests against; None for a version without calibration.
+    """
+
+    id: int
+    key: VersionKey
+    signature: Signature
+    bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +63,46 @@ class NewVersion:
     first_served_at: datetime
 
 
-class _Contract(msgspec.Struct):
-    """What a manifest says of itself and of its parent."""
+class _Detector(msgspec.Struct):
+    """What a manifest says of its detector."""
+
+    alpha: float
+    bound: float | None = None
+    calibration_points: int | None = None
+
+
+class _Calibrated(msgspec.Struct):
+    """A manifest, as far as alarms need it."""
+
+    outliers: _Detector | None = None
+
+
+class _Descendant(msgspec.Struct):
+    """A manifest, as far as its parent goes."""
 
     parent: int | None = None
+
+
+def version_key(record: BatchRecord | VersionRecord | WithdrawalRecord) -> VersionKey:
+    """What identifies the version that a record is of."""
+    return record.model, record.version, record.weights_sha256
+
+
+def bound_of(manifest: str) -> float | None:
+    """The share of outliers that a version's alarm tests against; None for a version without calibration.
+
+    Versions from before manifests held the bound have the number of calibration points that it follows from.
+    """
+    try:
+        detector = msgspec.json.decode(manifest, type=_Calibrated).outliers
+    except msgspec.DecodeError:
+        return None
+    if detector is None:
+        return None
+    bound = detector.bound
+    if bound is None and detector.calibration_points:
+        bound = rate_bound(detector.calibration_points, detector.alpha)
+    return bound if bound is not None and 0 < bound < 1 else None
 
 
 class KnownVersions:
@@ -117,16 +174,19 @@ class KnownVersions:
 
 async def _find(connection: asyncpg.Connection[asyncpg.Record], key: VersionKey) -> KnownVersion | None:
     row = await connection.fetchrow(_SQL["find_version"], *key)
-    return None if row is None else KnownVersion(row["id"], _signature(row["manifest"]))
+    if row is None:
+        return None
+    manifest = row["manifest"]
+    return KnownVersion(row["id"], key, msgspec.json.decode(manifest, type=Signature), bound_of(manifest))
 
 
 async def _insert(
     connection: asyncpg.Connection[asyncpg.Record], version: NewVersion, manifest: bytes
 ) -> KnownVersion | None:
-    parent = msgspec.json.decode(manifest, type=_Contract).parent
+    parent = msgspec.json.decode(manifest, type=_Descendant).parent
     if parent is not None and not 0 < parent <= _MOST:
         parent = None
-    text = without_nul(manifest).decode()
+    text = storable_json(manifest).decode()
     await connection.execute(_SQL["insert_version"], *version.key, text, parent, version.first_served_at)
     return await _find(connection, version.key)
 
@@ -134,7 +194,3 @@ async def _insert(
 def _reason(error: Exception) -> str:
     """In words, and without the value that asyncpg's own text quotes."""
     return type(error).__name__ if isinstance(error, asyncpg.InterfaceError) else sentence(error)
-
-
-def _signature(manifest: str) -> Signature:
-    return msgspec.json.decode(manifest, type=Signature)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hoverboard.recorder.statistics import benjamini_hochberg, g_test, gamma_tail, js_divergence
+from hoverboard.watch.statistics import benjamini_hochberg, g_test, gamma_tail, js_divergence
 
 
 def test_the_gamma_tail_is_what_scipy_says() -> None:

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final
 
 import asyncpg
 
 from hoverboard.database.statements import statements
+from hoverboard.database.text import storable
 from hoverboard.journal.records import AlarmResetRecord
-from hoverboard.recorder.alarms import Alarm, Block, Counts, Evidence, Raised
-from hoverboard.recorder.rows.text import REPLACEMENT
+from hoverboard.watch.evidence import Alarm, Block, Counts, Evidence, Raised
+from hoverboard.watch.watcher import Connection
 
-__all__ = ["AlarmRow", "follow", "list_alarms", "micros", "moment", "reset"]
+__all__ = ["AlarmRow", "find_numbered", "follow", "list_alarms", "micros", "moment", "reset"]
 
-_SQL: Final = statements("monitoring.sql")
+_SQL: Final = statements(__file__)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_US: Final = 253_370_764_800_000_000  # the year 9999
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +85,22 @@ async def reset(connection: Connection, record: AlarmResetRecord) -> list[Alarm]
             row["id"],
             "reset",
             *(None,) * 6,
-            record.actor.replace("\0", REPLACEMENT),
-            None if record.reason is None else record.reason.replace("\0", REPLACEMENT),
+            storable(record.actor),
+            storable(record.reason),
             *_three(None),
         )
         found.append(alarm)
     return found
+
+
+async def find_numbered(
+    connection: Connection, names: Sequence[tuple[str, int]]
+) -> list[tuple[int, tuple[str, int], str]]:
+    """Versions of these names and numbers, the latest of each: `(id, (name, number), manifest)`; unknown ones are left out."""
+    rows = await connection.fetch(
+        _SQL["find_numbered"], [model for model, _ in names], [version for _, version in names]
+    )
+    return [(row["id"], (row["name"], row["version"]), row["manifest"]) for row in rows]
 
 
 async def list_alarms(connection: Connection) -> list[AlarmRow]:

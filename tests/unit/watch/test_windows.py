@@ -9,8 +9,8 @@ import pytest
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.journal.records import BatchRecord, pack_column
 from hoverboard.publishing.baseline import make_baseline
-from hoverboard.recorder.drift import Finding, Reference, Window, count
 from hoverboard.versions.baseline import Baseline
+from hoverboard.watch.windows import Finding, Reference, Window, count
 from tests.records import record, texts
 
 SIGNATURE = Signature(

@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import asyncpg
 import msgspec
@@ -14,15 +14,14 @@ import numpy as np
 
 from hoverboard.database.statements import statements
 from hoverboard.journal.records import BatchRecord
-from hoverboard.recorder.alarm_table import micros, moment
-from hoverboard.recorder.drift import Finding, Reference, Window, count
 from hoverboard.versions.baseline import Baseline, Feature
+from hoverboard.watch.alarm_table import micros, moment
+from hoverboard.watch.watcher import Connection
+from hoverboard.watch.windows import Finding, Reference, Window, count
 
 __all__ = ["expire_windows", "find_baseline", "follow", "insert_baseline", "latest_findings"]
 
-_SQL: Final = statements("monitoring.sql")
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+_SQL: Final = statements(__file__)
 
 
 async def find_baseline(connection: Connection, version_id: int) -> Baseline | None:

@@ -19,7 +19,8 @@ from hoverboard.contract.signature import TensorSpec
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.records import BatchRecord, CallPart
 from hoverboard.recorder.rows.arrays import real_arrays
-from hoverboard.recorder.rows.encode import encode_batches, split
+from hoverboard.recorder.rows.encode import encode_batches
+from hoverboard.recorder.rows.split import split
 from hoverboard.recorder.rows.tables import rows_of
 from hoverboard.recorder.rows.text import json_values, text_column
 from tests.records import NOW, record, signature, texts, versions
