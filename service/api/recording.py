@@ -21,7 +21,7 @@ from hoverboard.journal.writer import JournalWriter, NotOnDisk, open_writer
 from hoverboard.rpc.call import RpcRequest
 from hoverboard.rpc.methods.alarms_reset import AlarmReset
 from hoverboard.rpc.methods.predict import PredictParams
-from hoverboard.rpc.recording import Label, Rejection
+from hoverboard.rpc.recording import Rejection
 from hoverboard.telemetry import families
 from hoverboard.telemetry.recording_state import Part
 
@@ -60,14 +60,11 @@ class JournalRecording:
         self._rate = _Rate(_MOST_REJECTIONS_PER_S)
         self._lost = 0
 
-    async def label(self, labels: Sequence[Label], request: RpcRequest) -> None:
+    async def label(self, labels: Sequence[LabelRecord]) -> None:
         """See `Recording.label`."""
         if self._writer.over_budget:
             raise Overloaded("The journals' disk budget is used up", retry_after_ms=_RETRY_MS)
-        now = time.time_ns() // 1000
-        # A microsecond apart, so that of two for the same sample the one that stands later holds.
-        payloads = [encode(_label(one, at, request)) for at, one in enumerate(labels, now)]
-        if not await self._kept(_LABEL, payloads):
+        if not await self._kept(_LABEL, [encode(label) for label in labels]):
             raise Overloaded("Labels cannot be recorded now", retry_after_ms=_RETRY_MS)
 
     async def reset_alarm(self, reset: AlarmReset, request: RpcRequest) -> None:
@@ -169,11 +166,6 @@ async def _tick(journal: JournalRecording) -> None:
             await journal.tick()
         except Exception:
             log.exception("journal_tick_failed")
-
-
-def _label(one: Label, at: int, request: RpcRequest) -> LabelRecord:
-    labels = None if one.labels is None else list(one.labels)
-    return LabelRecord(at, one.sample_id, one.label, one.value, one.source, one.author, request.request_id, labels)
 
 
 def _record(rejection: Rejection, status: ModelStatus | None, now: int) -> RejectionRecord:

@@ -11,9 +11,10 @@ from msgspec import Raw
 
 from hoverboard.codec.exact import ColumnBuilder, TooLarge, column_from_tensor
 from hoverboard.codec.fastdecode import Columns, NotPlain, column_decoder, row_decoder
-from hoverboard.codec.predictions import DEFAULT_ALPHA, Predictions
+from hoverboard.codec.predictions import Predictions
 from hoverboard.codec.words import kind, token
 from hoverboard.contract.calls import PredictAnswer
+from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Signature, TensorSpec
 from hoverboard.errors import InvalidParams
 
@@ -34,7 +35,7 @@ class Codec:
 
     Args:
         signature: what the version takes and answers.
-        alpha: `outlier` is `p_value <= alpha`.
+        alpha: of the version's outliers; see `is_outlier`.
         uncategorized_below: at a p-value of at most this the label is `Uncategorized`; None never abstains.
     """
 

@@ -12,13 +12,11 @@ import orjson
 
 from hoverboard.contract.calls import PredictAnswer
 from hoverboard.contract.heads import probabilities, thresholds
+from hoverboard.contract.outlier import is_outlier
 from hoverboard.contract.signature import STRING, Array, Signature
 from hoverboard.errors import InternalError, NonFiniteOutput
 
-__all__ = ["DEFAULT_ALPHA", "UNCATEGORIZED", "Predictions"]
-
-DEFAULT_ALPHA = 0.01
-"""The share of normal samples that may be called outliers."""
+__all__ = ["UNCATEGORIZED", "Predictions"]
 
 UNCATEGORIZED = "Uncategorized"
 """The label of a sample that is too strange for any other, where the model abstains."""
@@ -30,7 +28,7 @@ class Predictions:
     """Builds the predictions of one signature's answers.
 
     Args:
-        alpha: `outlier` is `p_value <= alpha`.
+        alpha: of the version's outliers; see `is_outlier`.
         uncategorized_below: at a p-value of at most this the label is `UNCATEGORIZED`; None never abstains.
     """
 
@@ -80,9 +78,10 @@ class Predictions:
         p_value, outlier = "null", "null"
         told, nearest = label, ""
         if answer.p_value is not None:
-            p_value = _number(answer.p_value[0])
-            outlier = "true" if answer.p_value[0] <= self._alpha else "false"
-            if self._abstains(answer.p_value[0]):
+            usual = answer.p_value[0]
+            p_value = _number(usual)
+            outlier = "true" if is_outlier(usual, self._alpha) else "false"
+            if self._abstains(usual):
                 told, nearest = f'"{UNCATEGORIZED}"', f',"nearest":{label}'
         (sample_id,) = _uuids(answer.sample_ids)
         return (
@@ -135,10 +134,11 @@ class Predictions:
             for prediction in predictions:
                 prediction["p_value"] = prediction["outlier"] = None
             return
+        may_abstain = self._below is not None
         for prediction, p_value in zip(predictions, _finite(answer.p_value), strict=True):
             prediction["p_value"] = p_value
-            prediction["outlier"] = bool(p_value <= self._alpha)
-            if self._abstains(p_value):
+            prediction["outlier"] = bool(is_outlier(p_value, self._alpha))
+            if may_abstain and self._abstains(p_value):
                 _abstain(prediction)
 
     def _add_outputs(self, predictions: list[dict[str, Any]], answer: PredictAnswer) -> None:

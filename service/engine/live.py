@@ -15,6 +15,7 @@ from hoverboard.backends.reasons import about_input
 from hoverboard.contract.calls import Detector, Source
 from hoverboard.contract.catalog import BucketTiming
 from hoverboard.contract.heads import probabilities, second_class
+from hoverboard.contract.outlier import is_outlier
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.engine.costs import CostModel
 from hoverboard.errors import Cause, ModelFailed, NonFiniteOutput, Overloaded, RpcError
@@ -183,7 +184,7 @@ class LiveVersion:
         if self.detector is None:
             return None, None
         p_value = self.detector.p_values(columns, outputs, scores)
-        outlier: Array = p_value <= self.detector.alpha
+        outlier: Array = is_outlier(p_value, self.detector.alpha)
         outlier[list(errors)] = False
         return p_value, outlier
 

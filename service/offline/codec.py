@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from hoverboard.codec.arrays import Codec
-from hoverboard.codec.predictions import DEFAULT_ALPHA
 from hoverboard.contract.calls import PredictAnswer
+from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.errors import InvalidParams
 

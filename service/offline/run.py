@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hoverboard import __version__
-from hoverboard.codec.predictions import DEFAULT_ALPHA
 from hoverboard.contract.catalog import VersionStatus
+from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import STRING, Signature, TensorSpec
 from hoverboard.errors import ConfigError
 from hoverboard.offline.codec import SignatureCodec

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import hoverboard
-from hoverboard.codec.predictions import DEFAULT_ALPHA
+from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Head, Signature, TensorSpec
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.outliers import OUTLIERS_FILE, save_package

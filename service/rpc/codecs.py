@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import structlog
 
 from hoverboard.codec.arrays import Codec
-from hoverboard.codec.predictions import DEFAULT_ALPHA
 from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
+from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import InternalError, ModelNotFound, NotReady, RpcError, VersionNotFound
 

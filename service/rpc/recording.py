@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hoverboard.errors import RpcError
+from hoverboard.journal.records import LabelRecord
 from hoverboard.rpc.call import RpcRequest
 
-__all__ = ["CallRecording", "Label", "Rejection"]
+__all__ = ["CallRecording", "Rejection"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +32,10 @@ class Rejection:
     tags: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What a sample truly was.
-
-    Attributes:
-        sample_id: 16 bytes.
-        label, value, labels: one of them is not None; `labels` are sorted, and all that hold.
-        source: who says so; text without NUL, as are the labels and `author`.
-        author: the person, where known.
-    """
-
-    sample_id: bytes
-    label: str | None
-    value: float | None
-    source: str
-    author: str | None
-    labels: tuple[str, ...] | None = None
-
-
 class CallRecording(Protocol):
     """Where refused calls and labels are written down before their answers leave."""
 
-    async def label(self, labels: Sequence[Label], request: RpcRequest) -> None:
+    async def label(self, labels: Sequence[LabelRecord]) -> None:
         """Write some labels down.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -14,12 +15,13 @@ from msgspec import Meta
 from hoverboard.codec.words import excerpt
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
+from hoverboard.journal.records import LabelRecord
 from hoverboard.rpc.call import Call
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.examples import SHOWN_ID, Example, Shown
 from hoverboard.rpc.fields import ModelName, SampleId, VersionOrRole, refuse_nul
 from hoverboard.rpc.methods.method import Method
-from hoverboard.rpc.recording import CallRecording, Label
+from hoverboard.rpc.recording import CallRecording
 
 __all__ = ["label"]
 
@@ -119,8 +121,13 @@ class _Labeller:
             Overloaded: they cannot be written down now.
         """
         classes = self._classes(call, params)
-        labels = [_checked(item, place, params, classes) for place, item in _items(params)]
-        await self._recording.label(labels, call.request)
+        # A microsecond apart: of two labels of the same sample and source the one with the later time holds, and here that
+        # is the one that stands later in the list.
+        labels = [
+            _record(item, place, params, classes, at_us=at_us, request_id=call.request.request_id)
+            for at_us, (place, item) in enumerate(_items(params), time.time_ns() // 1000)
+        ]
+        await self._recording.label(labels)
         return msgspec.json.encode(LabelResult(len(labels)))
 
     def _classes(self, call: Call, params: LabelParams) -> _Classes | None:
@@ -204,7 +211,10 @@ def _items(params: LabelParams) -> Iterator[tuple[str, LabelItem]]:
         yield f"/labels/{index}", item
 
 
-def _checked(item: LabelItem, place: str, params: LabelParams, classes: _Classes | None) -> Label:
+def _record(
+    item: LabelItem, place: str, params: LabelParams, classes: _Classes | None, *, at_us: int, request_id: str
+) -> LabelRecord:
+    """One label as the journal keeps it. Raises InvalidParams where it makes no sense."""
     if _UUID7.fullmatch(item.sample_id) is None:
         raise InvalidParams(f"{place}/sample_id", "a UUIDv7", excerpt(item.sample_id))
     if (item.label is None) == (item.value is None):
@@ -225,8 +235,8 @@ def _checked(item: LabelItem, place: str, params: LabelParams, classes: _Classes
     sample = bytes.fromhex(item.sample_id.replace("-", ""))
     if isinstance(item.label, list):
         # Sorted, so that the same labels in another order are the same truth.
-        return Label(sample, None, None, source, author, tuple(sorted(item.label)))
-    return Label(sample, item.label, item.value, source, author)
+        return LabelRecord(at_us, sample, None, None, source, author, request_id, sorted(item.label))
+    return LabelRecord(at_us, sample, item.label, item.value, source, author, request_id)
 
 
 def _labels(item: LabelItem, place: str) -> Iterator[tuple[str, str]]:

@@ -31,13 +31,13 @@ from hoverboard.journal.records import AlarmResetRecord, GapEntry, GapRecord, La
 from hoverboard.journal.writer import JournalFull, JournalWriter
 from hoverboard.rpc.call import RpcRequest
 from hoverboard.rpc.methods.alarms_reset import AlarmReset
-from hoverboard.rpc.recording import Label, Rejection
+from hoverboard.rpc.recording import Rejection
 from tests.journals import records_of
 from tests.unit.api.conftest import PIXELS, PREDICT, TOKEN, Service, Start, http
 from tests.unit.rpc.linear import DIAMONDS, DIGITS, LinearEngine, live, model
 
 SAMPLE = "0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718"
-LABEL = Label(UUID(SAMPLE).bytes, "chair", None, "support", "Ada")
+LABEL = LabelRecord(1, UUID(SAMPLE).bytes, "chair", None, "support", "Ada", "r-1")
 Open = Callable[..., JournalRecording]
 
 
@@ -278,7 +278,7 @@ async def test_what_is_written_and_may_be_lost_is_not_counted_too(
     with monkeypatch.context() as broken:
         broken.setattr("hoverboard.journal.writer.synchronise", failing)
         with pytest.raises(Overloaded, match="Labels cannot be recorded now"):
-            await journal.label([LABEL], request())
+            await journal.label([LABEL])
     await journal.tick()
     assert gaps(root) == []
     assert len(rejections(root)) == 2
@@ -304,8 +304,11 @@ async def test_what_cannot_even_be_counted_never_fails_a_call_and_is_logged_once
 @pytest.mark.parametrize("count", [1, 40])
 async def test_labels_are_in_the_journal_when_label_returns(opened: Open, root: Path, fsync: bool, count: int) -> None:
     before = time.time_ns() // 1000
-    labels = [replace(LABEL, label=f"class {number}") for number in range(count - 1)]
-    await opened(fsync=fsync).label([*labels, replace(LABEL, label=None, value=-0.1)], request(request_id="r-1"))
+    labels = [
+        msgspec.structs.replace(LABEL, at_us=before + number, label=f"class {number}") for number in range(count - 1)
+    ]
+    last = msgspec.structs.replace(LABEL, at_us=before + count, label=None, value=-0.1)
+    await opened(fsync=fsync).label([*labels, last])
     written = [record for record in records_of(root) if isinstance(record, LabelRecord)]
     assert [record.label for record in written] == [*(label.label for label in labels), None]
     times = [record.at_us for record in written]
@@ -318,7 +321,7 @@ async def test_labels_are_refused_over_the_disk_budget(opened: Open, root: Path)
     journal = opened(budget=1)
     await journal.tick()
     with pytest.raises(Overloaded) as caught:
-        await journal.label([LABEL], request())
+        await journal.label([LABEL])
     assert caught.value.retry_after_ms is not None
     assert records_of(root) == []
 
@@ -326,7 +329,7 @@ async def test_labels_are_refused_over_the_disk_budget(opened: Open, root: Path)
 @pytest.mark.parametrize("count", [1, 40])
 async def test_labels_that_cannot_be_written_are_refused(opened: Open, root: Path, count: int) -> None:
     with pytest.raises(Overloaded, match="Labels cannot be recorded now"):
-        await opened(kind=Full).label([LABEL] * count, request())
+        await opened(kind=Full).label([LABEL] * count)
 
 
 async def test_waiting_for_the_disk_is_shared_and_never_holds_up_the_event_loop(opened: Open, root: Path) -> None:
@@ -340,7 +343,7 @@ async def test_waiting_for_the_disk_is_shared_and_never_holds_up_the_event_loop(
             return super().append_all(kind, payloads)
 
     journal = opened(kind=Watched, fsync=True)
-    await asyncio.gather(*(journal.label([LABEL], request()) for _ in range(20)), journal.reject(invalid("digits")))
+    await asyncio.gather(*(journal.label([LABEL]) for _ in range(20)), journal.reject(invalid("digits")))
     assert len(sizes) < 10
     assert sum(sizes) == 21
     assert threading.get_ident() not in threads
@@ -464,7 +467,7 @@ async def test_the_journal_ends_closed_with_all_that_was_answered(tmp_path: Path
     settings = Settings.load(data_dir=tmp_path, journal_fsync=True)
     async with recording(settings, "api-7", lambda: CATALOG) as journal:
         assert journal is not None
-        await journal.label([LABEL], request())
+        await journal.label([LABEL])
     assert len(records_of(root, "api-7")) == 1
     assert len(list(root.glob("*/closed"))) == 1
 

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from hoverboard.errors import RpcError
+from hoverboard.journal.records import LabelRecord
 from hoverboard.rpc.call import Call, CallLimits, Reply, RpcRequest
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.fastlane import FastLane
 from hoverboard.rpc.methods import public_methods, table
 from hoverboard.rpc.methods.alarms_reset import AlarmReset
-from hoverboard.rpc.recording import CallRecording, Label, Rejection
+from hoverboard.rpc.recording import CallRecording, Rejection
 from tests.unit.rpc.linear import LinearEngine
 
 _numbers = itertools.count(1)
@@ -33,12 +34,12 @@ class Records:
     """A recording in memory, and resets of alarms; raises `failure` instead of taking labels or resets, when set."""
 
     def __init__(self) -> None:
-        self.labels: list[Label] = []
+        self.labels: list[LabelRecord] = []
         self.rejections: list[Rejection] = []
         self.resets: list[AlarmReset] = []
         self.failure: RpcError | None = None
 
-    async def label(self, labels: Sequence[Label], request: RpcRequest) -> None:
+    async def label(self, labels: Sequence[LabelRecord]) -> None:
         if self.failure is not None:
             raise self.failure
         self.labels += labels
