@@ -1,7 +1,8 @@
 """Documentation pages as scripts: their commands run in order, and what they print is held against what the page shows.
 
-In a ```console block a line that begins with `$ ` is a command, gone on with while lines end in a backslash or a
-single quote or a here-document is open; what follows, up to the next command, is what it printed. A line `...` stands for any lines.
+In a ```console block a line that begins with `$ ` is a command, gone on with while lines end in a backslash, or a
+quote or a here-document is open; what follows, up to the next command, is what it printed. A line `...` stands for any lines.
+A block that opens with a file's name after its language, as ```python train.py does, is written to that file.
 
 `python -m tests.integration.documents PAGE...` writes into the pages what the commands print now.
 """
@@ -13,6 +14,7 @@ import math
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,11 +29,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.running import HOVERBOARD, ROOT, environment, free_port
-
-NOT_RUN = {
-    r"make test\b": "it is what runs this",
-}
-"""Commands that pages show and no test runs, each with its reason."""
 
 VOLATILE = {
     "sample_id",
@@ -53,11 +50,16 @@ VOLATILE = {
 """JSON members that may hold any value of their type."""
 
 _SERVE = re.compile(r"(?:make serve|hoverboard serve)\b(.*)")
+_FILE = re.compile(r"```[a-z]+ (\S+)")
 _HEREDOC = re.compile(r"<<'?(\w+)'?")
 _SLOW_STEP = re.compile(
     r"^(?:Reading|Golden|Comparing|Calibration|Trial|Writing)\b.*(?: \.\.\.|: \d+ s)\n", re.MULTILINE
 )
 """What `publish` says of a step that is slow, as any may be on a machine that is busy."""
+_TENSORFLOW = re.compile(
+    r"^(?:WARNING: All log messages before absl|[IWE]0000 |To enable the following instr).*\n", re.MULTILINE
+)
+"""What TensorFlow says of itself in a script that imports it."""
 _BLOCKS = "█▏▎▍▌▋▊▉"
 
 
@@ -78,11 +80,6 @@ class Command:
     last: int
     shown: list[str]
 
-    @property
-    def why_not_run(self) -> str | None:
-        """The reason why it is only shown, or None."""
-        return next((why for pattern, why in NOT_RUN.items() if re.match(pattern, self.text)), None)
-
 
 def commands(page: Path) -> list[Command]:
     """The commands of a page, in order."""
@@ -91,7 +88,12 @@ def commands(page: Path) -> list[Command]:
     inside, number = False, 0
     while number < len(lines):
         line = lines[number]
-        if line.startswith("```"):
+        if file := _FILE.fullmatch(line):
+            end = lines.index("```", number)
+            body = "\n".join(lines[number + 1 : end])
+            found.append(Command(number + 1, f"cat > {file[1]} <<'END OF FILE'\n{body}\nEND OF FILE", end, end, []))
+            number = end
+        elif line.startswith("```"):
             inside = line == "```console"
         elif inside and line.startswith("$ "):
             end = _end_of_command(lines, number)
@@ -111,11 +113,19 @@ def _end_of_command(lines: Sequence[str], number: int) -> int:
     heredoc = _HEREDOC.search(lines[number])
     if heredoc:
         return lines.index(heredoc[1], number) + 1
-    quotes = lines[number].count("'")
-    while lines[number].endswith("\\") or quotes % 2:
-        number += 1
-        quotes += lines[number].count("'")
-    return number + 1
+    end = number + 1
+    while not _is_whole("\n".join(lines[number:end])):
+        end += 1
+    return end
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a command ends here: no quote is open, and no backslash asks for the next line."""
+    try:
+        shlex.split(text)
+    except ValueError:
+        return False
+    return not text.endswith("\\")
 
 
 @dataclass
@@ -150,7 +160,7 @@ class Session:
     @property
     def environment(self) -> dict[str, str]:
         variables = {
-            "PATH": f"{self.folder / '.bin'}:{os.environ['PATH']}",
+            "PATH": f"{self.folder / '.venv/bin'}:{os.environ['PATH']}",
             "HOVERBOARD_PORT": self.ports["8080"],
             "HOVERBOARD_ADMIN_PORT": self.ports["8081"],
             "COLUMNS": "100",
@@ -178,7 +188,7 @@ class Session:
                 process.kill()
             printed = reader.text()
             errors.seek(0)
-            return status, printed + _SLOW_STEP.sub("", errors.read().decode())
+            return status, printed + _TENSORFLOW.sub("", _SLOW_STEP.sub("", errors.read().decode()))
 
     def _serve(self, flags: str) -> str:
         self.stop()
@@ -241,7 +251,7 @@ def session(folder: Path) -> Iterator[Session]:
     """A session in an empty folder."""
     for name in ("models", "examples"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    _shims(folder / ".bin")
+    _shims(folder / ".venv/bin")
     found = Session(folder, {name: str(free_port()) for name in ("8080", "8081", "9000", "9001")})
     try:
         yield found
@@ -250,9 +260,10 @@ def session(folder: Path) -> Iterator[Session]:
 
 
 def _shims(folder: Path) -> None:
-    """`hoverboard` and `python3` as this test's own interpreter runs them."""
-    folder.mkdir()
-    for name, words in (("hoverboard", HOVERBOARD), ("python3", (sys.executable,))):
+    """`hoverboard` and `python3` as this test's own interpreter runs them, and the script that puts both on the PATH."""
+    folder.mkdir(parents=True)
+    (folder / "activate").touch()
+    for name, words in (("hoverboard", HOVERBOARD), ("python3", (sys.executable,)), ("python", (sys.executable,))):
         path = folder / name
         path.write_text(f'#!/bin/sh\nexec {" ".join(words)} "$@"\n')
         path.chmod(0o755)
@@ -328,8 +339,6 @@ def update(page: Path) -> None:
     replaced: list[tuple[Command, list[str]]] = []
     with tempfile.TemporaryDirectory() as folder, session(Path(folder)) as running:
         for command in commands(page):
-            if command.why_not_run:
-                continue
             status, printed = running.run(command)
             if command.shown and difference(command.shown, printed) is None:
                 continue

@@ -10,10 +10,10 @@ import pytest
 import tomlkit
 
 from hoverboard.versions.serving import Recording, Serving
-from tests.integration.documents import NOT_RUN, commands, difference, json_difference, session
+from tests.integration.documents import commands, difference, json_difference, session
 from tests.integration.running import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/cookbook").glob("*.md"))]
 
 
 def name(page: Path) -> str:
@@ -25,8 +25,6 @@ def name(page: Path) -> str:
 def test_every_command_of_a_page_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     with session(tmp_path) as running:
         for command in commands(page):
-            if command.why_not_run:
-                continue
             status, printed = running.run(command)
             where = f"{name(page)}:{command.line}: {command.text.splitlines()[0]}"
             failure_is_shown = any("Error: " in line for line in command.shown)
@@ -42,11 +40,13 @@ def test_no_shell_command_escapes_by_standing_in_another_kind_of_block() -> None
             assert block[0] == "console" or not re.search(r"^\$ ", block[1], re.MULTILINE), name(page)
 
 
-def test_every_command_that_is_only_shown_has_a_reason_that_is_needed() -> None:
-    shown = [command.text for page in PAGES for command in commands(page)]
-    for pattern, why in NOT_RUN.items():
-        assert why
-        assert any(re.match(pattern, text) for text in shown), f"no page shows {pattern}"
+def test_every_script_of_a_page_is_a_file_that_is_named_before_it() -> None:
+    """Then `commands` writes it, and the commands after it run it."""
+    for page in PAGES:
+        text = page.read_text()
+        for before, language, file in re.findall(r"(.*\n)\n```(python|javascript|typescript)(.*)$", text, re.MULTILINE):
+            assert file, f"{name(page)}: give the {language} block after {before!r} the name of its file"
+            assert f"`{file.strip()}`" in before, f"{name(page)}: name {file} in the line before it"
 
 
 def test_links_between_pages_lead_somewhere() -> None:
