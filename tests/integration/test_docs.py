@@ -49,11 +49,21 @@ def test_every_script_of_a_page_is_a_file_that_is_named_before_it() -> None:
             assert f"`{file.strip()}`" in before, f"{name(page)}: name {file} in the line before it"
 
 
-def test_links_between_pages_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{name(page)}: {target}"
+def test_links_between_pages_lead_to_a_page_and_a_heading_that_are_there() -> None:
+    linked = [*PAGES, *(ROOT / "docs").glob("*/*.md"), *(ROOT / "examples").glob("*/README.md")]
+    for page in linked:
+        for target, heading in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+            if "://" in target:
+                continue
+            leads_to = page.parent / target if target else page
+            assert leads_to.exists(), f"{name(page)}: {target}"
+            assert not heading or heading in anchors(leads_to), f"{name(page)}: {target}#{heading}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What links to a page's headings end in, by GitHub's rule: small letters, hyphens for spaces, no other signs."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def table(page: str, first_header: str) -> list[list[str]]:
