@@ -1,19 +1,24 @@
-"""What came of a batch: each caller's part of it as an answer, and all of it as a record."""
+"""What came of a batch: told to each of its callers, and all of it as a record."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 import numpy as np
+import structlog
 
 from hoverboard.contract.calls import ExecutedBatch, PredictAnswer
 from hoverboard.contract.signature import Array
-from hoverboard.engine.live import Executed, Reading
-from hoverboard.engine.queue import Batch, Slice, Work
-from hoverboard.errors import ModelFailed, NonFiniteOutput, RpcError
+from hoverboard.engine.live import HIDDEN, Executed, LiveVersion, Reading
+from hoverboard.engine.work import Batch, Slice, Work
+from hoverboard.errors import Cause, HoverboardError, InternalError, ModelFailed, NonFiniteOutput, RpcError
 
-__all__ = ["BatchOutcome", "Strange", "joined", "part_answer", "placed", "record_of", "strange_of"]
+__all__ = ["Answers", "BatchOutcome", "Strange", "record_of", "strange_of"]
+
+_log = structlog.get_logger(__name__)
+_TELL_AGAIN_S: Final = 5.0
 
 
 class BatchOutcome:
@@ -45,7 +50,77 @@ def strange_of(executed: Executed, columns: list[Array], ids: bytes) -> Strange 
     return Strange(chosen, [column[rows] for column in columns])
 
 
-def part_answer(batch: Batch, part: Slice, first: int, outcome: BatchOutcome) -> PredictAnswer:
+class Answers:
+    """Tells callers what came of their rows; on the event loop.
+
+    Args:
+        refuse: answers a call with an error and takes back what still waits of it.
+        withdraw: takes back what is recorded of predictions that nobody gets, by the version and their ids.
+        hides: whether what callers send to a model must not be logged.
+    """
+
+    def __init__(
+        self,
+        refuse: Callable[[Work, HoverboardError], None],
+        withdraw: Callable[[LiveVersion, bytes], None],
+        hides: Callable[[str], bool],
+    ) -> None:
+        self._refuse = refuse
+        self._withdraw = withdraw
+        self._hides = hides
+
+    def give(self, batch: Batch, outcome: BatchOutcome) -> None:
+        """Answer everybody who has rows in a batch; one that cannot be answered costs no other."""
+        row = 0
+        for part in batch.slices:
+            first, row = row, row + part.rows
+            try:
+                self._answer_part(batch, part, first, outcome)
+            except Exception:  # noqa: BLE001 - the loop must live
+                _log.exception("call_not_answered", model=batch.version.key[0], version=batch.version.key[1])
+                self._refuse(part.work, InternalError())
+
+    def _answer_part(self, batch: Batch, part: Slice, first: int, outcome: BatchOutcome) -> None:
+        """Answer one call with its rows of a batch, from `first` on, or keep them until the rest of it has run."""
+        work, executed = part.work, outcome.executed
+        if work.closed or work.version is not batch.version:
+            if outcome.ok is not None and outcome.ok[first]:  # it ended after the record was written
+                self._withdraw(batch.version, outcome.ids[16 * first : 16 * (first + part.rows)])
+            return
+        if outcome.refused is not None:
+            self._refuse(work, outcome.refused)
+            return
+        if executed.errors:
+            rows = range(first, first + part.rows)
+            failed = next((row for row in rows if row in executed.errors), None)
+            if failed is not None:
+                error = executed.errors[failed]
+                self._log_cause(batch.version, error.cause)
+                self._refuse(work, _placed(error, part.start + failed - first))
+                return
+        answer = _part_answer(batch, part, first, outcome)
+        work.answered += part.rows
+        if part.rows != work.call.n:
+            work.parts.append((part.start, answer))
+            if work.answered != work.call.n:
+                return
+            answer = _joined(work)
+        work.closed = True
+        work.done(answer)
+
+    def _log_cause(self, version: LiveVersion, cause: Cause | None) -> None:
+        """Log why a sample failed, now and then: others may fail as often as there are calls."""
+        now = time.monotonic()
+        if cause is None or now - version.told_at < _TELL_AGAIN_S:
+            return
+        version.told_at = now
+        model, number = version.key
+        # The graph's reason may quote what the model hides.
+        reason = HIDDEN if self._hides(model) else cause.reason
+        _log.warning("sample_failed", model=model, version=number, reason=reason)
+
+
+def _part_answer(batch: Batch, part: Slice, first: int, outcome: BatchOutcome) -> PredictAnswer:
     """One call's rows of a batch as its answer."""
     executed = outcome.executed
     rows = slice(first, first + part.rows)
@@ -66,7 +141,7 @@ def part_answer(batch: Batch, part: Slice, first: int, outcome: BatchOutcome) ->
     )
 
 
-def joined(work: Work) -> PredictAnswer:
+def _joined(work: Work) -> PredictAnswer:
     """The answers of a call that took several batches, as one."""
     parts = [answer for _, answer in sorted(work.parts, key=lambda part: part[0])]
     last = parts[-1]
@@ -131,7 +206,7 @@ def _leave_out(batch: Batch, errors: Mapping[int, RpcError], ok: Array) -> None:
             ok[rows.start : rows.stop] = False
 
 
-def placed(error: RpcError, row: int) -> RpcError:
+def _placed(error: RpcError, row: int) -> RpcError:
     """An error of one row, with the row's place in the call."""
     if not isinstance(error, ModelFailed | NonFiniteOutput):
         return error

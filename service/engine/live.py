@@ -22,8 +22,10 @@ from hoverboard.errors import Cause, ModelFailed, NonFiniteOutput, Overloaded, R
 from hoverboard.outliers import Features, Looked, OutlierPackage, p_values
 from hoverboard.versions import Manifest
 
-__all__ = ["Executed", "Failure", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
+__all__ = ["HIDDEN", "Executed", "Failure", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
 
+HIDDEN: Final = "not shown, since serving.toml hides what callers send"
+"""In place of a failure's reason."""
 _NARROW: Final = (np.dtype(np.float16), np.dtype(np.bool_))
 
 

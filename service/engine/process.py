@@ -14,7 +14,7 @@ import structlog
 
 from hoverboard import children
 from hoverboard.config import Settings
-from hoverboard.engine.core import Engine
+from hoverboard.engine.engine import Engine
 from hoverboard.engine.recording.sink import JournalSink, hashing_key
 from hoverboard.engine.slots import Slots, slots_path
 from hoverboard.engine.socket.server import EngineServer

@@ -11,120 +11,24 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import msgspec
-import numpy as np
 import structlog
 
-from hoverboard.contract.calls import PredictAnswer, PredictCall
-from hoverboard.contract.signature import Array
+from hoverboard.contract.calls import PredictCall
 from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.shares import TURN_S, Share
+from hoverboard.engine.work import Batch, Slice, Work
 from hoverboard.errors import DeadlineExceeded, HoverboardError, InternalError, StaleSignature
 
-__all__ = ["Batch", "Done", "Lookup", "Queue", "Slice", "Work", "tell"]
+__all__ = ["Lookup", "Queue"]
 
 _log = structlog.get_logger(__name__)
 
 Lookup = Callable[[str, int | str], LiveVersion]
 """(model, number or role) -> the live version, or an RpcError raised."""
-Done = Callable[[PredictAnswer | HoverboardError], None]
 _LaneKey = tuple[str, int | str, str, tuple[tuple[int, ...], ...]]
-_Waiting = tuple[int, float, int, "Work"]
+_Waiting = tuple[int, float, int, Work]
 """Turn, deadline, a number that settles the rest, and who waits."""
-
-
-class Work(msgspec.Struct, eq=False):
-    """One call on its way through the engine. A struct, like `Slice`, since one is made for every call.
-
-    Attributes:
-        call: what was asked.
-        done: told the answer or the error, once.
-        arrived: seconds on the monotonic clock.
-        taken: rows handed to batches so far.
-        answered: rows that came back.
-        parts: answers of those batches, by first row.
-        closed: answered, cancelled or expired: nothing of it may run any more.
-        version: what its rows run on; one version answers a call, whatever is swapped meanwhile.
-        place: of its next row among all rows of its caller, which says when its turn is.
-    """
-
-    call: PredictCall
-    done: Done
-    arrived: float
-    taken: int = 0
-    answered: int = 0
-    parts: list[tuple[int, PredictAnswer]] = msgspec.field(default_factory=list)
-    closed: bool = False
-    version: LiveVersion | None = None
-    place: int = 0
-
-    @property
-    def remaining(self) -> int:
-        """Rows that still wait."""
-        return 0 if self.closed else self.call.n - self.taken
-
-    def begin_on(self, version: LiveVersion) -> int:
-        """Run on `version` from now on; what ran on another one counts no more. Returns the rows that wait again."""
-        if self.version is version:
-            return 0
-        again, self.version = self.taken, version
-        self.taken = self.answered = 0
-        self.parts.clear()
-        return again
-
-    def fail(self, error: HoverboardError) -> None:
-        """Answer with an error, unless it is answered already."""
-        if not self.closed:
-            self.closed = True
-            tell(self.call, self.done, error)
-
-
-def tell(call: PredictCall, done: Done, answer: PredictAnswer | HoverboardError) -> None:
-    """Tell a caller its answer. Never raises: a caller that cannot be told costs no other."""
-    try:
-        done(answer)
-    except Exception:  # noqa: BLE001 - see above
-        _log.exception("caller_not_told", model=call.model, request_id=call.request_id)
-
-
-class Slice(msgspec.Struct, frozen=True, eq=False):
-    """Rows `start:start + rows` of one call."""
-
-    work: Work
-    start: int
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What to run next.
-
-    Attributes:
-        version: to run it on.
-        slices: whose rows, in order.
-        rows: their sum.
-        bucket: to pad to.
-    """
-
-    version: LiveVersion
-    slices: tuple[Slice, ...]
-    rows: int
-    bucket: int
-
-    def columns(self) -> list[Array]:
-        """The inputs of all slices, one array per input, `(rows, *shape)`."""
-        if len(self.slices) == 1:
-            only = self.slices[0]
-            return [column[only.start : only.start + only.rows] for column in only.work.call.columns]
-        parts = [
-            s.work.call.columns
-            if s.rows == s.work.call.n
-            else tuple(column[s.start : s.start + s.rows] for column in s.work.call.columns)
-            for s in self.slices
-        ]
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 class _Lane:
@@ -294,6 +198,11 @@ class Queue:
         heaps = (lane.heap for lane in self._lanes.values() if lane.key[0] == model)
         return min((work.arrived for heap in heaps for *_, work in heap if work.remaining), default=None)
 
+    def largest(self, model: str) -> int:
+        """Rows of the largest batch that what waits for a model can fill; 1 where nothing of it is live any more."""
+        live = [self._answering(lane) for lane in self._lanes.values() if lane.key[0] == model]
+        return max((version.costs.largest for version in live if version is not None), default=1)
+
     def next_batch(self, now: float) -> Batch | None:
         """Take the call whose turn it is and as much company as its bucket holds; None when nothing can run."""
         while (lane := self._most_urgent()) is not None:
@@ -367,10 +276,14 @@ class Queue:
 
     def _joins(self, other: _Lane, lane: _Lane, version: LiveVersion) -> bool:
         same = (other.key[0], *other.key[2:]) == (lane.key[0], *lane.key[2:])
+        return same and self._answering(other) is version
+
+    def _answering(self, lane: _Lane) -> LiveVersion | None:
+        """The version that would answer a lane now."""
         try:
-            return same and self._lookup(other.key[0], other.key[1]) is version
+            return self._lookup(*lane.key[:2])
         except HoverboardError:
-            return False
+            return None
 
     def _fill(self, lanes: list[_Lane], version: LiveVersion, take: int, bucket: int) -> Batch:
         slices: list[Slice] = []

@@ -27,9 +27,10 @@ class Worker:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._unfinished = 0
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._thread.start()
         return self
 
@@ -44,14 +45,12 @@ class Worker:
         """Whether nothing runs or waits."""
         return not self._unfinished
 
-    def submit(
-        self, loop: asyncio.AbstractEventLoop, job: Callable[[], T], done: Callable[[T, BaseException | None], None]
-    ) -> None:
-        """Run `job` in the thread, then `done(result, error)` on the loop."""
+    def submit(self, job: Callable[[], T], done: Callable[[T, BaseException | None], None]) -> None:
+        """Run `job` in the thread, then `done(result, error)` on the event loop that entered the worker."""
 
         def report(result: Any, error: BaseException | None) -> None:
             try:
-                loop.call_soon_threadsafe(done, result, error)
+                self._loop.call_soon_threadsafe(done, result, error)
             except RuntimeError:
                 return  # the loop is closed: nobody is left to tell
 
@@ -75,7 +74,7 @@ class Worker:
             self._unfinished += 1
         self._jobs.put((job, report))
 
-    def _loop(self) -> None:
+    def _work(self) -> None:
         while (entry := self._jobs.get()) is not None:
             job, report = entry
             result: Any = None

@@ -13,7 +13,7 @@ from hoverboard.config import Settings
 from hoverboard.contract.calls import EnginePort
 from hoverboard.contract.catalog import Catalog, VersionStatus
 from hoverboard.contract.signature import Signature
-from hoverboard.engine.core import Engine
+from hoverboard.engine.engine import Engine
 from hoverboard.errors import ModelNotFound, NotReady, VersionNotFound, VersionRefused
 from hoverboard.versions import ModelOnDisk, Serving, read_version, scan
 from hoverboard.versions.roles import lineage

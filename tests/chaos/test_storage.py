@@ -24,7 +24,7 @@ from hoverboard.config import Settings
 from hoverboard.contract.calls import PredictCall
 from hoverboard.contract.signature import Array
 from hoverboard.database.connect import connect
-from hoverboard.engine.core import Engine
+from hoverboard.engine.engine import Engine
 from hoverboard.engine.recording.sink import JournalSink
 from hoverboard.journal.writer import open_writer
 from hoverboard.postgres.embedded import embedded_url

@@ -21,7 +21,7 @@ from hoverboard.config import Settings
 from hoverboard.contract.calls import EnginePort, ExecutedBatch, PredictAnswer, PredictCall, Source
 from hoverboard.contract.catalog import Catalog
 from hoverboard.contract.signature import Array
-from hoverboard.engine.core import Engine
+from hoverboard.engine.engine import Engine
 from hoverboard.engine.socket.client import EngineClient
 from hoverboard.engine.socket.server import EngineServer
 from hoverboard.errors import (
@@ -402,7 +402,7 @@ async def test_a_call_that_nobody_waits_for_any_more_is_recorded_without_predict
     sink = Sink()
     async with Engine(make_settings(models=models), sink=sink) as engine:
         await engine.settled()
-        engine._short_s = 0.0  # on the execution thread, so that this one can go meanwhile
+        engine._scheduler._short_s = 0.0  # on the execution thread, so that this one can go meanwhile
         waiting = asyncio.create_task(engine.predict(call(engine, "dense", features(5000))))
         sink.at_batch[4] = partial(asyncio.get_running_loop().call_soon_threadsafe, waiting.cancel)
         with pytest.raises(asyncio.CancelledError):
@@ -445,7 +445,7 @@ async def test_a_short_batch_runs_on_the_event_loop_unless_that_would_wait_for_t
     async with Engine(make_settings(models=models, journal_fsync=fsync), sink=sink) as engine:
         await engine.settled()
         if not fsync:
-            engine._short_s = math.inf  # whatever this machine takes
+            engine._scheduler._short_s = math.inf  # whatever this machine takes
         answers = [engine.predict(call(engine, "dense", features(9, seed))) for seed in range(30)]
         assert len({answer.sample_ids for answer in await asyncio.gather(*answers)}) == 30
         assert sum(len(batch.ok) for batch in sink.batches) == 270
@@ -465,9 +465,9 @@ async def test_what_may_take_long_leaves_the_event_loop_free(models: Path, make_
                 await engine.predict(call(engine, model, *columns))
             return set(sink.threads)
 
-        engine._short_s = 0.0
+        engine._scheduler._short_s = 0.0
         assert await threads("dense", features()) == {"execute"}  # it takes longer than that
-        engine._short_s = math.inf
+        engine._scheduler._short_s = math.inf
         assert await threads("dense", features()) == {here}
         assert await threads("lengths", np.zeros((1, 3, 2), np.float32)) == {"execute"}  # of any length
         assert await threads("mixed", np.ones((1, 2), np.float32), text(b"gold")) == {"execute"}
@@ -476,7 +476,7 @@ async def test_what_may_take_long_leaves_the_event_loop_free(models: Path, make_
         assert await threads("poisoned", good) == {"execute"}  # the last one failed, and pieces take longer
         assert await threads("poisoned", good) == {here}
         live = engine._registry.lookup("dense", "stable")
-        engine._short_s, live.run_s = 0.1, 0.3  # a slow disk, say
+        engine._scheduler._short_s, live.run_s = 0.1, 0.3  # a slow disk, say
         assert await threads("dense", features()) == {"execute"}
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from hoverboard.config import Settings
 from hoverboard.contract.calls import PredictCall
-from hoverboard.engine.core import Engine
+from hoverboard.engine.engine import Engine
 from hoverboard.engine.socket.client import EngineClient
 from hoverboard.engine.socket.server import EngineServer
 from hoverboard.errors import PublishError

@@ -19,7 +19,7 @@ import pytest
 
 from hoverboard.backends.tensorflow import device
 from hoverboard.config import Settings
-from hoverboard.engine.core import Engine
+from hoverboard.engine.engine import Engine
 from hoverboard.engine.models import proofs
 from hoverboard.engine.models.proofs import Proofs, try_version
 from hoverboard.errors import PublishError, VersionRefused

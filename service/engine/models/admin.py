@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import structlog
 
+from hoverboard.engine.live import HIDDEN
 from hoverboard.engine.models.follow import LOOKS, Follower, read
 from hoverboard.engine.models.keeper import Keeper
-from hoverboard.engine.models.state import ADMIN, HIDDEN, Model, Version
+from hoverboard.engine.models.state import ADMIN, Model, Version
 from hoverboard.errors import ConfigError, InternalError, InvalidParams, ModelNotFound, UnknownMethod, VersionNotFound
 from hoverboard.versions.serving import rewrite
 

@@ -22,7 +22,7 @@ from hoverboard.errors import Overloaded, VersionRefused
 from hoverboard.machine import pause_s
 from hoverboard.telemetry import families
 
-__all__ = ["Keeper"]
+__all__ = ["Keeper", "loadable"]
 
 _log = structlog.get_logger(__name__)
 _MOST_ON_DEMAND = 8
@@ -69,12 +69,12 @@ class Keeper:
         if wanted is not None and version is not None and wanted != model.stable:
             if version.live is not None:
                 self._swap(model, wanted)
-            elif _loadable(version):
+            elif loadable(version):
                 self.want(model, version)
         model.route_problem = _route_problem(model, wanted)
         for pin in model.serving.pins:
             pinned = model.versions.get(pin)
-            if pinned is not None and _loadable(pinned):
+            if pinned is not None and loadable(pinned):
                 self.want(model, pinned)
         self._let_go(model)
 
@@ -118,13 +118,12 @@ class Keeper:
 
     # -- loads ---------------------------------------------------------------------------------------------------
 
-    def demand(self, model: Model, number: int) -> None:
+    def demand(self, model: Model, version: Version) -> None:
         """Have a version loaded since somebody called it by number.
 
         Raises:
             Overloaded: as many others are on their way already.
         """
-        version = model.versions[number]
         if version.loading:
             return
         waiting = sum(v.on_demand and v.loading for m in self.models.values() for v in m.versions.values())
@@ -149,7 +148,7 @@ class Keeper:
         if self.models.get(model.name) is not model or model.versions.get(number) is not version:
             return False
         wanted = number == model.wanted() or number in model.serving.pins or version.on_demand or version.ordered
-        return wanted and _loadable(version)
+        return wanted and loadable(version)
 
     def loaded(self, model: Model, version: Version, outcome: LiveVersion | VersionRefused | None) -> None:
         """See `Owner`."""
@@ -286,7 +285,8 @@ class Keeper:
         self._changed(self.catalog)
 
 
-def _loadable(version: Version) -> bool:
+def loadable(version: Version) -> bool:
+    """Whether a version is not in memory, and nothing speaks against that."""
     return version.live is None and version.refused is None and not version.gone
 
 

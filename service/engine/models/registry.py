@@ -12,7 +12,7 @@ from hoverboard.engine.models.attempts import LoadAttempts
 from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.models.admin import Admin
 from hoverboard.engine.models.follow import Follower
-from hoverboard.engine.models.keeper import Keeper
+from hoverboard.engine.models.keeper import Keeper, loadable
 from hoverboard.engine.models.served import Served
 from hoverboard.engine.models.state import STABLE, Model, Version
 from hoverboard.errors import ModelNotFound, NotReady, VersionNotFound
@@ -71,8 +71,7 @@ class Registry:
 
         Raises:
             ModelNotFound, VersionNotFound: there is no such thing, or it cannot go live, and why.
-            NotReady: it exists and is not loaded; an `available` version starts to load.
-            Overloaded: too many others are being loaded already.
+            NotReady: it exists and is not loaded; `demand` has it loaded.
         """
         entry = self._keeper.models.get(model)
         version = None
@@ -95,8 +94,18 @@ class Registry:
             raise VersionNotFound(f"Version {number} of {model!r} was refused: {version.refused.reason}")
         if version.gone:
             raise VersionNotFound(f"Version {number} of {model!r} is not on disk any more")
-        self._keeper.demand(entry, number)
         raise NotReady(f"Version {number} of {model!r} is loading", retry_after_ms=1000)
+
+    def demand(self, model: str, wanted: int | str) -> None:
+        """Have a version loaded that somebody called by number, where it is on disk only.
+
+        Raises:
+            Overloaded: too many others are being loaded already.
+        """
+        entry = self._keeper.models.get(model)
+        version = entry.versions.get(wanted) if entry is not None and isinstance(wanted, int) else None
+        if entry is not None and version is not None and loadable(version):
+            self._keeper.demand(entry, version)
 
     def _number(self, entry: Model, wanted: int | str) -> int:
         if isinstance(wanted, int):

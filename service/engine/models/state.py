@@ -17,10 +17,9 @@ from hoverboard.contract.signature import Signature
 from hoverboard.versions import Manifest, Serving, VersionOnDisk
 from hoverboard.versions.roles import Lineage, lineage
 
-__all__ = ["ADMIN", "DISK", "HIDDEN", "STABLE", "Model", "Version"]
+__all__ = ["ADMIN", "DISK", "STABLE", "Model", "Version"]
 
 STABLE: Final = "stable"
-HIDDEN: Final = "not shown, since serving.toml hides what callers send"
 DISK: Final = "disk"
 ADMIN: Final = "admin"
 

@@ -16,8 +16,7 @@ import structlog
 
 from hoverboard.contract.calls import PredictAnswer
 from hoverboard.contract.catalog import Catalog
-from hoverboard.engine.core import Engine
-from hoverboard.engine.queue import Work
+from hoverboard.engine.engine import Engine
 from hoverboard.engine.socket.wire import (
     FLUSH_AT,
     AdminMessage,
@@ -32,6 +31,7 @@ from hoverboard.engine.socket.wire import (
     ToEngine,
     frame_of_fit,
 )
+from hoverboard.engine.work import Work
 from hoverboard.errors import HoverboardError, InternalError
 
 __all__ = ["EngineServer"]

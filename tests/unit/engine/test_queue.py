@@ -5,7 +5,8 @@ import pytest
 
 from hoverboard.contract.calls import PredictAnswer, PredictCall
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.queue import Batch, Queue, Work
+from hoverboard.engine.queue import Queue
+from hoverboard.engine.work import Batch, Work
 from hoverboard.errors import DeadlineExceeded, HoverboardError, NotReady, StaleSignature
 from tests.unit.engine.fakes import call, version
 
