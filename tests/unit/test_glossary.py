@@ -12,7 +12,7 @@ def test_each_part_is_in_the_order_of_the_alphabet_and_no_word_comes_twice() -> 
     words = []
     for part in GLOSSARY.split("\n## ")[1:]:
         listed = re.findall(r"^\*\*(.+?)\.\*\*", part, re.MULTILINE)
-        assert listed == sorted(listed, key=lambda word: (word.lower().split(",")[0]))
+        assert listed == sorted(listed, key=lambda word: word.lower().split(",")[0])
         words += listed
     assert len(words) == len(set(words))
 
