@@ -21,8 +21,11 @@ def load_framework() -> None:
     """
     from rich.console import Console
 
+    from hoverboard.backends.backend import backend_of
+    from hoverboard.versions.manifest import KERAS_FILE
+
     with _stderr_aside() as terminal, Console(file=terminal).status("Loading TensorFlow ..."):
-        import hoverboard.backends.tensorflow.device  # noqa: F401 - for the import itself
+        backend_of(KERAS_FILE)
 
 
 @contextmanager

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
+from hoverboard.backends.authoring import Draft
+from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.errors import PublishError, VersionRefused
+from hoverboard.publishing.framework import authoring, keras
 from hoverboard.publishing.samples import SIZES, drawn
 from hoverboard.versions import GoldenSet
 from hoverboard.versions.golden import ABSOLUTE, RELATIVE
-
-if TYPE_CHECKING:
-    from hoverboard.backends.executor import Executor
-    from hoverboard.backends.tensorflow.graph import Graph
-    from hoverboard.versions.manifest import GraphNames
+from hoverboard.versions.manifest import GraphNames
 
 __all__ = ["check_saved", "check_trace"]
 
@@ -30,7 +29,7 @@ _NEXT: Final = (
 )
 
 
-def check_trace(called: Graph | None, served: Graph, signature: Signature, golden: GoldenSet) -> None:
+def check_trace(called: Draft | None, served: Draft, signature: Signature, golden: GoldenSet) -> None:
     """Hold the traced graph against the model's layers, run one after the other: golden samples, and two lengths where one is free.
 
     Args:
@@ -44,8 +43,8 @@ def check_trace(called: Graph | None, served: Graph, signature: Signature, golde
     """
     if called is None:
         return
-    eager, traced = called.eager(signature), served.executor(signature, jit=False)
-    scale = _tolerance(called.model)
+    eager, traced = called.eager(signature), served.executor(signature)
+    scale = _tolerance(called)
     for sample in golden.samples:
         _compare(signature, sample.inputs, eager, traced, scale)
     if any(spec.variable for spec in signature.inputs):
@@ -62,10 +61,8 @@ def check_saved(model: Any, signature: Signature, golden: GoldenSet, names: Grap
     """A model given in memory must answer as the file it was saved to does; `names` are the signature's for its own."""
     if isinstance(model, str | Path):
         return
-    from hoverboard.backends.tensorflow import artifact
-
     try:
-        executor = artifact.wrap_keras(model).named(names).executor(signature, jit=False)
+        executor = authoring().in_memory(model).named(names).executor(signature)
     except VersionRefused as refusal:
         raise PublishError(f"the model in memory: {refusal}") from refusal
     for index, sample in enumerate(golden.samples):
@@ -76,8 +73,6 @@ def check_saved(model: Any, signature: Signature, golden: GoldenSet, names: Grap
 
 def _compare(signature: Signature, columns: Sequence[Array], eager: Executor, traced: Executor, scale: float) -> bool:
     """Whether both could answer; raises where they answer otherwise."""
-    from hoverboard.backends.executor import GraphError, OutOfMemory
-
     try:
         wanted, given = eager.run(columns), traced.run(columns)
     except (GraphError, OutOfMemory):
@@ -112,14 +107,7 @@ def _difference(want: Array, have: Array, scale: float) -> str | None:
     return f"is {seen.flat[worst]:.6g} as a graph, {wide.flat[worst]:.6g} as Keras calls it (element {worst})"
 
 
-def _tolerance(model: Any) -> float:
-    from hoverboard.backends.tensorflow import device
-
-    if _half(model):
+def _tolerance(called: Draft) -> float:
+    if called.half_precision:
         return _HALF
-    return _GPU if device.device_kind() == "gpu" else 1.0
-
-
-def _half(layer: Any) -> bool:
-    """Whether it, or a layer within it, computes in half precision."""
-    return layer.compute_dtype in ("float16", "bfloat16") or any(map(_half, getattr(layer, "layers", ())))
+    return _GPU if keras().device_kind() == "gpu" else 1.0

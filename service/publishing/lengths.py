@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from hoverboard.backends.backend import Fit, Shapes
+from hoverboard.backends.graph import Fit, Graph, Shapes
 from hoverboard.contract.signature import Array, Signature, TensorSpec
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.versions import GoldenSet
-
-if TYPE_CHECKING:
-    from hoverboard.backends.tensorflow.graph import Graph
 
 __all__ = ["Lengths"]
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from hoverboard.backends.authoring import Written
 from hoverboard.contract.signature import TensorSpec
+from hoverboard.publishing.framework import authoring
 from hoverboard.versions import Manifest
 from hoverboard.versions.manifest import GraphNames
-
-if TYPE_CHECKING:
-    from hoverboard.publishing.artifacts import Written
 
 __all__ = ["keep_names", "renumbered", "tell_names", "translated"]
 
@@ -38,12 +37,9 @@ def keep_names(written: Written, before: Manifest | None) -> tuple[Written, Grap
     Returns:
         The model under these names; and the names that were kept -> those that Keras gave.
     """
-    from hoverboard.backends.tensorflow.artifact import layer_classes
-
     if before is None:
         return written, GraphNames()
-    graph, called = written.graph, written.called
-    classes = layer_classes(None if called is None else called.model)
+    graph, called, classes = written.graph, written.called, written.layer_classes
     kept = GraphNames(
         _kept(before.inputs, graph.inputs, classes), _kept(before.outputs, graph.outputs, classes, main=True)
     )
@@ -95,9 +91,7 @@ def translated(name: str, names: Mapping[str, str]) -> str:
 
 def renumbered(before: Manifest, after: Manifest) -> str:
     """What to do where names differ only by what Keras numbered; empty where they do not."""
-    from hoverboard.backends.tensorflow.artifact import layer_classes
-
-    classes = layer_classes(None)
+    classes = authoring().layer_classes()
     for was, now in ((before.inputs, after.inputs), (before.outputs, after.outputs)):
         old, new = ({spec.name for spec in specs} for specs in (was, now))
         gone, come = (
@@ -110,8 +104,6 @@ def renumbered(before: Manifest, after: Manifest) -> str:
 
 def tell_names(manifest: Manifest, kept: GraphNames) -> None:
     """Log which names were kept, and which say nothing."""
-    from hoverboard.backends.tensorflow.export import KERAS_NAME
-
     if kept:
         pairs = [f"{name} ({own} in the graph)" for side in (kept.inputs, kept.outputs) for name, own in side.items()]
         _log.warning(
@@ -120,7 +112,7 @@ def tell_names(manifest: Manifest, kept: GraphNames) -> None:
             ", ".join(pairs),
         )
     numbered = [spec.name for spec in manifest.inputs]
-    if len(numbered) > 1 and all(map(KERAS_NAME.fullmatch, numbered)):
+    if len(numbered) > 1 and all(map(authoring().numbered, numbered)):
         _log.warning(
             "inputs %s are the model's, in the order that it is called with them: Keras keeps no names for them. "
             "A model that is called with a dict, model({'age': ..., 'income': ...}), has its keys as names",

@@ -7,22 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import hoverboard
+from hoverboard.backends.authoring import Draft
+from hoverboard.backends.executor import GraphError, OutOfMemory, run_in_pieces
 from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Head, Signature, TensorSpec
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.outliers import OUTLIERS_FILE, save_package
 from hoverboard.publishing import samples as golden_samples
 from hoverboard.publishing.arguments import check_contract, check_notes, check_version, labels_of, names_of, rows_of
-from hoverboard.publishing.artifacts import write_artifact
 from hoverboard.publishing.baseline import make_baseline
 from hoverboard.publishing.calibration import Progress, calibrate, silent
 from hoverboard.publishing.calibration_file import CalibrationRows, read_calibration
 from hoverboard.publishing.eager import check_saved, check_trace
+from hoverboard.publishing.framework import authoring, keras
 from hoverboard.publishing.lengths import Lengths
 from hoverboard.publishing.names import keep_names, tell_names, translated
 from hoverboard.publishing.previous import compare_with_previous, numbers, previous
@@ -38,9 +40,6 @@ from hoverboard.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
 from hoverboard.versions.baseline import BASELINE_FILE, Baseline, write_baseline
 from hoverboard.versions.golden import GOLDEN_FILE
 from hoverboard.versions.manifest import MANIFEST_FILE, check_name, format_of, size_problem
-
-if TYPE_CHECKING:
-    from hoverboard.backends.tensorflow.graph import Graph
 
 __all__ = ["publish"]
 
@@ -122,15 +121,16 @@ def publish(
     check_contract(contract)
     check_notes(notes)
     rows, classes = rows_of(samples), labels_of(labels)
-    ignored, extra = names_of(ignore_columns, "ignore_columns"), _allowed_ops(names_of(allow_ops, "allow_ops"))
+    ignored, ops = names_of(ignore_columns, "ignore_columns"), names_of(allow_ops, "allow_ops")
     if not isinstance(calibration, Path | str | CalibrationRows | None):
         raise PublishError("calibration: expected the path of a file, or CalibrationRows")
     if calibration is None and alpha != DEFAULT_ALPHA:
         raise PublishError("alpha is for outliers: give calibration samples, too")
     report = progress or silent
+    extra = authoring().further_ops(ops)
     with VersionWriter(Path(models_dir) / name) as writer:
         report("reading", 0.0)
-        written = write_artifact(model, writer.path, extra, export=export, signature=signature)
+        written = authoring().write(model, writer.path, extra, export=export, signature=signature)
         written, kept = keep_names(written, previous(writer.model_dir, version))
         graph, called, names = written.graph, written.called, written.names
         report("golden", 0.0)
@@ -205,19 +205,8 @@ def publish(
     return place
 
 
-def _allowed_ops(names: Sequence[str]) -> tuple[str, ...]:
-    from hoverboard.backends.tensorflow import operations
-
-    for name in names:
-        if operations.never(name):
-            raise PublishError(
-                f"operation {name} cannot be allowed: it reaches out of the graph, to files, networks, Python, logs or the process"
-            )
-    return tuple(sorted(set(names) - operations.allowed()))
-
-
 def _contract_of(
-    graph: Graph,
+    graph: Draft,
     instances: Sequence[Any] | None,
     labels: Sequence[str] | None,
     task: str | None,
@@ -261,14 +250,14 @@ def _contract_of(
     return signature, golden
 
 
-def _traced(graph: Graph) -> Graph:
+def _traced(graph: Draft) -> Draft:
     try:
         return graph.as_traced()
     except VersionRefused as refusal:
         raise PublishError(str(refusal)) from refusal
 
 
-def _head_in(graph: Graph, outputs: Sequence[TensorSpec]) -> Head | None:
+def _head_in(graph: Draft, outputs: Sequence[TensorSpec]) -> Head | None:
     try:
         return graph.head(Signature("raw", graph.inputs, tuple(outputs)))
     except VersionRefused as refusal:
@@ -276,7 +265,7 @@ def _head_in(graph: Graph, outputs: Sequence[TensorSpec]) -> Head | None:
 
 
 def _calibrated(
-    graph: Graph,
+    graph: Draft,
     signature: Signature,
     rows: CalibrationRows,
     directory: Path,
@@ -288,8 +277,6 @@ def _calibrated(
     max_batch: int | None,
 ) -> Mapping[str, Any]:
     """Write `outliers.npz` and `baseline.arrow`; returns what the manifest says of outliers."""
-    from hoverboard.backends.executor import GraphError, OutOfMemory, run_in_pieces
-
     # Not all rows at once where the publisher says so: a graph may mix the rows of a batch.
     at_once = min(max_batch or _ROWS_AT_ONCE, _ROWS_AT_ONCE)
     extractor = graph.extractor(signature, layer, rows=at_once)
@@ -304,7 +291,7 @@ def _calibrated(
             alpha=alpha,
             progress=progress,
         )
-        scored = graph.watched(package).executor(signature, jit=False)
+        scored = graph.watched(package).executor(signature)
         *outputs, _ = run_in_pieces(scored, rows.columns, at_once)
         baseline = _baseline(signature, rows, outputs, package.points)
     except (GraphError, OutOfMemory) as error:
@@ -321,7 +308,7 @@ def _baseline(signature: Signature, rows: CalibrationRows, outputs: Sequence[Arr
     return make_baseline(signature, rows.columns, outputs, p_values)
 
 
-def _drawn(graph: Graph, signature: Signature, lengths: Lengths) -> GoldenSet:
+def _drawn(graph: Draft, signature: Signature, lengths: Lengths) -> GoldenSet:
     """Golden samples from the signature alone; where lengths are free, larger ones until the graph can answer them."""
     sizes = golden_samples.SIZES if any(spec.variable for spec in signature.inputs) else golden_samples.SIZES[:1]
     for size in sizes:
@@ -333,14 +320,12 @@ def _drawn(graph: Graph, signature: Signature, lengths: Lengths) -> GoldenSet:
     raise AssertionError
 
 
-def _answered(graph: Graph, signature: Signature, lengths: Lengths, samples: Sequence[tuple[Array, ...]]) -> GoldenSet:
+def _answered(graph: Draft, signature: Signature, lengths: Lengths, samples: Sequence[tuple[Array, ...]]) -> GoldenSet:
     """Samples with what the graph answers to each, which must be the same when it is asked again."""
-    from hoverboard.backends.executor import GraphError, OutOfMemory
-
     for columns in samples:
         lengths.check(columns)
     try:
-        executor = graph.executor(signature, jit=False)
+        executor = graph.executor(signature)
         golden = GoldenSet(tuple(GoldenSample(sample, tuple(executor.run(sample))) for sample in samples))
         again = [executor.run(sample) for sample in samples]
     except (GraphError, OutOfMemory, VersionRefused) as error:
@@ -404,6 +389,4 @@ def _commit(writer: VersionWriter, manifest: Manifest, version: int | None) -> P
 
 
 def _software() -> dict[str, str]:
-    from hoverboard.backends.tensorflow import device
-
-    return {**device.software(), "python": platform.python_version(), "hoverboard": hoverboard.__version__}
+    return {**keras().software(), "python": platform.python_version(), "hoverboard": hoverboard.__version__}

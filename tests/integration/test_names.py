@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hoverboard.backends.authoring import Written
 from hoverboard.backends.tensorflow import artifact
 from hoverboard.contract.signature import Array, Signature, TensorSpec
 from hoverboard.engine.models.loading import Loader
 from hoverboard.errors import PublishError
 from hoverboard.publishing import publish
-from hoverboard.publishing.artifacts import Written
 from hoverboard.publishing.names import keep_names
 from hoverboard.versions import Manifest, VersionOnDisk, read_version
 
@@ -254,7 +254,8 @@ def kept(model: Any, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[
         sha256={},
     )
     graph = artifact.wrap_keras(model)
-    written, found = keep_names(Written("model.keras", graph, graph), before)
+    draft = Written("model.keras", graph, graph, layer_classes=artifact.layer_classes(model))
+    written, found = keep_names(draft, before)
     assert names(written.graph.inputs) == [
         {own: name for name, own in found.inputs.items()}.get(spec.name, spec.name) for spec in graph.inputs
     ]

@@ -24,15 +24,14 @@ with quiet():
 
 from hoverboard.errors import PublishError
 
-__all__ = ["KERAS_NAME", "Exported", "export_keras", "input_paths"]
+__all__ = ["Exported", "export_keras", "input_paths", "numbered"]
 
 _log = logging.getLogger(__name__)
 _NO_TENSORS: Final = ("training", "mask")
 _SERVE: Final = "serve"  # Keras' name of the endpoint that becomes `serving_default`
 _OURS: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 """Names that TensorFlow leaves as they are for an input of a signature."""
-KERAS_NAME: Final = re.compile(r"args_\d+(_\d+)?")
-"""How Keras' own export calls the inputs of a model that declares none."""
+_NUMBERED: Final = re.compile(r"args_\d+(_\d+)?")
 _NEXT: Final = (
     ". If it takes other dtypes than float32, or more than one argument, neither of which Keras keeps: "
     "model.export('folder', input_signature=[{'name': keras.InputSpec(shape=(None, 3), dtype='int32')}]), with an entry for "
@@ -175,13 +174,18 @@ def _tensors(shape: Any, dtype: str) -> Any:
     return [_tensors(inner, dtype) for inner in shape]
 
 
+def numbered(name: str) -> bool:
+    """Whether an input has such a name as Keras' own export gives to those of a model that declares none."""
+    return _NUMBERED.fullmatch(name) is not None
+
+
 def input_paths(graph: Graph) -> dict[str, str]:
     """Names for the inputs of a SavedModel that Keras' export numbered: the keys of the dict that the model is called with.
 
     Returns:
         Path, such as `user.age`, -> the signature's name; empty where the file does not say.
     """
-    if not all(KERAS_NAME.fullmatch(spec.name) for spec in graph.inputs):
+    if not all(numbered(spec.name) for spec in graph.inputs):
         return {}
     functions: Any = getattr(getattr(graph.keep, _SERVE, None), "concrete_functions", ())
     if len(functions) != 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
-from hoverboard.backends.backend import Way
+from hoverboard.backends.graph import Way
 from hoverboard.backends.reasons import reason_of
 from hoverboard.backends.tensorflow.device import device_kind, quiet
 from hoverboard.backends.tensorflow.executors import (
@@ -73,6 +73,11 @@ class Graph:
     def watched(self, outliers: OutlierPackage) -> Graph:
         """See `backend.Graph`."""
         return replace(self, outliers=outliers)
+
+    @property
+    def half_precision(self) -> bool:
+        """See `authoring.Draft`."""
+        return _half(self.model)
 
     def named(self, names: GraphNames) -> Graph:
         """The same graph, whose inputs and outputs have a version's names."""
@@ -238,6 +243,12 @@ class Graph:
             _compare("output", self.outputs, signature.outputs, exact=False)
         except VersionRefused:
             _compare("output", self.as_traced().outputs, signature.outputs, exact=False)
+
+
+def _half(layer: Any) -> bool:
+    """Whether a layer, or one within it, computes in half precision."""
+    half = getattr(layer, "compute_dtype", None) in ("float16", "bfloat16")
+    return half or any(map(_half, getattr(layer, "layers", ())))
 
 
 def _named(specs: Sequence[TensorSpec], names: Mapping[str, str]) -> tuple[TensorSpec, ...]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hoverboard.backends.backend import Fit
+from hoverboard.backends.graph import Fit
 from hoverboard.backends.tensorflow.device import quiet
 
 with quiet():

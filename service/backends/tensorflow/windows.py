@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hoverboard.backends.backend import TOO_SHORT
+from hoverboard.backends.graph import TOO_SHORT
 from hoverboard.backends.tensorflow.device import quiet
 from hoverboard.backends.tensorflow.shapes import CHECK, GraphShapes, has_windows
 

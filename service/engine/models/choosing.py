@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from hoverboard.backends.backend import Way
+from hoverboard.backends.graph import Way
 from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
 from hoverboard.contract.catalog import BucketTiming
 from hoverboard.contract.signature import Array, Signature

@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import pytest
 
+from hoverboard.backends.tensorflow.kinds import check_kind, keras_2_hint
 from hoverboard.errors import PublishError
-from hoverboard.publishing.kinds import check_kind, keras_2_hint
 
 
 def written(content: bytes) -> Callable[[Path], None]:

@@ -4,37 +4,30 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
+from hoverboard.backends.authoring import Written
+from hoverboard.backends.tensorflow import artifact
+from hoverboard.backends.tensorflow.device import first_operation
+from hoverboard.backends.tensorflow.export import export_keras, input_paths
+from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.backends.tensorflow.kinds import check_kind, keras_2_hint
+from hoverboard.backends.tensorflow.operations import allowed, never
 from hoverboard.errors import PublishError, VersionRefused
-from hoverboard.publishing.kinds import check_kind, keras_2_hint
 from hoverboard.versions.manifest import KERAS_FILE, SAVED_MODEL_DIR, GraphNames
 
-if TYPE_CHECKING:
-    from hoverboard.backends.tensorflow.graph import Graph
-
-__all__ = ["Written", "write_artifact"]
+__all__ = ["further_ops", "write_artifact"]
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A model's files in a version's directory.
-
-    Attributes:
-        artifact: which they are.
-        graph: as a server loads it.
-        called: the Keras model behind the same tensors; None for a SavedModel from elsewhere.
-        names: where these inputs are called otherwise than in the file.
-        doubt: what may be wrong where it cannot answer samples; empty, or words that follow a sentence.
-    """
-
-    artifact: Literal["model.keras", "saved_model"]
-    graph: Graph
-    called: Graph | None = None
-    names: GraphNames = field(default_factory=GraphNames)
-    doubt: str = ""
+def further_ops(names: Sequence[str]) -> tuple[str, ...]:
+    """See `Authoring.further_ops`."""
+    for name in names:
+        if never(name):
+            raise PublishError(
+                f"operation {name} cannot be allowed: it reaches out of the graph, to files, networks, Python, logs or the process"
+            )
+    return tuple(sorted(set(names) - allowed()))
 
 
 def write_artifact(
@@ -52,9 +45,7 @@ def write_artifact(
     Raises:
         PublishError: what was given is no model, or cannot be loaded.
     """
-    from hoverboard.backends.tensorflow import artifact, device
-
-    device.first_operation()
+    first_operation()
     if isinstance(model, str | Path):
         source = Path(model)
         if not source.exists():
@@ -77,39 +68,33 @@ def write_artifact(
         artifact.wrap_keras(model)  # says what is wrong with it before it is saved
         artifact.save_keras(model, directory / KERAS_FILE)
     graph = _loaded(directory / KERAS_FILE, allowed_ops)
-    return Written("model.keras", graph, graph)
+    return Written(KERAS_FILE, graph, graph, layer_classes=artifact.layer_classes(graph.model))
 
 
 def _copied(source: Path, place: Path, allowed_ops: Sequence[str], signature: str | None) -> Written:
-    from hoverboard.backends.tensorflow.artifact import DEFAULT_SIGNATURE
-    from hoverboard.backends.tensorflow.export import input_paths
-
     if any(path.is_symlink() for path in source.rglob("*")):
         raise PublishError(f"{source}: holds links, which are not followed")
     shutil.copytree(source, place)
     graph = _loaded(place, allowed_ops, signature)
     known = sorted(graph.keep.signatures)
-    if signature is None and len(known) > 1 and DEFAULT_SIGNATURE not in known:
+    if signature is None and len(known) > 1 and artifact.DEFAULT_SIGNATURE not in known:
         raise PublishError(
-            f"{source} has signatures {', '.join(known)}, and none is {DEFAULT_SIGNATURE}: say which one answers, with "
+            f"{source} has signatures {', '.join(known)}, and none is {artifact.DEFAULT_SIGNATURE}: say which one answers, with "
             f"--signature {known[0]} (in Python: signature={known[0]!r})"
         )
     names = GraphNames(inputs=input_paths(graph))
-    return Written("saved_model", graph.named(names), None, names)
+    return Written(SAVED_MODEL_DIR, graph.named(names), None, names, layer_classes=artifact.layer_classes(None))
 
 
 def _exported(model: Any, place: Path, allowed_ops: Sequence[str]) -> Written:
-    from hoverboard.backends.tensorflow.export import export_keras
-
     exported = export_keras(model, place)
     names = GraphNames(inputs=exported.own)
     graph = _loaded(place, allowed_ops).named(names)
-    return Written("saved_model", graph, exported.called(graph), names, exported.doubt)
+    called = exported.called(graph)
+    return Written(SAVED_MODEL_DIR, graph, called, names, exported.doubt, artifact.layer_classes(called.model))
 
 
 def _loaded(path: Path, allowed_ops: Sequence[str], signature: str | None = None) -> Graph:
-    from hoverboard.backends.tensorflow import artifact
-
     try:
         return artifact.load_artifact(path, allowed_ops, signature)
     except (PublishError, VersionRefused) as refusal:
