@@ -21,10 +21,11 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from hoverboard.cli import main
+from hoverboard.cli.gaps import NEXT_STEPS
 from hoverboard.config import CONFIG_FILE, ENV_PREFIX, Settings
 from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
 from hoverboard.contract.signature import STRING, Signature, TensorSpec
-from hoverboard.errors import BY_KIND, HoverboardError, RpcError, StaleSignature
+from hoverboard.errors import BY_KIND, VIOLATIONS, HoverboardError, RpcError, StaleSignature
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.methods import Method, admin_methods, public_methods
 from hoverboard.rpc.openrpc import Document
@@ -296,6 +297,11 @@ A refused call is answered with a JSON-RPC error. Its `data` has the `type` belo
 [Call](../call.md#errors) shows one. In a JSON-RPC batch each item has its own error, and the HTTP status is 200.
 
 {_table(["code", "type", "HTTP", "retryable", "when", "what to do"], rows)}
+## How a sample breaks its contract
+
+`invalid_params` that a model's contract is the reason of are counted by these kinds in `hoverboard_contract_violations_total`.
+
+{_table(["kind", "what came"], [[f"`{kind}`", _capital(text) + "."] for kind, text in VIOLATIONS.items()])}
 ## Errors that are not answers
 
 Commands print these as one sentence on stderr and exit with status 1. From Python they are raised as classes of `hoverboard.errors`.
@@ -356,6 +362,9 @@ def _command(path: tuple[str, ...], command: click.Command) -> str:
         parts.append("Each option is one of the [settings](settings.md).\n")
     elif options:
         parts.append(_table(["option", "values", "meaning"], [_option(one, context) for one in options]))
+    statuses: Mapping[str, str] = getattr(command, "statuses", {})
+    if statuses:
+        parts.append(_table(["exit status", "meaning"], [[f"`{status}`", text] for status, text in statuses.items()]))
     examples: Mapping[str, str] = getattr(command, "examples", {})
     lines = [f"# {what}\n{line}" for what, line in examples.items()]
     parts.append("```text\n" + "\n".join(lines) + "\n```\n")
@@ -399,7 +408,12 @@ The role `reader` may read all of it, and `recorder` is what the service writes 
 Partitioned tables have one partition for each day (UTC) of `at`, and a default partition for rows whose clock was implausible or
 whose day had no partition yet. Give `at` a range in every query on them.
 
-{"".join(parts)}## Functions
+{"".join(parts)}## Reasons of gaps
+
+What `gaps.reason` may hold, and what to do about it; `hoverboard gaps` lists those of the last days.
+
+{_table(["reason", "what to do"], [[f"`{reason}`", text] for reason, text in NEXT_STEPS.items()])}
+## Functions
 
 {_table(["function", "what it does"], functions)}"""
 

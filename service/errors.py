@@ -40,6 +40,7 @@ from typing import Any, ClassVar, Final, Literal
 __all__ = [
     "BY_KIND",
     "MACHINE",
+    "VIOLATIONS",
     "BatchTooLarge",
     "Cancelled",
     "Cause",
@@ -85,18 +86,21 @@ Violation = Literal[
     "too_short",
     "encoding",
 ]
-"""How a sample breaks its model's contract:
+"""How a sample breaks its model's contract."""
 
-- `missing_input`, `unknown_input`: an input is not there, or the model has none of that name.
-- `type`: an element, or the sample itself, is something else: a text for a number, 1.5 for an integer, another dtype.
-- `shape`: arrays are too long, too short, too deep or not deep enough, or no two inputs have as many samples.
-- `range`: a number is outside its limits, or does not fit its dtype.
-- `not_finite`, `not_allowed`: NaN or infinity; a value that is not among the allowed ones.
-- `too_long`: more bytes, or elements along a variable dimension, than `max_length`.
-- `too_short`: fewer elements along a variable dimension than `min_length`.
-- `encoding`: what stands for bytes, a tensor or text does not decode.
-"""
-
+VIOLATIONS: Final[Mapping[Violation, str]] = {
+    "missing_input": "one of the model's inputs is not there",
+    "unknown_input": "there is an input that the model does not have",
+    "type": "the value, or the sample itself, is something else: a text for a number, 1.5 for an integer, another dtype",
+    "shape": "arrays are too long, too short or nested otherwise, or two inputs do not have equally many samples",
+    "range": "a number is outside the input's limits, or does not fit its dtype",
+    "not_finite": "NaN or Infinity, in a tensor object",
+    "not_allowed": "the value is not among the allowed ones",
+    "too_long": "more bytes of text, or elements along a variable dimension, than `max_length`",
+    "too_short": "fewer elements along a variable dimension than `min_length`",
+    "encoding": "bytes, a tensor object or a text does not decode, or the bytes do not fill the shape",
+}
+"""What came, for each of them."""
 
 MACHINE: Final = "machine"
 """The check that refuses a version for what is wrong with this machine at the moment; see `hoverboard.machine`."""

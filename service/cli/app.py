@@ -83,6 +83,6 @@ def _fail(sentence: str) -> NoReturn:
 def main() -> None:
     """Serve versioned Keras models over JSON-RPC.
 
-    Every command prints tables on a terminal and JSON in a pipe. Errors are one sentence on stderr; the exit code is
-    1 when something failed and 2 when the command line made no sense. `hoverboard COMMAND --help` shows examples.
+    Every command prints tables on a terminal and JSON in a pipe. Errors are one sentence on stderr. The exit
+    status is 0 when it is done, 1 when something failed and 2 when the command line made no sense. `hoverboard COMMAND --help` shows examples.
     """

@@ -87,6 +87,7 @@ def _whoever_asks() -> str:
             'hoverboard erase --older-than 30d --model digits --reason "end of the trial"'
         ),
     },
+    statuses={"1": "It failed, or the question was answered with no: nothing was erased."},
 )
 @click.option("--sample", type=click.UUID, metavar="ID", help="A sample_id, as the client was told.")
 @click.option(

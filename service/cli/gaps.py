@@ -13,9 +13,9 @@ from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, console, emit, json_option, table
 from hoverboard.config import Settings
 
-__all__ = ["command"]
+__all__ = ["NEXT_STEPS", "command"]
 
-_NEXT: Final = {
+NEXT_STEPS: Final = {
     "journal budget": "Postgres was away or too slow: see `hoverboard_recorder_connected`, or raise journal_budget_mb.",
     "journal cannot be written": "The service's disk is full or broken: make room where the data directory is.",
     "redact": "serving.toml hides something that the model does not have: `hoverboard models` says what.",
@@ -64,7 +64,7 @@ def command(*, days: int, database_url: str | None, data_dir: Path | None, json_
 
 
 def _next(reason: str) -> str:
-    return _NEXT.get(reason.removeprefix("rejections: "), "See question 8 of docs/sql.md.")
+    return NEXT_STEPS.get(reason.removeprefix("rejections: "), "See question 8 of docs/sql.md.")
 
 
 async def _read(settings: Settings, days: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Help pages that end with examples."""
+"""Help pages that end with exit statuses and examples."""
 
 from __future__ import annotations
 
@@ -11,16 +11,31 @@ __all__ = ["Command", "CommandGroup"]
 
 
 class _Examples:
-    """Adds a section `Examples` to a command's help: what it does, then the line that does it."""
+    """Adds sections to a command's help.
 
-    def __init__(self, *args: Any, examples: Mapping[str, str] | None = None, **extra: Any) -> None:
+    Args:
+        examples: what a line does -> the line.
+        statuses: exit statuses that are the command's own, beside 0 (done), 1 (failed) and 2 (the line makes no sense).
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Mapping[str, str] | None = None,
+        statuses: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
         extra.setdefault("context_settings", {}).setdefault("max_content_width", 110)
         extra["context_settings"].setdefault("help_option_names", ["-h", "--help"])
         super().__init__(*args, **extra)
         self.examples = dict(examples or {})
+        self.statuses = dict(statuses or {})
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click passes it
-        """Write the examples after everything else."""
+        """Write them after everything else."""
+        if self.statuses:
+            with formatter.section("Exit status"):
+                formatter.write_dl(list(self.statuses.items()))
         if self.examples:
             with formatter.section("Examples"):
                 for what, line in self.examples.items():

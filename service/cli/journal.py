@@ -66,11 +66,15 @@ def inspect(data_dir: Path | None, option: Path | None, json_: bool | None) -> N
         click.echo(f"No journals in {root}.")
 
 
-@command.command("verify", examples={"The journals below ./data": "hoverboard journal verify data"})
+@command.command(
+    "verify",
+    examples={"The journals below ./data": "hoverboard journal verify data"},
+    statuses={"1": "A journal is damaged."},
+)
 @_data_dir
 @json_option
 def verify(data_dir: Path | None, option: Path | None, json_: bool | None) -> None:
-    """Read every frame of DATA_DIR's journals (or of the settings' data directory); exit code 1 where one is damaged.
+    """Read every frame of DATA_DIR's journals (or of the settings' data directory), and list what is damaged.
 
     Checksums are checked, and that no frame is missing between two others. That the end of a journal is missing whose
     writer was killed cannot be seen; an incomplete last frame can.

@@ -30,6 +30,10 @@ __all__ = ["command"]
             "hoverboard predict digits --input rows.parquet --output scored.parquet --keep id"
         ),
     },
+    statuses={
+        "3": "The file was scored, but rows of it could not be read; stderr names the first.",
+        "130": "Stopped by Ctrl-C while it scored a file; the same command goes on from there.",
+    },
 )
 @click.argument("model")
 @click.argument("instances", metavar="[INSTANCE|-|@FILE]...", nargs=-1)

@@ -66,6 +66,7 @@ def _thresholds(context: click.Context, option: click.Parameter, given: tuple[st
             "hoverboard publish export/ --name diamonds --task regression --contract contract.toml"
         ),
     },
+    statuses={"128+N": "Stopped by signal N, such as 130 by Ctrl-C; nothing was published."},
 )
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--name", required=True, help="The model's name: its directory below --models.")

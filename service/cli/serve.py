@@ -72,4 +72,5 @@ command = Command(
         "The same by environment": "HOVERBOARD_MODELS=/srv/models HOVERBOARD_PORT=9000 hoverboard serve",
         "Answer the machine's other addresses too": "hoverboard serve --host 0.0.0.0",
     },
+    statuses={"0": "It was asked to stop, and has drained.", "1": "It did not start; stderr says why."},
 )

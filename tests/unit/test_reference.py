@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from docs.generate import ROOT, pages
 from hoverboard.cli import main
 from hoverboard.config import Settings
-from hoverboard.errors import BY_KIND
+from hoverboard.errors import BY_KIND, VIOLATIONS, Violation
 from hoverboard.telemetry import families
 
 PAGES = pages()
@@ -60,6 +61,10 @@ def test_every_error_that_is_ever_sent_is_there_with_its_code_and_status() -> No
         f"`{kind}`": [str(cls.code), f"`{kind}`", str(cls.http_status), "yes" if cls.retryable else "no"]
         for kind, cls in BY_KIND.items()
     }
+
+
+def test_every_way_to_break_a_contract_is_explained() -> None:
+    assert set(VIOLATIONS) == set(get_args(Violation))
 
 
 def test_every_metric_is_there_with_its_labels() -> None:
