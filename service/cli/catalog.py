@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from hoverboard.errors import ModelNotFound, VersionNotFound, VersionRefused
 from hoverboard.rpc.methods.models_describe import describe
 from hoverboard.rpc.methods.models_list import summaries
 from hoverboard.versions import ModelOnDisk, Serving, VersionOnDisk, read_version, scan
-from hoverboard.versions.roles import lineage
+from hoverboard.versions.roles import intended, lineage
 
 __all__ = ["describe_on_disk", "list_on_disk"]
 
@@ -46,17 +45,13 @@ def describe_on_disk(models: Path, name: str, version: int | None) -> dict[str, 
 
 def _model(found: ModelOnDisk) -> ModelStatus:
     versions = tuple(_version(found.versions[number]) for number in sorted(found.versions))
-    sound = {status.version for status in versions if status.state != "refused"}
-    wished = (found.serving or Serving()).stable
-    stable = wished if wished in sound else _highest(found, sound) if wished is None else None
-    roles = {} if stable is None else {"stable": stable}
+    manifests = {each.version: read_version(found.versions[each.version].path) for each in versions if each.signature}
+    serving = found.serving or Serving()
+    roles = {
+        role: each.version for role, each in intended(serving, lineage(manifests)).items() if each.version in manifests
+    }
     problem = found.problem or (None if roles else "no version can be stable")
-    return ModelStatus(found.name, roles, versions, problem, msgspec.to_builtins(found.serving or Serving()))
-
-
-def _highest(found: ModelOnDisk, sound: Collection[int]) -> int | None:
-    manifests = {number: read_version(found.versions[number].path) for number in sorted(sound)}
-    return lineage(manifests).highest(())
+    return ModelStatus(found.name, roles, versions, problem, msgspec.to_builtins(serving))
 
 
 def _version(place: VersionOnDisk) -> VersionStatus:

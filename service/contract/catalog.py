@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from hoverboard.contract.signature import Signature
 
-__all__ = ["BucketTiming", "Catalog", "ModelStatus", "Role", "VersionState", "VersionStatus"]
+__all__ = ["STABLE", "BucketTiming", "Catalog", "ModelStatus", "VersionState", "VersionStatus"]
 
-Role = Literal["stable", "pinned"]
+STABLE: Final = "stable"
+"""The role that answers calls that name no version."""
 VersionState = Literal["live", "loading", "available", "refused"]
 
 
@@ -87,6 +88,10 @@ class ModelStatus:
     serving: Mapping[str, Any] = field(default_factory=dict)
     routed_by: str = "disk"
     served: bool = False
+
+    def number(self, wanted: int | str) -> int | None:
+        """The version that a number or a role stands for; None for a role that nothing fills."""
+        return self.roles.get(wanted) if isinstance(wanted, str) else wanted
 
     def version(self, number: int) -> VersionStatus | None:
         """The status of one version, or None where there is no such version."""

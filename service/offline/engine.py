@@ -11,12 +11,12 @@ from pathlib import Path
 
 from hoverboard.config import Settings
 from hoverboard.contract.calls import EnginePort
-from hoverboard.contract.catalog import Catalog, VersionStatus
+from hoverboard.contract.catalog import STABLE, Catalog, VersionStatus
 from hoverboard.contract.signature import Signature
 from hoverboard.engine.engine import Engine
 from hoverboard.errors import ModelNotFound, NotReady, VersionNotFound, VersionRefused
 from hoverboard.versions import ModelOnDisk, Serving, read_version, scan
-from hoverboard.versions.roles import lineage
+from hoverboard.versions.roles import intended, lineage
 from hoverboard.versions.serving import SERVING_FILE, rewrite
 
 __all__ = ["one_version", "resolve_version"]
@@ -35,20 +35,21 @@ def resolve_version(models: Path, name: str, version: int | None) -> tuple[int, 
         VersionRefused: its manifest is no good.
     """
     found = _model(models, name)
-    number = version or (found.serving or Serving()).stable or _highest(found)
+    number = version or _stable(found)
     if number not in found.versions:
         have = ", ".join(map(str, sorted(found.versions))) or "none"
         raise VersionNotFound(f"{name} has no version {number} in {models}; it has {have}")
     return number, read_version(found.versions[number].path).signature
 
 
-def _highest(found: ModelOnDisk) -> int:
+def _stable(found: ModelOnDisk) -> int:
     """The version that a server would make stable; where none can be read, the highest, whose reading says why."""
     manifests = {}
     for number, place in found.versions.items():
         with suppress(VersionRefused):
             manifests[number] = read_version(place.path)
-    return lineage(manifests).highest(()) or max(found.versions, default=0)
+    roles = intended(found.serving or Serving(), lineage(manifests))
+    return roles[STABLE].version if STABLE in roles else max(found.versions, default=0)
 
 
 def _model(models: Path, name: str) -> ModelOnDisk:

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 import structlog
 
 from hoverboard.codec.arrays import Codec
-from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
+from hoverboard.contract.catalog import STABLE, Catalog, ModelStatus, VersionStatus
 from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Signature
-from hoverboard.errors import InternalError, ModelNotFound, NotReady, RpcError, VersionNotFound
+from hoverboard.contract.unavailable import unavailable
+from hoverboard.errors import InternalError, RpcError
 
 __all__ = ["CodecBook", "Route"]
 
 _log = structlog.get_logger(__name__)
-
-DEFAULT_ROLE = "stable"
-_RETRY_MS = 1000
 
 _CodecKey = tuple[Signature, float, float | None]
 """Signature, alpha, and the p-value at which the model abstains."""
@@ -101,23 +99,14 @@ class CodecBook:
             raise InternalError
         return found.codec
 
-    def missing(self, name: str, version: int | str = DEFAULT_ROLE) -> RpcError:
+    def missing(self, name: str, version: int | str = STABLE) -> RpcError:
         """Why there is no such route: what to raise."""
         model = self.catalog.models.get(name)
-        if model is None:
-            if not self.catalog.ready:
-                return NotReady("The engine is starting", retry_after_ms=_RETRY_MS)
-            return ModelNotFound(f"There is no model {name!r}"[:200], details={"model": name[:100]})
-        number = model.roles.get(version) if isinstance(version, str) else version
-        status = None if number is None else model.version(number)
+        number = None if model is None else model.number(version)
+        status = None if model is None or number is None else model.version(number)
         if status is not None and status.signature is not None and status.state != "refused":
             return InternalError(f"Version {number} of {name!r} cannot be called; the server's log says why")
-        if isinstance(version, int):
-            return _missing_number(model, version)
-        if version == DEFAULT_ROLE:
-            return _missing_stable(model, first_look=not self.catalog.ready)
-        details = {"model": name, "version": version[:100]}
-        return VersionNotFound(f"Model {name!r} has no version in the role {version[:100]!r}", details=details)
+        return unavailable(name, model, version, starting=not self.catalog.ready)
 
 
 def _key(signature: Signature, status: VersionStatus, model: ModelStatus) -> _CodecKey:
@@ -128,31 +117,3 @@ def _key(signature: Signature, status: VersionStatus, model: ModelStatus) -> _Co
 def _codec(key: _CodecKey) -> Codec:
     signature, alpha, below = key
     return Codec(signature, alpha=alpha, uncategorized_below=below)
-
-
-def _missing_stable(model: ModelStatus, *, first_look: bool) -> RpcError:
-    if first_look or any(status.state == "loading" for status in model.versions):
-        return NotReady(
-            f"No version of {model.name!r} is live yet", details={"model": model.name}, retry_after_ms=_RETRY_MS
-        )
-    # Waiting helps only where this machine is at fault: all else somebody has to mend first.
-    reason = model.problem or "no version is on disk"
-    details = {"model": model.name, "reason": reason}
-    said = f"Model {model.name!r} has no live version: {reason}"[:500]
-    if any(status.passing for status in model.versions):
-        return NotReady(said, details=details, retry_after_ms=_RETRY_MS)
-    return VersionNotFound(said, details=details)
-
-
-def _missing_number(model: ModelStatus, version: int) -> RpcError:
-    status: VersionStatus | None = model.version(version)
-    details = {"model": model.name, "version": version}
-    if status is None:
-        return VersionNotFound(f"Model {model.name!r} has no version {version}", details=details)
-    if status.passing:
-        said = f"Version {version} of {model.name!r} cannot be loaded now: {status.reason}"[:500]
-        return NotReady(said, details={**details, "reason": status.reason}, retry_after_ms=_RETRY_MS)
-    if status.state == "refused":
-        message = f"Version {version} of {model.name!r} was refused; models.describe says why"
-        return VersionNotFound(message, details={**details, "reason": status.reason})
-    return NotReady(f"Version {version} of {model.name!r} is {status.state}", details=details, retry_after_ms=_RETRY_MS)

@@ -1,6 +1,6 @@
-"""Which version answers calls that name none, where `serving.toml` does not say: decided from what is on disk alone.
+"""What a role means: which version is to fill it, decided from what is on disk alone.
 
-The highest one does, but a version on which callers of the one before may break waits for a word from a person. The
+Stable is the version that `serving.toml` names. Where it names none, the highest one is, but a version on which callers of the one before may break waits for a word from a person. The
 versions are walked upwards, so that a restart comes to the same answer as the service that ran before.
 """
 
@@ -9,10 +9,38 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from hoverboard.contract.catalog import STABLE
 from hoverboard.versions.compare import Difference, breaking
 from hoverboard.versions.manifest import Manifest
+from hoverboard.versions.serving import Serving
 
-__all__ = ["Lineage", "Waiting", "lineage"]
+__all__ = ["Assignment", "Lineage", "Waiting", "intended", "lineage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What fills a role.
+
+    Attributes:
+        version: its number.
+        share: of the role's calls that it answers, 0 to 1.
+    """
+
+    version: int
+    share: float = 1.0
+
+
+def intended(serving: Serving, line: Lineage, refused: Collection[int] = ()) -> Mapping[str, Assignment]:
+    """What is to fill each role, whether it is in memory yet or not; no entry for a role that nothing can fill.
+
+    Args:
+        serving: what `serving.toml` says.
+        line: the versions on disk in order.
+        refused: versions that cannot go live now. One that is named is intended all the same: another one in its place
+            would be against somebody's word.
+    """
+    stable = serving.stable if serving.stable is not None else line.highest(refused)
+    return {} if stable is None else {STABLE: Assignment(stable)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +55,11 @@ class Waiting:
     before: int
     differences: tuple[Difference, ...]
 
-    def said(self, model: str, number: int) -> str:
+    def sentence(self, model: str, number: int) -> str:
         """One sentence that ends in what to do."""
-        found = "; ".join(map(str, self.differences))
+        differences = "; ".join(map(str, self.differences))
         return (
-            f"version {number} waits, since callers of version {self.before} may break on it ({found}): "
+            f"version {number} waits, since callers of version {self.before} may break on it ({differences}): "
             f"`hoverboard models route {model} {number}` makes it stable"
         )
 
@@ -63,10 +91,10 @@ def lineage(manifests: Mapping[int, Manifest], refused: Collection[int] = ()) ->
     """
     rest = dict(sorted(manifests.items()))
     while True:
-        found = _walk(rest)
-        if not found.waiting or found.highest(refused) is not None:
-            return found
-        rest = {number: rest[number] for number in found.waiting}
+        line = _walk(rest)
+        if not line.waiting or line.highest(refused) is not None:
+            return line
+        rest = {number: rest[number] for number in line.waiting}
 
 
 def _walk(manifests: Mapping[int, Manifest]) -> Lineage:

@@ -169,7 +169,7 @@ class Model:
         newest = max(waiting)
         if newest < (self.stable or 0) or self.versions[newest].refused:
             return None
-        return waiting[newest].said(self.name, newest)
+        return waiting[newest].sentence(self.name, newest)
 
     def _redact_problem(self) -> str | None:
         """Why nothing of a version that answers is recorded; of the stable one first."""
@@ -211,7 +211,7 @@ class Model:
         if version.gone:
             return "its directory is gone"
         waiting = self.lineage().waiting.get(number)
-        return waiting.said(self.name, number) if waiting is not None and version.live is None else None
+        return waiting.sentence(self.name, number) if waiting is not None and version.live is None else None
 
 
 def _unfit(version: Version) -> bool:

@@ -144,7 +144,7 @@ class _Labeller:
         if model is None:
             raise self._book.missing(params.model)
         wanted = params.version
-        number = model.roles.get(wanted) if isinstance(wanted, str) else wanted
+        number = None if wanted is None else model.number(wanted)
         found = [each for each in model.versions if wanted is None or each.version == number]
         if not found:
             raise self._book.missing(params.model, "stable" if wanted is None else wanted)
