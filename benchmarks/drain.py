@@ -64,7 +64,7 @@ def write(directory: Path, rounds: int) -> None:
     needs = {"1": encode(VersionRecord(*KEY, msgspec.json.encode(MANIFEST)))}
     for kind, (rows, frames) in KINDS.items():
         for _ in range(rounds):
-            journal = JournalWriter.open(
+            journal = JournalWriter(
                 directory / kind, process="engine-0", segment_bytes=1 << 26, budget_bytes=1 << 32, fsync=False
             )
             for place in range(frames):

@@ -118,7 +118,7 @@ def deployment(number: int = 1) -> DeploymentRecord:
 
 def open_journal(data_dir: Path, *, process: str = "engine-0", segment_bytes: int = 1 << 26) -> JournalWriter:
     """A journal of `process`, below a data directory."""
-    return JournalWriter.open(
+    return JournalWriter(
         data_dir / "journal", process=process, segment_bytes=segment_bytes, budget_bytes=1 << 32, fsync=False
     )
 

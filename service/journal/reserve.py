@@ -9,7 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,9 +18,9 @@ from hoverboard.files import open_plain
 from hoverboard.journal.format import RESERVE_FILE, SLOT_BYTES, SLOT_PAYLOAD, pack_slot, unpack_slot
 from hoverboard.journal.records import GapEntry, GapRecord, decode, encode
 
-__all__ = ["GapKey", "Reserve", "merged", "reserved_gap", "synchronise"]
+__all__ = ["PendingGap", "Reserve", "reserved_gap", "synchronise"]
 
-GapKey = tuple[str | None, int | None, str]
+_Key = tuple[str | None, int | None, str]
 
 synchronise: Final = getattr(os, "fdatasync", os.fsync)
 """Waits until a file's bytes are on the disk; macOS has no fdatasync."""
@@ -101,22 +102,30 @@ def reserved_gap(directory: Path) -> GapRecord | None:
     return record if isinstance(record, GapRecord) else None
 
 
-def merged(
-    pending: Mapping[GapKey, GapEntry], entries: Sequence[GapEntry], generation: int
-) -> tuple[dict[GapKey, GapEntry], bytes]:
-    """Add to a gap: the new one, and it as the payload of its record.
+class PendingGap(NamedTuple):
+    """What was left out, and is no frame yet.
 
-    Where that is more than a slot takes, models and versions are given up and only the reasons are told apart.
+    Attributes:
+        entries: one for each model, version and reason.
+        payload: of its record.
     """
-    gap = _add(dict(pending), entries)
-    payload = encode(GapRecord(generation, list(gap.values())))
-    if len(payload) > SLOT_PAYLOAD:
-        gap = _add({}, [msgspec.structs.replace(entry, model=None, version=None) for entry in gap.values()])
+
+    entries: Mapping[_Key, GapEntry] = MappingProxyType({})
+    payload: bytes = b""
+
+    def plus(self, entries: Sequence[GapEntry], generation: int) -> PendingGap:
+        """With some more. Where that is more than a slot takes, models and versions are given up and only the reasons
+        are told apart.
+        """
+        gap = _add(dict(self.entries), entries)
         payload = encode(GapRecord(generation, list(gap.values())))
-    return gap, payload
+        if len(payload) > SLOT_PAYLOAD:
+            gap = _add({}, [msgspec.structs.replace(entry, model=None, version=None) for entry in gap.values()])
+            payload = encode(GapRecord(generation, list(gap.values())))
+        return PendingGap(gap, payload)
 
 
-def _add(gap: dict[GapKey, GapEntry], entries: Sequence[GapEntry]) -> dict[GapKey, GapEntry]:
+def _add(gap: dict[_Key, GapEntry], entries: Sequence[GapEntry]) -> dict[_Key, GapEntry]:
     for new in entries:
         key = new.model, new.version, new.reason
         old = gap.get(key)

@@ -227,8 +227,9 @@ async def test_counted_gaps_become_rows_once_also_from_the_reserve_of_a_killed_w
 
 def abandon(journal: JournalWriter) -> None:
     """What a kill -9 leaves: the lock is free, and nothing says that this was the end."""
-    os.close(journal._descriptor)
-    journal._descriptor = os.open(journal.directory, os.O_RDONLY)
+    home = journal._journal.home
+    os.close(home.descriptor)
+    journal._journal.home = home._replace(descriptor=os.open(journal.directory, os.O_RDONLY))
 
 
 # -- versions whose record is lost ----------------------------------------------------------------------------------------

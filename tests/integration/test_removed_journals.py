@@ -231,5 +231,6 @@ async def test_a_journal_that_cannot_be_opened_keeps_no_other_from_being_drained
 
 def abandon(journal: JournalWriter) -> None:
     """What a kill -9 leaves."""
-    os.close(journal._descriptor)
-    journal._descriptor = os.open("/", os.O_RDONLY)
+    home = journal._journal.home
+    os.close(home.descriptor)
+    journal._journal.home = home._replace(descriptor=os.open("/", os.O_RDONLY))

@@ -72,7 +72,7 @@ async def opened(root: Path) -> AsyncIterator[Open]:
     def make(
         *, fsync: bool = False, budget: int = 1 << 30, kind: type[JournalWriter] = JournalWriter
     ) -> JournalRecording:
-        writer = kind.open(root, process="api-0", segment_bytes=1 << 20, budget_bytes=budget, fsync=fsync)
+        writer = kind(root, process="api-0", segment_bytes=1 << 20, budget_bytes=budget, fsync=fsync)
         found.append(JournalRecording(writer, lambda: CATALOG, fsync=fsync))
         return found[-1]
 
@@ -272,11 +272,11 @@ async def test_what_is_written_and_may_be_lost_is_not_counted_too(
         raise OSError(errno.EIO, "input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr("hoverboard.journal.writer.synchronise", failing)
+        broken.setattr("hoverboard.journal.appending.synchronise", failing)
         await journal.reject(invalid("digits"))
     await journal.reject(invalid("digits"))
     with monkeypatch.context() as broken:
-        broken.setattr("hoverboard.journal.writer.synchronise", failing)
+        broken.setattr("hoverboard.journal.appending.synchronise", failing)
         with pytest.raises(Overloaded, match="Labels cannot be recorded now"):
             await journal.label([LABEL])
     await journal.tick()

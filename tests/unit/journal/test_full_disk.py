@@ -99,7 +99,7 @@ def test_that_records_are_dropped_is_told_as_it_begins_and_as_it_ends(
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(300_000))
     with capture_logs() as logged:
-        writer = JournalWriter.open(
+        writer = JournalWriter(
             disk / "journal",
             process="engine-0",
             segment_bytes=100_000,
@@ -193,7 +193,7 @@ def test_a_gap_that_has_no_room_behind_its_frame_waits_and_counts_once(
 ) -> None:
     writer = open_writer(tmp_path, fsync=fsync)
     writer.shed([entry(5)])
-    frame, gap = FRAME_HEAD_BYTES + 5, FRAME_HEAD_BYTES + len(writer._gap_payload)
+    frame, gap = FRAME_HEAD_BYTES + 5, FRAME_HEAD_BYTES + len(writer._gap.payload)
     short(monkeypatch, frame + gap - missing)
     if not truncating:
         monkeypatch.setattr(os, "ftruncate", raising(errno.EIO))

@@ -50,7 +50,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def writer(root: Path) -> Gated:
-    writer = Gated.open(root, process="api-0", segment_bytes=1 << 20, budget_bytes=1 << 30, fsync=True)
+    writer = Gated(root, process="api-0", segment_bytes=1 << 20, budget_bytes=1 << 30, fsync=True)
     assert isinstance(writer, Gated)
     writer.gate, writer.sizes, writer.failure = threading.Event(), [], None
     writer.gate.set()
@@ -162,7 +162,7 @@ async def test_of_a_disk_that_cannot_be_waited_for_everybody_learns_that_it_may_
         return os.write(descriptor, b"".join(buffers)[:350])
 
     with monkeypatch.context() as broken:
-        broken.setattr("hoverboard.journal.writer.synchronise", failing)
+        broken.setattr("hoverboard.journal.appending.synchronise", failing)
         broken.setattr(os, "writev", short)
         pairs = ([label(f"{n}a"), label(f"{n}b")] for n in range(6))
         done = await asyncio.gather(*(committer.append(LABEL, pair) for pair in pairs), return_exceptions=True)

@@ -15,8 +15,8 @@ import pytest
 from hoverboard.engine.recording.sink import JournalSink
 from hoverboard.errors import Overloaded
 from hoverboard.journal import Frame, JournalFull, JournalWriter, NotOnDisk
+from hoverboard.journal import appending as appending_module
 from hoverboard.journal import reserve as reserve_module
-from hoverboard.journal import writer as writer_module
 from tests.unit.engine.recording.batches import batch
 from tests.unit.journal.written import (
     BATCH,
@@ -73,7 +73,7 @@ class Disk:
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """Under segments; the reserve file has its own."""
     disk = Disk()
-    monkeypatch.setattr(writer_module, "synchronise", disk.synchronise)
+    monkeypatch.setattr(appending_module, "synchronise", disk.synchronise)
     return disk
 
 

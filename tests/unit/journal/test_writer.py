@@ -12,8 +12,7 @@ from uuid import UUID
 import psutil
 import pytest
 
-from hoverboard.journal import JournalFull, JournalWriter, is_alive, journals
-from hoverboard.journal import writer as module
+from hoverboard.journal import JournalFull, JournalWriter, appending, is_alive, journals, usage
 from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, SLOT_BYTES
 from hoverboard.journal.records import GapEntry
 from tests.unit.journal.written import BATCH, GAP, MIB, REJECTION, copied, entry, open_writer, read_all
@@ -75,7 +74,7 @@ def test_several_frames_are_one_write_and_one_wait(tmp_path: Path, monkeypatch: 
         return real(descriptor, buffers)
 
     monkeypatch.setattr(os, "writev", counted)
-    monkeypatch.setattr(module, "synchronise", lambda descriptor: calls.append("wait"))
+    monkeypatch.setattr(appending, "synchronise", lambda descriptor: calls.append("wait"))
     payloads = [f"rejection {i}".encode() for i in range(100)]
     assert writer.append_all(REJECTION, payloads) == 100
     assert writer.append_all(REJECTION, []) == 0
@@ -385,7 +384,7 @@ def test_what_is_appended_while_tick_looks_at_the_disk_counts_too(
         writer.append(BATCH, bytes(1000), count=1)
         return 5000
 
-    monkeypatch.setattr(module, "_disk_usage", looking)
+    monkeypatch.setattr(usage, "bytes_below", looking)
     writer.tick()
     assert writer.usage_bytes == 5000 + 1000 + FRAME_HEAD_BYTES
 
@@ -407,7 +406,7 @@ def test_fsync_waits_for_the_disk_before_every_return(tmp_path: Path, monkeypatc
         waited.append("data")
         os.fsync(descriptor)
 
-    monkeypatch.setattr(module, "synchronise", counted)
+    monkeypatch.setattr(appending, "synchronise", counted)
     writer = open_writer(tmp_path, fsync=True)
     waited.clear()
     writer.append(BATCH, b"x", count=1, needs={"v": b"v"})

@@ -26,7 +26,7 @@ def open_writer(root: Path, **options: Any) -> JournalWriter:
         "fsync": False,
         **options,
     }
-    return JournalWriter.open(root, **given)
+    return JournalWriter(root, **given)
 
 
 def entry(records: int, *, model: str | None = "m", reason: str = "budget", at: int = 1_000) -> GapEntry:
