@@ -162,9 +162,9 @@ def _counted(raised: Raised) -> str:
 
 
 def _moment(at_us: int) -> datetime:
-    from hoverboard.watch.alarm_table import moment
+    from hoverboard.contract.times import nearest_time
 
-    return moment(at_us)
+    return nearest_time(at_us)
 
 
 def _shown(at_us: int) -> str:

@@ -21,8 +21,8 @@ from hoverboard.config import Settings
 from hoverboard.errors import DatabaseUnavailable, HoverboardError
 
 if TYPE_CHECKING:
-    from hoverboard.recorder.erasure.erase import Request
-    from hoverboard.recorder.erasure.erasing import Report
+    from hoverboard.recorder.erasure.erase import ErasureRequest
+    from hoverboard.recorder.erasure.everywhere import ErasureReport
 
 __all__ = ["command"]
 
@@ -128,11 +128,13 @@ def command(
         raise click.UsageError("give just one of --sample, --tag and --older-than")
     if sample is not None and model is not None:
         raise click.UsageError("--model goes with --tag or --older-than: a sample is of one model")
-    from hoverboard.recorder.erasure.erase import Request
+    from hoverboard.recorder.erasure.erase import ErasureRequest
 
     now = datetime.now(UTC)
     before = None if older_than is None else now - older_than
-    request = Request(sample_id=sample, tag=tag, before=before, model=model, actor=_whoever_asks(), reason=reason)
+    request = ErasureRequest(
+        sample_id=sample, tag=tag, before=before, model=model, actor=_whoever_asks(), reason=reason
+    )
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
     if not (dry_run or yes) and sys.stdin.isatty() and sys.stderr.isatty():
         click.echo(_would(asyncio.run(_erase(settings, request, dry_run=True))), err=True)
@@ -146,9 +148,9 @@ def command(
         click.echo(_would(report) if dry_run else "\n".join(_sentences(report)))
 
 
-async def _erase(settings: Settings, request: Request, *, dry_run: bool) -> Report:
+async def _erase(settings: Settings, request: ErasureRequest, *, dry_run: bool) -> ErasureReport:
     from hoverboard.postgres.embedded import RECORDER, embedded_url
-    from hoverboard.recorder.erasure.erasing import erase_everywhere
+    from hoverboard.recorder.erasure.everywhere import erase_everywhere
 
     try:
         url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
@@ -157,7 +159,7 @@ async def _erase(settings: Settings, request: Request, *, dry_run: bool) -> Repo
         raise DatabaseUnavailable(f"nothing was erased: {error}") from error
 
 
-def _values(report: Report, *, dry_run: bool) -> dict[str, Any]:
+def _values(report: ErasureReport, *, dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "erasure": None if dry_run else report.erased.id,
@@ -171,7 +173,7 @@ def _values(report: Report, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _would(report: Report) -> str:
+def _would(report: ErasureReport) -> str:
     journals = ""
     if report.journal_files:
         journals = (
@@ -184,11 +186,11 @@ def _would(report: Report) -> str:
     )
 
 
-def _parts(report: Report) -> str:
+def _parts(report: ErasureReport) -> str:
     return ", ".join(f"{count} {table}" for table, count in report.erased.rows.items())
 
 
-def _sentences(report: Report) -> Sequence[str]:
+def _sentences(report: ErasureReport) -> Sequence[str]:
     rows = report.erased.rows
     parts = _parts(report)
     files = f" Removed {report.quarantined} quarantined file(s)." if report.quarantined else ""
@@ -196,7 +198,7 @@ def _sentences(report: Report) -> Sequence[str]:
     return [done, *_remains(report)]
 
 
-def _remains(report: Report) -> list[str]:
+def _remains(report: ErasureReport) -> list[str]:
     """What is not gone yet, and when it goes."""
     journals = (
         f"Journals: {report.journal_bytes} bytes of files may hold copies. A file goes as soon as it is complete and the "

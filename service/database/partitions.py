@@ -15,7 +15,7 @@ import stamina
 from hoverboard.contract.signature import Array
 from hoverboard.database.statements import statements
 
-__all__ = ["AHEAD_DAYS", "FIRST_DAY", "Dropped", "Partitions", "Times", "apply_retention", "hold", "judge", "times_ms"]
+__all__ = ["AHEAD_DAYS", "FIRST_DAY", "Dropped", "Partitions", "Times", "apply_retention", "hold", "judge"]
 
 AHEAD_DAYS: Final = 3
 FIRST_DAY: Final = date(2025, 1, 1)
@@ -43,12 +43,6 @@ class Times:
     implausible: Array
     expired: Array
     days: frozenset[date]
-
-
-def times_ms(ids: bytes) -> Array:
-    """Milliseconds since the epoch in UUIDv7s of 16 bytes each; int64 `(n,)`."""
-    high = np.frombuffer(ids, ">u8")[::2]
-    return (high >> np.uint64(16)).astype(np.int64)
 
 
 def judge(at_ms: Array, *, now: datetime, retention_days: int) -> Times:

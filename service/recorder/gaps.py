@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
+from hoverboard.contract.times import time_of
 from hoverboard.database.statements import statements
 from hoverboard.database.text import storable
+from hoverboard.journal.records import GapRecord
 
-__all__ = ["EXPIRED", "QUARANTINED", "Gap", "insert_gaps", "list_gaps"]
+__all__ = ["EXPIRED", "QUARANTINED", "Gap", "gaps_of", "insert_gaps", "list_gaps"]
 
 EXPIRED: Final = "expired"
 QUARANTINED: Final = "quarantined"
@@ -23,11 +25,11 @@ _MOST: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """One row; fields as the table's columns, None for unknown."""
+    """One row; fields as the table's columns, in the order of `insert_gap`, None for unknown."""
 
-    reason: str
     model: str | None = None
     version: int | None = None
+    reason: str
     frames: int | None = None
     records: int | None = None
     executed: int | None = None
@@ -39,34 +41,42 @@ class Gap:
     detail: str | None = None
 
 
-async def insert_gaps(
-    connection: asyncpg.Connection[asyncpg.Record], journal: UUID, process: str, gaps: Sequence[Gap]
-) -> None:
-    """Write gaps of a journal that `process` wrote."""
-    rows = [
-        (
-            journal,
-            process,
-            *map(
-                _storable,
-                (
-                    gap.model,
-                    gap.version,
-                    gap.reason,
-                    gap.frames,
-                    gap.records,
-                    gap.executed,
-                    gap.flagged,
-                    gap.first_at,
-                    gap.last_at,
-                    gap.segment,
-                    gap.position,
-                    gap.detail,
-                ),
-            ),
+def gaps_of(record: GapRecord) -> list[Gap]:
+    """What a journal says is missing from it.
+
+    Raises:
+        OverflowError: of a time that no calendar has.
+    """
+    return [
+        Gap(
+            model=entry.model,
+            version=entry.version,
+            reason=entry.reason,
+            records=entry.records,
+            executed=entry.executed,
+            flagged=entry.flagged,
+            first_at=time_of(entry.first_us),
+            last_at=time_of(entry.last_us),
         )
-        for gap in gaps
+        for entry in record.entries
     ]
+
+
+async def insert_gaps(
+    connection: asyncpg.Connection[asyncpg.Record],
+    journal: UUID,
+    process: str,
+    gaps: Iterable[Gap],
+    *,
+    clip: bool = True,
+) -> None:
+    """Write gaps of a journal that `process` wrote.
+
+    Args:
+        clip: cut numbers to what a column holds, since a gap must be written whatever a broken record said. Not so for what a
+            journal counts itself: a record that does not fit can be put aside.
+    """
+    rows = [(journal, process, *(_storable(value, clip=clip) for value in astuple(gap))) for gap in gaps]
     if rows:
         await connection.executemany(_SQL["insert_gap"], rows)
 
@@ -76,8 +86,7 @@ async def list_gaps(connection: asyncpg.Connection[asyncpg.Record], days: int) -
     return await connection.fetch(_SQL["list_gaps"], days)
 
 
-def _storable(value: object) -> object:
-    """A gap must be written whatever it speaks of: what no column can hold is cut to what it can."""
-    if isinstance(value, int):
+def _storable(value: object, *, clip: bool) -> object:
+    if clip and isinstance(value, int):
         return max(-_MOST, min(value, _MOST))
     return storable(value) if isinstance(value, str) else value

@@ -17,6 +17,7 @@ from hoverboard.database.statements import statements
 from hoverboard.journal.finding import JournalInfo
 from hoverboard.recorder import cursor as cursors
 from hoverboard.recorder.erasure.erase import latest_erasure, tombstones_since
+from hoverboard.recorder.erasure.put_aside import purge, sample_ids
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import Session
 from hoverboard.recorder.tidy import Tidy
@@ -82,9 +83,9 @@ class Housekeeping:
         if await asyncio.to_thread(self._quarantine.files):
             # What has been put aside since may be of a subject that was erased long before.
             since = self._purged[0] if seen[1] == self._purged[1] else 0
-            samples = await asyncio.to_thread(self._quarantine.sample_ids)
+            samples = await asyncio.to_thread(sample_ids, self._quarantine)
             tombstones = await tombstones_since(connection, since, samples)
-            gone = await asyncio.to_thread(self._quarantine.purge, tombstones)
+            gone = await asyncio.to_thread(purge, self._quarantine, tombstones)
             _log.info("quarantine_purged", files=len(gone))
         self._purged = seen
         return True

@@ -7,7 +7,7 @@ journaled; only the service's own user can read it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,6 @@ import msgspec
 
 from hoverboard.files import put_file
 from hoverboard.journal.records import Record, decode
-from hoverboard.recorder.erasure.tombstones import Tombstone, means, samples_of
 
 __all__ = ["QUARANTINE", "Quarantine"]
 
@@ -57,24 +56,15 @@ class Quarantine:
         """All of them."""
         return sorted(self._directory.glob(f"[!.]*{_SUFFIX}"))
 
-    def sample_ids(self) -> list[UUID]:
-        """Of the samples, supplements and labels in them, as far as they can be read."""
-        return [UUID(bytes=each) for path in self.files() for each in samples_of(_record(path))]
-
-    def purge(self, tombstones: Sequence[Tombstone]) -> list[Path]:
-        """Remove what was erased; a file that nobody can read goes too, since nobody can say whom it holds.
-
-        Returns:
-            The files that are gone.
-        """
-        gone = self.meant(tombstones)
-        for path in gone:
-            path.unlink(missing_ok=True)
-        return gone
-
-    def meant(self, tombstones: Sequence[Tombstone]) -> list[Path]:
-        """The files that `purge` would remove."""
-        return [path for path in self.files() if tombstones and _meant(path, tombstones)]
+    def records(self) -> Iterator[tuple[Path, Record | None]]:
+        """What is in the files that are still there; None where nobody can say."""
+        for path in self.files():
+            try:
+                yield path, decode(path.read_bytes())
+            except FileNotFoundError:  # an erasure was quicker
+                continue
+            except (msgspec.DecodeError, OSError):
+                yield path, None
 
     def expire(self, before: datetime) -> list[Path]:
         """Remove what was put aside before a time: a record in a file is not kept for longer than one in a table.
@@ -93,18 +83,3 @@ def _put_aside_at(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:  # an erasure was quicker
         return math.inf
-
-
-def _meant(path: Path, tombstones: Sequence[Tombstone]) -> bool:
-    record = _record(path)
-    if record is None:
-        return path.exists()
-    return any(means(tombstone, record) for tombstone in tombstones)
-
-
-def _record(path: Path) -> Record | None:
-    """What is in a file; None where nobody can say."""
-    try:
-        return decode(path.read_bytes())
-    except (msgspec.DecodeError, OSError):
-        return None

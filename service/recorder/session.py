@@ -25,7 +25,8 @@ from hoverboard.recorder.cursor import Cursor
 from hoverboard.recorder.doubts import Doubt
 from hoverboard.recorder.erasure.erase import apply_tombstones, share_erasing
 from hoverboard.recorder.gaps import Gap, insert_gaps
-from hoverboard.recorder.load import Loader, Stuck
+from hoverboard.recorder.insert import Inserts
+from hoverboard.recorder.load import ChunkLoad, Stuck
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.sorting import Sorted, Unreadable, sort_out
 from hoverboard.watch.watcher import News
@@ -192,11 +193,12 @@ class Session:
         self._require(found)
         if chunk.end == cursor.position and chunk.state == "waiting":
             return Moved(cursor, chunk.state)
-        loader = Loader(connection, journal.uuid, journal.process, self._versions.found, self._quarantine, doubt.proven)
-        await loader.load(found.pieces)
+        inserts = Inserts(connection, journal.uuid, journal.process, self._versions.found)
+        load = ChunkLoad(inserts, self._quarantine, doubt.proven)
+        await load.run(found.pieces)
         for unreadable in found.unreadable:
-            await loader.put_aside(unreadable)
-        gaps = [*map(_gap, chunk.damages), *found.expired, *loader.outcome.gaps]
+            await load.put_aside(unreadable)
+        gaps = [*map(_gap, chunk.damages), *found.expired, *load.outcome.gaps]
         await insert_gaps(connection, journal.uuid, journal.process, gaps)
         erased = 0 if found.drained is None else await apply_tombstones(connection, found.drained)
         records = [piece.record for piece in found.pieces]
@@ -207,24 +209,24 @@ class Session:
             position=chunk.end,
             gap_generation=chunk.gap_generation,
             executed=cursor.executed + found.executed,
-            recorded=cursor.recorded + loader.outcome.rows["samples"],
+            recorded=cursor.recorded + load.outcome.rows["samples"],
             finished=chunk.state == "finished",
         )
         await cursors.move(connection, moved)
-        counts = loader.outcome.shed
+        counts = load.outcome.shed
         for gap in gaps:
             counts[gap.reason] += gap.records or 0
-        quarantined = sum(gap.records or 0 for gap in loader.outcome.gaps)
+        quarantined = sum(gap.records or 0 for gap in load.outcome.gaps)
         return Moved(
             moved,
             chunk.state,
-            loader.outcome.rows,
+            load.outcome.rows,
             counts,
             quarantined,
             found.implausible,
             erased,
             news,
-            loader.outcome.passed,
+            load.outcome.passed,
             chunk.damages,
         )
 

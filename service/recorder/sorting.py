@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 
 import msgspec
@@ -12,8 +12,9 @@ import numpy as np
 from asyncpg.pgproto import pgproto
 
 from hoverboard.contract.signature import Array
+from hoverboard.contract.times import nearest_time, times_ms
 from hoverboard.database.known import NewVersion, VersionKey, version_key
-from hoverboard.database.partitions import judge, times_ms
+from hoverboard.database.partitions import judge
 from hoverboard.journal.chunk import Frame
 from hoverboard.journal.records import (
     AlarmResetRecord,
@@ -33,11 +34,9 @@ from hoverboard.recorder.rows.split import split
 
 __all__ = ["Piece", "Sorted", "Unreadable", "sort_out"]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_ROWS: Final = 2**31 - 1
 _MOST_NUMBER: Final = 2**63 - 1
 _UNREADABLE: Final = (msgspec.DecodeError, ArithmeticError, LookupError, TypeError, ValueError)
-_LATEST_MS: Final = 253_370_764_800_000  # the year 9999: later times fit Postgres, but no Python datetime
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -251,4 +250,4 @@ def _drained(pieces: Sequence[Piece]) -> Drained | None:
 
 
 def _time(milliseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=min(max(int(milliseconds), 0), _LATEST_MS))
+    return nearest_time(int(milliseconds) * 1000)

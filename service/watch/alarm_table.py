@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import asyncpg
 
+from hoverboard.contract.times import micros, nearest_time
 from hoverboard.database.statements import statements
 from hoverboard.database.text import storable
 from hoverboard.journal.records import AlarmResetRecord
 from hoverboard.watch.evidence import Alarm, Block, Counts, Evidence, Raised
 from hoverboard.watch.watcher import Connection
 
-__all__ = ["AlarmRow", "find_numbered", "follow", "list_alarms", "micros", "moment", "reset"]
+__all__ = ["AlarmRow", "find_numbered", "follow", "list_alarms", "reset"]
 
 _SQL: Final = statements(__file__)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST_US: Final = 253_370_764_800_000_000  # the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +56,10 @@ async def follow(
     if raised is not None:
         await connection.execute(
             _SQL["insert_alarm_event"],
-            moment(raised.at_us),
+            nearest_time(raised.at_us),
             version_id,
             "raised",
-            moment(raised.onset_us),
+            nearest_time(raised.onset_us),
             raised.log10_e,
             raised.rows,
             raised.flagged,
@@ -81,7 +80,7 @@ async def reset(connection: Connection, record: AlarmResetRecord) -> list[Alarm]
         await _write(connection, row["id"], alarm)
         await connection.execute(
             _SQL["insert_alarm_event"],
-            moment(record.at_us),
+            nearest_time(record.at_us),
             row["id"],
             "reset",
             *(None,) * 6,
@@ -138,13 +137,13 @@ async def _write(connection: Connection, version_id: int, alarm: Alarm) -> None:
         alarm.recent_flagged,
         evidence.log_sums,
         evidence.log_products,
-        [None if each is None else moment(each) for each in evidence.since_us],
-        None if raised is None else moment(raised.at_us),
-        None if raised is None else moment(raised.onset_us),
+        [None if each is None else nearest_time(each) for each in evidence.since_us],
+        None if raised is None else nearest_time(raised.at_us),
+        None if raised is None else nearest_time(raised.onset_us),
         None if raised is None else raised.log10_e,
         None if raised is None else raised.rows,
         None if raised is None else raised.flagged,
-        None if alarm.reset_us is None else moment(alarm.reset_us),
+        None if alarm.reset_us is None else nearest_time(alarm.reset_us),
         evidence.repeats,
         [number for each in evidence.counts for number in _three(each)],
         *_three(None if raised is None else raised.since_onset),
@@ -187,13 +186,3 @@ def _three(counts: Counts | None) -> tuple[int | None, int | None, int | None]:
 def _counts(three: Sequence[int | None]) -> Counts | None:
     rows, flagged, repeats = three
     return None if rows is None or flagged is None or repeats is None else Counts(rows, flagged, repeats)
-
-
-def moment(at_us: int) -> datetime:
-    """A time in microseconds since the epoch; what no calendar has is moved to its end."""
-    return _EPOCH + timedelta(microseconds=min(max(at_us, 0), _LATEST_US))
-
-
-def micros(at: datetime) -> int:
-    """A time as microseconds since the epoch."""
-    return (at - _EPOCH) // timedelta(microseconds=1)

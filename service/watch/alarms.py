@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 
 from hoverboard.config import Settings
+from hoverboard.contract.times import nearest_time
 from hoverboard.database.known import bound_of
 from hoverboard.journal.records import AlarmResetRecord, BatchRecord, GapRecord, Record
 from hoverboard.telemetry import families
@@ -78,7 +79,7 @@ def _tell(name: _Name, alarm: Alarm, *, raised: bool) -> None:
             "alarm_raised",
             model=name[0],
             version=name[1],
-            onset=alarm_table.moment(alarm.raised.onset_us).isoformat(timespec="seconds"),
+            onset=nearest_time(alarm.raised.onset_us).isoformat(timespec="seconds"),
             flagged=alarm.raised.flagged,
             rows=alarm.raised.rows,
             bound=alarm.bound,

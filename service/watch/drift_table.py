@@ -12,10 +12,10 @@ import asyncpg
 import msgspec
 import numpy as np
 
+from hoverboard.contract.times import micros, nearest_time
 from hoverboard.database.statements import statements
 from hoverboard.journal.records import BatchRecord
 from hoverboard.versions.baseline import Baseline, Feature
-from hoverboard.watch.alarm_table import micros, moment
 from hoverboard.watch.watcher import Connection
 from hoverboard.watch.windows import Finding, Reference, Window, count
 
@@ -69,7 +69,7 @@ async def follow(
     await _write(connection, version_id, counted.after)
     if counted.full:
         windows = [
-            (window.number, moment(window.first_us or 0), moment(window.last_us or 0), window.rows)
+            (window.number, nearest_time(window.first_us or 0), nearest_time(window.last_us or 0), window.rows)
             for window, _ in counted.full
         ]
         rows = [
@@ -120,8 +120,8 @@ async def _write(connection: Connection, version_id: int, window: Window) -> Non
         window.rows,
         window.weight,
         window.weight_squared,
-        None if window.first_us is None else moment(window.first_us),
-        None if window.last_us is None else moment(window.last_us),
+        None if window.first_us is None else nearest_time(window.first_us),
+        None if window.last_us is None else nearest_time(window.last_us),
         _packed(window),
     )
 

@@ -23,7 +23,7 @@ from hoverboard.database.connect import connect
 from hoverboard.journal.finding import journals
 from hoverboard.journal.records import BatchRecord
 from hoverboard.recorder.drain import Drain
-from hoverboard.recorder.erasure.erase import Request, erase
+from hoverboard.recorder.erasure.erase import ErasureRequest, erase
 from hoverboard.recorder.process import open_database
 from tests.integration.running import HOVERBOARD, environment
 from tests.journaled import MODEL, batch, ids_of, label, open_journal, rejection, write
@@ -54,8 +54,8 @@ async def drain(database: str, settings: Settings) -> AsyncIterator[Drain]:
     await asyncio.sleep(0)
 
 
-def request(**what: Any) -> Request:
-    return Request(actor="ann", reason="ticket 4711", **what)
+def request(**what: Any) -> ErasureRequest:
+    return ErasureRequest(actor="ann", reason="ticket 4711", **what)
 
 
 async def erased(connection: asyncpg.Connection[asyncpg.Record], **what: Any) -> int:

@@ -28,7 +28,7 @@ from hoverboard.errors import DatabaseUnavailable
 from hoverboard.journal.records import SupplementRecord
 from hoverboard.postgres.embedded import MAJOR, Cluster, binaries, environment
 from hoverboard.recorder.drain import Drain
-from hoverboard.recorder.erasure.erase import Request, erase
+from hoverboard.recorder.erasure.erase import ErasureRequest, erase
 from hoverboard.recorder.process import open_database
 from tests.integration.running import free_port
 from tests.journaled import MODEL, batch, deployment, ids_of, label, open_journal, rejection, write
@@ -145,7 +145,7 @@ async def test_an_older_postgres_is_recorded_to_erased_from_and_expired(
         async with connected(service, application="test") as connection:
             assert await counted(connection) == dict(zip(TABLES, (5, 5, 1, 1, 1), strict=True))
             assert await connection.fetchval("select scores ->> 'knn' from outliers") == "0.0"
-            gone = await erase(connection, Request(tag=("customer", "17"), actor="ann", reason="asked"), now=now)
+            gone = await erase(connection, ErasureRequest(tag=("customer", "17"), actor="ann", reason="asked"), now=now)
             assert gone.rows == dict(zip(TABLES, (2, 2, 1, 1, 1), strict=True))
             later = now + timedelta(days=60)
             assert await apply_retention(connection, now=later, retention_days=30)

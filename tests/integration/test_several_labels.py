@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from hoverboard.publishing import publish
-from hoverboard.recorder.erasure.erase import Request
-from hoverboard.recorder.erasure.erasing import Report, erase_everywhere
+from hoverboard.recorder.erasure.erase import ErasureRequest
+from hoverboard.recorder.erasure.everywhere import ErasureReport, erase_everywhere
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD, environment
 from tests.integration.test_sql_questions import blocks
@@ -231,8 +231,8 @@ def _literal(words: list[str]) -> str:
     return "{" + ",".join(quoted) + "}"
 
 
-def erased(recorded: Recorded, sample: str) -> Report:
-    request = Request(actor="ann", reason="ticket 4711", sample_id=UUID(sample))
+def erased(recorded: Recorded, sample: str) -> ErasureReport:
+    request = ErasureRequest(actor="ann", reason="ticket 4711", sample_id=UUID(sample))
     erasing = erase_everywhere(recorded.database, recorded.service.folder / "data", request)
     with ThreadPoolExecutor(1) as thread:  # pytest-asyncio keeps a loop of its own in this one
         return thread.submit(asyncio.run, erasing).result()

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hoverboard.contract.signature import NUMERIC_DTYPES, Array, Signature, TensorSpec
+from hoverboard.database.statements import statements
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.records import (
     BatchRecord,
@@ -29,18 +30,15 @@ from hoverboard.journal.records import (
     decode,
     encode,
 )
+from hoverboard.recorder import insert
+from hoverboard.recorder.gaps import gaps_of, insert_gaps
 from hoverboard.recorder.rows.encode import (
-    DEPLOYMENT_COLUMNS,
-    GAP_COLUMNS,
-    LABEL_COLUMNS,
     Copy,
-    deployment_rows,
     encode_batches,
     encode_rejections,
-    gap_rows,
-    label_rows,
 )
 from hoverboard.recorder.rows.layout import Unencodable
+from hoverboard.recorder.rows.plain import DEPLOYMENT_COLUMNS, deployment_rows, label_columns
 from hoverboard.recorder.rows.tensors import unpack
 from hoverboard.recorder.rows.text import json_values
 from tests.postgres import Server
@@ -609,7 +607,7 @@ async def test_rejections_survive(connection: Any) -> None:
 
 async def test_labels_deployments_and_gaps_are_rows_in_the_order_of_their_columns(connection: Any) -> None:
     ids = sample_ids(2, NOW)
-    labels = label_rows(
+    labels = label_columns(
         [
             LabelRecord(5, ids[:16], "kat\x00ze", None, "support", None, "r"),
             LabelRecord(6, ids[16:], None, 0.1, "sensor", "ann", "r"),
@@ -631,15 +629,11 @@ async def test_labels_deployments_and_gaps_are_rows_in_the_order_of_their_column
     )
     with pytest.raises(Unencodable, match="shapes version 9"):
         deployment_rows([DeploymentRecord(7, "shapes", "stable", 9, "", 1.0, "", "disk")], known, "engine-0")
-    journal, at = uuid.uuid4(), datetime.now(UTC)
+    journal, before = uuid.uuid4(), datetime.now(UTC)
     entries = [GapEntry("shapes", 2, "budget", 10, 12, 1, 3, 4), GapEntry(None, None, "disk full", 1, 0, 0, 3, 4)]
-    gaps = gap_rows(GapRecord(1, entries), at=at, journal=journal, process="engine-0")
-    for table, columns, rows in (
-        ("labels", LABEL_COLUMNS, labels),
-        ("deployments", DEPLOYMENT_COLUMNS, deployments),
-        ("gaps", GAP_COLUMNS, gaps),
-    ):
-        await connection.copy_records_to_table(table, columns=columns, records=rows)
+    await insert_gaps(connection, journal, "engine-0", gaps_of(GapRecord(1, entries)))
+    await connection.execute(statements(insert.__file__)["insert_labels"], *labels)
+    await connection.copy_records_to_table("deployments", columns=DEPLOYMENT_COLUMNS, records=deployments)
     found = await connection.fetch("select * from labels order by labelled_at")
     assert [(row["sample_id"].bytes, row["label"], row["value"], row["source"], row["author"]) for row in found] == [
         (ids[:16], "kat\ufffdze", None, "support", None),
@@ -655,4 +649,5 @@ async def test_labels_deployments_and_gaps_are_rows_in_the_order_of_their_column
         ("shapes", "budget", 10, 12, 1),
         (None, "disk full", 1, 0, 0),
     ]
-    assert {(row["journal"], row["at"], row["first_at"].microsecond) for row in found} == {(journal, at, 3)}
+    assert {(row["journal"], row["first_at"].microsecond) for row in found} == {(journal, 3)}
+    assert all(before <= row["at"] <= datetime.now(UTC) for row in found)

@@ -13,16 +13,16 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
-from asyncpg.pgproto import pgproto
 
 from hoverboard.database.statements import statements
 from hoverboard.recorder.erasure.tombstones import Kind, Tombstone, digest_of
+from hoverboard.recorder.rows.plain import uuids
 
 __all__ = [
     "TABLES",
     "Drained",
     "Erased",
-    "Request",
+    "ErasureRequest",
     "apply_tombstones",
     "erase",
     "latest_erasure",
@@ -38,7 +38,7 @@ _PATIENCE_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ErasureRequest:
     """What somebody wants erased: just one of the first three.
 
     Attributes:
@@ -105,7 +105,7 @@ async def latest_erasure(connection: asyncpg.Connection[asyncpg.Record]) -> tupl
     return None if row is None else (row["id"], row["at"])
 
 
-async def erase(connection: asyncpg.Connection[asyncpg.Record], request: Request, *, now: datetime) -> Erased:
+async def erase(connection: asyncpg.Connection[asyncpg.Record], request: ErasureRequest, *, now: datetime) -> Erased:
     """Erase in one transaction: the tombstone and the rows, or nothing.
 
     Waits for the chunk that is being drained, and lets the next one begin only afterwards.
@@ -141,7 +141,7 @@ async def erase(connection: asyncpg.Connection[asyncpg.Record], request: Request
 
 
 async def _delete(
-    connection: asyncpg.Connection[asyncpg.Record], request: Request, number: int, at: datetime
+    connection: asyncpg.Connection[asyncpg.Record], request: ErasureRequest, number: int, at: datetime
 ) -> asyncpg.Record:
     if request.sample_id is not None:
         row = await connection.fetchrow(_SQL["erase_samples"], [request.sample_id], timeout=_PATIENCE_S)
@@ -184,7 +184,7 @@ async def apply_tombstones(connection: asyncpg.Connection[asyncpg.Record], drain
     if latest is None:
         return 0
     earlier = drained.first <= latest[1]
-    sampled = _uuids(drained.sample_ids) if earlier else []
+    sampled = uuids(drained.sample_ids) if earlier else []
     erased = await _erase_samples(connection, [*drained.labelled, *sampled])
     if earlier:
         for row in await connection.fetch(_SQL["wide_erasures_since"], drained.first):
@@ -203,10 +203,6 @@ async def _erase_samples(connection: asyncpg.Connection[asyncpg.Record], ids: Se
     for number, samples in by_erasure.items():
         erased += await _counted(connection, number, await connection.fetchrow(_SQL["erase_samples"], samples))
     return erased
-
-
-def _uuids(ids: bytes) -> list[UUID]:
-    return [pgproto.UUID(ids[start : start + 16]) for start in range(0, len(ids), 16)]
 
 
 async def _apply_wide(connection: asyncpg.Connection[asyncpg.Record], tombstone: Tombstone, drained: Drained) -> int:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from hoverboard.contract.signature import Array
-from hoverboard.database.partitions import times_ms
+from hoverboard.contract.times import times_ms
 from hoverboard.journal.records import (
     BatchRecord,
     LabelRecord,

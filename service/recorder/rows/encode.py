@@ -1,62 +1,24 @@
-"""Records as the bytes of binary COPY: Arrow record batches, encoded by pgpq, one stream for each table.
-
-What comes in numbers is a `Copy`. What is rare, or must be looked at before it is stored, is plain rows, in the order of
-the columns named beside it.
-"""
+"""Records as the bytes of binary COPY: Arrow record batches, encoded by pgpq, one stream for each table."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 import pgpq
 import pyarrow as pa
-from asyncpg.pgproto import pgproto
 from pgpq.encoders import LargeStringEncoderBuilder
 from pgpq.schema import Jsonb
 
 from hoverboard.database.known import KnownVersion, VersionKey
-from hoverboard.database.text import storable
-from hoverboard.journal.records import BatchRecord, DeploymentRecord, GapRecord, LabelRecord, RejectionRecord
+from hoverboard.journal.records import BatchRecord, RejectionRecord
 from hoverboard.recorder.rows.layout import Unencodable
 from hoverboard.recorder.rows.tables import TIME, rows_of
 from hoverboard.recorder.rows.text import tags_column, text_column
 
-__all__ = [
-    "DEPLOYMENT_COLUMNS",
-    "GAP_COLUMNS",
-    "LABEL_COLUMNS",
-    "Copy",
-    "deployment_rows",
-    "encode_batches",
-    "encode_rejections",
-    "gap_rows",
-    "label_rows",
-    "time_of",
-]
+__all__ = ["Copy", "encode_batches", "encode_rejections"]
 
-Row = tuple[Any, ...]
-
-LABEL_COLUMNS: Final = ("sample_id", "labelled_at", "label", "value", "source", "author", "labels")
-DEPLOYMENT_COLUMNS: Final = ("at", "model", "role", "version_id", "share", "reason", "actor", "process")
-GAP_COLUMNS: Final = (
-    "at",
-    "journal",
-    "process",
-    "model",
-    "version",
-    "reason",
-    "records",
-    "executed",
-    "flagged",
-    "first_at",
-    "last_at",
-)
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _JSONB: Final = frozenset({"inputs", "tags"})
 _SLICE: Final = 512 * 1024  # bytes of Arrow that are encoded at once
 
@@ -141,89 +103,6 @@ def encode_rejections(records: Sequence[RejectionRecord]) -> list[Copy]:
         "tags": tags,
     }
     return [_copy("rejections", [pa.record_batch(columns)])]
-
-
-def label_rows(records: Iterable[LabelRecord]) -> list[Row]:
-    """`LABEL_COLUMNS` of labels, in the order they were given in; `labels` as Postgres writes `text[]`."""
-    return [
-        (
-            pgproto.UUID(record.sample_id),  # asyncpg's own are made and sent in a tenth of the time
-            time_of(record.at_us),
-            storable(record.label),
-            record.value,
-            storable(record.source),
-            storable(record.author),
-            None if record.labels is None else _array(record.labels),
-        )
-        for record in records
-    ]
-
-
-def deployment_rows(
-    records: Iterable[DeploymentRecord], versions: Mapping[VersionKey, KnownVersion], process: str
-) -> list[Row]:
-    """`DEPLOYMENT_COLUMNS` of changes that `process` journaled.
-
-    Raises:
-        Unencodable: a version is not known.
-    """
-    return [
-        (
-            time_of(record.at_us),
-            storable(record.model),
-            storable(record.role),
-            None if record.version is None else _known(record, record.version, versions).id,
-            record.share,
-            storable(record.reason),
-            storable(record.actor),
-            process,
-        )
-        for record in records
-    ]
-
-
-def gap_rows(record: GapRecord, *, at: datetime, journal: UUID, process: str) -> list[Row]:
-    """`GAP_COLUMNS` of what a journal says is missing from it.
-
-    Args:
-        at: now.
-        journal: whose.
-        process: that wrote it.
-    """
-    return [
-        (
-            at,
-            journal,
-            process,
-            storable(entry.model),
-            entry.version,
-            storable(entry.reason),
-            entry.records,
-            entry.executed,
-            entry.flagged,
-            time_of(entry.first_us),
-            time_of(entry.last_us),
-        )
-        for entry in record.entries
-    ]
-
-
-def time_of(microseconds: int) -> datetime:
-    """A time of the journal's, exactly."""
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-def _known(record: DeploymentRecord, version: int, versions: Mapping[VersionKey, KnownVersion]) -> KnownVersion:
-    known = versions.get((record.model, version, record.weights_sha256))
-    if known is None:
-        raise Unencodable(f"deployment of {record.model} version {version}: that version is not known")
-    return known
-
-
-def _array(texts: Iterable[str]) -> str:
-    """As text: asyncpg takes arrays of arrays only where each is as long as the others."""
-    quoted = [storable(text).replace("\\", "\\\\").replace('"', '\\"') for text in texts]
-    return "{" + ",".join([f'"{each}"' for each in quoted]) + "}"
 
 
 def _copy(table: str, batches: Sequence[Any]) -> Copy:

@@ -14,7 +14,7 @@ from hoverboard.journal.forms import form
 from hoverboard.journal.records import BatchRecord, CallPart, Column, float_dtype
 from hoverboard.recorder.rows.layout import Layout, Unencodable, is_vector
 
-__all__ = ["Group", "Side", "alike", "times_of"]
+__all__ = ["BatchGroup", "Side", "alike"]
 
 Side = Literal["columns", "outputs"]
 
@@ -35,18 +35,7 @@ def _shapes(columns: Sequence[Column], vector: int | None) -> Any:
     )
 
 
-def times_of(ids: Array) -> Array:
-    """Microseconds since the epoch of UUIDv7s: their first 48 bits are milliseconds, big-endian.
-
-    Args:
-        ids: `(rows,)` of 16 bytes each.
-    """
-    head = np.zeros((len(ids), 8), np.uint8)
-    head[:, 2:] = ids.view(np.uint8).reshape(-1, 16)[:, :6]
-    return head.view(">i8").ravel().astype(np.int64) * 1000
-
-
-class Group:
+class BatchGroup:
     """Records that are `alike`, none of them without rows.
 
     Attributes:

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from hoverboard.contract.heads import held
 from hoverboard.contract.signature import Array
+from hoverboard.contract.times import times_ms
 from hoverboard.database.known import KnownVersion, VersionKey, version_key
 from hoverboard.journal.forms import form
 from hoverboard.journal.records import WHYS, BatchRecord
 from hoverboard.recorder.rows.arrays import ARRAYS, real_arrays, text_arrays
-from hoverboard.recorder.rows.group import Group, Side, alike, times_of
+from hoverboard.recorder.rows.group import BatchGroup, Side, alike
 from hoverboard.recorder.rows.layout import Layout, Unencodable, is_vector
 from hoverboard.recorder.rows.tensors import pack, pack_rows
 from hoverboard.recorder.rows.text import json_objects, json_values, tags_column, text_column
@@ -67,7 +68,7 @@ def rows_of(records: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownV
     for layout, group in groups.values():
         first = group[0]
         try:
-            yield _Tables(Group(group), versions[version_key(first)], layout).rows()
+            yield _Tables(BatchGroup(group), versions[version_key(first)], layout).rows()
         except Unencodable as error:
             raise Unencodable(f"{_place(first)}: {error}") from error
         except (ArithmeticError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
@@ -91,12 +92,12 @@ def _place(record: BatchRecord) -> str:
 class _Tables:
     """The rows of one group."""
 
-    def __init__(self, group: Group, known: KnownVersion, layout: Layout) -> None:
+    def __init__(self, group: BatchGroup, known: KnownVersion, layout: Layout) -> None:
         self._group = group
         self._known = known
         self._layout = layout
         self._n = group.rows
-        self._at = times_of(group.ids)
+        self._at = times_ms(group.ids) * 1000
 
     def rows(self) -> Rows:
         predictions = self._predictions()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import uuid_utils
 
-from hoverboard.database.partitions import FIRST_DAY, judge, times_ms
+from hoverboard.contract.times import times_ms
+from hoverboard.database.partitions import FIRST_DAY, judge
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hoverboard.journal.records import encode
+from hoverboard.recorder.erasure.put_aside import purge
 from hoverboard.recorder.erasure.tombstones import Tombstone, digest_of
 from hoverboard.recorder.quarantine import Quarantine
 from tests.journaled import batch, ids_of, label
@@ -39,11 +40,11 @@ def test_what_was_erased_goes_and_so_does_what_nobody_can_read(tmp_path: Path) -
     quarantine.put(JOURNAL, 3, None, b"\xc1")
     quarantine.put(JOURNAL, 4, None, encode(label(ids_of(record)[0])))
     later = datetime.now(UTC) + timedelta(minutes=1)
-    assert quarantine.purge([]) == []
+    assert purge(quarantine, []) == []
     tag = Tombstone(1, later, "tag", tag_key="customer", tag_digest=digest_of("17"))
-    assert [path.name[-14:] for path in quarantine.purge([tag])] == ["00000001.frame", "00000003.frame"]
+    assert [path.name[-14:] for path in purge(quarantine, [tag])] == ["00000001.frame", "00000003.frame"]
     sample = Tombstone(2, later, "sample", sample_id=ids_of(record)[0])
-    assert [path.name[-14:] for path in quarantine.purge([sample])] == ["00000004.frame"]
+    assert [path.name[-14:] for path in purge(quarantine, [sample])] == ["00000004.frame"]
     assert len(quarantine.files()) == 1
 
 
@@ -56,5 +57,5 @@ def test_what_was_put_aside_too_long_ago_goes(tmp_path: Path) -> None:
 
 
 def test_without_a_quarantine_there_is_nothing_to_purge(tmp_path: Path) -> None:
-    assert Quarantine(tmp_path).purge([Tombstone(1, NOW, "age", before=NOW)]) == []
+    assert purge(Quarantine(tmp_path), [Tombstone(1, NOW, "age", before=NOW)]) == []
     assert Quarantine(tmp_path).expire(NOW) == []

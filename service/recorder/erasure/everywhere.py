@@ -11,14 +11,15 @@ from hoverboard.database.failures import sentence, transient
 from hoverboard.database.migrate import require_current
 from hoverboard.errors import DatabaseUnavailable, HoverboardError
 from hoverboard.journal.finding import JOURNALS, journals
-from hoverboard.recorder.erasure.erase import Erased, Request, erase, tombstones_since
+from hoverboard.recorder.erasure.erase import Erased, ErasureRequest, erase, tombstones_since
+from hoverboard.recorder.erasure.put_aside import erased_files, purge, sample_ids
 from hoverboard.recorder.quarantine import Quarantine
 
-__all__ = ["Report", "erase_everywhere"]
+__all__ = ["ErasureReport", "erase_everywhere"]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ErasureReport:
     """What an erasure did, or would do, and what is left.
 
     Attributes:
@@ -36,7 +37,9 @@ class Report:
     journal_bytes: int
 
 
-async def erase_everywhere(url: str, data_dir: Path, request: Request, *, dry_run: bool = False) -> Report:
+async def erase_everywhere(
+    url: str, data_dir: Path, request: ErasureRequest, *, dry_run: bool = False
+) -> ErasureReport:
     """Erase, and remove what was put aside of it.
 
     Args:
@@ -55,12 +58,14 @@ async def erase_everywhere(url: str, data_dir: Path, request: Request, *, dry_ru
             transaction = connection.transaction()
             await transaction.start()
             erased = await erase(connection, request, now=datetime.now(UTC))
-            tombstones = await tombstones_since(connection, erased.id - 1, quarantine.sample_ids())
+            tombstones = await tombstones_since(connection, erased.id - 1, sample_ids(quarantine))
             await (transaction.rollback() if dry_run else transaction.commit())
     except Exception as error:
         if isinstance(error, HoverboardError) or not transient(error):
             raise
         raise DatabaseUnavailable(f"{place(url)}: {sentence(error)}") from error
-    quarantined = quarantine.meant(tombstones) if dry_run else quarantine.purge(tombstones)
+    quarantined = (erased_files if dry_run else purge)(quarantine, tombstones)
     segments = [segment for each in journals(data_dir / JOURNALS) for segment in each.segments]
-    return Report(place(url), erased, len(quarantined), len(segments), sum(segment.bytes for segment in segments))
+    return ErasureReport(
+        place(url), erased, len(quarantined), len(segments), sum(segment.bytes for segment in segments)
+    )
