@@ -83,7 +83,7 @@ def _parquet_rows(path: Path) -> list[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from hoverboard.offline.columns import jsonable
+    from hoverboard.codec.arrow import jsonable
 
     try:
         with pq.ParquetFile(path) as file:

@@ -1,1 +1,5 @@
-"""Offline scoring: a file of rows through the engine in this process, into a file of predictions."""
+"""Offline scoring: files of rows through an engine in this process.
+
+In: a file of rows (`sources`: Parquet, CSV, jsonl), read in chunks from any position reached before. Out: the same rows with
+a prediction or an error each, written part by part (`parts`) beside a checkpoint (`workspace`), so that a killed run goes on.
+"""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from hoverboard.codec.cells import cell, csv_header, reason_of
+from hoverboard.codec.file_columns import ColumnPlan, plan_columns, refuse_repeated
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
-from hoverboard.offline.columns import ColumnPlan, plan_columns, refuse_repeated
 from hoverboard.offline.lines import lines_before, refuse_utf16
 from hoverboard.offline.rows import RowChunk, RowFault, RowPosition
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hoverboard.codec.arrow import ArrowRows
+from hoverboard.codec.file_columns import ColumnPlan, plan_columns, refuse_repeated
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
-from hoverboard.offline.columns import ColumnPlan, jsonable, plan_columns, refuse_repeated
 from hoverboard.offline.rows import RowChunk, RowPosition
 
 __all__ = ["ParquetSource", "open_parquet"]
@@ -60,14 +59,8 @@ class ParquetSource:
                 yield self._chunk(batch, RowPosition(at))
 
     def _chunk(self, batch: pa.RecordBatch, after: RowPosition) -> RowChunk:
-        columns = {name: _values(batch.column(column)) for name, column in self.plan.inputs.items()}
-        if self.plan.bare:
-            (instances,) = columns.values()
-        else:
-            names = tuple(columns)
-            instances = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        kept = {name: batch.column(name) for name in self.plan.keep}
-        return RowChunk(instances, kept, after)
+        rows = ArrowRows({name: batch.column(column) for name, column in self.plan.inputs.items()}, self.plan.bare)
+        return RowChunk(rows, {name: batch.column(name) for name in self.plan.keep}, after)
 
 
 def _groups_from(file: pq.ParquetFile, row: int) -> tuple[list[int], int]:
@@ -90,36 +83,3 @@ def _batches(
         skip -= dropped
         if dropped < batch.num_rows:
             yield batch.slice(dropped)
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """The JSON values of a column; vectors of one length go by NumPy, ten times quicker than value by value."""
-    vectors = _equal_vectors(column)
-    if vectors is not None:
-        return vectors
-    values = column.to_pylist()
-    return [jsonable(value) for value in values] if _holds_others(column.type) else values
-
-
-def _equal_vectors(column: pa.Array) -> list[Any] | None:
-    kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        return None
-    if not _plain_number(kind.value_type) or column.null_count or not len(column):
-        return None
-    flat = column.flatten()
-    lengths = pc.unique(pc.list_value_length(column))
-    if flat.null_count or len(lengths) != 1:
-        return None
-    return list(flat.to_numpy(zero_copy_only=False).reshape(len(column), lengths[0].as_py()).tolist())
-
-
-def _plain_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _holds_others(kind: pa.DataType) -> bool:
-    """Whether a column holds bytes or decimals, whose Python values are none of JSON's."""
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return True
-    return pa.types.is_decimal(kind) or (hasattr(kind, "value_type") and _holds_others(kind.value_type))

@@ -42,7 +42,8 @@ class RowChunk:
     """Consecutive rows as they were read.
 
     Attributes:
-        instances: one JSON value in row form, or the fault of a row that could not be read, for each row.
+        instances: one JSON value in row form, or the fault of a row that could not be read, for each row; of Parquet
+            files `ArrowRows`, which are arrays to the codec.
         kept: column name -> one value a row: columns carried over to the output.
         after: where the next chunk begins.
     """

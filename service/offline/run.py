@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from hoverboard import __version__
+from hoverboard.codec.rows import RowsCodec
 from hoverboard.contract.catalog import VersionStatus
 from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import STRING, Signature, TensorSpec
 from hoverboard.errors import ConfigError
-from hoverboard.offline.codec import SignatureCodec
 from hoverboard.offline.engine import one_version, resolve_version
 from hoverboard.offline.job import Job, Pace, Summary
 from hoverboard.offline.parts import PartFormat, open_format
@@ -160,7 +160,7 @@ async def run(plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:
         alpha = _alpha(status)
         # What it was tried with may have told the least lengths that an old manifest does not say.
         signature = (status and status.signature) or plan.signature
-        codec = SignatureCodec(signature, top_k=asked.top_k, outputs=asked.outputs, alpha=alpha)
+        codec = RowsCodec(signature, top_k=asked.top_k, outputs=asked.outputs, alpha=alpha)
         scorer = Scorer(engine, codec, asked.model, version, signature.fingerprint, codec.wants_outputs)
         pace = pace_for(plan.signature, largest_bucket, asked.batch_rows)
         job = Job(plan.source, scorer, plan.form, plan.workspace, pace, asked.strict, progress)

@@ -8,32 +8,21 @@ import re
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from hoverboard.codec.arrow import ArrowRows, Refused
+from hoverboard.codec.rows import RowsCodec
 from hoverboard.contract.calls import EnginePort, PredictAnswer, PredictCall
 from hoverboard.contract.signature import Array
 from hoverboard.errors import DeadlineExceeded, InternalError, InvalidParams, NotReady, Overloaded
 from hoverboard.offline.rows import RowChunk, RowFault, ScoredChunk
 
-__all__ = ["RowCodec", "Scorer"]
+__all__ = ["Scorer"]
 
 _DEADLINE_S: Final = 600.0
 _PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
 _POINTER: Final = re.compile(r"/instances/\d+")
-
-
-class RowCodec(Protocol):
-    """Instances in, predictions out, for one version's signature."""
-
-    def decode(self, instances: Sequence[Any]) -> tuple[Array, ...]:
-        """One column per input, each `(n, *shape)`; raises InvalidParams."""
-
-    def encode(self, answer: PredictAnswer) -> Sequence[Mapping[str, Any]]:
-        """One prediction a row; raises NonFiniteOutput."""
-
-    def shape(self, instance: Any) -> Hashable:
-        """What must be equal for instances to share a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +39,7 @@ class Scorer:
     """
 
     engine: EnginePort
-    codec: RowCodec
+    codec: RowsCodec
     model: str
     version: int
     fingerprint: str
@@ -63,15 +52,16 @@ class Scorer:
         Raises:
             RpcError: the engine cannot answer at all: not ready, overloaded or late for `patience_s`.
         """
-        predictions: list[Mapping[str, Any] | None] = [None] * len(chunk.instances)
-        faults: list[RowFault | None] = [row if isinstance(row, RowFault) else None for row in chunk.instances]
+        rows = chunk.instances
+        predictions: list[Mapping[str, Any] | None] = [None] * len(rows)
+        faults: list[RowFault | None] = [None] * len(rows)
+        if not isinstance(rows, ArrowRows):  # whose rows can all be read
+            faults = [row if isinstance(row, RowFault) else None for row in rows]
         groups: dict[Hashable, list[int]] = {}
-        for index, row in enumerate(chunk.instances):
+        for index, shape in enumerate(self.codec.shapes(rows)):
             if faults[index] is None:
-                groups.setdefault(self.codec.shape(row), []).append(index)
-        answers = await asyncio.gather(
-            *(self._answer([chunk.instances[i] for i in group]) for group in groups.values())
-        )
+                groups.setdefault(shape, []).append(index)
+        answers = await asyncio.gather(*(self._answer(_chosen(rows, group)) for group in groups.values()))
         for index, outcome in zip(itertools.chain(*groups.values()), itertools.chain(*answers), strict=True):
             if isinstance(outcome, RowFault):
                 faults[index] = outcome
@@ -84,6 +74,8 @@ class Scorer:
         try:
             columns = self.codec.decode(rows)
             return self.codec.encode(await self._predict(columns, len(rows)))
+        except Refused:
+            pass
         except (InvalidParams, InternalError) as error:
             if len(rows) == 1:
                 return [_fault(error)]
@@ -114,6 +106,10 @@ class Scorer:
             deadline=time.monotonic() + _DEADLINE_S,
             want_outputs=self.outputs,
         )
+
+
+def _chosen(rows: Sequence[Any], indexes: Sequence[int]) -> Sequence[Any]:
+    return rows.take(indexes) if isinstance(rows, ArrowRows) else [rows[index] for index in indexes]
 
 
 def _fault(error: InvalidParams | InternalError) -> RowFault:

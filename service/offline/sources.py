@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
+from hoverboard.codec.file_columns import ColumnPlan, plan_columns
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
-from hoverboard.offline.columns import ColumnPlan, plan_columns
 from hoverboard.offline.csv_source import open_csv
 from hoverboard.offline.lines import Line, lines_from, refuse_utf16
 from hoverboard.offline.parquet_source import open_parquet

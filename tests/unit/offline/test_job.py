@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from hoverboard.codec.rows import RowsCodec
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError, ModelNotFound
-from hoverboard.offline.codec import SignatureCodec
 from hoverboard.offline.job import Job, Pace, RowRefused, Summary
 from hoverboard.offline.parts import open_format
 from hoverboard.offline.rows import RowPosition
@@ -47,7 +47,7 @@ def run(source: Path, output: Path, pair: Signature) -> Runner:
     """Run a job as a fresh process would: all that it knows of earlier runs is on disk."""
 
     async def _run(engine: Any, pace: Pace = SMALL, *, strict: bool = False, progress: Any = None) -> Summary:
-        codec = SignatureCodec(pair, top_k=1, outputs=False)
+        codec = RowsCodec(pair, top_k=1, outputs=False)
         scorer = Scorer(engine, codec, "m", 3, pair.fingerprint, outputs=False)
         form = open_format(output, pair, outputs=False, prefix="", about={})
         workspace = Workspace(output)

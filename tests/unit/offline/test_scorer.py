@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
+from hoverboard.codec.rows import RowsCodec
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import DeadlineExceeded, ModelNotFound, NotReady, Overloaded
-from hoverboard.offline.codec import SignatureCodec
 from hoverboard.offline.rows import RowChunk, RowFault, RowPosition, ScoredChunk
 from hoverboard.offline.scorer import Scorer
 
 
 async def score(engine: Any, signature: Signature, *instances: Any, **options: Any) -> ScoredChunk:
-    codec = SignatureCodec(signature, top_k=1, outputs=options.pop("outputs", False))
+    codec = RowsCodec(signature, top_k=1, outputs=options.pop("outputs", False))
     scorer = Scorer(engine, codec, "m", 3, signature.fingerprint, codec.wants_outputs, **options)
     return await scorer.score(RowChunk(instances, {"id": list(range(len(instances)))}, RowPosition(len(instances))))
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
 
-__all__ = ["ColumnPlan", "jsonable", "plan_columns", "refuse_repeated"]
+__all__ = ["ColumnPlan", "plan_columns", "refuse_repeated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +101,3 @@ def refuse_repeated(path: Path, names: Sequence[str]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise ConfigError(f"{path} names {repeated[0]!r} more than once: rename or remove one of those columns")
-
-
-def jsonable(value: Any) -> Any:
-    """A value of a parquet column as the JSON value that the codec takes.
-
-    Bytes become `{"b64": ...}`; a decimal, as Spark and Snowflake write numbers, an integer where it is whole, else the
-    nearest float64.
-    """
-    if isinstance(value, bytes):
-        return {"b64": base64.b64encode(value).decode()}
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, list):
-        return [jsonable(item) for item in value]
-    return value

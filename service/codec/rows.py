@@ -1,23 +1,24 @@
-"""Rows of one signature as the engine takes them, and its answers as predictions."""
+"""Rows of a file as the engine takes them, and its answers as predictions: the codec of one offline run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from hoverboard.codec.arrays import Codec
+from hoverboard.codec.arrow import ArrowDecoder, ArrowRows, Refused, Unusual
 from hoverboard.contract.calls import PredictAnswer
 from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.errors import InvalidParams
 
-__all__ = ["SignatureCodec"]
+__all__ = ["RowsCodec"]
 
 
-class SignatureCodec:
-    """The JSON-RPC codec with the options of one run.
+class RowsCodec:
+    """The JSON-RPC codec with the options of one run, and a shorter way for Arrow columns.
 
     Args:
         signature: of the version that answers.
@@ -28,6 +29,7 @@ class SignatureCodec:
 
     def __init__(self, signature: Signature, *, top_k: int, outputs: bool, alpha: float = DEFAULT_ALPHA) -> None:
         self._codec = Codec(signature, alpha=alpha)
+        self._arrow = ArrowDecoder(signature)
         self._top_k = top_k
         self._outputs = outputs
         self._variable = [spec.name for spec in signature.inputs if spec.variable]
@@ -38,15 +40,27 @@ class SignatureCodec:
         """Whether answers must carry whole output columns."""
         return self._codec.wants_outputs(top_k=self._top_k, outputs=self._outputs)
 
-    def decode(self, instances: Sequence[Any]) -> tuple[Array, ...]:
+    def decode(self, rows: Sequence[Any]) -> tuple[Array, ...]:
         """One column per input, each `(n, *shape)`.
-
-        Typed decoding of JSON text is several times quicker than walking values, so that values go by way of their
-        text; only what is refused there is walked, for the place and the value at fault.
 
         Raises:
             InvalidParams: pointing below `/instances`.
+            Refused: of several rows in Arrow columns, one is wrong; by itself it is an InvalidParams.
         """
+        if not isinstance(rows, ArrowRows):
+            return self._from_json(rows)
+        try:
+            return self._arrow.columns(rows)
+        except Unusual:
+            return self._from_json(rows.instances())
+        except Refused:
+            if len(rows) > 1:
+                raise
+            return self._from_json(rows.instances())
+
+    def _from_json(self, instances: Sequence[Any]) -> tuple[Array, ...]:
+        # Typed decoding of JSON text is several times quicker than walking values, so that values go by way of their
+        # text; only what is refused there is walked, for the place and the value at fault.
         try:
             columns, _ = self._codec.decode_instances_json(msgspec.json.encode(instances))
         except (InvalidParams, OverflowError, TypeError):
@@ -61,10 +75,15 @@ class SignatureCodec:
         """
         return self._codec.encode(answer, top_k=self._top_k, outputs=self._outputs)
 
-    def shape(self, instance: Any) -> tuple[tuple[int, ...], ...]:
-        """What must be equal for instances to share a call: the lengths along variable inputs, by first elements."""
-        if not self._variable:
-            return ()
+    def shapes(self, rows: Sequence[Any]) -> Sequence[Hashable]:
+        """For each row, what must be equal for rows to share a call: the lengths along variable inputs."""
+        if isinstance(rows, ArrowRows):
+            lengths = self._arrow.lengths(rows)
+            return self.shapes(rows.instances()) if lengths is None else lengths
+        return [self._shape(instance) for instance in rows] if self._variable else [()] * len(rows)
+
+    def _shape(self, instance: Any) -> tuple[tuple[int, ...], ...]:
+        """Lengths as the first elements have them; where others differ, the exact way says so."""
         if self._bare and not isinstance(instance, dict):
             return (_lengths(instance),)
         values = instance if isinstance(instance, dict) else {}
