@@ -254,14 +254,14 @@ class Settings(BaseSettings):
         Raises:
             ConfigError: one line a problem, each naming the setting and where its value came from.
         """
-        given = {name: value for name, value in flags.items() if value is not None}
+        from_flags = {name: value for name, value in flags.items() if value is not None}
         unknown = [_unknown(variable) for variable in sorted(os.environ) if _is_stray(variable)]
         try:
-            settings = cls(**given)
+            settings = cls(**from_flags)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{CONFIG_FILE} is no valid TOML: {error}") from error
         except ValidationError as error:
-            explained = [_explain(dict(item), given) for item in error.errors()]
+            explained = [_explain(dict(item), from_flags) for item in error.errors()]
             raise ConfigError("\n".join(explained + unknown)) from error
         if unknown:
             raise ConfigError("\n".join(unknown))
@@ -326,8 +326,8 @@ def _explain(problem: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{name} ({source}) is no setting{hint}"
-    said = f"{name} ({source}): {message[:1].lower()}{message[1:]}"
-    return said if Settings.model_fields[name].annotation is SecretStr else f"{said}, got {problem['input']!r}"
+    sentence = f"{name} ({source}): {message[:1].lower()}{message[1:]}"
+    return sentence if Settings.model_fields[name].annotation is SecretStr else f"{sentence}, got {problem['input']!r}"
 
 
 def _source(name: str, flags: Mapping[str, Any]) -> str:

@@ -64,12 +64,12 @@ def pause_s(tries: int, took_s: float) -> float:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what led to it: libraries wrap what the system says in errors of their own."""
-    found: BaseException | None = error
+    current: BaseException | None = error
     for _ in range(_DEEPEST):
-        if found is None:
+        if current is None:
             return
-        yield found
-        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
 def _passes(error: BaseException) -> bool:

@@ -133,8 +133,8 @@ def finite_rows(matrix: Array, *, missing: bool = False, unit: bool = False) -> 
     """
     if unit:
         with np.errstate(invalid="ignore", over="ignore"):
-            found: NDArray[np.bool_] = (matrix.astype(np.float64) ** 2).sum(axis=1) <= STRANGEST
-        return found
+            finite: NDArray[np.bool_] = (matrix.astype(np.float64) ** 2).sum(axis=1) <= STRANGEST
+        return finite
     bad = np.isinf(matrix) if missing else ~np.isfinite(matrix)
     good: NDArray[np.bool_] = np.logical_not(bad.any(axis=1))
     return good

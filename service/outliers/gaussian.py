@@ -128,8 +128,8 @@ def _classes(rows: Matrix, labels: Labels | None) -> Labels:
     """Class of each row, numbered from 0 without gaps; all 0 where no variance within classes could be seen."""
     if labels is None:
         return np.zeros(len(rows), np.int64)
-    found, classes = np.unique(labels, return_inverse=True)
-    return classes.astype(np.int64) if len(found) < len(rows) else np.zeros(len(rows), np.int64)
+    names, classes = np.unique(labels, return_inverse=True)
+    return classes.astype(np.int64) if len(names) < len(rows) else np.zeros(len(rows), np.int64)
 
 
 def _whitening(residuals: Matrix, classes: int) -> Matrix:

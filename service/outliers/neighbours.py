@@ -82,7 +82,7 @@ def knn_score(features: Features, parameters: KnnParameters) -> NDArray[np.float
     with np.errstate(invalid="ignore", over="ignore"):
         for part in chunks(len(z), max(bank.shape)):
             rows = preparation.apply(z[part])
-            found = (rows**2).sum(axis=1, keepdims=True) - 2 * (rows @ bank.T) + squares
-            nearest = np.partition(found, parameters.k - 1, axis=1)[:, parameters.k - 1]
+            squared_distances = (rows**2).sum(axis=1, keepdims=True) - 2 * (rows @ bank.T) + squares
+            nearest = np.partition(squared_distances, parameters.k - 1, axis=1)[:, parameters.k - 1]
             distances[part] = np.maximum(np.sqrt(np.maximum(nearest, 0)), parameters.floor)
     return never_nan(distances)

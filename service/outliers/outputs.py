@@ -98,8 +98,8 @@ def gen_score(features: Features, parameters: GenParameters) -> NDArray[np.float
         rest = 1 - p
         # 1 - max p as a sum: gamma = 0.1 would blow up what a difference of two near-equal numbers loses.
         rest[np.arange(len(p)), logits.argmax(axis=1)] = others / (1 + others)
-        kept = np.argpartition(-p, parameters.top - 1, axis=1)[:, : parameters.top]
-        terms = np.take_along_axis(p, kept, axis=1) * np.take_along_axis(rest, kept, axis=1)
+        largest = np.argpartition(-p, parameters.top - 1, axis=1)[:, : parameters.top]
+        terms = np.take_along_axis(p, largest, axis=1) * np.take_along_axis(rest, largest, axis=1)
         return never_nan((terms**parameters.gamma).sum(axis=1))
 
 

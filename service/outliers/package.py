@@ -81,10 +81,10 @@ class Looked:
 
     def by_reason(self, detector: str) -> dict[str, list[int]]:
         """Rows by what decided: the detector's name, or `input NAME`."""
-        found: dict[str, list[int]] = {}
+        rows_by_name: dict[str, list[int]] = {}
         for row, reason in enumerate(self.reasons):
-            found.setdefault(detector if reason is None else f"{INPUT}{reason}", []).append(row)
-        return found
+            rows_by_name.setdefault(detector if reason is None else f"{INPUT}{reason}", []).append(row)
+        return rows_by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +265,8 @@ def load_package(path: Path) -> OutlierPackage:
     except VersionRefused:
         raise
     except OSError as error:
-        said = f"{OUTLIERS_FILE}: {error.strerror or error}"
-        raise VersionRefused(said, check=check_of(error, "outliers")) from error
+        sentence = f"{OUTLIERS_FILE}: {error.strerror or error}"
+        raise VersionRefused(sentence, check=check_of(error, "outliers")) from error
     except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise VersionRefused(f"{OUTLIERS_FILE}: {_first_line(error)}", check="outliers") from error
     return OutlierPackage(
@@ -294,14 +294,14 @@ def _read(data: bytes) -> dict[str, Array]:
 
 def _meta(stored: Mapping[str, Array]) -> _Meta:
     text = stored[_META].tobytes()
-    found = msgspec.json.decode(text)
-    number = found.get("format") if isinstance(found, dict) else None
+    values = msgspec.json.decode(text)
+    number = values.get("format") if isinstance(values, dict) else None
     if isinstance(number, int) and number > FORMAT:
         raise VersionRefused(
             f"{OUTLIERS_FILE}: format {number} is newer than this server's {FORMAT}: upgrade the server",
             check="outliers",
         )
-    return msgspec.convert(found, _Meta)
+    return msgspec.convert(values, _Meta)
 
 
 def _detector(name: str, meta: _Meta, stored: Mapping[str, Array]) -> Calibrated:
@@ -325,10 +325,10 @@ def _values(name: str, meta: _Meta, stored: Mapping[str, Array]) -> dict[str, Ar
 
 
 def _watch_arrays(watch: Watch) -> dict[str, Any]:
-    found: dict[str, Any] = {"calibration": watch.calibration}
+    arrays: dict[str, Any] = {"calibration": watch.calibration}
     for prefix, part in (("numbers.", watch.numbers), ("scale.", watch.scale)):
-        found |= {} if part is None else _flat(part, prefix)
-    return found
+        arrays |= {} if part is None else _flat(part, prefix)
+    return arrays
 
 
 def _watch_meta(watch: Watch) -> _WatchMeta:
@@ -367,12 +367,12 @@ def _check(meta: _Meta, detectors: Mapping[str, Calibrated], watch: Watch | None
 
 def _flat(parameters: Any, prefix: str = "") -> dict[str, Any]:
     """Field path, such as `classes.matrix`, -> value."""
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for one in fields(parameters):
         value = getattr(parameters, one.name)
         place = f"{prefix}{one.name}"
-        found |= _flat(value, f"{place}.") if is_dataclass(value) else {place: value}
-    return found
+        arrays |= _flat(value, f"{place}.") if is_dataclass(value) else {place: value}
+    return arrays
 
 
 def _built(kind: type[Any], values: Mapping[str, Array], prefix: str) -> Any:

@@ -113,17 +113,17 @@ def leave_one_class_out(
         Detector -> class index -> AUROC, the mean over the folds; without the detectors that some class does not suit.
     """
     classes = _held_out(folds, seed)
-    found: dict[str, dict[int, list[float]]] = {candidate.name: {} for candidate in candidates}
+    aurocs: dict[str, dict[int, list[float]]] = {candidate.name: {} for candidate in candidates}
     done = 0
     for fold in folds:
         for left_out in classes:
             for name, value in _one(fold, left_out, candidates).items():
-                found[name].setdefault(left_out, []).append(value)
+                aurocs[name].setdefault(left_out, []).append(value)
             done += 1
             progress(done / (len(folds) * len(classes)))
     return {
         name: {index: float(np.mean(values)) for index, values in by_class.items()}
-        for name, by_class in found.items()
+        for name, by_class in aurocs.items()
         if len(by_class) == len(classes) > 0
     }
 
@@ -149,13 +149,13 @@ def choose(by_class: Mapping[str, Mapping[int, float]], fitted: Sequence[str], w
     return Choice(name, reason, means, {known: dict(by_class[known]) for known in means})
 
 
-def named(name: str, found: Choice) -> Choice:
+def named(name: str, chosen: Choice) -> Choice:
     """The detector that a publisher asked for; where classes could be left out, with its AUROC and the one that won."""
     reason = "asked for when this was published"
-    if name in found.auroc:
-        reason += f"; mean AUROC of left-out classes {found.auroc[name]:.3f}"
-        reason += "" if name == found.name else f", of {found.name} {found.auroc[found.name]:.3f}"
-    return Choice(name, reason, found.auroc, found.by_class)
+    if name in chosen.auroc:
+        reason += f"; mean AUROC of left-out classes {chosen.auroc[name]:.3f}"
+        reason += "" if name == chosen.name else f", of {chosen.name} {chosen.auroc[chosen.name]:.3f}"
+    return Choice(name, reason, chosen.auroc, chosen.by_class)
 
 
 def _held_out(folds: Sequence[Fold], seed: int) -> list[int]:
@@ -171,18 +171,18 @@ def _held_out(folds: Sequence[Fold], seed: int) -> list[int]:
 
 
 def _one(fold: Fold, left_out: int, candidates: Sequence[Candidate]) -> dict[str, float]:
-    kept = fold.fitting_labels != left_out
-    fitting, labels = fold.fitting[kept].without_class(left_out), fold.fitting_labels[kept]
+    others = fold.fitting_labels != left_out
+    fitting, labels = fold.fitting[others].without_class(left_out), fold.fitting_labels[others]
     scoring = fold.scoring.without_class(left_out)
     strange = np.flatnonzero(fold.scoring_labels == left_out)
-    found = {}
+    aurocs = {}
     for candidate in candidates:
         if candidate.unsuited(fitting, labels) is not None:
             continue
         parameters = candidate.fit(fitting, labels)
         scores = candidate.score(scoring, parameters)
         # The left-out rows of the fitting part are as unseen as the others.
-        more = candidate.score(fold.fitting[~kept].without_class(left_out), parameters)
+        more = candidate.score(fold.fitting[~others].without_class(left_out), parameters)
         normal = np.delete(scores, strange)
-        found[candidate.name] = auroc(normal, np.concatenate([scores[strange], more]))
-    return found
+        aurocs[candidate.name] = auroc(normal, np.concatenate([scores[strange], more]))
+    return aurocs

@@ -141,8 +141,8 @@ def _slopes(values: Matrix, knots: Matrix, heights: Matrix, outside: Matrix, *, 
     width = np.abs(edge - inner)
     spread = 1 / np.maximum(np.maximum(values.std(axis=1), 1e-3 * np.abs(edge)), 1e-6)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Matrix = np.where((width > 0) & (rise > 0), rise / width, spread)
-    return found
+        slopes: Matrix = np.where((width > 0) & (rise > 0), rise / width, spread)
+    return slopes
 
 
 def _between(x: Matrix, knots: Matrix, heights: Matrix) -> Matrix:
@@ -159,8 +159,8 @@ def _between(x: Matrix, knots: Matrix, heights: Matrix) -> Matrix:
     at_low, at_high = (np.take_along_axis(heights, one, axis=1) for one in (place, right))
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = np.where(high > low, (at_high - at_low) / (high - low), 0.0)
-        found: Matrix = np.where(x > low, slope * (x - low) + at_low, at_low)
-    return found
+        line: Matrix = np.where(x > low, slope * (x - low) + at_low, at_low)
+    return line
 
 
 def _heights(columns: NDArray[np.float32], parameters: TailsParameters, part: slice) -> Matrix:
@@ -175,5 +175,5 @@ def _heights(columns: NDArray[np.float32], parameters: TailsParameters, part: sl
     below = np.maximum(heights[:, :1], outside) + slope_below * (first - x)
     above = np.maximum(heights[:, -1:], outside) + slope_above * (x - last)
     t = np.where(x < first, below, np.where(x > last, above, _between(x, knots, heights)))
-    found: Matrix = np.where(np.isnan(x), missing, t)
-    return found
+    strangeness: Matrix = np.where(np.isnan(x), missing, t)
+    return strangeness

@@ -99,8 +99,8 @@ class Numbers:
         with np.errstate(invalid="ignore", over="ignore"):
             x = numbers.astype(np.float64)
             y = np.maximum((x - self.high) * self.above, (self.low - x) * self.below)
-            found: Matrix = np.where(np.isnan(x), self.missing, np.where(y > 0, self.offset + y, 0.0))
-        return found
+            strangeness: Matrix = np.where(np.isnan(x), self.missing, np.where(y > 0, self.offset + y, 0.0))
+        return strangeness
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +119,11 @@ class ClosedSet:
 
     def unseen(self, column: Array) -> NDArray[np.bool_]:
         """Rows of the input's column whose element is none of them, bool `(rows,)`."""
-        given = column.reshape(len(column), -1)[:, self.element]
-        if given.dtype.kind == "O":
+        elements = column.reshape(len(column), -1)[:, self.element]
+        if elements.dtype.kind == "O":
             known = frozenset(self.values)
-            return np.fromiter((value not in known for value in given), np.bool_, len(given))
-        return ~np.isin(given.astype(np.int64), np.array(self.values).astype(np.int64))
+            return np.fromiter((value not in known for value in elements), np.bool_, len(elements))
+        return ~np.isin(elements.astype(np.int64), np.array(self.values).astype(np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +147,8 @@ class Scale:
 
     def __call__(self, strangeness: Matrix) -> Matrix:
         inside = np.interp(strangeness, self.knots.astype(np.float64), self.values.astype(np.float64))
-        found: Matrix = inside + self.slope * np.maximum(strangeness - float(self.knots[-1]), 0)
-        return found
+        scores: Matrix = inside + self.slope * np.maximum(strangeness - float(self.knots[-1]), 0)
+        return scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +178,16 @@ class Watch:
 
     def by_input(self, columns: Mapping[str, Array]) -> dict[str, Matrix]:
         """Strangeness of each watched input, `(rows,)`: about -log of the share of normal samples as far out; 0 is usual."""
-        found: dict[str, Matrix] = {}
+        by_input: dict[str, Matrix] = {}
         if self.numbers is not None:
             every = self.numbers.strangeness(numbers_of(self.names, columns))
             for place, name in enumerate(self.names):
-                found[name] = every[:, self.numbers.owner == place].max(axis=1)
+                by_input[name] = every[:, self.numbers.owner == place].max(axis=1)
         for one in self.sets:
             column = columns[one.input]
             strange = np.where(one.unseen(column), UNSEEN, 0.0)
-            found[one.input] = np.maximum(found.get(one.input, strange), strange)
-        return found
+            by_input[one.input] = np.maximum(by_input.get(one.input, strange), strange)
+        return by_input
 
     def combined(self, scores: Array, strangeness: Mapping[str, Matrix]) -> NDArray[np.float32]:
         """The larger of the detector's score and of what the watch says in its terms, float32 `(rows,)`.

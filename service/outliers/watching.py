@@ -80,8 +80,8 @@ def fit_scale(scores: Array, strangeness: Array) -> Scale:
     knots = np.concatenate([watch.values, watch.values[-1] + further / watch.rate])
     values = np.maximum.accumulate(detector.value_at(levels - between)).astype(np.float32)
     narrow = knots.astype(np.float32)
-    kept = np.concatenate([[True], np.diff(narrow) > 0])
-    return Scale(narrow[kept], values[kept], watch.rate / detector.rate)
+    rising = np.concatenate([[True], np.diff(narrow) > 0])
+    return Scale(narrow[rising], values[rising], watch.rate / detector.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,8 @@ class _Falling:
     def value_at(self, levels: Matrix) -> Matrix:
         """The value that a share exp(-level) of the rows reaches."""
         beyond = np.maximum(levels - self.levels[-1], 0) / self.rate
-        found: Matrix = np.interp(levels, self.levels, self.values) + beyond
-        return found
+        scores: Matrix = np.interp(levels, self.levels, self.values) + beyond
+        return scores
 
 
 def _numbers(specs: Sequence[TensorSpec], columns: Mapping[str, Array]) -> Numbers:
@@ -180,7 +180,7 @@ def _sets(
     The chance that the next value is new is about the share of values seen just once (Good, 1953). Together the sets may
     take half of what is left to the watch.
     """
-    found: list[tuple[float, ClosedSet]] = []
+    candidates: list[tuple[float, ClosedSet]] = []
     reasons: dict[str, str] = {}
     for spec in inputs:
         places = set_places(spec)
@@ -189,21 +189,21 @@ def _sets(
                 "its length varies" if spec.variable else f"{size_of(spec):,} texts a sample are too many"
             )
         for element in places:
-            given = columns[spec.name].reshape(len(columns[spec.name]), -1)[:, element]
-            often = Counter(given.tolist() if spec.dtype == STRING else given.astype(np.int64).tolist())
-            new = sum(count == 1 for count in often.values()) / len(given)
+            elements = columns[spec.name].reshape(len(columns[spec.name]), -1)[:, element]
+            often = Counter(elements.tolist() if spec.dtype == STRING else elements.astype(np.int64).tolist())
+            new = sum(count == 1 for count in often.values()) / len(elements)
             if len(often) > (_MOST_VALUES if spec.dtype == STRING else _MOST_INTEGERS):
-                reasons[spec.name] = f"free text: {len(often):,} different ones in {len(given):,} samples"
+                reasons[spec.name] = f"free text: {len(often):,} different ones in {len(elements):,} samples"
                 continue
             reasons[spec.name] = f"too many of its {len(often):,} texts came only once to call the set closed"
-            found.append((new, ClosedSet(spec.name, element, tuple(sorted(often)))))
+            candidates.append((new, ClosedSet(spec.name, element, tuple(sorted(often)))))
     room, taken = alpha * SHARE / 2, []
-    for new, one in sorted(found, key=lambda each: each[0]):
+    for new, one in sorted(candidates, key=lambda each: each[0]):
         if new > room:
             break
         room -= new
         taken.append(one)
     order = [spec.name for spec in inputs]
     taken.sort(key=lambda one: (order.index(one.input), one.element))
-    kept = {one.input for one in taken}
-    return tuple(taken), {name: reason for name, reason in reasons.items() if name not in kept}
+    watched = {one.input for one in taken}
+    return tuple(taken), {name: reason for name, reason in reasons.items() if name not in watched}

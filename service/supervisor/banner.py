@@ -76,12 +76,12 @@ async def wait_ready(settings: Settings, patience_s: float) -> Readiness:
 
 def _probe(address: str) -> Readiness:
     try:
-        return _asked(address)
+        return _fetch(address)
     except (OSError, http.client.HTTPException):  # the latter where an api process dies while it answers
         return Readiness(0, {})
 
 
-def _asked(address: str) -> Readiness:
+def _fetch(address: str) -> Readiness:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(address, timeout=_PROBE_TIMEOUT_S) as response:
@@ -122,7 +122,7 @@ def banner(settings: Settings, readiness: Readiness, recording: RecordingState, 
     lines += [
         f"  {url(settings.admin_host, settings.admin_port)}  (admin; bearer token in {token})",
         "",
-        *_told(recording),
+        *_recording_lines(recording),
         "Try:",
     ]
     lines.append(f"  {_CURL} {address} -d '{_FIRST_CALL}'")
@@ -130,7 +130,7 @@ def banner(settings: Settings, readiness: Readiness, recording: RecordingState, 
     return "\n".join(["", *lines, ""])
 
 
-def _told(recording: RecordingState) -> Sequence[str]:
+def _recording_lines(recording: RecordingState) -> Sequence[str]:
     if recording.state == "failing":
         return [*textwrap.wrap(f"RECORDING DOES NOT WORK: {recording.why}", 100), f"Meanwhile {recording.then}.", ""]
     if recording.state == "starting":

@@ -177,10 +177,10 @@ def address_of(holder: socket.socket) -> int:
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"host {host!r} is no address: {error}") from error
-    return found[0][0], found[0][4]
+    return addresses[0][0], addresses[0][4]
 
 
 def _probe(family: socket.AddressFamily, address: tuple[Any, ...], setting: str) -> None:

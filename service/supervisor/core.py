@@ -186,26 +186,26 @@ class Supervisor:
             yield claimed
 
     def _claim(self, held: ExitStack) -> _Claimed:
-        wanted = self._settings
-        if not wanted.models.is_dir():
+        configured = self._settings
+        if not configured.models.is_dir():
             raise ConfigError(
-                f"models directory {wanted.models} does not exist; make it, or choose another with --models"
+                f"models directory {configured.models} does not exist; make it, or choose another with --models"
             )
-        data = DataDir.claim(wanted.data_dir)
+        data = DataDir.claim(configured.data_dir)
         held.callback(data.release)
-        if wanted.recording == "on":
-            data.require_room(_ROOM_MIB * (1 + wanted.api_workers))
-        if wanted.recording == "on" and not wanted.database_url.get_secret_value():
-            Cluster.of(wanted.data_dir)
-        public = held.enter_context(reserve(wanted.host, wanted.port))
-        admin = held.enter_context(reserve(wanted.admin_host, wanted.admin_port, setting="admin_port"))
+        if configured.recording == "on":
+            data.require_room(_ROOM_MIB * (1 + configured.api_workers))
+        if configured.recording == "on" and not configured.database_url.get_secret_value():
+            Cluster.of(configured.data_dir)
+        public = held.enter_context(reserve(configured.host, configured.port))
+        admin = held.enter_context(reserve(configured.admin_host, configured.admin_port, setting="admin_port"))
         runtime = held.enter_context(runtime_directory(data.previous.get("runtime")))
-        settings = wanted.model_copy(
+        settings = configured.model_copy(
             update={
                 "port": address_of(public),
                 "admin_port": address_of(admin),
-                "log_format": _format(wanted),
-                "max_connections": open_files.connections(wanted.max_connections),
+                "log_format": _format(configured),
+                "max_connections": open_files.connections(configured.max_connections),
             },
         )
         (runtime / "metrics").mkdir()
@@ -216,7 +216,7 @@ class Supervisor:
             url=url(settings.host, settings.port),
             admin_url=url(settings.admin_host, settings.admin_port),
         )
-        return _Claimed(settings, data, runtime, admin_token(wanted.data_dir))
+        return _Claimed(settings, data, runtime, admin_token(configured.data_dir))
 
     async def _supervise(self, claimed: _Claimed) -> None:
         settings, runtime = claimed.settings, claimed.runtime

@@ -166,8 +166,8 @@ class EngineWatch(ChildWatch):
         self._counted = True
         loads = [run for run in runs if run.kind == "load"]
         for model, version, kind in sorted({(run.model, run.version, run.kind) for run in loads or runs}):
-            said = f"the last time a {kind} {how}"
-            deaths = self._attempts.count(model, version, kind, said)
+            reason = f"the last time a {kind} {how}"
+            deaths = self._attempts.count(model, version, kind, reason)
             _log.error("engine_died_on_version", model=model, version=version, kind=kind, how=how, deaths=deaths)
 
 

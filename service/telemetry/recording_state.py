@@ -61,8 +61,8 @@ class RecordingState:
 
     def as_json(self) -> dict[str, str]:
         """For `/readyz?verbose` and the line that says where a service listens."""
-        said = {"state": self.state, "why": self.why, "then": self.then}
-        return {name: text for name, text in said.items() if text is not None}
+        members = {"state": self.state, "why": self.why, "then": self.then}
+        return {name: text for name, text in members.items() if text is not None}
 
 
 class Part:
@@ -75,7 +75,7 @@ class Part:
 
     def __init__(self, runtime_dir: Path, name: str) -> None:
         self._file = _file(runtime_dir, name)
-        self._said: tuple[str | None, str, int] | None = None
+        self._last: tuple[str | None, str, int] | None = None
 
     def say(self, why: str | None, *, then: str = "", dropped: int = 0) -> bool:
         """Say why it does not work, or None: it does.
@@ -88,17 +88,17 @@ class Part:
         Returns:
             Whether that is news.
         """
-        said = why, then, dropped
-        if said == self._said:
+        now = why, then, dropped
+        if now == self._last:
             return False
-        self._said = said
+        self._last = now
         self.beat()
         return True
 
     def beat(self) -> None:
         """Say the same once more, so that others know that somebody is there; nothing before the first `say`."""
-        if self._said is not None:
-            why, then, dropped = self._said
+        if self._last is not None:
+            why, then, dropped = self._last
             _write(self._file, why, working=why is None, beat=time.monotonic(), then=then, dropped=dropped)
 
 
@@ -125,40 +125,40 @@ def read(runtime_dir: Path) -> RecordingState:
 def _dropping(runtime_dir: Path) -> tuple[str, str] | None:
     """Why records are dropped, and a sentence for `RecordingState.then`; None where all are kept."""
     files = sorted(runtime_dir.glob(f"recording-{_JOURNAL}*.json"))
-    all_said = [said for file in files if (said := _said(file)) is not None and isinstance(said["why"], str)]
-    if not all_said:
+    reports = [report for file in files if (report := _read(file)) is not None and isinstance(report["why"], str)]
+    if not reports:
         return None
-    worst = max(all_said, key=lambda said: int(said["dropped"]))
-    return worst["why"], _DROPPED.format(sum(said["dropped"] for said in all_said), worst["why"], worst["then"])
+    worst = max(reports, key=lambda report: int(report["dropped"]))
+    return worst["why"], _DROPPED.format(sum(report["dropped"] for report in reports), worst["why"], worst["then"])
 
 
 def _parts(runtime_dir: Path) -> RecordingState:
     """What Postgres, the recorder and whoever watches the data directory say."""
-    parts = {name: said for name in _ORDER if (said := _said(_file(runtime_dir, name))) is not None}
-    for name, said in parts.items():
-        why = _silence(said) if name == RECORDER else None
-        why = said["why"] if why is None else why
+    parts = {name: report for name in _ORDER if (report := _read(_file(runtime_dir, name))) is not None}
+    for name, report in parts.items():
+        why = _silence(report) if name == RECORDER else None
+        why = report["why"] if why is None else why
         if isinstance(why, str):
             if POSTGRES in parts and name != DATA and is_stopped(parts[POSTGRES]["pid"]):
                 why = _KEEPER_STOPPED.format(parts[POSTGRES]["pid"])
             return RecordingState("failing", why, _WITHOUT_DATA if name == DATA else _THEN)
-        if not said["working"] or not psutil.pid_exists(said["pid"]):
+        if not report["working"] or not psutil.pid_exists(report["pid"]):
             return RecordingState("starting", _STARTING.get(name))
     return RecordingState("working" if RECORDER in parts else "off")
 
 
 def silence(runtime_dir: Path) -> str | None:
     """Why nothing is known of what the recorder does, in a sentence: it lives, and says nothing. None where it speaks."""
-    said = _said(_file(runtime_dir, RECORDER))
-    return None if said is None else _silence(said)
+    report = _read(_file(runtime_dir, RECORDER))
+    return None if report is None else _silence(report)
 
 
-def _silence(said: Mapping[str, Any]) -> str | None:
-    beat = said.get("beat")
+def _silence(report: Mapping[str, Any]) -> str | None:
+    beat = report.get("beat")
     seconds = 0.0 if beat is None else time.monotonic() - beat  # the same clock in all processes
     if seconds < _SILENT_S:
         return None
-    pid = said["pid"]
+    pid = report["pid"]
     if not psutil.pid_exists(pid):
         return None  # it is dead, and another one starts
     stopped = is_stopped(pid)
@@ -177,8 +177,8 @@ def _write(
 ) -> None:
     """Write in place, with one call: the blocks stay where a disk becomes full, and no reader sees half of it."""
     why = why if why is None else why[:_LONGEST]
-    said = {"pid": os.getpid(), "why": why, "working": working, "beat": beat, "then": then, "dropped": dropped}
-    text = json.dumps(said).ljust(_ROOM)
+    report = {"pid": os.getpid(), "why": why, "working": working, "beat": beat, "then": then, "dropped": dropped}
+    text = json.dumps(report).ljust(_ROOM)
     with contextlib.suppress(OSError):  # a full disk is no reason to stop recording
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -187,9 +187,9 @@ def _write(
             os.close(descriptor)
 
 
-def _said(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        said = json.loads(path.read_bytes())
+        report = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return said if isinstance(said, dict) else None
+    return report if isinstance(report, dict) else None

@@ -163,15 +163,15 @@ def read_baseline(directory: Path) -> Baseline | None:
     except FileNotFoundError:
         return None
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        said = f"{BASELINE_FILE}: {type(error).__name__}: {error}"
-        raise VersionRefused(said, check=check_of(error, "baseline")) from error
+        sentence = f"{BASELINE_FILE}: {type(error).__name__}: {error}"
+        raise VersionRefused(sentence, check=check_of(error, "baseline")) from error
 
 
 def _baseline(table: pa.Table) -> Baseline:
     metadata = dict(table.schema.metadata or {})
-    found = int(metadata[_FORMAT_KEY])
-    if found > FORMAT:
-        raise _refused(f"format {found} is newer than this server's {FORMAT}: upgrade the server")
+    number = int(metadata[_FORMAT_KEY])
+    if number > FORMAT:
+        raise _refused(f"format {number} is newer than this server's {FORMAT}: upgrade the server")
     if not table.schema.equals(_schema()):
         raise _refused("not the columns of a baseline")
     baseline = Baseline(tuple(Feature.of(row) for row in table.to_pylist()), int(metadata[b"rows"]))

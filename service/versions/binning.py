@@ -228,8 +228,8 @@ class Bins:
             for at, feature in self._others.get(place, ()):
                 if at in self._categories:
                     categories = self._categories[at]
-                    found = categories.find(column.ravel())
-                    counts[at : at + categories.bins] += np.bincount(found, minlength=categories.bins)
+                    bins_hit = categories.find(column.ravel())
+                    counts[at : at + categories.bins] += np.bincount(bins_hit, minlength=categories.bins)
                 elif feature.cuts:
                     read = texts if column.dtype == object else measure
                     self._single[at].add(counts, read(column, feature.reading)[:, np.newaxis])

@@ -44,8 +44,12 @@ def compare(before: Manifest, after: Manifest) -> tuple[Difference, ...]:
 
     Weights, notes and the like are no difference: that is what a new version is for.
     """
-    found = [*_answers(before, after), *_inputs(before.inputs, after.inputs), *_outputs(before.outputs, after.outputs)]
-    return tuple(sorted(found, key=lambda difference: not difference.breaking))
+    differences = [
+        *_answers(before, after),
+        *_inputs(before.inputs, after.inputs),
+        *_outputs(before.outputs, after.outputs),
+    ]
+    return tuple(sorted(differences, key=lambda difference: not difference.breaking))
 
 
 def breaking(before: Manifest, after: Manifest) -> tuple[Difference, ...]:

@@ -119,11 +119,11 @@ class GoldenSet:
             samples = tuple(_sample(signature, msgspec.json.decode(each)) for each in raw)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise VersionRefused(f"{GOLDEN_FILE}: {type(error).__name__}: {error}", check="golden") from error
-        found = cls(samples, tolerance.absolute, tolerance.relative)
-        problem = _too_few_or_many(count) or (found.tolerance_problem() if first is None else None)
+        golden = cls(samples, tolerance.absolute, tolerance.relative)
+        problem = _too_few_or_many(count) or (golden.tolerance_problem() if first is None else None)
         if problem is not None:
             raise VersionRefused(f"{GOLDEN_FILE}: {problem}", check="golden")
-        return found
+        return golden
 
     def tolerance_problem(self) -> str | None:
         """Why its tolerance would prove nothing, or None."""

@@ -208,8 +208,8 @@ class Manifest:
         for specs in (self.inputs, self.outputs):
             if len({spec.name for spec in specs}) != len(specs):
                 return "two inputs or two outputs share a name"
-        found = (self._limits_problem(), self._naming_problem(), self._task_problem(), self._travel_problem())
-        return next(filter(None, found), None)
+        problems = (self._limits_problem(), self._naming_problem(), self._task_problem(), self._travel_problem())
+        return next(filter(None, problems), None)
 
     def _limits_problem(self) -> str | None:
         """An artifact that nobody runs, limits of an input that no call could keep to, or more inputs than anybody has."""
@@ -299,10 +299,10 @@ def format_of(task: Task, saved_signature: str | None, graph_names: GraphNames) 
 
 def least_problem(spec: TensorSpec) -> str | None:
     """What is wrong with an input's `min_length`, or None; goes on after its name."""
-    given, free = spec.min_length, spec.shape.count(None)
-    if isinstance(given, tuple) and len(given) != free:
-        return f"has {len(given)} numbers for {free} variable dimensions"
-    if not free and given:
+    least, free = spec.min_length, spec.shape.count(None)
+    if isinstance(least, tuple) and len(least) != free:
+        return f"has {len(least)} numbers for {free} variable dimensions"
+    if not free and least:
         return f"is for variable dimensions, its shape is {list(spec.shape)}"
     if min(spec.least, default=0) < 0:
         return "is below 0"
@@ -336,10 +336,10 @@ def _words(error: BaseException) -> str:
 
 def _newer_format(text: bytes) -> str | None:
     try:
-        found = msgspec.json.decode(text)
+        values = msgspec.json.decode(text)
     except (ValueError, RecursionError):
         return None
-    number = found.get("format") if isinstance(found, dict) else None
+    number = values.get("format") if isinstance(values, dict) else None
     if isinstance(number, int) and number > FORMAT:
         return f"format {number} is newer than this server's {FORMAT}: upgrade the server"
     return None

@@ -64,8 +64,8 @@ def entries(directory: Path) -> Iterator[os.DirEntry[str]]:
     Raises:
         OSError: it cannot be listed, or holds more than anybody keeps there.
     """
-    with os.scandir(directory) as found:
-        for count, entry in enumerate(found):
+    with os.scandir(directory) as entries:
+        for count, entry in enumerate(entries):
             if count >= _MOST_ENTRIES:
                 raise OSError(errno.E2BIG, f"more than {_MOST_ENTRIES} entries", str(directory))
             if not entry.name.startswith("."):
@@ -86,8 +86,8 @@ def files(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
         folder, prefix, depth = waiting.pop()
         if depth > _DEEPEST:
             raise OSError(errno.E2BIG, f"folders more than {_DEEPEST} deep", str(folder))
-        with os.scandir(folder) as found:
-            for entry in found:
+        with os.scandir(folder) as entries:
+            for entry in entries:
                 count += 1
                 if count > MOST_FILES:
                     raise OSError(errno.E2BIG, f"more than {MOST_FILES} files", str(directory))

@@ -76,15 +76,15 @@ def scan(models: Path, tell: Callable[[str], None] | None = None) -> dict[str, M
         folders = sorted(entry.name for entry in entries(models) if _is_folder(entry))
     except OSError as error:
         raise ConfigError(f"models directory {models}: {error.strerror}") from error
-    found = {}
+    by_name = {}
     for name in folders:
         problem = _name_problem(name)
         model = _scan_model(models / name)
         if model is not None and problem is None:
-            found[name] = model
+            by_name[name] = model
         elif model is not None and model.versions and tell is not None:
             tell(f"{problem}; rename the folder")
-    return found
+    return by_name
 
 
 def _scan_model(path: Path) -> ModelOnDisk | None:

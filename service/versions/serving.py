@@ -136,10 +136,10 @@ def read_serving(path: Path) -> Serving:
     Raises:
         ConfigError: it cannot be read, or is malformed.
     """
-    found = _parsed(_read(path))
-    if isinstance(found, ConfigError):
-        raise found
-    return found
+    serving = _parsed(_read(path))
+    if isinstance(serving, ConfigError):
+        raise serving
+    return serving
 
 
 @lru_cache(256)

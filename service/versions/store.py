@@ -62,13 +62,13 @@ def verify_checksums(directory: Path, manifest: Manifest) -> None:
             raise VersionRefused(f"{needed}: missing", check="checksum")
 
 
-def _compare_checksums(directory: Path, wanted: Mapping[str, str]) -> None:
-    found = set(_files(directory))
-    for name in sorted(wanted.keys() - found):
+def _compare_checksums(directory: Path, listed: Mapping[str, str]) -> None:
+    files = set(_files(directory))
+    for name in sorted(listed.keys() - files):
         raise VersionRefused(f"{name}: missing", check="checksum")
-    for name in sorted(found - wanted.keys()):
+    for name in sorted(files - listed.keys()):
         raise VersionRefused(f"{name}: not in the manifest", check="checksum")
-    for name, want in sorted(wanted.items()):
+    for name, want in sorted(listed.items()):
         if _sha256(directory / name) != want:
             raise VersionRefused(f"{name}: sha256 differs from the manifest's", check="checksum")
 
