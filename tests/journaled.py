@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.records import (
+    KINDS,
     BatchRecord,
     CallPart,
     DeploymentRecord,
@@ -36,7 +36,6 @@ SIGNATURE = Signature(
     labels=("red", "green", "blue"),
 )
 Journaled = BatchRecord | RejectionRecord | LabelRecord | DeploymentRecord | GapRecord
-_COUNTED = (RejectionRecord, LabelRecord, DeploymentRecord)
 
 
 def version(number: int = 1) -> VersionRecord:
@@ -129,11 +128,4 @@ def write(journal: JournalWriter, *records: Journaled) -> None:
         needs: dict[str, bytes] = {}
         if isinstance(record, (BatchRecord, DeploymentRecord)) and record.version is not None:
             needs = {f"v{record.version}": encode(version(record.version))}
-        count = record.rows if isinstance(record, BatchRecord) else int(isinstance(record, _COUNTED))
-        journal.append(kind(record), encode(record), count=count, needs=needs)
-
-
-def kind(record: Any) -> int:
-    tag = record.__struct_config__.tag
-    assert isinstance(tag, int)
-    return tag
+        journal.append(KINDS[type(record)], encode(record), count=record.count, needs=needs)

@@ -16,7 +16,7 @@ from hoverboard.config import Settings
 from hoverboard.contract.catalog import Catalog, ModelStatus
 from hoverboard.errors import InvalidParams, Overloaded
 from hoverboard.journal.group_commit import Committer
-from hoverboard.journal.records import AlarmResetRecord, GapEntry, LabelRecord, RejectionRecord, encode, kind_of
+from hoverboard.journal.records import AlarmResetRecord, GapEntry, LabelRecord, Record, RejectionRecord
 from hoverboard.journal.writer import JournalWriter, NotOnDisk, open_writer
 from hoverboard.rpc.call import RpcRequest
 from hoverboard.rpc.methods.alarms_reset import AlarmReset
@@ -29,9 +29,6 @@ __all__ = ["JournalRecording", "recording"]
 
 log = structlog.get_logger(__name__)
 
-_REJECTION: Final = kind_of(RejectionRecord)
-_LABEL: Final = kind_of(LabelRecord)
-_ALARM_RESET: Final = kind_of(AlarmResetRecord)
 _MOST_REJECTIONS_PER_S: Final = 500
 _ADMIN: Final = "admin"
 _TICK_S: Final = 1.0
@@ -55,7 +52,7 @@ class JournalRecording:
 
     def __init__(self, writer: JournalWriter, catalog: Callable[[], Catalog], *, fsync: bool) -> None:
         self._writer = writer
-        self._committer = Committer(writer, (_REJECTION, _LABEL, _ALARM_RESET), fsync=fsync)
+        self._committer = Committer(writer, fsync=fsync)
         self._catalog = catalog
         self._rate = _Rate(_MOST_REJECTIONS_PER_S)
         self._lost = 0
@@ -64,14 +61,14 @@ class JournalRecording:
         """See `Recording.label`."""
         if self._writer.over_budget:
             raise Overloaded("The journals' disk budget is used up", retry_after_ms=_RETRY_MS)
-        if not await self._kept(_LABEL, [encode(label) for label in labels]):
+        if not await self._kept(labels):
             raise Overloaded("Labels cannot be recorded now", retry_after_ms=_RETRY_MS)
 
     async def reset_alarm(self, reset: AlarmReset, request: RpcRequest) -> None:
         """See `Alarms.reset_alarm`."""
         now = time.time_ns() // 1000
         record = AlarmResetRecord(now, reset.model, reset.version, reset.reason, _ADMIN, request.request_id)
-        if not await self._kept(_ALARM_RESET, [encode(record)]):
+        if not await self._kept([record]):
             raise Overloaded("The reset cannot be recorded now", retry_after_ms=_RETRY_MS)
 
     async def reject(self, rejection: Rejection) -> None:
@@ -102,16 +99,16 @@ class JournalRecording:
             return _TOO_MANY
         if self._writer.over_budget:
             return _OVER_BUDGET
-        payload = encode(_record(rejection, status, now))
+        record = _record(rejection, status, now)
         try:
-            return None if await self._committer.append(_REJECTION, [payload]) else _CANNOT_WRITE
+            return None if await self._committer.append([record]) else _CANNOT_WRITE
         except NotOnDisk:
             return None  # whoever reads the journal finds it, or counts it as missing
 
-    async def _kept(self, kind: int, payloads: Sequence[bytes]) -> bool:
+    async def _kept(self, records: Sequence[Record]) -> bool:
         """Write all of some records, to stay."""
         try:
-            return await self._committer.append(kind, payloads) == len(payloads)
+            return await self._committer.append(records) == len(records)
         except NotOnDisk:
             return False
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, Generic, TypeVar
 
-from hoverboard.journal.records import GapEntry
+from hoverboard.journal.records import KINDS, GapEntry, Record, encode
 from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
 
 __all__ = ["Committer"]
@@ -24,26 +25,31 @@ class Committer:
 
     Args:
         writer: the journal.
-        kinds: of the frames that will be written.
         fsync: whether the journal waits for the disk; then all is written on a thread.
     """
 
-    def __init__(self, writer: JournalWriter, kinds: Sequence[int], *, fsync: bool) -> None:
+    def __init__(self, writer: JournalWriter, *, fsync: bool) -> None:
         self._writer = writer
         self._fsync = fsync
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._frames = {kind: _Groups(self._thread, self._appender(kind)) for kind in kinds}
+        self._frames: dict[int, _Groups[bytes, tuple[int, int]]] = {}
         self._gaps = _Groups(self._thread, self._shed)
 
-    async def append(self, kind: int, payloads: Sequence[bytes]) -> int:
-        """Write frames of one record each; answers how many of them, from the first on, are in the journal.
+    async def append(self, records: Sequence[Record]) -> int:
+        """Write records of one type, each a frame; answers how many, from the first on, are in the journal.
 
         Raises:
             NotOnDisk: some or all are, and perhaps not for long.
         """
+        if not records:
+            return 0
+        kind, payloads = KINDS[type(records[0])], [encode(record) for record in records]
         if not self._fsync and len(payloads) <= _INLINE:
             return self._append(kind, payloads)[0]
-        first, (written, unsure) = await self._frames[kind].add(payloads)
+        groups = self._frames.get(kind) or self._frames.setdefault(
+            kind, _Groups(self._thread, partial(self._append, kind))
+        )
+        first, (written, unsure) = await groups.add(payloads)
         if unsure > first:
             raise NotOnDisk("the disk could not be waited for", min(unsure - first, len(payloads)))
         return min(max(written - first, 0), len(payloads))
@@ -66,9 +72,6 @@ class Committer:
         await self._gaps.written()
         self._thread.shutdown()
         self._writer.close()
-
-    def _appender(self, kind: int) -> Callable[[Sequence[bytes]], tuple[int, int]]:
-        return lambda payloads: self._append(kind, payloads)
 
     def _append(self, kind: int, payloads: Sequence[bytes]) -> tuple[int, int]:
         """How many are written; or else how many are, and may not be on the disk."""

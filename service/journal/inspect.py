@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 from hoverboard.journal.chunk import Chunk, Damage, State
 from hoverboard.journal.finding import JournalInfo, journals
 from hoverboard.journal.format import RESERVE_FILE
 from hoverboard.journal.reader import beginning, read
-from hoverboard.journal.records import GapEntry, GapRecord, Record, decode, kind_of
+from hoverboard.journal.records import KINDS, GapEntry, GapRecord, decode
 from hoverboard.journal.reserve import reserved_gap
 
-__all__ = ["KINDS", "Survey", "survey", "surveys"]
+__all__ = ["WORDS", "Survey", "survey", "surveys"]
 
-KINDS: Final[dict[int, str]] = {
-    kind_of(record): record.__name__.removesuffix("Record").lower() for record in get_args(Record)
+WORDS: Final[Mapping[int, str]] = {
+    kind: record.__name__.removesuffix("Record").lower() for record, kind in KINDS.items()
 }
 """What a frame of a kind holds, in a word."""
 
@@ -79,7 +79,7 @@ def _count(found: Survey, chunk: Chunk) -> None:
             record = decode(frame.payload)
             found.pending = tuple(record.entries) if isinstance(record, GapRecord) else ()
             continue
-        kind = KINDS.get(frame.kind, f"kind {frame.kind}")
+        kind = WORDS.get(frame.kind, f"kind {frame.kind}")
         found.frames[kind] = found.frames.get(kind, 0) + 1
         found.records[kind] = found.records.get(kind, 0) + frame.count
     found.damages += chunk.damages

@@ -13,13 +13,13 @@ import msgspec
 from hoverboard.journal.chunk import Chunk, Damage, Frame, Position, Reason, State
 from hoverboard.journal.finding import is_alive, segment_numbers, totals
 from hoverboard.journal.format import HEADER_BYTES, SEAL, NewerFormat
-from hoverboard.journal.records import GapRecord, decode, encode, kind_of
+from hoverboard.journal.records import KINDS, GapRecord, decode, encode
 from hoverboard.journal.reserve import reserved_gap
 from hoverboard.journal.segment import Found, SegmentFile, out_of_place
 
 __all__ = ["beginning", "read"]
 
-_GAP: Final = kind_of(GapRecord)
+_GAP: Final = KINDS[GapRecord]
 _DAMAGE_BYTES: Final = 128
 """What a damage counts as against `max_bytes`."""
 

@@ -6,7 +6,8 @@ many frames into Arrow at once.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal, cast, get_args
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from hoverboard.contract.signature import STRING, Array
 
 __all__ = [
+    "KINDS",
     "WHYS",
     "AlarmResetRecord",
     "BatchRecord",
@@ -32,7 +34,6 @@ __all__ = [
     "decode",
     "encode",
     "float_dtype",
-    "kind_of",
     "pack_column",
 ]
 
@@ -45,12 +46,29 @@ WHYS: Final = ("all", "sampled", "outlier", "error", "low_margin")
 Policy = Literal["all", "sampled", "hashed", "none"]
 
 
-class _Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    pass
+class _Positional(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Fields go by their place, without names: what is added later comes last, with a default, so that old journals read."""
 
 
-class VersionRecord(_Record, frozen=True, tag=1):
-    """A model version that batches of this segment ran on. Frame count 0.
+class _Journaled(_Positional, frozen=True):
+    """A frame's record. Its `tag` is the frame's kind on disk: once given it stays."""
+
+    @property
+    def count(self) -> int:
+        """Records in the frame, as readers of a damaged journal count what is lost: rows that somebody waits for."""
+        return 0
+
+
+class _Single(_Journaled, frozen=True):
+    """A frame that is one record."""
+
+    @property
+    def count(self) -> int:
+        return 1
+
+
+class VersionRecord(_Journaled, frozen=True, tag=1):
+    """A model version that batches of this segment ran on.
 
     Attributes:
         model, version: as on disk.
@@ -64,7 +82,7 @@ class VersionRecord(_Record, frozen=True, tag=1):
     manifest: bytes
 
 
-class CallPart(_Record, frozen=True):
+class CallPart(_Positional, frozen=True):
     """The kept rows of one call in a batch.
 
     Attributes:
@@ -81,8 +99,8 @@ class CallPart(_Record, frozen=True):
     tags: bytes | None
 
 
-class BatchRecord(_Record, frozen=True, tag=2):
-    """One executed batch. Frame count = `rows`, the kept ones; arrays have one entry a kept row.
+class BatchRecord(_Journaled, frozen=True, tag=2):
+    """One executed batch; arrays have one entry a kept row.
 
     Attributes:
         model, version, weights_sha256: what ran; a `VersionRecord` of this segment says more.
@@ -142,9 +160,13 @@ class BatchRecord(_Record, frozen=True, tag=2):
     calls: list[CallPart]
     repeats: int = 0
 
+    @property
+    def count(self) -> int:
+        return self.rows
 
-class RejectionRecord(_Record, frozen=True, tag=3):
-    """One call that was refused, shed or timed out. Frame count 1.
+
+class RejectionRecord(_Single, frozen=True, tag=3):
+    """One call that was refused, shed or timed out.
 
     Attributes:
         at_us: microseconds since the epoch.
@@ -169,8 +191,8 @@ class RejectionRecord(_Record, frozen=True, tag=3):
     tags: bytes | None
 
 
-class LabelRecord(_Record, frozen=True, tag=4):
-    """What a sample truly was, as somebody says. Frame count 1.
+class LabelRecord(_Single, frozen=True, tag=4):
+    """What a sample truly was, as somebody says.
 
     Attributes:
         at_us: microseconds since the epoch.
@@ -193,8 +215,8 @@ class LabelRecord(_Record, frozen=True, tag=4):
     labels: list[str] | None = None
 
 
-class DeploymentRecord(_Record, frozen=True, tag=5):
-    """What answers in a role changed. Frame count 1.
+class DeploymentRecord(_Single, frozen=True, tag=5):
+    """What answers in a role changed.
 
     Attributes:
         at_us: microseconds since the epoch.
@@ -216,7 +238,7 @@ class DeploymentRecord(_Record, frozen=True, tag=5):
     actor: str
 
 
-class GapEntry(_Record, frozen=True):
+class GapEntry(_Positional, frozen=True):
     """Records that were not written, counted.
 
     Attributes:
@@ -238,8 +260,8 @@ class GapEntry(_Record, frozen=True):
     last_us: int
 
 
-class GapRecord(_Record, frozen=True, tag=6):
-    """What is missing from the journal. Frame count 0.
+class GapRecord(_Journaled, frozen=True, tag=6):
+    """What is missing from the journal.
 
     Attributes:
         generation: counts the gaps of a journal from 1, so that one that is found twice counts once.
@@ -250,8 +272,8 @@ class GapRecord(_Record, frozen=True, tag=6):
     entries: list[GapEntry]
 
 
-class AlarmResetRecord(_Record, frozen=True, tag=7):
-    """Somebody has looked at a version's alarm: it counts anew from now on. Frame count 1.
+class AlarmResetRecord(_Single, frozen=True, tag=7):
+    """Somebody has looked at a version's alarm: it counts anew from now on.
 
     Attributes:
         at_us: microseconds since the epoch.
@@ -269,8 +291,8 @@ class AlarmResetRecord(_Record, frozen=True, tag=7):
     request_id: str
 
 
-class SupplementRecord(_Record, frozen=True, tag=8):
-    """What the other detectors say of outliers that a `BatchRecord` holds. Frame count 0.
+class SupplementRecord(_Journaled, frozen=True, tag=8):
+    """What the other detectors say of outliers that a `BatchRecord` holds.
 
     Attributes:
         model, version: whose detectors.
@@ -286,10 +308,10 @@ class SupplementRecord(_Record, frozen=True, tag=8):
     scores: dict[str, bytes]
 
 
-class WithdrawalRecord(_Record, frozen=True, tag=9):
+class WithdrawalRecord(_Journaled, frozen=True, tag=9):
     """Samples whose predictions no caller got after all: a later part of their call failed, or it was cancelled.
 
-    Their batches were recorded before that was known. Frame count 0.
+    Their batches were recorded before that was known.
 
     Attributes:
         model, version, weights_sha256: what they ran on.
@@ -314,16 +336,16 @@ Record = (
     | WithdrawalRecord
 )
 
+KINDS: Final[Mapping[type[Record], int]] = {
+    record: cast(int, record.__struct_config__.tag) for record in get_args(Record)
+}
+"""What the frames of each type of record are marked with."""
+
 # NumPy makes both of these anew each time, in Python.
 _NAMES: dict[np.dtype[Any], str] = {}
 _DTYPES: dict[str, np.dtype[Any]] = {}
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
-
-
-def kind_of(record: type[Record]) -> int:
-    """What the frames of a type of record are marked with."""
-    return int(record.__struct_config__.tag or 0)
 
 
 def encode(record: Record) -> bytes:

@@ -19,7 +19,7 @@ from hoverboard.journal.appending import Appender, JournalFull, NewFrame, NotOnD
 from hoverboard.journal.finding import JOURNALS
 from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MAX_PAYLOAD, RESERVE_FILE
 from hoverboard.journal.home import Home, is_the_file
-from hoverboard.journal.records import GapEntry, GapRecord, VersionRecord, kind_of
+from hoverboard.journal.records import KINDS, GapEntry, GapRecord, VersionRecord
 from hoverboard.journal.reserve import PendingGap, Reserve
 from hoverboard.journal.shedding import Shedding
 from hoverboard.journal.usage import DiskUsage
@@ -27,8 +27,8 @@ from hoverboard.telemetry.recording_state import Part
 
 __all__ = ["JournalFull", "JournalWriter", "NotOnDisk", "open_writer"]
 
-_GAP: Final = kind_of(GapRecord)
-_VERSION: Final = kind_of(VersionRecord)
+_GAP: Final = KINDS[GapRecord]
+_VERSION: Final = KINDS[VersionRecord]
 _log = structlog.get_logger(__name__)
 _NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 _REMOVED: Final = "removed by hand"

@@ -28,6 +28,7 @@ from hoverboard.contract.signature import Array, Signature, TensorSpec
 from hoverboard.database.connect import connect
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.records import (
+    KINDS,
     AlarmResetRecord,
     BatchRecord,
     CallPart,
@@ -114,8 +115,7 @@ def write(journal: JournalWriter, *records: Any, outliers: Any = CALIBRATED) -> 
         if isinstance(record, BatchRecord):
             version = VersionRecord(MODEL, record.version, WEIGHTS, manifest(record.version, outliers))
             needs = {f"v{record.version}": encode(version)}
-        count = record.rows if isinstance(record, BatchRecord) else int(not isinstance(record, GapRecord))
-        journal.append(record.__struct_config__.tag, encode(record), count=count, needs=needs)
+        journal.append(KINDS[type(record)], encode(record), count=record.count, needs=needs)
 
 
 def batch(

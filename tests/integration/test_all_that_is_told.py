@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hoverboard.contract.signature import Array
-from hoverboard.journal.inspect import KINDS, surveys
+from hoverboard.journal.inspect import WORDS, surveys
 from hoverboard.journal.records import Record
 from hoverboard.publishing import publish
 from hoverboard.publishing.calibration_file import CalibrationRows
@@ -170,6 +170,6 @@ def test_a_model_without_a_live_version_is_told_as_none(lived: Recorded) -> None
 def test_every_kind_of_record_is_written_and_shown(lived: Recorded) -> None:
     listed = json.loads(hoverboard(lived, "journal", "inspect", "data", "--json"))["journals"]
     shown = {kind for journal in listed for kind in journal["frames_by_kind"]}
-    assert len(KINDS) == len(get_args(Record))
-    assert shown - {""} == set(KINDS.values()), "a kind is never written, or not shown by its name"
+    assert len(WORDS) == len(get_args(Record))
+    assert shown - {""} == set(WORDS.values()), "a kind is never written, or not shown by its name"
     assert not [survey for survey in surveys(lived.service.folder / "data" / "journal") if survey.damages]

@@ -27,7 +27,7 @@ from hoverboard.config import Settings
 from hoverboard.database.connect import connect
 from hoverboard.database.migrate import migrate
 from hoverboard.journal.finding import journals
-from hoverboard.journal.records import BatchRecord, GapEntry, decode
+from hoverboard.journal.records import KINDS, BatchRecord, GapEntry, decode
 from hoverboard.journal.writer import JournalWriter
 from hoverboard.recorder.drain import _POLITE_BYTES, Drain
 from hoverboard.recorder.lag import Behind, Lag
@@ -43,7 +43,6 @@ from tests.journaled import (
     batch,
     deployment,
     ids_of,
-    kind,
     label,
     open_journal,
     rejection,
@@ -238,7 +237,7 @@ def abandon(journal: JournalWriter) -> None:
 def write_without_version(journal: JournalWriter, record: BatchRecord) -> None:
     from hoverboard.journal.records import encode
 
-    journal.append(kind(record), encode(record), count=record.rows)
+    journal.append(KINDS[type(record)], encode(record), count=record.rows)
 
 
 async def test_a_batch_whose_version_record_is_lost_finds_it_in_the_database(
@@ -333,7 +332,7 @@ async def test_frames_that_hold_no_record_are_put_aside(
     journal = open_journal(settings.data_dir)
     first, second = batch(2), batch(2)
     write(journal, first)
-    journal.append(kind(first), b"\xc1 is no MessagePack", count=3)
+    journal.append(KINDS[type(first)], b"\xc1 is no MessagePack", count=3)
     bad_ids = msgspec.structs.replace(batch(2), sample_ids=b"short")
     write(journal, bad_ids, second)
     await drain_to(database).empty()

@@ -18,6 +18,7 @@ from hoverboard.cli import main
 from hoverboard.config import Settings
 from hoverboard.database.connect import connect
 from hoverboard.journal.records import (
+    KINDS,
     AlarmResetRecord,
     GapEntry,
     GapRecord,
@@ -36,7 +37,6 @@ from tests.journaled import (
     batch,
     deployment,
     ids_of,
-    kind,
     label,
     open_journal,
     rejection,
@@ -115,7 +115,7 @@ FORGED: dict[str, Callable[[], Record]] = {
 
 def append(journal: JournalWriter, record: Any, needs: VersionRecord | None = None) -> None:
     frames = {} if needs is None else {f"v{needs.version}": encode(needs)}
-    journal.append(kind(record), encode(record), count=getattr(record, "rows", 1), needs=frames)
+    journal.append(KINDS[type(record)], encode(record), count=getattr(record, "rows", 1), needs=frames)
 
 
 async def samples(sql: Sql) -> set[Any]:

@@ -21,15 +21,16 @@ from hoverboard.engine.recording.policy import Kept, RowPolicy
 from hoverboard.engine.recording.seen import Seen
 from hoverboard.errors import Overloaded
 from hoverboard.journal.records import (
+    KINDS,
     BatchRecord,
     CallPart,
     DeploymentRecord,
     GapEntry,
+    Record,
     SupplementRecord,
     VersionRecord,
     WithdrawalRecord,
     encode,
-    kind_of,
     pack_column,
 )
 from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
@@ -39,10 +40,6 @@ from hoverboard.versions import Recording
 __all__ = ["JournalSink", "hashing_key"]
 
 _KEY_FILE: Final = "hashing.key"
-_BATCH: Final = kind_of(BatchRecord)
-_DEPLOYMENT: Final = kind_of(DeploymentRecord)
-_SUPPLEMENT: Final = kind_of(SupplementRecord)
-_WITHDRAWAL: Final = kind_of(WithdrawalRecord)
 _WITHDRAWN_AT_ONCE: Final = 16 * 65536  # bytes of sample ids in one record
 _UNSAFE: Final = "redact"
 _OVER_BUDGET: Final = "journal budget"
@@ -150,7 +147,7 @@ class JournalSink:
             actor="disk" if status is None else status.routed_by,
         )
         try:
-            self._writer.append(_DEPLOYMENT, encode(record), count=1, needs=_deployed(record, manifest))
+            self._write(record, _deployed(record, manifest))
         except (JournalFull, NotOnDisk):
             _log.error("deployment_not_journaled", model=record.model, role=record.role, version=number)
 
@@ -175,7 +172,7 @@ class JournalSink:
             kept = special
         record = _record(batch, policy, kept, counts)
         try:
-            self._writer.append(_BATCH, encode(record), count=record.rows, needs=self._version(source))
+            self._write(record, self._version(source))
         except NotOnDisk as unsure:
             # Whoever reads the journal finds the batch, or counts it as missing: to count it here would be twice.
             _log.error("batch_not_on_disk", model=source.model, version=source.version, reason=str(unsure))
@@ -189,7 +186,7 @@ class JournalSink:
             part = sample_ids[start : start + _WITHDRAWN_AT_ONCE]
             record = WithdrawalRecord(source.model, source.version, source.weights_sha256, part)
             try:
-                self._writer.append(_WITHDRAWAL, encode(record), count=0, needs=self._version(source))
+                self._write(record, self._version(source))
             except (JournalFull, NotOnDisk):
                 _log.error("withdrawal_not_journaled", model=source.model, samples=len(part) // 16)
 
@@ -200,7 +197,10 @@ class JournalSink:
         packed = {name: values.astype(np.float32).tobytes() for name, values in scores.items()}
         record = SupplementRecord(source.model, source.version, detector, sample_ids, packed)
         with suppress(JournalFull, NotOnDisk):  # the outliers themselves are recorded, or counted as missing
-            self._writer.append(_SUPPLEMENT, encode(record), count=0, needs=self._version(source))
+            self._write(record, self._version(source))
+
+    def _write(self, record: Record, needs: Mapping[str, bytes]) -> None:
+        self._writer.append(KINDS[type(record)], encode(record), count=record.count, needs=needs)
 
     def _count(self, batch: ExecutedBatch) -> _Counts:
         """Outliers and repeats; without a detector nobody asks for either."""

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from hoverboard.journal.group_commit import Committer
-from hoverboard.journal.records import GapEntry, GapRecord, LabelRecord, RejectionRecord, encode
+from hoverboard.journal.records import GapEntry, GapRecord, LabelRecord, RejectionRecord
 from hoverboard.journal.writer import JournalWriter, NotOnDisk
 from tests.journals import records_of
-
-LABEL, REJECTION = 4, 3
 
 
 class Gated(JournalWriter):
@@ -59,11 +57,11 @@ def writer(root: Path) -> Gated:
 
 @pytest.fixture
 def committer(writer: Gated) -> Committer:
-    return Committer(writer, (REJECTION, LABEL), fsync=True)
+    return Committer(writer, fsync=True)
 
 
-def label(name: str) -> bytes:
-    return encode(LabelRecord(1, b"x" * 16, name, None, "api", None, "r"))
+def label(name: str) -> LabelRecord:
+    return LabelRecord(1, b"x" * 16, name, None, "api", None, "r")
 
 
 def gap(reason: str) -> GapEntry:
@@ -86,8 +84,8 @@ async def test_what_comes_while_the_journal_is_busy_shares_the_next_write(
     committer: Committer, writer: Gated, root: Path
 ) -> None:
     writer.gate.clear()
-    first = await started(committer.append(LABEL, [label("0")]))
-    rest = await started(*(committer.append(LABEL, [label(f"{n}a"), label(f"{n}b")]) for n in range(1, 4)))
+    first = await started(committer.append([label("0")]))
+    rest = await started(*(committer.append([label(f"{n}a"), label(f"{n}b")]) for n in range(1, 4)))
     writer.gate.set()
     assert await asyncio.gather(*first, *rest) == [1, 2, 2, 2]
     assert writer.sizes == [1, 6]
@@ -96,12 +94,12 @@ async def test_what_comes_while_the_journal_is_busy_shares_the_next_write(
 
 
 async def test_kinds_and_gaps_are_kept_apart(committer: Committer, root: Path) -> None:
-    rejection = encode(RejectionRecord(1, "r", None, "m", None, None, -32601, "k", None, None, None))
+    rejection = RejectionRecord(1, "r", None, "m", None, None, -32601, "k", None, None, None)
     done = await asyncio.gather(
-        committer.append(LABEL, [label("a")]),
-        committer.append(REJECTION, [rejection]),
+        committer.append([label("a")]),
+        committer.append([rejection]),
         committer.shed(gap("one")),
-        committer.append(LABEL, [label("b")]),
+        committer.append([label("b")]),
         committer.shed(gap("two")),
     )
     assert list(done) == [1, 1, True, 1, True]
@@ -115,10 +113,8 @@ async def test_kinds_and_gaps_are_kept_apart(committer: Committer, root: Path) -
 
 async def test_a_caller_that_leaves_takes_nobody_along(committer: Committer, writer: Gated, root: Path) -> None:
     writer.gate.clear()
-    (busy,) = await started(committer.append(LABEL, [label("busy")]))
-    leaving, staying = await started(
-        committer.append(LABEL, [label("leaving")]), committer.append(LABEL, [label("staying")])
-    )
+    (busy,) = await started(committer.append([label("busy")]))
+    leaving, staying = await started(committer.append([label("leaving")]), committer.append([label("staying")]))
     leaving.cancel()
     await asyncio.sleep(0)
     writer.gate.set()
@@ -140,14 +136,14 @@ async def test_of_a_disk_that_becomes_full_everybody_learns_what_is_written(
         return os.write(descriptor, b"".join(buffers)[:size])
 
     monkeypatch.setattr(os, "writev", short)
-    written = await asyncio.gather(*(committer.append(LABEL, [label(f"{n}a"), label(f"{n}b")]) for n in range(3)))
+    written = await asyncio.gather(*(committer.append([label(f"{n}a"), label(f"{n}b")]) for n in range(3)))
     monkeypatch.setattr(os, "writev", whole)
     names = [f"{n}{half}" for n in range(3) for half in "ab"]
     assert labels(root) == names[: sum(written)]
     assert written == sorted(written, reverse=True)
     assert sum(written) < 6
     assert (sum(written) > 0) == (size >= 90)
-    assert await committer.append(LABEL, [label("after")]) == 1
+    assert await committer.append([label("after")]) == 1
     assert labels(root) == [*names[: sum(written)], "after"]
     await committer.close()
 
@@ -165,13 +161,13 @@ async def test_of_a_disk_that_cannot_be_waited_for_everybody_learns_that_it_may_
         broken.setattr("hoverboard.journal.appending.synchronise", failing)
         broken.setattr(os, "writev", short)
         pairs = ([label(f"{n}a"), label(f"{n}b")] for n in range(6))
-        done = await asyncio.gather(*(committer.append(LABEL, pair) for pair in pairs), return_exceptions=True)
+        done = await asyncio.gather(*(committer.append(pair) for pair in pairs), return_exceptions=True)
     unsure = [one.frames if isinstance(one, NotOnDisk) else one for one in done]
     there = labels(root)
     assert 0 < len(there) < 12
     assert unsure == [max(min(len(there) - 2 * n, 2), 0) for n in range(6)]
     assert [isinstance(one, NotOnDisk) for one in done] == [2 * n < len(there) for n in range(6)]
-    assert await committer.append(LABEL, [label("after")]) == 1
+    assert await committer.append([label("after")]) == 1
     assert labels(root) == [*there, "after"]
     await committer.close()
 
@@ -179,18 +175,18 @@ async def test_of_a_disk_that_cannot_be_waited_for_everybody_learns_that_it_may_
 async def test_a_defect_reaches_everybody_who_waits(committer: Committer, writer: Gated) -> None:
     writer.failure = RuntimeError("a defect")
     done = await asyncio.gather(
-        *(committer.append(LABEL, [label("a")]) for _ in range(3)), committer.shed(gap("x")), return_exceptions=True
+        *(committer.append([label("a")]) for _ in range(3)), committer.shed(gap("x")), return_exceptions=True
     )
     assert [type(one) for one in done] == [RuntimeError] * 4
     writer.failure = None
-    assert await committer.append(LABEL, [label("after")]) == 1
+    assert await committer.append([label("after")]) == 1
     await committer.close()
 
 
 async def test_the_end_waits_for_what_is_under_way(committer: Committer, writer: Gated, root: Path) -> None:
     writer.gate.clear()
-    await started(committer.append(LABEL, [label("a")]))
-    (later,) = await started(committer.append(LABEL, [label("b")]))
+    await started(committer.append([label("a")]))
+    (later,) = await started(committer.append([label("b")]))
     later.cancel()
     (closing,) = await started(committer.close())
     assert not closing.done()

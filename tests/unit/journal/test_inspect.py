@@ -3,14 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from hoverboard.journal.format import HEADER_BYTES, segment_name
-from hoverboard.journal.inspect import KINDS, surveys
+from hoverboard.journal.inspect import WORDS, surveys
 from hoverboard.journal.records import GapEntry
 from tests.unit.journal.written import BATCH, REJECTION, copied, entry, open_writer, read_all
 
 
 def test_every_kind_of_record_has_its_word() -> None:
     words = ["version", "batch", "rejection", "label", "deployment", "gap", "alarmreset", "supplement", "withdrawal"]
-    assert dict(enumerate(words, 1)) == KINDS
+    assert dict(enumerate(words, 1)) == WORDS
 
 
 def test_frames_and_records_are_counted_by_kind(tmp_path: Path) -> None:

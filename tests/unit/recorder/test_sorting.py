@@ -5,19 +5,19 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from hoverboard.journal.chunk import Frame
-from hoverboard.journal.records import BatchRecord, encode
+from hoverboard.journal.records import KINDS, BatchRecord, Record, encode
 from hoverboard.recorder.sorting import Piece, Sorted, sort_out
-from tests.journaled import MODEL, WEIGHTS, batch, deployment, ids_of, kind, label, rejection, version
+from tests.journaled import MODEL, WEIGHTS, batch, deployment, ids_of, label, rejection, version
 
 NOW = datetime.now(UTC)
 KEY = (MODEL, 1, WEIGHTS)
 
 
-def frames(*records: object) -> list[Frame]:
-    return [Frame(kind(each), encode(each), seq, 0, 1, 0, 100 * seq) for seq, each in enumerate(records)]  # type: ignore[arg-type]
+def frames(*records: Record) -> list[Frame]:
+    return [Frame(KINDS[type(each)], encode(each), seq, 0, 1, 0, 100 * seq) for seq, each in enumerate(records)]
 
 
-def sort(*records: object) -> Sorted:
+def sort(*records: Record) -> Sorted:
     return sort_out(frames(*records), now=NOW, retention_days=30)
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_told_apart_and_takes_nothing_with_it() -> None:
 
 
 def test_a_late_row_leaves_all_others_of_its_chunk_as_they_are() -> None:
-    current = [version(), batch(2), rejection(), label(ids_of(batch(1))[0]), batch(3), deployment()]
+    current: list[Record] = [version(), batch(2), rejection(), label(ids_of(batch(1))[0]), batch(3), deployment()]
     alone, found = sort(*current), sort(*current, batch(1, at=NOW - timedelta(days=31)))
     assert [piece.record for piece in found.pieces] == [piece.record for piece in alone.pieces] == current[1:]
     assert (found.days, found.versions) == (alone.days, alone.versions)
