@@ -36,7 +36,7 @@ async def test_a_model_that_is_removed_while_calls_wait_for_company_refuses_them
         await engine.settled()
         waiting = asyncio.create_task(engine.predict(call(engine, "constant", np.zeros((1, 2), np.float32))))
         await asyncio.sleep(0)
-        engine._registry._keeper.remove("constant")  # as a scan does, within the delay
+        engine._registry._roles.remove("constant")  # as a scan does, within the delay
         began = time.monotonic()
         assert isinstance(await engine.predict(call(engine, "dense", features())), PredictAnswer)
         with pytest.raises(ModelNotFound):

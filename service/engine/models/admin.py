@@ -11,7 +11,10 @@ import structlog
 
 from hoverboard.engine.live import HIDDEN
 from hoverboard.engine.models.follow import LOOKS, Follower, read
-from hoverboard.engine.models.keeper import Keeper
+from hoverboard.engine.models.loads import Loads
+from hoverboard.engine.models.memory import Memory
+from hoverboard.engine.models.catalog import Models
+from hoverboard.engine.models.roles import Roles
 from hoverboard.engine.models.state import ADMIN, Model, Version
 from hoverboard.errors import ConfigError, InternalError, InvalidParams, ModelNotFound, UnknownMethod, VersionNotFound
 from hoverboard.versions.serving import rewrite
@@ -26,15 +29,19 @@ class Admin:
     """Admin calls.
 
     Args:
-        keeper: of the models.
+        models: which they are about.
+        memory: of their versions.
+        loads: of their versions.
+        roles: of the models.
         follower: of the disk.
-        forget: forgets that the process died while a version ran, by model and number.
     """
 
-    def __init__(self, keeper: Keeper, follower: Follower, forget: Callable[[str, int], None]) -> None:
-        self._keeper = keeper
+    def __init__(self, models: Models, memory: Memory, loads: Loads, roles: Roles, follower: Follower) -> None:
+        self._models = models
+        self._memory = memory
+        self._loads = loads
+        self._roles = roles
         self._follower = follower
-        self._forget = forget
         self._actions: Final[Mapping[str, _Action]] = {
             "load": self._load,
             "unload": self._unload,
@@ -48,7 +55,7 @@ class Admin:
         if action == "scan":
             return await self._scan()
         name = str(params.get("model"))
-        model = self._keeper.models.get(name)
+        model = self._models.by_name.get(name)
         if model is None:
             raise ModelNotFound(f"Model {name[:200]!r} not found")
         if action == "failures":
@@ -58,21 +65,20 @@ class Admin:
         try:
             await self._actions[action](model, params)
         finally:
-            self._keeper.publish()
-        roles = {} if model.stable is None else {"stable": model.stable}
-        return {"model": model.name, "roles": roles, "live": model.alive()}
+            self._models.publish()
+        return {"model": model.name, "roles": model.filled(), "live": model.alive()}
 
     async def _scan(self) -> Mapping[str, Any]:
-        for model in self._keeper.models.values():
+        for model in self._models.by_name.values():
             for number, version in model.versions.items():
                 if version.refused is not None:
-                    self._forget(model.name, number)
+                    self._loads.forget_deaths(model, number)
                     version.stale = True
         for _ in range(LOOKS):
             if await self._follower.look():
                 break
-        await self._keeper.loads.quiet()
-        return {"models": sorted(self._keeper.models)}
+        await self._loads.quiet()
+        return {"models": sorted(self._models.by_name)}
 
     async def _load(self, model: Model, params: Mapping[str, Any]) -> None:
         number = _number(model, params)
@@ -85,7 +91,7 @@ class Admin:
             raise InvalidParams("/version", "a version that is neither stable nor pinned", str(number))
         version = model.versions[number]
         version.on_demand = version.ordered = False  # one that waits to be loaded is not wanted any more
-        self._keeper.drop(model, number, "admin call")
+        self._memory.drop(model, number, "admin call")
 
     async def _route(self, model: Model, params: Mapping[str, Any]) -> None:
         stable = params.get("stable")
@@ -128,9 +134,9 @@ class Admin:
         if ordered is not None:
             ordered.ordered = False
         model.actor = ADMIN
-        self._keeper.settle(model)
-        self._keeper.publish()
-        await self._keeper.settled(model)
+        self._roles.settle(model)
+        self._models.publish()
+        await self._roles.settled(model)
 
     async def _insist(self, model: Model, number: int, pointer: str = "/version") -> Version:
         """Load a version for a person, who may try a refused one again. It stays `ordered`.
@@ -140,7 +146,7 @@ class Admin:
         """
         version = model.versions[number]
         if version.refused is not None:
-            self._forget(model.name, number)
+            self._loads.forget_deaths(model, number)
             fresh = await read(version.place)
             if model.versions.get(number) is version:  # else somebody else was quicker
                 model.versions[number] = fresh
@@ -148,8 +154,8 @@ class Admin:
         version = model.versions.get(number, version)
         version.ordered = True
         if version.live is None and version.refused is None and not version.gone:
-            job = self._keeper.want(model, version)
-            self._keeper.publish()
+            job = self._loads.want(model, version)
+            self._models.publish()
             await asyncio.shield(job)
         if version.live is None:
             version.ordered = False

@@ -11,7 +11,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 
-from hoverboard.engine.models.keeper import Keeper
+from hoverboard.engine.models.loads import Loads
+from hoverboard.engine.models.catalog import Models
+from hoverboard.engine.models.roles import Roles
 from hoverboard.engine.models.state import DISK, Model, Version
 from hoverboard.errors import ConfigError, VersionRefused
 from hoverboard.machine import check_of
@@ -23,7 +25,7 @@ __all__ = ["LOOKS", "Follower", "read"]
 
 T = TypeVar("T")
 _LEFTOVER_AGE_S: Final = 3600.0
-_MOST_TOLD: Final = 1000
+_MOST_LOGGED: Final = 1000
 _LARGEST_EXAMPLE: Final = 64 * 1024
 LOOKS: Final = 2
 """Looks in a row that must miss a directory before it is taken to be gone: people and tools move directories about."""
@@ -32,61 +34,63 @@ _log = structlog.get_logger(__name__)
 
 
 class Follower:
-    """Brings the keeper's models in step with the disk, look by look.
+    """Brings models in step with the disk, look by look.
 
     Args:
         root: the models directory.
-        keeper: of the models.
+        models: what is known of it.
+        loads: told what must not go live.
+        roles: told what came and went.
     """
 
-    def __init__(self, root: Path, keeper: Keeper) -> None:
+    def __init__(self, root: Path, models: Models, loads: Loads, roles: Roles) -> None:
         self._root = root
-        self._keeper = keeper
+        self._models = models
+        self._loads = loads
+        self._roles = roles
         self._looking = asyncio.Lock()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     async def look(self) -> bool:
         """Look once; whether everything that is known was there."""
         async with self._looking:
-            keeper = self._keeper
-            revisions = {name: model.revision for name, model in keeper.models.items()}
+            known = self._models.by_name
+            revisions = {name: model.revision for name, model in known.items()}
             try:
-                found = await _in_thread(scan, self._root, self._tell)
+                on_disk = await _in_thread(scan, self._root, self._log_once)
             except ConfigError as error:
                 if self._fails(str(error)):
                     _log.error("scan_failed", reason=str(error), then="what is in memory answers; it is tried again")
-                    keeper.publish()
+                    self._models.publish()
                 return True  # nothing is known to be gone
             if self._fails(None):
                 _log.info("models_directory_back", models=str(self._root))
-            for name in keeper.models.keys() - found.keys():
-                keeper.models[name].unseen += 1
-                if keeper.models[name].unseen >= LOOKS:
-                    keeper.remove(name)
-            for name, disk in found.items():
-                model = keeper.model(name, Model(name, disk.path))
-                await self._follow(model, disk, revisions.get(name, 0))
-            for model in keeper.models.values():  # once all are known, so that the most needed load comes first
-                keeper.settle(model)
-            keeper.publish()
-            unseen = [m.unseen + sum(v.unseen for v in m.versions.values()) for m in keeper.models.values()]
-            return not any(unseen)
+            for name in known.keys() - on_disk.keys():
+                known[name].unseen += 1
+                if known[name].unseen >= LOOKS:
+                    self._roles.remove(name)
+            for name, disk in on_disk.items():
+                await self._follow(self._roles.add(name, disk.path), disk, revisions.get(name, 0))
+            for model in known.values():  # once all are known, so that the most needed load comes first
+                self._roles.settle(model)
+            self._models.publish()
+            return not any(m.unseen + sum(v.unseen for v in m.versions.values()) for m in known.values())
 
     def _fails(self, why: str | None) -> bool:
         """Note whether the directory itself can be looked at; whether that is news."""
-        before, self._keeper.problem = self._keeper.problem, why
+        before, self._models.problem = self._models.problem, why
         return before != why
 
     async def _follow(self, model: Model, disk: ModelOnDisk, revision: int) -> None:
         await _in_thread(remove_leftovers, disk.path, _LEFTOVER_AGE_S, time.time())
         fresh = {number: await read(place) for number, place in disk.versions.items() if _worth_reading(model, place)}
         # From here on nothing is awaited: whoever else changes the model does so before this look or after it.
-        if self._keeper.models.get(model.name) is not model:
+        if self._models.by_name.get(model.name) is not model:
             return
         model.unseen = 0
         model.passed_over = disk.passed_over
         for sentence in disk.passed_over:
-            self._tell(f"model {model.name}: {sentence}")
+            self._log_once(f"model {model.name}: {sentence}")
         changed = self._take_serving(model, disk, revision)
         if disk.listed:
             changed |= _miss(model, disk)
@@ -118,7 +122,7 @@ class Follower:
             model.versions[number] = version
             model.changed()
             if version.refused is not None:
-                self._keeper.refuse(model, version, version.refused)
+                self._loads.refuse(model, version, version.refused)
         for number, place in disk.versions.items():
             known = model.versions.get(number)
             if known is not None and known.live is not None:
@@ -132,10 +136,10 @@ class Follower:
                 known.place = place  # versions are immutable: what is in memory was checked and goes on
         return bool(fresh)
 
-    def _tell(self, sentence: str) -> None:
+    def _log_once(self, sentence: str) -> None:
         """Say once what a look at the disk passes over."""
-        if sentence not in self._told and len(self._told) < _MOST_TOLD:
-            self._told.add(sentence)
+        if sentence not in self._logged and len(self._logged) < _MOST_LOGGED:
+            self._logged.add(sentence)
             _log.warning("passed_over", reason=sentence)
 
 

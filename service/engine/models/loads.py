@@ -1,165 +1,187 @@
-"""The loads: each a job that nothing else waits for, the most needed first.
+"""Has versions loaded, and takes over what comes of it: a version that lives, or a reason why it must not.
 
-There are two lanes, each with one load at a time: one for everything, and one for what a person has just asked for, so
-that a roll-back never waits until another model has been loaded. Where one load holds up the first lane for long, what
-waits behind it goes on in the second.
+What is wrong with a version stays until its files change. What is wrong with this machine passes: such a version is tried
+again by itself, with longer and longer pauses.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
+import math
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final
 
 import structlog
 
 from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.models.jobs import LoadJobs
+from hoverboard.engine.models.memory import MOST_ON_DEMAND, Memory
+from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.state import Model, Version
-from hoverboard.errors import VersionRefused
-from hoverboard.machine import check_of
+from hoverboard.errors import Overloaded, VersionRefused
+from hoverboard.machine import pause_s
+from hoverboard.telemetry import families
+from hoverboard.versions import VersionOnDisk
 
-__all__ = ["Load", "Loads", "Owner"]
+__all__ = ["LoadVersion", "Loads"]
 
 _log = structlog.get_logger(__name__)
-LONG_S = 30.0
-"""Seconds after which a load keeps the others waiting no more."""
-NEW_S = 60.0
-"""Seconds that readiness waits at most for models that nobody has called yet."""
+_LONGEST_REASON: Final = 2000
+"""Characters of a reason: every process keeps it, and it may quote what a graph says."""
 
-Load = Callable[[Model, Version], Awaitable[LiveVersion]]
-"""Loads a version; raises VersionRefused."""
-
-
-class Owner(Protocol):
-    """Whose versions are loaded."""
-
-    def still_wanted(self, model: Model, version: Version) -> bool:
-        """Asked when a load's turn has come."""
-
-    def loaded(self, model: Model, version: Version, outcome: LiveVersion | VersionRefused | None) -> None:
-        """Told how a load ended; None where it was not wanted any more."""
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    model: Model
-    version: Version
-    done: asyncio.Future[None]
-    suspect: bool
-    begun: bool = False
-    lanes: set[bool] = field(default_factory=set)
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    waiting: list[tuple[bool, bool, bool, int, _Job]] = field(default_factory=list)
-    work: asyncio.Task[None] | None = None
+LoadVersion = Callable[[VersionOnDisk, int | None], LiveVersion]
+"""Loads a version, blocking, given the model's largest batch; raises VersionRefused."""
 
 
 class Loads:
-    """Jobs that load versions.
+    """The loads of an engine.
 
     Args:
-        load: loads one version.
-        owner: asked whether a load is wanted still, and told how it ended.
+        models: whose versions.
+        memory: where they find room.
+        load: loads one version; runs on `pool`.
+        pool: threads for two loads at once.
+        attempts: remembers versions on which the process died.
+        settle: told of a model one of whose loads has ended.
     """
 
-    def __init__(self, load: Load, owner: Owner) -> None:
-        self._load = load
-        self._owner = owner
-        self._numbers = itertools.count()
-        self._lanes = (_Lane(), _Lane())
-        self._jobs: dict[Version, _Job] = {}
-        self._closed = False
+    def __init__(
+        self,
+        models: Models,
+        memory: Memory,
+        load: LoadVersion,
+        pool: Executor,
+        attempts: LoadAttempts,
+        settle: Callable[[Model], None],
+    ) -> None:
+        self._models = models
+        self._memory = memory
+        self._load_version = load
+        self._pool = pool
+        self._attempts = attempts
+        self._settle = settle
+        self._jobs = LoadJobs(self._load, still_wanted=self._still_wanted, ended=self._ended)
 
-    def want(
-        self, model: Model, version: Version, *, asked_for: bool = False, suspect: bool = False
-    ) -> asyncio.Future[None]:
-        """Have a version loaded; the future is done when it lives or is refused. Asking again changes nothing.
+    def want(self, model: Model, version: Version) -> asyncio.Future[None]:
+        """Have a version loaded; the future is done when it lives or is refused. Asking again changes nothing."""
+        number = version.place.number
+        # A roll-back must not wait until another model has loaded; a first load of a named version may.
+        asked_for = version.ordered or (number == model.serving.stable and model.stable is not None)
+        suspect = self._attempts.deaths(model.name, number) > 0
+        return self._jobs.want(model, version, asked_for=asked_for, suspect=suspect)
 
-        Args:
-            model: whose.
-            version: which.
-            asked_for: a person waits for it.
-            suspect: the process died while this version ran before: all others come first, and nobody waits for it.
+    def demand(self, model: Model, number: int) -> None:
+        """Have a version loaded since somebody called it by number, where it is on disk only.
+
+        Raises:
+            Overloaded: as many others are on their way already.
         """
-        job = self._jobs.get(version)
-        if job is None:
-            version.loading = True
-            job = self._jobs[version] = _Job(model, version, asyncio.get_running_loop().create_future(), suspect)
-        if not job.begun and asked_for not in job.lanes:
-            job.lanes.add(asked_for)
-            lane = self._lanes[asked_for]
-            # A model that answers already can wait for one that does not, and a new one for those that callers know.
-            rank = (suspect, model.stable is not None, not model.needed, next(self._numbers), job)
-            heapq.heappush(lane.waiting, rank)
-            self._wake(lane)
-        return job.done
-
-    def _wake(self, lane: _Lane) -> None:
-        if lane.work is None or lane.work.done():
-            lane.work = asyncio.ensure_future(self._run(lane))
-
-    def _overtake(self) -> None:
-        """Let what waits in the first lane go on in the second."""
-        first, second = self._lanes
-        if first.waiting and not self._closed:
-            for rank in first.waiting:
-                heapq.heappush(second.waiting, rank)
-            self._wake(second)
+        version = model.versions.get(number)
+        if version is None or version.loading or not version.loadable:
+            return
+        versions = [v for each in self._models.by_name.values() for v in each.versions.values()]
+        if sum(v.on_demand and v.loading for v in versions) >= MOST_ON_DEMAND:
+            raise Overloaded("Too many versions are being loaded on demand", retry_after_ms=1000)
+        version.on_demand = True
+        self.want(model, version)
+        self._models.publish()
 
     def of(self, version: Version) -> asyncio.Future[None] | None:
-        """Done with the job of a version; None where it has none."""
-        job = self._jobs.get(version)
-        return job.done if job is not None else None
+        """Done with the load of a version; None where it has none."""
+        return self._jobs.of(version)
+
+    def refuse(self, model: Model, version: Version, refusal: VersionRefused) -> None:
+        """Keep a version from going live, for good or until this machine is well again, and say so."""
+        reason = refusal.reason[:_LONGEST_REASON]
+        facts = {"model": model.name, "version": version.place.number, "check": refusal.check, "reason": reason}
+        if refusal.passing:
+            version.tries += 1
+            pause = pause_s(version.tries, version.took_s)
+            version.again_at = time.monotonic() + pause
+            _log.warning("version_waits", **facts, again_in_s=round(pause), tries=version.tries)
+            reason = f"{reason} (something is wrong with this machine, not with the version: tried again in {pause:.0f} s)"
+        else:
+            _log.error("version_refused", **facts)
+        version.refused = VersionRefused(reason, check=refusal.check)
+        version.on_demand = version.ordered = False
+        model.changed()
+        families.loads.labels(model.name, version.place.number, refusal.check).inc()
+
+    def forget_deaths(self, model: Model, number: int) -> None:
+        """Give a version on which the process died another chance."""
+        self._attempts.forget(model.name, number)
+
+    def again_in_s(self) -> float:
+        """Seconds until the first version that waits for this machine to be well is tried again; infinite where none does."""
+        versions = [v for model in self._models.by_name.values() for v in model.versions.values()]
+        return min((v.again_at for v in versions if v.again_at is not None), default=math.inf) - time.monotonic()
 
     async def quiet(self) -> None:
         """Wait until every version that is wanted has had its chance, but for suspects, and not long for new models."""
-        until = time.monotonic() + NEW_S
-        while True:
-            patient = time.monotonic() < until
-            jobs = [job for job in self._jobs.values() if not job.suspect and (patient or job.model.needed)]
-            if not jobs:
-                return
-            patience = max(0.0, until - time.monotonic()) if patient else None
-            await asyncio.wait([job.done for job in jobs], timeout=patience)
+        await self._jobs.quiet()
 
     async def aclose(self) -> None:
-        """Begin no more; waits for loads that run."""
-        self._closed = True
-        await asyncio.gather(*[lane.work for lane in self._lanes if lane.work is not None])
+        """Stop loading; waits for loads that run."""
+        await self._jobs.aclose()
 
-    async def _run(self, lane: _Lane) -> None:
-        while lane.waiting and not self._closed:
-            *_, job = heapq.heappop(lane.waiting)
-            if job.begun:
-                continue  # the other lane was quicker
-            job.begun = True
-            model, version = job.model, job.version
-            outcome: LiveVersion | VersionRefused | None = None
-            if self._owner.still_wanted(model, version):
-                late = asyncio.get_running_loop().call_later(LONG_S, self._overtake)
-                outcome = await self._outcome(model, version)
-                late.cancel()
-            version.loading = False
-            del self._jobs[version]
-            try:
-                self._owner.loaded(model, version, outcome)
-            except Exception:  # noqa: BLE001 - the loads of other models go on
-                _log.exception("load_not_taken_over", model=model.name, version=version.place.number)
-            job.done.set_result(None)
+    def _known(self, model: Model, version: Version) -> bool:
+        """Whether a version is still the one of its number: it or its model may have been removed, or read anew."""
+        return self._models.by_name.get(model.name) is model and model.versions.get(version.place.number) is version
 
-    async def _outcome(self, model: Model, version: Version) -> LiveVersion | VersionRefused:
+    def _still_wanted(self, model: Model, version: Version) -> bool:
+        """Asked when a load's turn has come."""
+        number = version.place.number
+        if not self._known(model, version) or not version.loadable:
+            return False
+        filling = any(each.version == number for each in model.intended().values())
+        return filling or number in model.serving.pins or version.on_demand or version.ordered
+
+    async def _load(self, model: Model, version: Version) -> LiveVersion:
+        self._memory.make_room(version)
+        self._models.publish()
+        started = time.monotonic()
+        number, max_batch = version.place.number, model.serving.batching.max_batch
         try:
-            return await self._load(model, version)
-        except VersionRefused as refusal:
-            return refusal
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this version's own
-            check = check_of(error, "load")
-            if check == "load":
-                _log.exception("load_failed", model=model.name, version=version.place.number)
-            return VersionRefused(f"loading failed: {type(error).__name__}", check=check)
+            self._attempts.check(model.name, number)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._pool, self._load_version, version.place, max_batch
+                )
+            finally:
+                self._attempts.survived(model.name, number)
+        finally:
+            version.took_s = time.monotonic() - started
+
+    def _ended(self, model: Model, version: Version, outcome: LiveVersion | VersionRefused | None) -> None:
+        """Told how a load ended; None where it was not wanted any more."""
+        known = self._known(model, version)
+        if isinstance(outcome, VersionRefused):
+            self.refuse(model, version, outcome)
+        elif outcome is not None and known and not version.gone:
+            _take_over(model, version, outcome)
+        if known:
+            self._settle(model)
+            self._memory.crowd_out()
+        self._models.publish()
+
+
+def _take_over(model: Model, version: Version, live: LiveVersion) -> None:
+    number = version.place.number
+    version.live = live
+    version.tries = 0
+    # The load may have found least lengths that the manifest does not say.
+    version.public = {**(version.public or {}), "inputs": live.source.manifest["inputs"]}
+    live.used_at = time.monotonic()
+    families.loads.labels(model.name, number, "ok").inc()
+    families.memory_bytes.labels(model.name, number).set(live.memory_bytes)
+    _log.info(
+        "version_live",
+        model=model.name,
+        version=number,
+        executor=live.executor.name,
+        buckets=list(live.costs.sizes),
+        seconds=round(live.load_ms / 1e3, 3),
+    )

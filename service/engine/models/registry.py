@@ -1,27 +1,29 @@
-"""What answers a call now: the one place the rest of the engine asks about versions; `engine/models` keeps it true."""
+"""What answers a call now: the one place the rest of the engine asks about versions; the files beside it keep it true."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.contract.catalog import Catalog
+from hoverboard.contract.unavailable import unavailable
 from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.models.admin import Admin
+from hoverboard.engine.models.attempts import LoadAttempts
 from hoverboard.engine.models.follow import Follower
-from hoverboard.engine.models.keeper import Keeper, loadable
+from hoverboard.engine.models.loads import Loads, LoadVersion
+from hoverboard.engine.models.memory import Memory
+from hoverboard.engine.models.catalog import Models
+from hoverboard.engine.models.roles import Roles
 from hoverboard.engine.models.served import Served
-from hoverboard.engine.models.state import STABLE, Model, Version
-from hoverboard.errors import ModelNotFound, NotReady, VersionNotFound
-from hoverboard.contract.catalog import Catalog
-from hoverboard.versions import Serving, VersionOnDisk
+from hoverboard.engine.models.state import Model
+from hoverboard.engine.models.status import status_of
+from hoverboard.errors import RpcError
+from hoverboard.versions import Serving
 
-__all__ = ["STABLE", "Registry"]
-
-LoadVersion = Callable[[VersionOnDisk, int | None], LiveVersion]
+__all__ = ["Registry"]
 
 
 class Registry:
@@ -29,8 +31,8 @@ class Registry:
 
     Args:
         models: the directory.
-        load: loads one version, blocking; runs on `loader`.
-        loader: a pool of two threads.
+        load: loads one version, blocking; runs on `pool`.
+        pool: of two threads.
         attempts: remembers versions on which the process died.
         memory_limit_bytes: of all weights in memory; 0 for no limit.
         changed: called with each new catalog.
@@ -41,30 +43,28 @@ class Registry:
         self,
         models: Path,
         load: LoadVersion,
-        loader: ThreadPoolExecutor,
+        pool: Executor,
         attempts: LoadAttempts,
         *,
         memory_limit_bytes: int,
         changed: Callable[[Catalog], None],
         served: Path | None = None,
     ) -> None:
-        self._load_version = load
-        self._loader = loader
-        self._attempts = attempts
-        self._keeper = Keeper(
-            self._load,
-            suspect=lambda model, number: attempts.deaths(model, number) > 0,
-            served=Served(served),
-            memory_limit_bytes=memory_limit_bytes,
-            changed=changed,
-        )
-        self._follower = Follower(models, self._keeper)
-        self._admin = Admin(self._keeper, self._follower, attempts.forget)
+        self._models = Models(changed)
+        memory = Memory(self._models, memory_limit_bytes)
+        self._loads = Loads(self._models, memory, load, pool, attempts, self._settle)
+        self._roles = Roles(self._models, memory, self._loads, Served(served))
+        self._follower = Follower(models, self._models, self._loads, self._roles)
+        self._admin = Admin(self._models, memory, self._loads, self._roles, self._follower)
+
+    def _settle(self, model: Model) -> None:
+        """Roles have versions loaded, and each load that ends may fill a role: one of the two is made first."""
+        self._roles.settle(model)
 
     @property
     def catalog(self) -> Catalog:
         """What is known of the models now."""
-        return self._keeper.catalog
+        return self._models.catalog
 
     def lookup(self, model: str, wanted: int | str) -> LiveVersion:
         """The live version that answers to a number or a role now.
@@ -73,28 +73,20 @@ class Registry:
             ModelNotFound, VersionNotFound: there is no such thing, or it cannot go live, and why.
             NotReady: it exists and is not loaded; `demand` has it loaded.
         """
-        entry = self._keeper.models.get(model)
-        version = None
+        entry = self._models.by_name.get(model)
         if entry is not None:
-            number = self._number(entry, wanted)
-            version = entry.versions.get(number)
-        if version is None and not self.catalog.ready:
-            # An api that remembers the engine before this one may ask while the first scan is still under way.
-            raise NotReady("The engine is starting", retry_after_ms=1000)
-        if entry is None:
-            raise ModelNotFound(f"Model {model!r} not found")
-        if version is None:
-            raise VersionNotFound(f"Model {model!r} has no version {number}")
-        if version.live is not None:
-            return version.live
-        if version.refused is not None and version.waits:
-            reason = version.refused.reason
-            raise NotReady(f"Version {number} of {model!r} cannot be loaded now: {reason}", retry_after_ms=1000)
-        if version.refused is not None:
-            raise VersionNotFound(f"Version {number} of {model!r} was refused: {version.refused.reason}")
-        if version.gone:
-            raise VersionNotFound(f"Version {number} of {model!r} is not on disk any more")
-        raise NotReady(f"Version {number} of {model!r} is loading", retry_after_ms=1000)
+            live = entry.answering(wanted)
+            if live is not None:
+                return live
+        raise self._unavailable(model, entry, wanted)
+
+    def _unavailable(self, name: str, model: Model | None, wanted: int | str) -> RpcError:
+        starting = not self.catalog.ready
+        # An api that remembers the engine before this one may ask while the first look at a model is still under way.
+        if model is not None and starting and isinstance(wanted, int) and wanted not in model.versions:
+            model = None
+        only = wanted if isinstance(wanted, int) else None
+        return unavailable(name, None if model is None else status_of(model, only), wanted, starting=starting)
 
     def demand(self, model: str, wanted: int | str) -> None:
         """Have a version loaded that somebody called by number, where it is on disk only.
@@ -102,43 +94,27 @@ class Registry:
         Raises:
             Overloaded: too many others are being loaded already.
         """
-        entry = self._keeper.models.get(model)
-        version = entry.versions.get(wanted) if entry is not None and isinstance(wanted, int) else None
-        if entry is not None and version is not None and loadable(version):
-            self._keeper.demand(entry, version)
-
-    def _number(self, entry: Model, wanted: int | str) -> int:
-        if isinstance(wanted, int):
-            return wanted
-        if wanted != STABLE:
-            raise VersionNotFound(f"Model {entry.name!r} has no role {wanted!r}; roles: {STABLE}")
-        if entry.stable is not None:
-            return entry.stable
-        if entry.loads() or not self.catalog.ready:
-            raise NotReady(f"Model {entry.name!r} has no live version yet", retry_after_ms=1000)
-        reason = entry.status().problem or "no version is on disk"
-        said, details = f"Model {entry.name!r} has no live version: {reason}", {"model": entry.name, "reason": reason}
-        if any(version.waits for version in entry.versions.values()):
-            raise NotReady(said, details=details, retry_after_ms=1000)
-        raise VersionNotFound(said, details=details)
+        entry = self._models.by_name.get(model)
+        if entry is not None and isinstance(wanted, int):
+            self._loads.demand(entry, wanted)
 
     def serving(self, model: str) -> Serving:
         """The model's `serving.toml` in force; the defaults for a model that is gone, whose calls may still wait."""
-        entry = self._keeper.models.get(model)
+        entry = self._models.by_name.get(model)
         return entry.serving if entry is not None else Serving()
 
     def hides(self, model: str) -> bool:
         """Whether what callers send to a model must not be written down as it came; so it is where nobody knows."""
-        entry = self._keeper.models.get(model)
+        entry = self._models.by_name.get(model)
         return entry is None or entry.hides
 
     def live(self) -> list[LiveVersion]:
         """Every version in memory."""
-        return self._keeper.live()
+        return self._models.live()
 
     def again_in_s(self) -> float:
         """Seconds until the next look is due for a version that this machine keeps from being loaded; infinite for none."""
-        return self._keeper.again_in_s()
+        return self._loads.again_in_s()
 
     async def refresh(self) -> None:
         """Look at the disk once, and begin what it takes to be in step with it; waits for no load."""
@@ -146,8 +122,8 @@ class Registry:
 
     async def settled(self) -> None:
         """Wait until every version that is wanted has had its chance, and say so in the catalog."""
-        await self._keeper.loads.quiet()
-        self._keeper.publish(ready=True)
+        await self._loads.quiet()
+        self._models.publish(ready=True)
 
     async def admin(self, action: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `EnginePort.admin`."""
@@ -155,14 +131,4 @@ class Registry:
 
     async def aclose(self) -> None:
         """Stop loading; waits for a load that runs."""
-        await self._keeper.loads.aclose()
-
-    async def _load(self, model: Model, version: Version) -> LiveVersion:
-        number, max_batch = version.place.number, model.serving.batching.max_batch
-        self._attempts.check(model.name, number)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._loader, self._load_version, version.place, max_batch
-            )
-        finally:
-            self._attempts.survived(model.name, number)
+        await self._loads.aclose()

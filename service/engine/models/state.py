@@ -1,4 +1,4 @@
-"""What is known of each model and version, and how it is told."""
+"""What is known of each model and version."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from typing import Any, Final
 from hoverboard.engine.models.attempts import CRASH
 from hoverboard.engine.live import LiveVersion
 from hoverboard.errors import MACHINE, VersionRefused
-from hoverboard.engine.recording.policy import redact_problem
-from hoverboard.contract.catalog import ModelStatus, VersionStatus
-from hoverboard.contract.signature import Signature
+from hoverboard.contract.catalog import STABLE
 from hoverboard.versions import Manifest, Serving, VersionOnDisk
-from hoverboard.versions.roles import Lineage, lineage
+from hoverboard.versions.roles import Assignment, Lineage, intended, lineage
 
-__all__ = ["ADMIN", "DISK", "STABLE", "Model", "Version"]
+__all__ = ["ADMIN", "DISK", "Model", "Version"]
 
-STABLE: Final = "stable"
 DISK: Final = "disk"
 ADMIN: Final = "admin"
 
@@ -60,6 +57,11 @@ class Version:
     again_at: float | None = None
 
     @property
+    def loadable(self) -> bool:
+        """Whether it is not in memory, and nothing speaks against that."""
+        return self.live is None and self.refused is None and not self.gone
+
+    @property
     def waits(self) -> bool:
         """Whether it is refused only until this machine is well again."""
         return self.refused is not None and self.refused.passing
@@ -77,7 +79,7 @@ class Model:
         revision: grows with each admin call that rewrote it, so that an older look at the disk changes nothing.
         rewriting: held while it is rewritten.
         versions: by number; those that are on disk, and a stable one that has just left it.
-        stable: the version that answers calls that name none.
+        roles: what fills each role now; only what is in memory does.
         served: whether one ever has, also before the last restart.
         routed_by: who chose it.
         actor: who changed something last, for the next swap.
@@ -93,7 +95,7 @@ class Model:
     revision: int = 0
     rewriting: asyncio.Lock = field(default_factory=asyncio.Lock)
     versions: dict[int, Version] = field(default_factory=dict)
-    stable: int | None = None
+    roles: dict[str, Assignment] = field(default_factory=dict)
     served: bool = False
     routed_by: str = DISK
     actor: str = DISK
@@ -102,8 +104,6 @@ class Model:
     passed_over: tuple[str, ...] = ()
     unseen: int = 0
     _lineage: Lineage | None = None
-
-    # -- roles ---------------------------------------------------------------------------------------------------
 
     def lineage(self) -> Lineage:
         """Which versions may become stable by being the highest."""
@@ -118,15 +118,40 @@ class Model:
         """Say that a version came, went or was refused."""
         self._lineage = None
 
-    def wanted(self) -> int | None:
-        """The version that should be stable: the one that is named, else the highest that may."""
-        if self.serving.stable is not None:
-            return self.serving.stable
-        return self.lineage().highest({number for number, version in self.versions.items() if version.refused})
+    def intended(self) -> Mapping[str, Assignment]:
+        """What is to fill each role."""
+        return intended(self.serving, self.lineage(), {number for number, each in self.versions.items() if each.refused})
+
+    def pending(self) -> Iterator[tuple[str, Assignment, Version]]:
+        """The roles that are not filled as intended yet, with the version that is to fill them."""
+        for role, assignment in self.intended().items():
+            version = self.versions.get(assignment.version)
+            if version is not None and assignment != self.roles.get(role):
+                yield role, assignment, version
+
+    def answering(self, wanted: int | str) -> LiveVersion | None:
+        """The version that answers to a number or a role now; asked for every call, and for every batch of a role."""
+        if isinstance(wanted, str):
+            role = self.roles.get(wanted)
+            if role is None:
+                return None
+            wanted = role.version
+        version = self.versions.get(wanted)
+        return None if version is None else version.live
+
+    @property
+    def stable(self) -> int | None:
+        """The version that answers calls that name none."""
+        role = self.roles.get(STABLE)
+        return None if role is None else role.version
+
+    def filled(self) -> dict[str, int]:
+        """The numbers of the versions that fill the roles."""
+        return {role: each.version for role, each in self.roles.items()}
 
     def kept(self, number: int) -> bool:
         """Whether a version stays in memory whatever else is short."""
-        return number == self.stable or number in self.serving.pins
+        return number in self.serving.pins or number in self.filled().values()
 
     def alive(self) -> list[int]:
         """The numbers of the versions in memory."""
@@ -146,93 +171,6 @@ class Model:
         """Whether any version is on its way into memory."""
         return any(version.loading for version in self.versions.values())
 
-    # -- telling -------------------------------------------------------------------------------------------------
-
-    def status(self) -> ModelStatus:
-        """What everybody may know."""
-        versions = tuple(self._version_status(n, version) for n, version in sorted(self.versions.items()))
-        roles = {} if self.stable is None else {STABLE: self.stable}
-        problem = "; ".join(self._problems()) or None
-        return ModelStatus(
-            self.name, roles, versions, problem, self._serving_json(), self.routed_by, served=self.served
-        )
-
-    def _problems(self) -> Iterator[str]:
-        """What keeps the wished-for configuration from being in force, most severe first."""
-        yield from filter(None, (self.disk_problem, self.route_problem, self._waiting_problem(), self._redact_problem()))
-        yield from self.passed_over
-
-    def _waiting_problem(self) -> str | None:
-        waiting = self.lineage().waiting
-        if self.serving.stable is not None or not waiting:
-            return None
-        newest = max(waiting)
-        if newest < (self.stable or 0) or self.versions[newest].refused:
-            return None
-        return waiting[newest].sentence(self.name, newest)
-
-    def _redact_problem(self) -> str | None:
-        """Why nothing of a version that answers is recorded; of the stable one first."""
-        for number in sorted(self.alive(), key=lambda each: each != self.stable):
-            manifest = self.versions[number].manifest
-            problem = None if manifest is None else redact_problem(self.serving.recording.redact, manifest.signature)
-            if problem is not None:
-                return f"{problem}; nothing of version {number} is recorded until this is right"
-        return None
-
-    def _serving_json(self) -> dict[str, Any]:
-        said = _serving_json(self.serving)
-        return said if self.serving_read else said | {"unread": True}
-
-    def _version_status(self, number: int, version: Version) -> VersionStatus:
-        live = version.live
-        signature: Signature | None = version.manifest.signature if version.manifest else None
-        if live is not None:
-            signature = live.signature  # it knows the least lengths that an old manifest does not say
-        state = "live" if live else "loading" if version.loading else "refused" if version.refused else "available"
-        return VersionStatus(
-            number,
-            state,  # type: ignore[arg-type]  # one of the four literals above
-            reason=self._reason(number, version),
-            signature=signature,
-            manifest=version.public,
-            executor=live.executor.name if live else None,
-            buckets=live.timings if live else (),
-            pinned=number in self.serving.pins,
-            memory_bytes=live.memory_bytes if live else None,
-            load_ms=round(live.load_ms, 1) if live else None,
-            sandbox=live.sandbox if live else None,
-            passing=version.waits,
-        )
-
-    def _reason(self, number: int, version: Version) -> str | None:
-        if version.refused is not None:
-            return version.refused.reason
-        if version.gone:
-            return "its directory is gone"
-        waiting = self.lineage().waiting.get(number)
-        return waiting.sentence(self.name, number) if waiting is not None and version.live is None else None
-
 
 def _unfit(version: Version) -> bool:
     return version.refused is not None and version.refused.check not in (CRASH, MACHINE)
-
-
-def _serving_json(serving: Serving) -> dict[str, Any]:
-    return {
-        "stable": serving.stable,
-        "pins": list(serving.pins),
-        "uncategorized_below": serving.uncategorized_below,
-        "batching": {
-            "max_batch": serving.batching.max_batch,
-            "max_batch_delay_ms": serving.batching.max_batch_delay_ms,
-            "max_queue_ms": serving.batching.max_queue_ms,
-        },
-        "limits": {"max_instances": serving.limits.max_instances},
-        "recording": {
-            "policy": serving.recording.policy,
-            "share": serving.recording.share,
-            "low_margin": serving.recording.low_margin,
-            "redact": list(serving.recording.redact),
-        },
-    }

@@ -443,8 +443,8 @@ async def test_strangers_cannot_have_every_version_loaded_at_once_or_kept(bench:
 async def test_a_load_that_takes_very_long_holds_up_neither_other_models_nor_readiness(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hoverboard.engine.models.loads.LONG_S", 0.05)
-    monkeypatch.setattr("hoverboard.engine.models.loads.NEW_S", 0.2)
+    monkeypatch.setattr("hoverboard.engine.models.jobs.LONG_S", 0.05)
+    monkeypatch.setattr("hoverboard.engine.models.jobs.NEW_S", 0.2)
     hung = bench.delay("a", 1)
     for name in ("a", "b", "c"):
         write(bench.root, name, 1)
