@@ -167,10 +167,6 @@ class Model:
         """Whether callers know it, or a person has named a version of it."""
         return self.served or self.serving.stable is not None
 
-    def loads(self) -> bool:
-        """Whether any version is on its way into memory."""
-        return any(version.loading for version in self.versions.values())
-
 
 def _unfit(version: Version) -> bool:
     return version.refused is not None and version.refused.check not in (CRASH, MACHINE)
