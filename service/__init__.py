@@ -1,3 +1,101 @@
-"""Hoverboard: serve versioned Keras models over JSON-RPC."""
+"""Hoverboard: serve versioned Keras models over JSON-RPC.
 
-__version__ = "0.1.0"
+What users need is here; whatever is not asked for is not imported, so that a client never loads the engine.
+
+    import hoverboard
+
+    with hoverboard.Client("http://127.0.0.1:8080") as client:
+        print(client.predict("digits", images).labels)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hoverboard.version import __version__
+
+if TYPE_CHECKING:
+    from hoverboard.client.answers import Prediction, Predictions
+    from hoverboard.client.retries import Retries
+    from hoverboard.client.sync import Client
+    from hoverboard.errors import (
+        BatchTooLarge,
+        ConfigError,
+        DeadlineExceeded,
+        EngineMissing,
+        HoverboardError,
+        InternalError,
+        InvalidParams,
+        InvalidRequest,
+        ModelFailed,
+        ModelNotFound,
+        NonFiniteOutput,
+        NotFound,
+        NotReady,
+        Overloaded,
+        ParseError,
+        PublishError,
+        RequestTooLarge,
+        ResponseTooLarge,
+        RpcError,
+        Unauthorized,
+        UnknownMethod,
+        Unreachable,
+        VersionNotFound,
+        VersionRefused,
+    )
+    from hoverboard.publishing.publish import publish
+
+__all__ = [
+    "BatchTooLarge",
+    "Client",
+    "ConfigError",
+    "DeadlineExceeded",
+    "EngineMissing",
+    "HoverboardError",
+    "InternalError",
+    "InvalidParams",
+    "InvalidRequest",
+    "ModelFailed",
+    "ModelNotFound",
+    "NonFiniteOutput",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
+    "ParseError",
+    "Prediction",
+    "Predictions",
+    "PublishError",
+    "RequestTooLarge",
+    "ResponseTooLarge",
+    "Retries",
+    "RpcError",
+    "Unauthorized",
+    "UnknownMethod",
+    "Unreachable",
+    "VersionNotFound",
+    "VersionRefused",
+    "__version__",
+    "publish",
+]
+
+_ELSEWHERE = {
+    "Client": "hoverboard.client.sync",
+    "Prediction": "hoverboard.client.answers",
+    "Predictions": "hoverboard.client.answers",
+    "Retries": "hoverboard.client.retries",
+    "publish": "hoverboard.publishing.publish",
+}
+"""Where a name is defined that is not an error."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_ELSEWHERE.get(name, "hoverboard.errors")), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

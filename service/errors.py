@@ -1,4 +1,4 @@
-"""Every error Hoverboard raises on purpose, in one tree.
+"""Every error Hoverboard raises on purpose, in one tree. A client raises the very classes that the server answered with.
 
 HoverboardError                     code    HTTP  retryable
 |- RpcError
@@ -20,6 +20,8 @@ HoverboardError                     code    HTTP  retryable
 |  |- DeadlineExceeded             -32012   200   yes
 |  |- Unauthorized                 -32013   401   no
 |  |- Cancelled                    -32800          no     never sent: whoever asked has gone; counted and recorded
+|- Unreachable                     a client got no answer that is JSON-RPC
+|- EngineMissing                   what was asked for needs TensorFlow, which is not installed here
 |- StaleSignature                  never leaves the service: the api re-encodes and tries again
 |- VersionRefused                  a version on disk that must not go live, and why
 |- PublishError                    what `hoverboard publish` was given cannot become a version
@@ -48,6 +50,7 @@ __all__ = [
     "DataDirLocked",
     "DatabaseUnavailable",
     "DeadlineExceeded",
+    "EngineMissing",
     "HoverboardError",
     "InternalError",
     "InvalidParams",
@@ -69,6 +72,7 @@ __all__ = [
     "StaleSignature",
     "Unauthorized",
     "UnknownMethod",
+    "Unreachable",
     "VersionNotFound",
     "VersionRefused",
     "Violation",
@@ -131,13 +135,21 @@ class RpcError(HoverboardError):
         details: `data.details`, JSON-ready.
         retry_after_ms: when trying again is worth it, in milliseconds.
         cause: never told to a client.
+
+    Attributes:
+        code: of JSON-RPC.
+        kind: `data.type`, finer than the code.
+        retryable: whether trying again may help.
+        request_id: under which the server logs and records the call; None where it was not a server that refused it.
     """
 
-    code: ClassVar[int] = -32603
+    # Attributes of the class, but for an error that a newer server made up: see `received`.
+    code: int = -32603
+    retryable: bool = False
+    kind: str = "internal_error"
     http_status: ClassVar[int] = 200
-    retryable: ClassVar[bool] = False
-    kind: ClassVar[str] = "internal_error"
     default: ClassVar[str] = "Internal error"
+    request_id: str | None = None
 
     def __init__(
         self,
@@ -152,6 +164,35 @@ class RpcError(HoverboardError):
         self.details = dict(details) if details else None
         self.retry_after_ms = retry_after_ms
         super().__init__(self.message)
+
+    @classmethod
+    def received(cls, error: Mapping[str, Any]) -> RpcError:
+        """The error that a server answered with, of its own class; its text names code and type.
+
+        What this version has no class for is of the nearest that it has: by `data.type`, by code, or `RpcError` itself.
+
+        Args:
+            error: the `error` member of a JSON-RPC response.
+        """
+        code, said = error.get("code"), error.get("data")
+        data: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
+        kind = str(data.get("type", ""))
+        nearest = BY_KIND.get(kind) or next((each for each in BY_KIND.values() if each.code == code), RpcError)
+        found = nearest.__new__(
+            nearest
+        )  # past the leaf's own arguments: what they became is in the message and details
+        after, details = data.get("retry_after_ms"), data.get("details")
+        RpcError.__init__(
+            found,
+            str(error.get("message", "")),
+            details=details if isinstance(details, Mapping) else None,
+            retry_after_ms=int(after) if isinstance(after, int | float) else None,
+        )
+        found.code = code if isinstance(code, int) else 0
+        found.kind, found.retryable = kind, data.get("retryable") is True
+        found.request_id = data.get("request_id")
+        found.args = (f"{found.message} ({found.code} {kind}".rstrip() + ")",)
+        return found
 
 
 class ParseError(RpcError):
@@ -335,6 +376,34 @@ class Cancelled(RpcError):
     """The caller has gone before its answer: its connection closed, say. The code is the Language Server Protocol's."""
 
     code, kind, default = -32800, "cancelled", "The caller has gone"
+
+
+class Unreachable(HoverboardError):
+    """No server answers at the URL, or what answers is no JSON-RPC server.
+
+    Args:
+        message: one sentence.
+        sent: whether the call may have been carried out all the same.
+        retry_after_ms: when trying again is worth it, where whoever answered said so.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True, retry_after_ms: int | None = None) -> None:
+        self.sent = sent
+        self.retry_after_ms = retry_after_ms
+        super().__init__(message)
+
+
+class EngineMissing(HoverboardError):
+    """TensorFlow is not installed; the text says what to type.
+
+    Args:
+        what: needs it.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} needs TensorFlow: pip install 'hoverboard-server[cpu]', or [gpu] on a machine with one"
+        )
 
 
 class StaleSignature(HoverboardError):

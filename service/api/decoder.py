@@ -10,19 +10,18 @@ from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import count
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import msgspec
 import structlog
 
-import hoverboard
 from hoverboard.api.decoder_wire import LENGTH, ColumnsAsk, DecoderReply, DropAsk, TakeAsk, frame
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import InternalError, Overloaded
 from hoverboard.rpc.budget import Budget, BudgetShare
 from hoverboard.rpc.large import SMALL_BYTES, Taken
+from hoverboard.version import IMPORT_PATH
 
 __all__ = ["DecoderProcess"]
 
@@ -171,7 +170,7 @@ class DecoderProcess:
                 pass_fds=[theirs.fileno()],
                 env={
                     **os.environ,
-                    "PYTHONPATH": str(Path(hoverboard.__file__).parents[1]),
+                    "PYTHONPATH": str(IMPORT_PATH),
                     "OPENBLAS_NUM_THREADS": "1",
                 },
             )

@@ -12,8 +12,7 @@ import click
 
 from hoverboard.cli.help import CommandGroup
 from hoverboard.cli.output import as_json, console, emit, json_option, table
-from hoverboard.cli.rpc import Client, admin_token
-from hoverboard.cli.target import admin_url, data_dir
+from hoverboard.cli.target import admin_token, admin_url, connected, data_dir
 from hoverboard.config import Settings
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def reset(
 ) -> None:
     """Take note of a version's alarm: it is quiet, and counts anew from now on. Goes to the admin listener."""
     params = {"model": name, "version": version, "reason": reason}
-    with Client(url or admin_url(), token=admin_token(data or data_dir())) as client:
+    with connected(url or admin_url(), token=admin_token(data or data_dir())) as client:
         answer = client.call("alarms.reset", params)
     if as_json(json_):
         emit(answer)

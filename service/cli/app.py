@@ -10,9 +10,9 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from hoverboard import __version__
 from hoverboard.cli.help import CommandGroup
 from hoverboard.errors import HoverboardError
+from hoverboard.version import __version__
 
 __all__ = ["main"]
 

@@ -17,7 +17,7 @@ import msgspec
 
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, emit, json_option
-from hoverboard.errors import ConfigError, HoverboardError
+from hoverboard.errors import ConfigError, HoverboardError, UnknownMethod
 
 __all__ = ["command"]
 
@@ -67,8 +67,7 @@ def command(
     list of all that hold) or `value`, and where they differ from --source and --author, `source` and `author`. Lines are sent by the thousand; each thousand is taken as a
     whole or refused as a whole. The same labels may be sent again without harm.
     """
-    from hoverboard.cli.rpc import Client
-    from hoverboard.cli.target import public_url
+    from hoverboard.cli.target import connected, public_url
 
     several = sample_id == "-" or sample_id.startswith("@")
     given = bool(label) + none + (value is not None)
@@ -79,7 +78,7 @@ def command(
     if value is not None and not math.isfinite(value):
         raise click.UsageError("--value: expected a finite number")
     said = {name: text for name, text in by.items() if text is not None}
-    with Client(url or public_url()) as client:
+    with connected(url or public_url()) as client:
         if several:
             accepted = _many(client, sample_id, said)
         else:
@@ -109,21 +108,17 @@ def _many(client: Any, argument: str, said: dict[str, str]) -> int:
 
 
 def _call(client: Any, params: dict[str, Any]) -> int:
-    from hoverboard.cli.rpc import Answered
-
     try:
         answer: dict[str, int] = client.call("label", params)
-    except Answered as error:
-        if error.data.get("type") == "method_not_found":
-            raise ConfigError(f"{client.url} takes no labels: it serves with recording = off") from error
-        raise
+    except UnknownMethod as error:
+        raise ConfigError(f"{client.url} takes no labels: it serves with recording = off") from error
     return answer["accepted"]
 
 
 def _placed(error: HoverboardError, name: str, numbers: list[int], accepted: int) -> HoverboardError:
     """An error that says which line it is about, and how much was accepted before it."""
     before = f"; the first {accepted} labels were accepted" if accepted else ""
-    details = getattr(error, "data", {}).get("details") or {}
+    details = getattr(error, "details", None) or {}
     place = _PLACE.fullmatch(str(details.get("pointer", "")))
     if place is None:
         return HoverboardError(f"{error}{before}")

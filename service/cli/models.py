@@ -12,9 +12,8 @@ import click
 
 from hoverboard.cli.help import Command, CommandGroup
 from hoverboard.cli.output import as_json, console, emit, json_option, table
-from hoverboard.cli.rpc import Answered, Client, Unreachable, admin_token
-from hoverboard.cli.target import admin_url, data_dir, public_url
-from hoverboard.errors import ConfigError, VersionRefused
+from hoverboard.cli.target import admin_token, admin_url, connected, data_dir, public_url
+from hoverboard.errors import ConfigError, RpcError, Unreachable, VersionRefused
 from hoverboard.versions import Manifest
 
 __all__ = ["command"]
@@ -62,14 +61,17 @@ def command(context: click.Context, url: str | None, models: Path | None, json_:
 
 
 def _asked(method: str, params: Mapping[str, Any], url: str | None) -> Any:
-    with Client(url or public_url()) as client:
+    with connected(url or public_url()) as client:
         return client.call(method, params)
 
 
 def _described(params: Mapping[str, Any], url: str | None) -> Any:
     """As the admin listener describes it, with why samples failed; as callers see it where that listener is not ours."""
     if url is None:
-        with suppress(ConfigError, Unreachable, Answered), Client(admin_url(), token=admin_token(data_dir())) as client:
+        with (
+            suppress(ConfigError, Unreachable, RpcError),
+            connected(admin_url(), token=admin_token(data_dir())) as client,
+        ):
             return client.call("models.describe", params)
     return _asked("models.describe", params, url)
 
@@ -182,7 +184,7 @@ def _admin_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _act(action: str, params: Mapping[str, Any], url: str | None, data: Path | None, json_: bool | None) -> None:
-    with Client(url or admin_url(), token=admin_token(data or data_dir())) as client:
+    with connected(url or admin_url(), token=admin_token(data or data_dir())) as client:
         answer = client.call(f"models.{action}", params)
     if as_json(json_):
         emit(answer)

@@ -85,8 +85,7 @@ _OFFLINE_ONLY = ("models", "keep", "keep_all", "prefix", "strict", "overwrite", 
 
 
 def _online(model: str, instances: Sequence[str], json_: bool | None, options: dict[str, Any]) -> None:
-    from hoverboard.cli.rpc import Client
-    from hoverboard.cli.target import public_url
+    from hoverboard.cli.target import connected, public_url
 
     for name in _OFFLINE_ONLY:
         if options[name]:
@@ -99,7 +98,7 @@ def _online(model: str, instances: Sequence[str], json_: bool | None, options: d
         params["outputs"] = True
     if options["version"] is not None:
         params["version"] = _version(options["version"])
-    with Client(options["url"] or public_url()) as client:
+    with connected(options["url"] or public_url()) as client:
         result = client.call("predict", params)
     if as_json(json_):
         emit(result)

@@ -1,13 +1,20 @@
-"""Where the server, its models and its data are, when a command is not told."""
+"""Where the server, its models and its data are, when a command is not told; and a client for it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from hoverboard.config import Settings
+from hoverboard.config import TOKEN_FILE, Settings
+from hoverboard.errors import ConfigError
 
-__all__ = ["admin_url", "data_dir", "models_dir", "public_url"]
+if TYPE_CHECKING:
+    from hoverboard.client.sync import Client
+
+__all__ = ["admin_token", "admin_url", "connected", "data_dir", "models_dir", "public_url"]
+
+_PATIENCE_S: Final = 630.0
+"""Seconds that a command waits: the longest deadline that a service allows unless told otherwise, and then some."""
 
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - reached by loopback
 
@@ -32,6 +39,36 @@ def data_dir() -> Path:
 def models_dir() -> Path:
     """The models directory of the settings in force here."""
     return Settings.load().models
+
+
+def connected(url: str, *, token: str | None = None) -> Client:
+    """A client for one command: patient with a server that is busy, and not with one that is not there.
+
+    Raises:
+        ConfigError: the URL is none.
+    """
+    from hoverboard.client.retries import Retries
+    from hoverboard.client.sync import Client
+
+    try:
+        return Client(url, token=token, retries=Retries(unreachable=False), patience_s=_PATIENCE_S)
+    except ConfigError as error:
+        raise ConfigError(f"--url {error}") from error
+
+
+def admin_token(data_dir: Path) -> str:
+    """The admin listener's bearer token.
+
+    Raises:
+        ConfigError: no server has been started on that data directory, or the file is not ours to read.
+    """
+    path = data_dir / TOKEN_FILE
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {(error.strerror or '').lower()}; `hoverboard serve` writes it, --data-dir says where"
+        ) from error
 
 
 def _url(host: str, port: int) -> str:

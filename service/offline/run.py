@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from hoverboard import __version__
 from hoverboard.codec.rows import RowsCodec
 from hoverboard.contract.catalog import VersionStatus
 from hoverboard.contract.outlier import DEFAULT_ALPHA
@@ -21,6 +20,7 @@ from hoverboard.offline.rows import RowPosition, RowSource
 from hoverboard.offline.scorer import Scorer
 from hoverboard.offline.sources import open_source
 from hoverboard.offline.workspace import Checkpoint, Workspace
+from hoverboard.version import __version__
 
 __all__ = ["Asked", "Plan", "pace_for", "prepare", "run"]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-import hoverboard
 from hoverboard.backends.authoring import Draft
 from hoverboard.backends.executor import GraphError, OutOfMemory, run_in_pieces
 from hoverboard.contract.outlier import DEFAULT_ALPHA
@@ -36,6 +35,7 @@ from hoverboard.publishing.signature import (
     main_first,
     thresholds_of,
 )
+from hoverboard.version import __version__
 from hoverboard.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
 from hoverboard.versions.baseline import BASELINE_FILE, Baseline, write_baseline
 from hoverboard.versions.golden import GOLDEN_FILE
@@ -389,4 +389,4 @@ def _commit(writer: VersionWriter, manifest: Manifest, version: int | None) -> P
 
 
 def _software() -> dict[str, str]:
-    return {**keras().software(), "python": platform.python_version(), "hoverboard": hoverboard.__version__}
+    return {**keras().software(), "python": platform.python_version(), "hoverboard": __version__}

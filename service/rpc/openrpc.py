@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import orjson
 
-from hoverboard import __version__
 from hoverboard.errors import InternalError, InvalidParams, RpcError
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.examples import shown
 from hoverboard.rpc.methods.discover import discover
 from hoverboard.rpc.methods.method import Method
+from hoverboard.version import __version__
 
 __all__ = ["Document", "with_discovery"]
 

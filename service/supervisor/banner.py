@@ -14,9 +14,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from hoverboard import __version__
 from hoverboard.config import Settings
 from hoverboard.telemetry.recording_state import RecordingState
+from hoverboard.version import __version__
 
 __all__ = ["Readiness", "banner", "ready_line", "url", "wait_ready"]
 

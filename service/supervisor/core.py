@@ -14,7 +14,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-import hoverboard
 from hoverboard.children import stop_signals
 from hoverboard.config import Settings
 from hoverboard.engine.models.attempts import LoadAttempts, attempts_dir
@@ -30,6 +29,7 @@ from hoverboard.supervisor.hangs import ChildWatch, EngineWatch
 from hoverboard.telemetry import logs, metrics, recording_state
 from hoverboard.telemetry.pulse import pulse_path
 from hoverboard.telemetry.recording_state import Part
+from hoverboard.version import IMPORT_PATH
 
 __all__ = ["ChildSpecs", "Supervisor", "service_children"]
 
@@ -121,7 +121,7 @@ def _environment() -> dict[str, str]:
     # glibc gives each busy thread a heap of its own, and weights freed in one of them are not reused by another:
     # swaps of versions would grow the engine.
     environment["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "2")
-    root = Path(hoverboard.__file__).parent.parent
+    root = IMPORT_PATH
     if "site-packages" not in root.parts:  # run from a checkout, installed or not
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     if sys.stderr.isatty():  # their stderr is a pipe, but ours, where it ends, is a terminal

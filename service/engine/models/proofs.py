@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 import structlog
 
-import hoverboard
+from hoverboard.version import IMPORT_PATH, __version__
 from hoverboard.engine.models.sandbox import NONE
 from hoverboard.engine.models.trial import Trial, Verdict
 from hoverboard.errors import MACHINE, VersionRefused
@@ -159,7 +159,7 @@ def _environment() -> Mapping[str, str]:
     """What the process needs to find its modules: no secret, and no accelerator, which may be busy or small."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT}
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    places = [str(Path(hoverboard.__file__).parents[1]), *(str(Path(place).absolute()) for place in given if place)]
+    places = [str(IMPORT_PATH), *(str(Path(place).absolute()) for place in given if place)]
     return {
         **kept,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
@@ -268,7 +268,7 @@ class Proofs:
 
 
 def _key(manifest: Manifest, software: Mapping[str, str]) -> str:
-    parts = (*(f"{name}={version}" for name, version in sorted(software.items())), hoverboard.__version__)
+    parts = (*(f"{name}={version}" for name, version in sorted(software.items())), __version__)
     return hashlib.sha256("|".join(parts).encode() + manifest.to_json()).hexdigest()
 
 

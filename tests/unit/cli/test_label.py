@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hoverboard.cli import main
-from tests.unit.cli.test_rpc import refusal, serving
+from tests.unit.client.canned import refusal, serving
 
 SAMPLE = "0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718"
 

@@ -1,0 +1,344 @@
+"""What every client does, whatever carries its bytes: requests, answers, tries, and what is remembered of models.
+
+Each method is a generator that yields what is to be done (`Send`, `Pause`) and is sent the answer to it; it returns the result.
+A transport only carries that out, at once or with `await`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, SupportsFloat, TypeVar, cast
+
+import msgspec
+
+from hoverboard.client.answers import Predictions, TensorInfo
+from hoverboard.client.retries import Retries
+from hoverboard.client.samples import SampleBatch, Samples
+from hoverboard.errors import DeadlineExceeded, InvalidParams, RequestTooLarge, ResponseTooLarge, RpcError, Unreachable
+
+if TYPE_CHECKING:
+    from hoverboard.rpc.methods.models_describe import ModelDescription
+    from hoverboard.rpc.methods.models_list import ModelSummary
+
+__all__ = ["Core", "Pause", "PredictOptions", "Procedure", "Received", "Send", "Truth"]
+
+T = TypeVar("T")
+
+GRACE_S: Final = 0.2
+"""Seconds beyond the deadline that the server's own word on it is waited for."""
+_LABELS_AT_ONCE: Final = 1000
+"""Most labels that the server takes in one call."""
+_CALL_BYTES: Final = 4 << 20
+"""About what one of several calls may take: well below `max_body_bytes`, and a fraction of a second to send."""
+_AT_ONCE: Final = 256
+"""Samples of one of several calls: some full batch buckets, and no long wait for whoever comes next."""
+_LOOKED_AT: Final = 8
+"""Samples that are written to learn how large one is."""
+
+Truth = str | Sequence[str] | SupportsFloat
+"""What a sample truly was: a class, all labels that hold of it (for a multi-label model), or a number (for a regression)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message to send.
+
+    Attributes:
+        body: JSON text.
+        id: of the call in it.
+        timeout_s: seconds until its answer is not waited for any more.
+    """
+
+    body: bytes
+    id: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Time to let go by.
+
+    Attributes:
+        seconds: how much.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came back.
+
+    Attributes:
+        body: JSON text, if all is well.
+        status: of HTTP.
+        retry_after: the header `Retry-After`, if any.
+    """
+
+    body: bytes
+    status: int = 200
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """How samples are to be answered; see `Client.predict`."""
+
+    version: int | str = "stable"
+    deadline_s: float | None = None
+    top_k: int = 1
+    outputs: bool = False
+    tags: Mapping[str, str] | None = None
+
+    def params(self) -> dict[str, Any]:
+        """Those that differ from what a call has without them."""
+        optional = {"top_k": self.top_k, "outputs": self.outputs, "tags": self.tags and dict(self.tags)}
+        usual = {"top_k": 1, "outputs": False, "tags": None}
+        return {"version": self.version, **{name: value for name, value in optional.items() if value != usual[name]}}
+
+
+Procedure = Generator[Send | Pause, Received | None, T]
+
+
+class _Response(msgspec.Struct, frozen=True):
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: dict[str, Any] | None = None
+    jsonrpc: str = ""
+
+
+class _Version(msgspec.Struct, frozen=True):
+    version: int
+    inputs: list[TensorInfo] = []
+    outputs: list[TensorInfo] = []
+
+
+class _Model(msgspec.Struct, frozen=True):
+    versions: list[_Version]
+    roles: dict[str, int] = {}
+    serving: dict[str, Any] = {}
+
+
+class _Accepted(msgspec.Struct, frozen=True):
+    accepted: int
+
+
+_response = msgspec.json.Decoder(_Response).decode
+_Described = tuple[_Model, _Version | None]
+
+
+class Core:
+    """The methods of a service as generators. Shared by threads: all that it changes are single steps of a dict.
+
+    Args:
+        url: for what is said in errors.
+        retries: see `Retries`.
+        patience_s: seconds that a call without a deadline may take.
+        deadline_s: of `predict` calls that name none; None for none.
+    """
+
+    def __init__(self, url: str, retries: Retries, patience_s: float, deadline_s: float | None) -> None:
+        self.url = url
+        self._retries = retries
+        self._patience_s = patience_s
+        self._deadline_s = deadline_s
+        self._ids = itertools.count(1)
+        self._described: dict[tuple[str, int | str], _Described] = {}
+
+    def call(
+        self, method: str, params: Mapping[str, Any], read: Callable[[msgspec.Raw], T], deadline_s: float | None = None
+    ) -> Procedure[T]:
+        """One call, tried as often as it is worth it and the deadline allows.
+
+        Args:
+            read: makes the result of its JSON text.
+        """
+        seconds = self._patience_s if deadline_s is None else deadline_s
+        begun = time.monotonic()
+        until = begun + seconds
+        told = method == "predict" and deadline_s is not None
+        for attempt in itertools.count(1):
+            left = until - time.monotonic()
+            sent = {**params, "deadline_ms": max(1.0, left * 1000)} if told else params
+            number = next(self._ids)
+            request = {"jsonrpc": "2.0", "id": number, "method": method, "params": sent}
+            try:
+                received = yield Send(msgspec.json.encode(request), number, max(left, 0.0) + GRACE_S)
+                return read(self._result(cast(Received, received)))
+            except (RpcError, Unreachable) as error:
+                now = time.monotonic()
+                if isinstance(error, Unreachable) and error.sent and now >= until:
+                    raise DeadlineExceeded(f"{self.url} did not answer {method} within {seconds:g} s") from error
+                pause = self._retries.pause_s(attempt, error, method)
+                if pause is None or now + pause >= until:
+                    if attempt > 1:
+                        error.add_note(f"{method} was tried {attempt} times in {now - begun:.1f} s")
+                    raise
+            yield Pause(pause)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _result(self, received: Received) -> msgspec.Raw:
+        try:
+            response = _response(received.body)
+        except msgspec.DecodeError as error:
+            raise self._no_answer(received) from error
+        if response.error is not None:
+            raise RpcError.received(response.error)
+        if response.jsonrpc != "2.0":
+            raise self._no_answer(received)
+        return response.result
+
+    def _no_answer(self, received: Received) -> Unreachable:
+        """Of something else than a service, such as a proxy that finds none behind it."""
+        after = received.retry_after
+        retry_after_ms = int(after) * 1000 if after is not None and after.isdecimal() else None
+        return Unreachable(
+            f"{self.url} answered HTTP {received.status} without JSON-RPC",
+            sent=received.status not in (429, 503),
+            retry_after_ms=retry_after_ms,
+        )
+
+    # -- predict -------------------------------------------------------------------------------------------------
+
+    def predict(self, model: str, samples: Samples | SampleBatch, options: PredictOptions) -> Procedure[Predictions]:
+        """The predictions of one call."""
+        version, seconds = options.version, options.deadline_s or self._deadline_s
+        until = None if seconds is None else time.monotonic() + seconds
+        batch = samples if isinstance(samples, SampleBatch) else SampleBatch.of(samples)
+        params = {"model": model, **options.params()}
+
+        def left() -> float | None:
+            return None if until is None else until - time.monotonic()
+
+        inputs = (yield from self._inputs(model, version, left())) if batch.wants_inputs else ()
+        try:
+            answer = yield from self.call("predict", params | batch.params(inputs), Predictions.read, left())
+        except InvalidParams:
+            # Perhaps another version is stable by now, which takes other dtypes than those that are remembered.
+            self._described.pop((model, version), None)
+            again = (yield from self._inputs(model, version, left())) if batch.wants_inputs else ()
+            if again == inputs:
+                raise
+            answer = yield from self.call("predict", params | batch.params(again), Predictions.read, left())
+        if not answer.has_outputs:
+            return answer
+        described = yield from self._describe(model, answer.version, left())
+        return answer if described[1] is None else answer.described(described[1].outputs)
+
+    def _inputs(self, model: str, version: int | str, deadline_s: float | None) -> Procedure[Sequence[TensorInfo]]:
+        described = yield from self._describe(model, version, deadline_s)
+        return () if described[1] is None else described[1].inputs
+
+    def _describe(self, model: str, version: int | str, deadline_s: float | None) -> Procedure[_Described]:
+        """A model and one of its versions, asked for once: what a number stands for never changes."""
+        known = self._described.get((model, version))
+        if known is not None:
+            return known
+        params = {"model": model} if isinstance(version, str) else {"model": model, "version": version}
+        found = yield from self.call("models.describe", params, msgspec.json.Decoder(_Model).decode, deadline_s)
+        number = found.roles.get(version) if isinstance(version, str) else version
+        described = (found, next((each for each in found.versions if each.version == number), None))
+        self._described[model, version] = described
+        return described
+
+    def batches(
+        self, model: str, samples: Samples, version: int | str, size: int | None
+    ) -> Procedure[list[SampleBatch]]:
+        """Samples in parts that go into one call each.
+
+        Args:
+            size: most samples of a part; None for as many as are quick.
+        """
+        whole = SampleBatch.of(samples)
+        found, described = yield from self._describe(model, version, None)
+        most = (found.serving.get("limits") or {}).get("max_instances") or _AT_ONCE
+        few = whole.part(0, _LOOKED_AT)
+        written = few.params(() if described is None else described.inputs)
+        each = sum(len(bytes(text)) for text in written.values()) / few.n
+        step = max(1, min(size or _AT_ONCE, int(most), int(_CALL_BYTES / each)))
+        return [whole.part(start, start + step) for start in range(0, whole.n, step)]
+
+    def halved(self, batch: SampleBatch, model: str, options: PredictOptions) -> Procedure[list[Predictions]]:
+        """A part's predictions, in smaller calls where the server finds one too large."""
+        try:
+            return [(yield from self.predict(model, batch, options))]
+        except (RequestTooLarge, ResponseTooLarge):
+            if batch.n == 1:
+                raise
+        middle = math.ceil(batch.n / 2)
+        first = yield from self.halved(batch.part(0, middle), model, options)
+        pinned = replace(options, version=first[0].version)
+        return first + (yield from self.halved(batch.part(middle, batch.n), model, pinned))
+
+    # -- label ---------------------------------------------------------------------------------------------------
+
+    def label(
+        self, sample_id: str, truth: Truth, options: Mapping[str, Any], deadline_s: float | None
+    ) -> Procedure[int]:
+        """One label; answers how many were accepted."""
+        params = {"sample_id": str(sample_id), **_truth(truth), **_given(options)}
+        return self.call("label", params, _accepted, deadline_s)
+
+    def label_many(
+        self,
+        labels: Mapping[str, Truth] | Iterable[tuple[str, Truth]],
+        options: Mapping[str, Any],
+        deadline_s: float | None,
+    ) -> Procedure[int]:
+        """Many labels, by the thousand; answers how many were accepted."""
+        pairs = iter(labels.items() if isinstance(labels, Mapping) else labels)
+        accepted = 0
+        while chunk := _items(itertools.islice(pairs, _LABELS_AT_ONCE)):
+            try:
+                accepted += yield from self.call("label", {"labels": chunk, **_given(options)}, _accepted, deadline_s)
+            except (RpcError, Unreachable) as error:
+                if accepted:
+                    error.add_note(f"the first {accepted} labels were accepted")
+                raise
+        return accepted
+
+    # -- models --------------------------------------------------------------------------------------------------
+
+    def models(self) -> Procedure[list[ModelSummary]]:
+        """Every model in brief."""
+        # The server's own types, imported where they are needed: they bring the rest of the JSON-RPC layer along.
+        from hoverboard.rpc.methods.models_list import ModelList
+
+        found = yield from self.call("models.list", {}, msgspec.json.Decoder(ModelList).decode)
+        return found.models
+
+    def describe(self, model: str, version: int | None) -> Procedure[ModelDescription]:
+        """One model with its versions."""
+        from hoverboard.rpc.methods.models_describe import ModelDescription
+
+        params = _given({"model": model, "version": version})
+        return (yield from self.call("models.describe", params, msgspec.json.Decoder(ModelDescription).decode))
+
+    def admin(
+        self, action: str, params: Mapping[str, Any], deadline_s: float | None = None
+    ) -> Procedure[dict[str, Any]]:
+        """One action of the admin listener."""
+        return self.call(f"models.{action}", params, msgspec.json.Decoder(dict[str, Any]).decode, deadline_s)
+
+
+def _items(pairs: Iterator[tuple[str, Truth]]) -> list[dict[str, Any]]:
+    return [{"sample_id": str(sample_id), **_truth(truth)} for sample_id, truth in pairs]
+
+
+def _truth(truth: Truth) -> dict[str, Any]:
+    if isinstance(truth, str):
+        return {"label": str(truth)}
+    if isinstance(truth, Iterable):
+        return {"label": [str(label) for label in truth]}
+    return {"value": float(truth)}
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _accepted(result: msgspec.Raw) -> int:
+    return msgspec.json.decode(result, type=_Accepted).accepted

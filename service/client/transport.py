@@ -1,0 +1,56 @@
+"""What carries a client's messages; the words for what goes wrong on the way."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, Protocol
+
+from hoverboard.client.address import Address
+from hoverboard.client.core import Received, Send
+
+__all__ = ["CONNECT_S", "AsyncTransport", "Transport", "headers_of", "reason_of"]
+
+CONNECT_S: Final = 10.0
+"""Seconds that a connection may take to come about: a machine that is gone does not even refuse."""
+
+
+class Transport(Protocol):
+    """Carries messages, from several threads at once."""
+
+    def exchange(self, message: Send) -> Received:
+        """Send a message and wait for what comes back.
+
+        Raises:
+            Unreachable: nothing does.
+        """
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+class AsyncTransport(Protocol):
+    """Carries messages on an event loop."""
+
+    async def exchange(self, message: Send) -> Received:
+        """See `Transport.exchange`."""
+
+    async def close(self) -> None:
+        """See `Transport.close`."""
+
+
+def headers_of(address: Address, token: str | None) -> dict[str, str]:
+    """What each request says of itself. Packing pays over a network, and costs more than it saves within a machine."""
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity" if address.loopback else "gzip",
+    }
+    return {**headers, "Authorization": f"Bearer {token}"} if token else headers
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, in the operating system's words."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number).lower()
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hoverboard.cli.target import admin_token
+from hoverboard.client.retries import Retries
+from hoverboard.client.sync import Client
+from hoverboard.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    InvalidParams,
+    NotFound,
+    Overloaded,
+    RpcError,
+    Unreachable,
+)
+from tests.unit.client.canned import OK, refusal, serving
+
+
+def test_a_call_is_one_json_rpc_request() -> None:
+    with serving((200, OK)) as (url, seen), Client(url, token="secret") as client:
+        assert client.call("predict", {"model": "m"}) == {"x": 1}
+    assert seen[0]["headers"]["Content-Type"] == "application/json"
+    assert seen[0]["headers"]["Authorization"] == "Bearer secret"
+    assert (seen[0]["method"], seen[0]["params"], seen[0]["path"]) == ("predict", {"model": "m"}, "/")
+
+
+def test_a_retryable_error_is_tried_again_after_the_time_the_server_names() -> None:
+    busy = refusal(-32005, retryable=True, after=20)
+    with serving((503, busy), (503, busy), (200, OK)) as (url, seen), Client(url) as client:
+        assert client.call("predict", {}) == {"x": 1}
+    assert len(seen) == 3
+
+
+def test_an_error_that_is_for_good_is_not_tried_again() -> None:
+    said = pytest.raises(RpcError, match=r"^Overloaded \(-32602 overloaded\)$")
+    with serving((200, refusal(-32602, retryable=False))) as (url, seen), Client(url) as client, said:
+        client.call("predict", {})
+    assert len(seen) == 1
+
+
+def test_trying_again_ends_and_says_how_often_it_tried() -> None:
+    busy = refusal(-32005, retryable=True, after=1)
+    with serving(*[(503, busy)] * 6) as (url, seen), Client(url) as client, pytest.raises(Overloaded) as raised:
+        client.call("predict", {})
+    assert len(seen) == 6
+    assert any(note.startswith("predict was tried 6 times in ") for note in raised.value.__notes__)
+
+
+def test_no_try_comes_after_the_deadline() -> None:
+    busy = refusal(-32005, retryable=True, after=60_000)
+    with serving((503, busy)) as (url, seen), Client(url) as client, pytest.raises(Overloaded):
+        client.call("predict", {}, deadline_s=5)
+    assert len(seen) == 1
+
+
+def test_each_try_tells_the_server_how_much_time_is_left() -> None:
+    busy = refusal(-32005, retryable=True, after=50)
+    with serving((503, busy), (200, OK)) as (url, seen), Client(url) as client:
+        client.call("predict", {"model": "m"}, deadline_s=5)
+    first, second = (call["params"]["deadline_ms"] for call in seen)
+    assert 4000 < second <= first - 50 < 5000
+
+
+def test_a_server_that_is_silent_past_the_deadline_is_a_deadline_exceeded() -> None:
+    with serving((200, OK), pause_s=1.0) as (url, _), Client(url) as client:
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match=rf"{url} did not answer predict within 0.2 s"):
+            client.call("predict", {}, deadline_s=0.2)
+        assert time.monotonic() - begun < 0.8
+
+
+def test_the_pause_follows_the_server_and_is_bounded() -> None:
+    retries = Retries()
+    for _ in range(100):
+        assert 1.0 <= (retries.pause_s(1, Overloaded(retry_after_ms=1000), "predict") or 0) <= 1.25
+    assert retries.pause_s(1, Overloaded(retry_after_ms=10**9), "predict") == 10.0
+
+
+def test_where_the_server_names_no_time_pauses_are_drawn_from_a_range_that_doubles() -> None:
+    drawn = [[Retries().pause_s(attempt, Overloaded(), "predict") or 0.0 for _ in range(400)] for attempt in (1, 2, 5)]
+    assert [max(each) <= limit for each, limit in zip(drawn, (0.1, 0.2, 1.6), strict=True)] == [True] * 3
+    assert max(drawn[0]) < max(drawn[1]) < max(drawn[2])
+    assert min(drawn[2]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("method", "sent", "again"),
+    [
+        ("predict", True, True),
+        ("label", True, True),
+        ("models.route", True, False),
+        ("models.route", False, True),
+    ],
+)
+def test_what_may_have_been_done_is_only_asked_again_where_twice_does_no_harm(
+    method: str, sent: bool, again: bool
+) -> None:
+    assert (Retries().pause_s(1, Unreachable("gone", sent=sent), method) is not None) is again
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"3", b"{}"])
+def test_what_is_no_json_rpc_is_said_to_be_none(answer: bytes) -> None:
+    said = pytest.raises(Unreachable, match="answered HTTP 502 without JSON-RPC")
+    once = Retries(unreachable=False)
+    with serving((502, answer)) as (url, _), Client(url, retries=once) as client, said:
+        client.call("predict", {})
+
+
+def test_a_proxy_without_a_service_behind_it_is_tried_again() -> None:
+    with serving((503, b"<html>"), (502, b""), (200, OK)) as (url, seen), Client(url) as client:
+        assert client.call("predict", {}) == {"x": 1}
+    assert len(seen) == 3
+
+
+def test_nobody_at_the_address_is_one_sentence() -> None:
+    with serving() as (url, _):
+        pass
+    said = pytest.raises(Unreachable, match=rf"no server answers at {url} \(connection refused\)")
+    with Client(url, retries=Retries(attempts=1)) as client, said:
+        client.call("predict", {})
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "ftp://x", "http://", "http://x:many", "http://x:99999", "http://[::1"]
+)
+def test_an_impossible_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="expected something like http"):
+        Client(url)
+
+
+def test_neither_a_token_nor_a_password_is_shown() -> None:
+    with Client("http://ada:secret@127.0.0.1:9", token="secret", retries=Retries(attempts=1)) as client:
+        assert repr(client) == "Client('http://127.0.0.1:9')"
+        with pytest.raises(Unreachable) as raised:
+            client.models()
+    assert "secret" not in str(raised.value)
+    with pytest.raises(ConfigError) as refused:
+        Client("ftp://ada:secret@host")
+    assert "secret" not in str(refused.value)
+
+
+def test_this_machine_is_never_reached_by_way_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving((200, OK)) as (url, _), Client(url) as client:
+        assert client.call("predict", {}) == {"x": 1}
+
+
+def test_other_machines_are_reached_by_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving((200, OK)) as (url, seen):
+        monkeypatch.setenv("http_proxy", url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with Client("http://hoverboard.example:8080") as client:
+            assert client.call("predict", {}) == {"x": 1}
+    assert seen[0]["path"] == "http://hoverboard.example:8080/"
+
+
+def test_an_error_is_of_the_class_that_the_server_raised() -> None:
+    details = {"pointer": "/instances/0", "expected": "64 numbers", "got": "3"}
+    data = {"type": "invalid_params", "retryable": False, "request_id": "r-1", "details": details}
+    error = {"code": -32602, "message": "Invalid params: ...", "data": data}
+    refused = 200, {"jsonrpc": "2.0", "id": 1, "error": error}
+    with serving(refused) as (url, _), Client(url) as client, pytest.raises(InvalidParams) as raised:
+        client.predict("digits", [[1, 2, 3]])
+    assert (raised.value.details, raised.value.request_id) == (details, "r-1")
+    assert str(raised.value) == "Invalid params: ... (-32602 invalid_params)"
+
+
+def test_an_error_that_this_version_does_not_know_is_of_the_nearest_class() -> None:
+    assert type(RpcError.received({"code": -32001, "message": "", "data": {"type": "tenant_not_found"}})) is NotFound
+    unknown = RpcError.received({"code": -31999, "message": "Odd", "data": {"type": "odd", "retryable": True}})
+    assert type(unknown) is RpcError
+    assert (unknown.code, unknown.kind, unknown.retryable, str(unknown)) == (-31999, "odd", True, "Odd (-31999 odd)")
+    assert type(RpcError.received({"code": 7, "message": "No data", "data": None})) is RpcError
+
+
+def test_labels_go_by_the_thousand_and_an_error_says_how_many_were_accepted() -> None:
+    def accepted(count: int) -> tuple[int, object]:
+        return 200, {"jsonrpc": "2.0", "id": 1, "result": {"accepted": count}}
+
+    pairs = [(f"0198c2f4-7b6a-7cc0-a1d2-{number:012x}", "chair") for number in range(1500)]
+    with serving(accepted(1000), accepted(500)) as (url, seen), Client(url) as client:
+        assert client.label_many(iter(pairs), source="s") == 1500
+    assert [len(call["params"]["labels"]) for call in seen] == [1000, 500]
+    assert {call["params"]["source"] for call in seen} == {"s"}
+    refused = 200, refusal(-32602, retryable=False)
+    with serving(accepted(1000), refused) as (url, _), Client(url) as client, pytest.raises(RpcError) as raised:
+        client.label_many(pairs)
+    assert "the first 1000 labels were accepted" in raised.value.__notes__
+
+
+def test_what_a_sample_truly_was_is_a_label_several_or_a_number() -> None:
+    answer = 200, {"jsonrpc": "2.0", "id": 1, "result": {"accepted": 1}}
+    sample = "0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718"
+    with serving(*[answer] * 4) as (url, seen), Client(url) as client:
+        client.label(sample, "chair", author="Ada")
+        client.label(sample, ["toys", "books"])
+        client.label(sample, np.float32(1.5))
+        client.label(sample, np.str_("chair"))
+    assert [call["params"] for call in seen] == [
+        {"sample_id": sample, "label": "chair", "author": "Ada"},
+        {"sample_id": sample, "label": ["toys", "books"]},
+        {"sample_id": sample, "value": 1.5},
+        {"sample_id": sample, "label": "chair"},
+    ]
+
+
+def test_a_missing_token_says_who_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such file.*hoverboard serve"):
+        admin_token(tmp_path)
+
+
+def test_a_client_may_be_shared_by_threads() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    count = 4 * (os.cpu_count() or 1)
+    with serving(*[(200, OK)] * count) as (url, seen), Client(url) as client, ThreadPoolExecutor(8) as threads:
+        done = list(threads.map(lambda _: client.call("predict", {}), range(count)))
+    assert done == [{"x": 1}] * count
+    assert len({call["id"] for call in seen}) == count

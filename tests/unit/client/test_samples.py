@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hoverboard.client.answers import TensorInfo
+from hoverboard.client.samples import TENSOR_FROM, SampleBatch, Samples, to_json
+
+IMAGE = TensorInfo("image", "float32", (TENSOR_FROM,))
+
+
+def written(samples: Samples, *inputs: TensorInfo) -> Any:
+    return {name: json.loads(bytes(text)) for name, text in SampleBatch.of(samples).params(inputs).items()}
+
+
+def read(tensor: dict[str, Any]) -> NDArray[Any]:
+    dtype = np.dtype(tensor["dtype"]).newbyteorder("<")
+    return np.frombuffer(base64.b64decode(tensor["b64"]), dtype).reshape(tensor["shape"])
+
+
+@pytest.mark.parametrize(
+    ("samples", "instances"),
+    [
+        (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (np.array([0.1, np.nan], np.float32), [0.1, None]),
+        (np.array([True]), [True]),
+        (np.array(["a", "b"]), ["a", "b"]),
+        (np.array([b"\xff", "b"], dtype=object), [{"b64": "/w=="}, "b"]),
+        (np.arange(6).reshape(2, 3).T, [[0, 3], [1, 4], [2, 5]]),
+        ([np.array([1.5]), np.array([2.5])], [[1.5], [2.5]]),
+        ([np.float64(1.5), np.int8(2)], [1.5, 2]),
+        (["a chair"], ["a chair"]),
+        ([b"\xff\xfe"], [{"b64": "//4="}]),
+        (["\udcff!"], [{"b64": "/yE="}]),
+        ([{"carat": 0.2, "cut": "Ideal"}], [{"carat": 0.2, "cut": "Ideal"}]),
+        ([{"name": "\udcff"}], [{"name": {"b64": "/w=="}}]),
+    ],
+)
+def test_samples_that_are_few_go_as_json(samples: Samples, instances: Any) -> None:
+    assert not SampleBatch.of(samples).wants_inputs
+    assert written(samples) == {"instances": instances}
+
+
+def test_columns_stay_columns() -> None:
+    assert written({"a": np.array([1.0, 2.0]), "b": ["x", "y"]}) == {"inputs": {"a": [1.0, 2.0], "b": ["x", "y"]}}
+
+
+def test_mappings_with_arrays_become_columns() -> None:
+    samples = [{"a": np.zeros(2), "b": "x"}, {"a": np.ones(2), "b": "y"}]
+    assert written(samples) == {"inputs": {"a": [[0, 0], [1, 1]], "b": ["x", "y"]}}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8", "int64", ">f4"])
+def test_many_numbers_go_as_one_tensor_in_a_dtype_that_the_input_takes(dtype: str) -> None:
+    samples = np.arange(2 * TENSOR_FROM).reshape(2, TENSOR_FROM).astype(dtype)
+    assert SampleBatch.of(samples).wants_inputs
+    tensor = written(samples, IMAGE)["inputs"]["image"]
+    assert np.can_cast(tensor["dtype"], "float32", casting="safe")
+    np.testing.assert_array_equal(read(tensor), samples.astype("float32"))
+
+
+def test_a_list_of_equal_arrays_is_one_tensor() -> None:
+    samples = [np.full(TENSOR_FROM, number, np.float32) for number in range(3)]
+    np.testing.assert_array_equal(read(written(samples, IMAGE)["inputs"]["image"]), np.stack(samples))
+
+
+def test_columns_that_are_large_go_as_tensors_beside_others() -> None:
+    columns = {"image": np.zeros((1, TENSOR_FROM), np.float32), "text": ["x"]}
+    sent = written(columns, IMAGE, TensorInfo("text", "string"))["inputs"]
+    assert sent["text"] == ["x"]
+    assert sent["image"]["shape"] == [1, TENSOR_FROM]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (np.full((1, TENSOR_FROM), 1e300), "float32"),
+        (np.full((1, TENSOR_FROM), 1.5), "int32"),
+        (np.full((1, TENSOR_FROM), 2**40), "int32"),
+        (np.full((1, TENSOR_FROM), -1), "uint8"),
+        (np.full((1, TENSOR_FROM), 1), "bool"),
+        (np.full((1, TENSOR_FROM), 1), "string"),
+    ],
+)
+def test_what_an_input_cannot_hold_goes_as_json_so_that_the_server_says_where(values: Any, dtype: str) -> None:
+    assert written(values, TensorInfo("image", dtype)) == {"instances": values.tolist()}
+
+
+def test_without_exactly_one_input_an_array_goes_as_json() -> None:
+    samples = np.zeros((1, TENSOR_FROM))
+    assert "instances" in written(samples, IMAGE, TensorInfo("more", "float32"))
+
+
+def test_an_infinity_goes_as_a_tensor_or_is_refused_but_never_as_a_missing_number() -> None:
+    assert np.isinf(read(written(np.array([np.inf]), TensorInfo("x", "float32"))["inputs"]["x"])).all()
+    for samples in ([float("inf")], [{"a": -np.inf}], np.array([np.inf], dtype=object)):
+        with pytest.raises(ValueError, match="infinity"):
+            written(samples)
+    assert to_json([None, float("nan")]) == b"[null,null]"
+
+
+@pytest.mark.parametrize("samples", ["text", b"bytes", 3, None, {1, 2}, {"a": "text"}, {"a": 3}, [object()]])
+def test_what_cannot_be_sent_is_a_type_error(samples: Any) -> None:
+    with pytest.raises(TypeError, match="samples: "):
+        written(samples)
+
+
+@pytest.mark.parametrize("samples", [[], {}, np.zeros((0, 3)), {"a": []}, {"a": [1], "b": [1, 2]}, np.array(1.0)])
+def test_no_samples_or_columns_of_unequal_length_are_a_value_error(samples: Samples) -> None:
+    with pytest.raises(ValueError, match="samples: "):
+        written(samples)
+
+
+@pytest.mark.parametrize("samples", [np.arange(7), list(range(7)), {"a": np.arange(7), "b": list(range(7))}])
+def test_a_part_is_the_samples_in_it(samples: Samples) -> None:
+    part = SampleBatch.of(samples).part(5, 9)
+    assert part.n == 2
+    values: Sequence[Any] = list(part.params().values())
+    assert b"[5,6]" in bytes(values[0])
