@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.integration.running import HOVERBOARD, ROOT, environment, free_port
+from tests.integration.running import HOVERBOARD, ROOT, environment, free_port, proofs_kept
 
 VOLATILE = {
     "sample_id",
@@ -253,10 +253,11 @@ def session(folder: Path) -> Iterator[Session]:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     _shims(folder / ".venv/bin")
     found = Session(folder, {name: str(free_port()) for name in ("8080", "8081", "9000", "9001")})
-    try:
-        yield found
-    finally:
-        found.stop()
+    with proofs_kept(folder / "data"):
+        try:
+            yield found
+        finally:
+            found.stop()
 
 
 def _shims(folder: Path) -> None:

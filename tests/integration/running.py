@@ -80,6 +80,17 @@ def free_port() -> int:
 
 
 @contextmanager
+def proofs_kept(data: Path) -> Iterator[None]:
+    """A data directory that knows what services of this session have tried, and tells what is tried with it."""
+    tried = data / "proofs"
+    shutil.copytree(_PROOFS, tried, dirs_exist_ok=True)
+    try:
+        yield
+    finally:
+        shutil.copytree(tried, _PROOFS, dirs_exist_ok=True)
+
+
+@contextmanager
 def running(folder: Path, settings: Mapping[str, str] | None = None, *, status: int = 0) -> Iterator[Service]:
     """Serve `folder/models` with `folder/data`; ends with SIGTERM, which must drain cleanly.
 
@@ -91,9 +102,7 @@ def running(folder: Path, settings: Mapping[str, str] | None = None, *, status: 
     log = folder / "service.log"
     free = {"HOVERBOARD_PORT": "0", "HOVERBOARD_ADMIN_PORT": "0", "HOVERBOARD_SCAN_INTERVAL_S": "0.2"}
     quick = {"HOVERBOARD_RECORDING": "off"}
-    tried = folder / "data" / "proofs"
-    shutil.copytree(_PROOFS, tried, dirs_exist_ok=True)
-    with log.open("w") as stderr:
+    with proofs_kept(folder / "data"), log.open("w") as stderr:
         process = subprocess.Popen(
             [*HOVERBOARD, "serve"],
             cwd=folder,
@@ -115,4 +124,3 @@ def running(folder: Path, settings: Mapping[str, str] | None = None, *, status: 
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
-            shutil.copytree(tried, _PROOFS, dirs_exist_ok=True)
