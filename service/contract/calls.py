@@ -18,7 +18,7 @@ from hoverboard.contract.signature import Array, Signature
 __all__ = ["Detector", "EnginePort", "ExecutedBatch", "PredictAnswer", "PredictCall", "RecordSink", "Source"]
 
 
-class PredictCall(msgspec.Struct, frozen=True, eq=False):
+class PredictCall(msgspec.Struct, frozen=True, eq=False, array_like=True):
     """One client's predict call, checked and encoded. A struct, since one is made per call, twice: 0.3 against 1.6 us.
 
     Attributes:

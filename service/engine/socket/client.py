@@ -30,6 +30,7 @@ from hoverboard.engine.socket.wire import (
     FrameReader,
     ToClient,
     ToEngine,
+    decode_answers,
     frame_of_fit,
 )
 from hoverboard.errors import DeadlineExceeded, HoverboardError, InternalError, NotReady, Overloaded
@@ -37,7 +38,6 @@ from hoverboard.errors import DeadlineExceeded, HoverboardError, InternalError, 
 __all__ = ["EngineClient"]
 
 _log = structlog.get_logger(__name__)
-_decode: Final = msgspec.msgpack.Decoder(list[ToClient]).decode
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 1.0
 _SWEEP_S: Final = 0.1
@@ -198,7 +198,7 @@ class EngineClient:
         while True:
             ended: asyncio.Future[None] = self._loop.create_future()
             try:
-                await self._loop.create_unix_connection(partial(_Connection, self, ended), str(self._path))
+                await self._loop.create_unix_connection(partial(_EngineConnection, self, ended), str(self._path))
             except OSError:
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 wait = min(_LONGEST_WAIT_S, wait * 2)
@@ -217,11 +217,11 @@ class EngineClient:
                 self._send(CancelMessage(number))
 
 
-class _Connection(asyncio.Protocol):
+class _EngineConnection(asyncio.Protocol):
     def __init__(self, client: EngineClient, ended: asyncio.Future[None]) -> None:
         self._client = client
         self._ended = ended
-        self._reader = FrameReader(_decode)
+        self._reader = FrameReader(decode_answers)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

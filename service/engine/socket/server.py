@@ -29,6 +29,7 @@ from hoverboard.engine.socket.wire import (
     FrameReader,
     ToClient,
     ToEngine,
+    decode_calls,
     frame_of_fit,
 )
 from hoverboard.engine.work import Work
@@ -38,17 +39,16 @@ __all__ = ["EngineServer"]
 
 _log = structlog.get_logger(__name__)
 _SOURCE_BITS: Final = 64  # an api process tells its connections apart by their addresses
-_decode: Final = msgspec.msgpack.Decoder(list[ToEngine]).decode
 
 
-class _Connection(asyncio.Protocol):
+class _ApiConnection(asyncio.Protocol):
     """One api process."""
 
-    def __init__(self, engine: Engine, first_source: int, gone: Callable[[_Connection], None]) -> None:
+    def __init__(self, engine: Engine, first_source: int, gone: Callable[[_ApiConnection], None]) -> None:
         self._engine = engine
         self._first_source = first_source
         self._gone = gone
-        self._reader = FrameReader(_decode)
+        self._reader = FrameReader(decode_calls)
         self._outbox: list[ToClient] = []
         self._works: dict[int, Work] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -150,7 +150,7 @@ class EngineServer:
     def __init__(self, engine: Engine, path: Path) -> None:
         self._engine = engine
         self._path = path
-        self._connections: set[_Connection] = set()
+        self._connections: set[_ApiConnection] = set()
         self._numbers = itertools.count()
         self._server: asyncio.Server | None = None
 
@@ -174,8 +174,8 @@ class EngineServer:
             connection.transport.close()
         self._path.unlink(missing_ok=True)
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> _ApiConnection:
         first_source = next(self._numbers) << _SOURCE_BITS
-        connection = _Connection(self._engine, first_source, self._connections.discard)
+        connection = _ApiConnection(self._engine, first_source, self._connections.discard)
         self._connections.add(connection)
         return connection

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
-import msgspec
 import pytest
 
 from hoverboard.config import TOKEN_FILE, Settings
@@ -24,7 +23,7 @@ from hoverboard.engine.socket.wire import (
     CatalogMessage,
     FailureMessage,
     FrameReader,
-    ToEngine,
+    decode_calls,
     frame,
 )
 from hoverboard.errors import HoverboardError
@@ -41,7 +40,7 @@ class SocketEngine(asyncio.Protocol):
 
     def __init__(self, engine: LinearEngine) -> None:
         self.engine = engine
-        self.reader = FrameReader(msgspec.msgpack.Decoder(list[ToEngine]).decode)
+        self.reader = FrameReader(decode_calls)
         self.tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,12 +13,10 @@ from hoverboard.engine.socket.wire import (
     CancelMessage,
     FailureMessage,
     FrameReader,
-    ToEngine,
+    decode_calls,
     frame,
 )
 from hoverboard.errors import BY_KIND, HoverboardError, InvalidParams, NotReady, RpcError, StaleSignature
-
-_decode = msgspec.msgpack.Decoder(list[ToEngine]).decode
 
 
 def _strings(*values: bytes) -> Array:
@@ -36,7 +33,7 @@ def test_a_call_survives_the_way_to_the_engine() -> None:
         np.zeros((2, 0), np.float16),
     )
     call = PredictCall("m", "stable", "f" * 16, columns, 2, 12.5, True, "r", "00-a-b-01", {"k": "v"})
-    (message,) = FrameReader(_decode).feed(frame([CallMessage.pack(7, call)]))
+    (message,) = FrameReader(decode_calls).feed(frame([CallMessage.pack(7, call)]))
     back = message.unpack()
     assert message.id == 7
     for sent, got in zip(columns, back.columns, strict=True):
@@ -94,7 +91,7 @@ def test_a_stale_signature_travels_and_any_other_failure_becomes_internal() -> N
 @given(st.lists(st.integers(0, 2**40), max_size=30), st.lists(st.integers(1, 50), min_size=1))
 def test_frames_survive_any_fragmentation(numbers: list[int], cuts: list[int]) -> None:
     stream = b"".join(frame([CancelMessage(n)]) for n in numbers) + frame([CancelMessage(n) for n in numbers])
-    reader = FrameReader(_decode)
+    reader = FrameReader(decode_calls)
     seen = []
     position = 0
     while position < len(stream):
