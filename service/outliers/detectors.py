@@ -12,17 +12,7 @@ from numpy.typing import NDArray
 from hoverboard.outliers import gaussian, neighbours, outputs, tails
 from hoverboard.outliers.features import Features, Labels, Needs, finite_rows
 
-__all__ = ["BY_NAME", "CANDIDATES", "Candidate", "Parameters"]
-
-Parameters = (
-    outputs.MspParameters
-    | outputs.EnergyParameters
-    | outputs.GenParameters
-    | gaussian.GaussianParameters
-    | gaussian.RelativeParameters
-    | neighbours.KnnParameters
-    | tails.TailsParameters
-)
+__all__ = ["BY_NAME", "CANDIDATES", "Candidate"]
 
 
 def _suits(features: Features, labels: Labels | None) -> str | None:  # noqa: ARG001 - one signature for all

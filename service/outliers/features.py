@@ -24,6 +24,7 @@ __all__ = [
     "chunks",
     "finite_rows",
     "never_nan",
+    "row_squares",
     "two_sided",
 ]
 
@@ -157,6 +158,12 @@ def check_shapes(**shapes: tuple[Array, tuple[int, ...]]) -> None:
     for name, (array, shape) in shapes.items():
         if array.shape != shape or 0 in shape:
             raise ValueError(f"{name} has shape {list(array.shape)}, expected {list(shape)}")
+
+
+def row_squares(rows: Array) -> Matrix:
+    """The squared length of each row, float64 `(n,)`: the part of a squared distance that is known before a sample comes."""
+    squares: Matrix = (rows.astype(np.float64, copy=False) ** 2).sum(axis=1)
+    return squares
 
 
 def chunks(rows: int, width: int) -> list[slice]:

@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.contract.signature import Array
-from hoverboard.outliers.features import WIDEST, Features, Labels, Matrix, check_shapes, chunks, finite_rows, never_nan
+from hoverboard.outliers.features import (
+    WIDEST,
+    Features,
+    Labels,
+    Matrix,
+    check_shapes,
+    chunks,
+    finite_rows,
+    never_nan,
+    row_squares,
+)
 from hoverboard.outliers.prepare import Preparation, ledoit_wolf
 
 __all__ = [
@@ -59,6 +69,11 @@ class RelativeParameters:
 
     classes: GaussianParameters
     background: GaussianParameters
+
+    @property
+    def unit(self) -> bool:
+        """Whether rows are divided by their norm; both distances are taken of the same rows."""
+        return self.classes.unit
 
     def __post_init__(self) -> None:
         check_shapes(background=(self.background.matrix, self.classes.matrix.shape))
@@ -150,6 +165,6 @@ def _distances(z: Array, parameters: GaussianParameters) -> Matrix:
     with np.errstate(invalid="ignore", over="ignore"):
         rows = raw @ parameters.matrix.astype(np.float64)
         means = parameters.means.astype(np.float64)
-        nearest = ((means**2).sum(axis=1) - 2 * (rows @ means.T)).min(axis=1)
-        distances: Matrix = np.maximum((rows**2).sum(axis=1) + nearest, 0)
+        nearest = (row_squares(means) - 2 * (rows @ means.T)).min(axis=1)
+        distances: Matrix = np.maximum(row_squares(rows) + nearest, 0)
     return distances

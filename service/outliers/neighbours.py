@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.contract.signature import Array
-from hoverboard.outliers.features import Features, Labels, check_shapes, chunks, finite_rows, never_nan
+from hoverboard.outliers.features import Features, Labels, check_shapes, chunks, finite_rows, never_nan, row_squares
 from hoverboard.outliers.prepare import Preparation
 
 __all__ = ["KnnParameters", "fit_knn", "knn_score"]
@@ -62,7 +62,7 @@ def fit_knn(features: Features, labels: Labels | None) -> KnnParameters:  # noqa
     if len(z) > most:
         z = z[np.sort(np.random.default_rng(0).choice(len(z), most, replace=False))]
     bank = np.clip(preparation.apply(z), -_LARGEST, _LARGEST).astype(np.float16)
-    size = float(np.sqrt((bank.astype(np.float64) ** 2).sum(axis=1).mean()))
+    size = float(np.sqrt(row_squares(bank).mean()))
     return KnnParameters(
         preparation.unit,
         preparation.centre,
@@ -77,12 +77,12 @@ def knn_score(features: Features, parameters: KnnParameters) -> NDArray[np.float
     z = features.get("z")
     preparation = Preparation(parameters.unit, parameters.centre, parameters.scale)
     bank = parameters.bank.astype(np.float64)
-    squares = (bank**2).sum(axis=1)
+    squares = row_squares(bank)
     distances = np.empty(len(z))
     with np.errstate(invalid="ignore", over="ignore"):
         for part in chunks(len(z), max(bank.shape)):
             rows = preparation.apply(z[part])
-            squared_distances = (rows**2).sum(axis=1, keepdims=True) - 2 * (rows @ bank.T) + squares
+            squared_distances = row_squares(rows)[:, np.newaxis] - 2 * (rows @ bank.T) + squares
             nearest = np.partition(squared_distances, parameters.k - 1, axis=1)[:, parameters.k - 1]
             distances[part] = np.maximum(np.sqrt(np.maximum(nearest, 0)), parameters.floor)
     return never_nan(distances)

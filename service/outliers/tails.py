@@ -52,6 +52,16 @@ class TailsParameters:
             missing=(self.missing, m),
         )
 
+    @property
+    def lowest(self) -> Array:
+        """float32 `(m,)`, t just below the first knot."""
+        return np.maximum(self.heights[:, 0], self.outside)
+
+    @property
+    def highest(self) -> Array:
+        """float32 `(m,)`, t just above the last knot."""
+        return np.maximum(self.heights[:, -1], self.outside)
+
 
 def fit_tails(features: Features, labels: Labels | None) -> TailsParameters:  # noqa: ARG001 - one signature for all
     """Fit every column by itself, many at a time; Infinity counts as missing here, and is as strange as can be when scored."""
@@ -167,13 +177,19 @@ def _heights(columns: NDArray[np.float32], parameters: TailsParameters, part: sl
     """What columns `(m, rows)`, those of `part`, add to the score."""
     x = columns.astype(np.float64)
     knots, heights = (one[part].astype(np.float64) for one in (parameters.knots, parameters.heights))
-    outside, slope_below, slope_above, missing = (
+    lowest, highest, slope_below, slope_above, missing = (
         one[part, np.newaxis].astype(np.float64)
-        for one in (parameters.outside, parameters.slope_below, parameters.slope_above, parameters.missing)
+        for one in (
+            parameters.lowest,
+            parameters.highest,
+            parameters.slope_below,
+            parameters.slope_above,
+            parameters.missing,
+        )
     )
     first, last = knots[:, :1], knots[:, -1:]
-    below = np.maximum(heights[:, :1], outside) + slope_below * (first - x)
-    above = np.maximum(heights[:, -1:], outside) + slope_above * (x - last)
+    below = lowest + slope_below * (first - x)
+    above = highest + slope_above * (x - last)
     t = np.where(x < first, below, np.where(x > last, above, _between(x, knots, heights)))
     strangeness: Matrix = np.where(np.isnan(x), missing, t)
     return strangeness

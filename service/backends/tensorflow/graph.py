@@ -157,8 +157,8 @@ class Graph:
         order, picks = self._order(signature), self._picks(signature)
         outliers = self.outliers
         view = None if outliers is None else self.view(signature, outliers.layer, outliers.space)
-        score = None if outliers is None else score_of(tf, outliers.detector)
-        combined = watch_of(tf, None if outliers is None else outliers.watch, signature.inputs)
+        score = None if outliers is None else score_of(outliers.detector)
+        combined = watch_of(None if outliers is None else outliers.watch, signature.inputs)
         names = [spec.name for spec in signature.inputs]
 
         def flat(*tensors: Any) -> list[Any]:
@@ -168,7 +168,7 @@ class Graph:
             else:
                 answers, watched = view.call(*ordered)
                 with tf.name_scope(OURS):
-                    scores = [combined(score(*watched), dict(zip(names, tensors, strict=True)))]
+                    scores = [combined(score(watched), dict(zip(names, tensors, strict=True)))]
             return [dense(answers[pick]) for pick in picks] + scores
 
         specs = tensor_specs(signature)

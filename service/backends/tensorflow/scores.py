@@ -1,17 +1,21 @@
 """A version's chosen detector as operations of its graph: the score comes out of the call that gives the outputs.
 
-Each follows the NumPy reference in `hoverboard.outliers` term by term, in float32; `conformal.RESOLUTION` covers what the two
+What a detector is, its parameters and its formula, is said in `hoverboard.outliers`, whose NumPy code is the reference. Each formula
+is written here once more, in float32 and term by term, since a graph cannot call NumPy; `conformal.RESOLUTION` covers what the two
 round differently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
 
-from hoverboard.outliers.features import STRANGEST
+from hoverboard.backends.tensorflow.device import quiet
+from hoverboard.backends.tensorflow.features import Watched
+from hoverboard.outliers.features import STRANGEST, row_squares
 from hoverboard.outliers.gaussian import GaussianParameters, RelativeParameters
 from hoverboard.outliers.neighbours import KnnParameters
 from hoverboard.outliers.outputs import EnergyParameters, GenParameters, MspParameters
@@ -19,85 +23,78 @@ from hoverboard.outliers.package import Calibrated
 from hoverboard.outliers.prepare import TINY
 from hoverboard.outliers.tails import TailsParameters
 
-__all__ = ["Score", "score_of"]
+with quiet():
+    import tensorflow as tf
 
-Score = Callable[[Any, Any, Any], Any]
-"""(z, logits, inputs), those that the detector needs, as float32 tensors -> float32 `(rows,)`."""
+__all__ = ["score_of"]
+
+_Formula = Callable[[Any], Any]
+"""Float32 `(rows, any)`, those of z, the logits or the inputs that the detector needs -> float32 `(rows,)`."""
 
 
-def score_of(tf: Any, detector: Calibrated) -> Score:
-    """The detector's score, in TensorFlow.
+def score_of(detector: Calibrated) -> Callable[[Watched], Any]:
+    """The detector's score, float32 `(rows,)`: finite, and `STRANGEST` for a row that cannot be scored.
 
     Args:
-        tf: the module; only the runtime imports it.
         detector: fitted.
     """
-    parameters = detector.parameters
-    builders: dict[type[Any], Callable[[Any, Any], Callable[[Any], Any]]] = {
-        MspParameters: _msp,
-        EnergyParameters: _energy,
-        GenParameters: _gen,
-        GaussianParameters: _mahalanobis,
-        RelativeParameters: _relative,
-        KnnParameters: _knn,
-        TailsParameters: _tails,
-    }
-    score = builders[type(parameters)](tf, parameters)
-    place = ("z", "logits", "inputs").index(detector.candidate.needs)
+    needs = detector.candidate.needs
+    formula = _compiled(detector.parameters)
+    unit = needs == "z" and detector.parameters.unit
 
-    missing = detector.candidate.needs == "inputs"
-    unit = _on_sphere(parameters)
-
-    def finite(*features: Any) -> Any:
-        watched = features[place]
+    def score(watched: Watched) -> Any:
+        rows = getattr(watched, needs)
         if unit:
-            squares = tf.reduce_sum(watched * watched, axis=1)  # not finite where a number is not, or too large
+            squares = tf.reduce_sum(rows * rows, axis=1)  # not finite where a number is not, or too large
             sound = tf.math.is_finite(squares)
-            watched *= tf.expand_dims(tf.math.rsqrt(tf.maximum(squares, TINY**2)), 1)
+            rows *= tf.expand_dims(tf.math.rsqrt(tf.maximum(squares, TINY**2)), 1)
         else:
-            broken = tf.math.is_inf(watched) if missing else tf.logical_not(tf.math.is_finite(watched))
+            # NaN among inputs stands for a missing value, which the tails have a height for.
+            broken = tf.math.is_inf(rows) if needs == "inputs" else tf.logical_not(tf.math.is_finite(rows))
             sound = tf.logical_not(tf.reduce_any(broken, axis=1))
-        scores = score(watched)
+        scores = formula(rows)
         strangest = tf.constant(STRANGEST, tf.float32)
         sound = tf.logical_and(tf.math.is_finite(scores), sound)
         return tf.where(sound, tf.clip_by_value(scores, -strangest, strangest), strangest)
 
-    return finite
+    return score
 
 
-def _on_sphere(parameters: Any) -> bool:
-    """Whether rows of z are divided by their norm first."""
-    if isinstance(parameters, RelativeParameters):
-        return parameters.classes.unit
-    return isinstance(parameters, GaussianParameters | KnnParameters) and parameters.unit
+@singledispatch
+def _compiled(parameters: Any) -> _Formula:
+    """The formula of a detector, by the class of its parameters."""
+    raise TypeError(f"{type(parameters).__name__}: no formula for the graph")
 
 
-def _others(tf: Any, logits: Any) -> Any:
+def _others(logits: Any) -> Any:
     """Sum over the classes but the largest of exp(l - max l)."""
     relative = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
     top = tf.one_hot(tf.argmax(logits, axis=1), logits.shape[1], dtype=tf.float32)
     return tf.reduce_sum(relative * (1.0 - top), axis=1)
 
 
-def _msp(tf: Any, _: MspParameters) -> Callable[[Any], Any]:
+@_compiled.register
+def _msp(_: MspParameters) -> _Formula:
     def score(logits: Any) -> Any:
-        others = _others(tf, logits)
+        others = _others(logits)
         return others / (1.0 + others)
 
     return score
 
 
-def _energy(tf: Any, parameters: EnergyParameters) -> Callable[[Any], Any]:
+@_compiled.register
+def _energy(parameters: EnergyParameters) -> _Formula:
     t = parameters.temperature
 
     def score(logits: Any) -> Any:
-        others = _others(tf, logits / t)
+        others = _others(logits / t)
         return -t * (tf.reduce_max(logits / t, axis=1) + tf.math.log1p(others))
 
     return score
 
 
-def _gen(tf: Any, parameters: GenParameters) -> Callable[[Any], Any]:
+@_compiled.register
+def _gen(parameters: GenParameters) -> _Formula:
     def score(logits: Any) -> Any:
         # In logarithms: a probability below 1e-38 is 0 in float32, and its tenth root, 1e-4, would be lost.
         relative = logits - tf.reduce_max(logits, axis=1, keepdims=True)
@@ -116,10 +113,11 @@ def _gen(tf: Any, parameters: GenParameters) -> Callable[[Any], Any]:
     return score
 
 
-def _mahalanobis(tf: Any, parameters: GaussianParameters) -> Callable[[Any], Any]:
+@_compiled.register
+def _mahalanobis(parameters: GaussianParameters) -> _Formula:
     centre, matrix = tf.constant(parameters.centre), tf.constant(parameters.matrix)
     across = tf.constant(-2.0 * parameters.means.T)
-    squares = tf.constant((parameters.means.astype(np.float64) ** 2).sum(axis=1).astype(np.float32))
+    squares = tf.constant(row_squares(parameters.means).astype(np.float32))
 
     def score(z: Any) -> Any:
         rows = tf.matmul(z - centre, matrix)
@@ -129,8 +127,9 @@ def _mahalanobis(tf: Any, parameters: GaussianParameters) -> Callable[[Any], Any
     return score
 
 
-def _relative(tf: Any, parameters: RelativeParameters) -> Callable[[Any], Any]:
-    classes, background = _mahalanobis(tf, parameters.classes), _mahalanobis(tf, parameters.background)
+@_compiled.register
+def _relative(parameters: RelativeParameters) -> _Formula:
+    classes, background = _mahalanobis(parameters.classes), _mahalanobis(parameters.background)
 
     def score(z: Any) -> Any:
         return classes(z) - background(z)
@@ -138,10 +137,11 @@ def _relative(tf: Any, parameters: RelativeParameters) -> Callable[[Any], Any]:
     return score
 
 
-def _knn(tf: Any, parameters: KnnParameters) -> Callable[[Any], Any]:
+@_compiled.register
+def _knn(parameters: KnnParameters) -> _Formula:
     centre, scale = tf.constant(parameters.centre), tf.constant(parameters.scale)
     bank = tf.constant(parameters.bank.astype(np.float32))
-    squares = tf.constant((parameters.bank.astype(np.float64) ** 2).sum(axis=1).astype(np.float32))
+    squares = tf.constant(row_squares(parameters.bank).astype(np.float32))
 
     def score(z: Any) -> Any:
         rows = (z - centre) / scale
@@ -156,13 +156,13 @@ def _knn(tf: Any, parameters: KnnParameters) -> Callable[[Any], Any]:
     return score
 
 
-def _tails(tf: Any, parameters: TailsParameters) -> Callable[[Any], Any]:
+@_compiled.register
+def _tails(parameters: TailsParameters) -> _Formula:
     # Between two knots at least: a column of one value repeats it.
     knots = np.concatenate([parameters.knots, parameters.knots[:, -1:]], axis=1)
     heights = np.concatenate([parameters.heights, parameters.heights[:, -1:]], axis=1)
     first, last = tf.constant(knots[:, 0]), tf.constant(knots[:, -1])
-    lowest = tf.constant(np.maximum(heights[:, 0], parameters.outside))
-    highest = tf.constant(np.maximum(heights[:, -1], parameters.outside))
+    lowest, highest = tf.constant(parameters.lowest), tf.constant(parameters.highest)
     below, above = tf.constant(parameters.slope_below), tf.constant(parameters.slope_above)
     missing = tf.constant(parameters.missing)
     table, levels = tf.constant(knots), tf.constant(heights)

@@ -8,9 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from hoverboard.backends.tensorflow.device import quiet
 from hoverboard.contract.signature import TensorSpec
 from hoverboard.outliers.features import STRANGEST
 from hoverboard.outliers.watch import UNSEEN, ClosedSet, Numbers, Scale, Watch
+
+with quiet():
+    import tensorflow as tf
 
 __all__ = ["Combined", "watch_of"]
 
@@ -20,22 +24,21 @@ Combined = Callable[[Any, Mapping[str, Any]], Any]
 """The detector's scores, float32 `(rows,)`, and the inputs by name -> the combined scores, likewise."""
 
 
-def watch_of(tf: Any, watch: Watch | None, inputs: Sequence[TensorSpec]) -> Combined:
+def watch_of(watch: Watch | None, inputs: Sequence[TensorSpec]) -> Combined:
     """`Watch.combined` in TensorFlow; of what watches nothing, the scores as they are.
 
     Args:
-        tf: the module; only the runtime imports it.
         watch: fitted; None for a version from before there was one.
         inputs: the signature's.
     """
     if watch is None or watch.scale is None:
         return lambda scores, _: scores
-    scale = _scale(tf, watch.scale)
-    parts = [_unseen(tf, group) for group in _groups(watch.sets)]
+    scale = _scale(watch.scale)
+    parts = [_unseen(group) for group in _groups(watch.sets)]
     if watch.numbers is not None:
         # What is declared finite was refused where it is not.
         gaps = any(not spec.finite for spec in inputs if spec.name in watch.names)
-        parts.append(_numbers(tf, watch.names, watch.numbers, gaps=gaps))
+        parts.append(_numbers(watch.names, watch.numbers, gaps=gaps))
 
     def combined(scores: Any, given: Mapping[str, Any]) -> Any:
         strangest = parts[0](given)
@@ -46,21 +49,21 @@ def watch_of(tf: Any, watch: Watch | None, inputs: Sequence[TensorSpec]) -> Comb
     return combined
 
 
-def _flat(tf: Any, tensor: Any) -> Any:
+def _flat(tensor: Any) -> Any:
     return tf.reshape(tensor, (-1, math.prod(tensor.shape[1:])))
 
 
-def _beside(tf: Any, tensors: list[Any]) -> Any:
+def _beside(tensors: list[Any]) -> Any:
     return tf.concat(tensors, axis=1) if len(tensors) > 1 else tensors[0]
 
 
-def _numbers(tf: Any, names: Sequence[str], parameters: Numbers, *, gaps: bool) -> Callable[[Mapping[str, Any]], Any]:
+def _numbers(names: Sequence[str], parameters: Numbers, *, gaps: bool) -> Callable[[Mapping[str, Any]], Any]:
     low, high = tf.constant(parameters.low), tf.constant(parameters.high)
     below, above = tf.constant(parameters.below), tf.constant(parameters.above)
     offset, missing = tf.constant(parameters.offset), tf.constant(parameters.missing)
 
     def strangeness(given: Mapping[str, Any]) -> Any:
-        x = _beside(tf, [tf.cast(_flat(tf, given[name]), tf.float32) for name in names])
+        x = _beside([tf.cast(_flat(given[name]), tf.float32) for name in names])
         y = tf.maximum((x - high) * above, (low - x) * below)
         found = tf.where(y > 0.0, offset + y, 0.0)
         return tf.reduce_max(tf.where(tf.math.is_nan(x), missing, found) if gaps else found, axis=1)
@@ -76,22 +79,22 @@ def _groups(sets: Sequence[ClosedSet]) -> list[list[ClosedSet]]:
     return list(groups.values())
 
 
-def _unseen(tf: Any, group: Sequence[ClosedSet]) -> Callable[[Mapping[str, Any]], Any]:
+def _unseen(group: Sequence[ClosedSet]) -> Callable[[Mapping[str, Any]], Any]:
     width = max(len(one.values) for one in group)
     rows = [[*one.values, *one.values[-1:] * (width - len(one.values))] for one in group]
     texts = isinstance(rows[0][0], bytes)
     table = tf.constant([rows], tf.string) if texts else tf.constant(np.array([rows]).astype(np.int64))
 
     def strangeness(given: Mapping[str, Any]) -> Any:
-        parts = [_flat(tf, given[one.input])[:, one.element : one.element + 1] for one in group]
-        values = _beside(tf, parts if texts else [tf.cast(part, tf.int64) for part in parts])
+        parts = [_flat(given[one.input])[:, one.element : one.element + 1] for one in group]
+        values = _beside(parts if texts else [tf.cast(part, tf.int64) for part in parts])
         known = tf.reduce_all(tf.reduce_any(tf.equal(tf.expand_dims(values, 2), table), axis=2), axis=1)
         return tf.where(known, 0.0, UNSEEN)
 
     return strangeness
 
 
-def _scale(tf: Any, scale: Scale) -> Callable[[Any], Any]:
+def _scale(scale: Scale) -> Callable[[Any], Any]:
     """Interpolation as a sum of ramps; the last one has no end."""
     knots, values = scale.knots.astype(np.float64), scale.values.astype(np.float64)
     widths = np.append(np.diff(knots), np.inf)
