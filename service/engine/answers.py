@@ -11,7 +11,7 @@ import structlog
 
 from hoverboard.contract.calls import ExecutedBatch, PredictAnswer
 from hoverboard.contract.signature import Array
-from hoverboard.engine.live import HIDDEN, Executed, LiveVersion, Reading
+from hoverboard.engine.live import HIDDEN, Executed, LiveVersion
 from hoverboard.engine.work import Batch, Slice, Work
 from hoverboard.errors import Cause, HoverboardError, InternalError, ModelFailed, NonFiniteOutput, RpcError
 
@@ -176,7 +176,7 @@ def record_of(batch: Batch, columns: list[Array], outcome: BatchOutcome) -> Exec
     waits = np.maximum((outcome.started - arrived) * 1e6, 0.0).astype(np.uint32)
     if len(waits) != batch.rows:
         waits = np.repeat(waits, [part.rows for part in batch.slices])
-    reading: Reading = executed.reading
+    reading = executed.reading
     return ExecutedBatch(
         calls=tuple([(part.work.call, part.start, part.rows) for part in batch.slices]),
         source=batch.version.source,

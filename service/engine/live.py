@@ -1,4 +1,4 @@
-"""A version in memory: run a batch, keep one caller's failure its own, and read labels and values off the outputs."""
+"""A version in memory: run a batch, and keep one caller's failure its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
 from hoverboard.backends.reasons import about_input
 from hoverboard.contract.calls import Detector, Source
 from hoverboard.contract.catalog import BucketTiming
-from hoverboard.contract.heads import probabilities, second_class
+from hoverboard.contract.heads import HeadReading, read_head
 from hoverboard.contract.outlier import is_outlier
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.engine.costs import CostModel
@@ -22,11 +22,10 @@ from hoverboard.errors import Cause, ModelFailed, NonFiniteOutput, Overloaded, R
 from hoverboard.outliers import Features, Looked, OutlierPackage, p_values
 from hoverboard.versions import Manifest
 
-__all__ = ["HIDDEN", "Executed", "Failure", "GraphDetector", "LiveVersion", "Reading", "read_outputs"]
+__all__ = ["HIDDEN", "Executed", "Failure", "GraphDetector", "LiveVersion"]
 
 HIDDEN: Final = "not shown, since serving.toml hides what callers send"
 """In place of a failure's reason."""
-_NARROW: Final = (np.dtype(np.float16), np.dtype(np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +39,6 @@ class Failure:
 
     at: float
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What the task reads off the first output; one entry a row.
-
-    Attributes:
-        label_index: int32, the most probable one, for a classification or a multi-label version.
-        confidence: float32, likewise.
-        value: in the output's dtype, for a regression; float32 where that is float16 or bool.
-    """
-
-    label_index: Array | None = None
-    confidence: Array | None = None
-    value: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +57,7 @@ class Executed:
 
     outputs: tuple[Array, ...]
     errors: dict[int, RpcError]
-    reading: Reading
+    reading: HeadReading
     p_value: Array | None
     outlier: Array | None
     seconds: float
@@ -171,7 +155,7 @@ class LiveVersion:
         scores = given.pop() if self.outliers is not None else None
         outputs = tuple(given)
         self._refuse_non_finite(outputs, errors)
-        reading = read_outputs(self.signature, outputs[0])
+        reading = read_head(self.signature, outputs[0])
         p_value, outlier = self._judge(columns, outputs, scores, errors)
         seconds = time.perf_counter() - started
         self.failing = len(pieces) > 1 or bool(errors)
@@ -291,29 +275,6 @@ def pad(column: Array, bucket: int) -> Array:
     if missing <= 0:
         return column
     return np.concatenate([column, np.repeat(column[-1:], missing, axis=0)])
-
-
-def read_outputs(signature: Signature, first: Array) -> Reading:
-    """Read labels and confidences, or values, off the first output `(rows, *shape)`."""
-    if signature.task == "regression":
-        value = first.reshape(len(first))
-        return Reading(value=value.astype(np.float32) if value.dtype in _NARROW else value)
-    if signature.task == "multi-label":
-        each = probabilities(signature, first)
-        index = each.argmax(axis=1)
-        return Reading(index.astype(np.int32), np.take_along_axis(each, index[:, np.newaxis], axis=1)[:, 0])
-    if signature.task != "classification":
-        return Reading()
-    second = second_class(signature, first)
-    if second is not None:
-        index = (second > 0.5).astype(np.int32)
-        return Reading(index, np.where(index == 1, second, 1 - second).astype(np.float32))
-    index = first.argmax(axis=1)
-    top = np.take_along_axis(first, index[:, np.newaxis], axis=1)[:, 0]
-    if signature.head == "logits":
-        with np.errstate(all="ignore"):
-            top = 1.0 / np.exp(first.astype(np.float64) - top[:, np.newaxis]).sum(axis=1)
-    return Reading(index.astype(np.int32), top.astype(np.float32, copy=False))
 
 
 def _stored(spec: TensorSpec) -> np.dtype[Any]:

@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
+from hoverboard.contract.heads import read_head
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
-from hoverboard.engine.live import read_outputs
 from hoverboard.errors import PublishError
 from hoverboard.versions.baseline import Baseline, Feature, Reading, Side
 from hoverboard.versions.binning import Bins, Place, measure, texts
@@ -73,7 +73,7 @@ def _monitored(signature: Signature) -> Sequence[TensorSpec]:
 
 
 def _predictions(signature: Signature, first: Array, p_values: Array | None) -> Mapping[str, Array]:
-    reading = read_outputs(signature, first)
+    reading = read_head(signature, first)
     found = {
         "label": reading.label_index,
         "confidence": reading.confidence,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hoverboard.contract.heads import two_in_one
 from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Head, Signature, Task, TensorSpec
 from hoverboard.errors import VersionRefused
 
@@ -268,9 +269,7 @@ class Manifest:
             return f"a classification's first output has shape [classes], {first.name} has {list(first.shape)}"
         if self.head == "sigmoid" and first.shape != (1,):
             return f"a sigmoid head has shape [1], {first.name} has {list(first.shape)}"
-        # One logit tells two classes apart, as one sigmoid does.
-        two = self.head == "sigmoid" or (self.head == "logits" and first.shape == (1,) and len(self.labels) > 1)
-        classes = 2 if two else first.shape[0]
+        classes = 2 if two_in_one(self.head, first.shape, self.labels) else first.shape[0]
         if classes != len(self.labels):
             return f"{len(self.labels)} labels for {classes} classes of output {first.name}"
         return None

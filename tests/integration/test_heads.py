@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hoverboard.contract.heads import probabilities
-from hoverboard.engine.live import read_outputs
+from hoverboard.contract.heads import probabilities, read_head
 from hoverboard.engine.models.loading import Loader
 from hoverboard.errors import PublishError
 from hoverboard.publishing import publish
@@ -144,7 +143,7 @@ def test_one_logit_tells_two_classes_apart_where_the_publisher_says_so(tmp_path:
     live = Loader(lambda job: job(), max_batch=4).load(VersionOnDisk(1, place, ()))
     logits = np.array([[-800], [-2], [3], [800]], np.float32)
     done = live.execute([logits], 4, 4)
-    read = read_outputs(manifest.signature, done.outputs[0])
+    read = read_head(manifest.signature, done.outputs[0])
     assert read.label_index is not None
     assert read.confidence is not None
     assert read.label_index.tolist() == [0, 0, 1, 1]

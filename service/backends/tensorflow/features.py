@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from hoverboard.backends.executor import Executor, run_in_pieces
 from hoverboard.backends.tensorflow.device import quiet
 from hoverboard.backends.tensorflow.executors import dense
+from hoverboard.contract.heads import logits_of
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.errors import PublishError
 from hoverboard.outliers.features import Features, Needs, Space
@@ -121,7 +122,8 @@ def view_of(
         flat = [_flat_float(tensors[i]) for i in numeric]
         numbers = tf.concat(flat, axis=1) if flat else None
         if signature.task == "classification":
-            logits = _as_logits(signature, answers[first]) if logits is None else logits
+            if logits is None:
+                logits = logits_of(signature.head, tf.cast(answers[first], tf.float32), _log)
             logits = tf.concat([-logits / 2, logits / 2], axis=1) if logits.shape[1] == 1 else logits
         else:
             logits = None
@@ -190,14 +192,8 @@ def _flat_float(tensor: Any) -> Any:
     return tf.reshape(tf.cast(dense(tensor), tf.float32), (-1, math.prod(tensor.shape[1:])))
 
 
-def _as_logits(signature: Signature, first: Any) -> Any:
-    """Logits from a classification's first output `(rows, classes)`; of a sigmoid `(rows, 1)`."""
-    values = tf.cast(first, tf.float32)
-    if signature.head == "logits":
-        return values
-    smallest = np.finfo(np.float32).tiny
-    log = tf.math.log(tf.maximum(values, smallest))
-    return log - tf.math.log(tf.maximum(1.0 - values, smallest)) if signature.head == "sigmoid" else log
+def _log(values: Any) -> Any:
+    return tf.math.log(tf.maximum(values, np.finfo(np.float32).tiny))
 
 
 def _logits(head: Any, below: Any) -> Any:

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hoverboard.contract.heads import read_head
 from hoverboard.contract.signature import Array, Signature, TensorSpec
-from hoverboard.engine.live import LiveVersion, pad, read_outputs
+from hoverboard.engine.live import LiveVersion, pad
 from hoverboard.errors import ModelFailed, NonFiniteOutput, Overloaded
 from tests.unit.engine.fakes import Doubling, version
 
@@ -129,12 +130,12 @@ def _signature(head: str, labels: int, shape: tuple[int, ...]) -> Signature:
 
 def test_softmax_logits_and_sigmoid_are_read_for_what_they_are() -> None:
     probabilities = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]], np.float32)
-    read = read_outputs(_signature("softmax", 3, (3,)), probabilities)
+    read = read_head(_signature("softmax", 3, (3,)), probabilities)
     assert read.label_index is not None and read.label_index.tolist() == [1, 0]
     assert read.confidence is not None and read.confidence.tolist() == pytest.approx([0.7, 0.5])
-    logits = read_outputs(_signature("logits", 3, (3,)), np.log(probabilities) + 1000)
+    logits = read_head(_signature("logits", 3, (3,)), np.log(probabilities) + 1000)
     assert logits.confidence is not None and logits.confidence.tolist() == pytest.approx([0.7, 0.5], rel=1e-3)
-    sigmoid = read_outputs(_signature("sigmoid", 2, (1,)), np.array([[0.9], [0.2]], np.float32))
+    sigmoid = read_head(_signature("sigmoid", 2, (1,)), np.array([[0.9], [0.2]], np.float32))
     assert sigmoid.label_index is not None and sigmoid.label_index.tolist() == [1, 0]
     assert sigmoid.confidence is not None and sigmoid.confidence.tolist() == pytest.approx([0.9, 0.8])
     assert sigmoid.confidence.dtype == np.float32
@@ -142,6 +143,6 @@ def test_softmax_logits_and_sigmoid_are_read_for_what_they_are() -> None:
 
 def test_a_regression_reads_one_value_a_row() -> None:
     spec = TensorSpec("price", "float32", (1,))
-    read = read_outputs(Signature("regression", (spec,), (spec,)), np.array([[1.5], [2.5]], np.float32))
+    read = read_head(Signature("regression", (spec,), (spec,)), np.array([[1.5], [2.5]], np.float32))
     assert read.value is not None and read.value.tolist() == [1.5, 2.5]
     assert read.label_index is None
