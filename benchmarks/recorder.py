@@ -34,7 +34,8 @@ from hoverboard.database.migrate import migrate
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.errors import DatabaseUnavailable
 from hoverboard.journal.records import BatchRecord, CallPart, column_array, decode, encode, pack_column
-from hoverboard.postgres.embedded import Cluster, environment
+from hoverboard.postgres.cluster import Cluster
+from hoverboard.postgres.programs import environment
 from hoverboard.recorder.rows.encode import encode_batches
 
 DIGITS: Final = Signature(

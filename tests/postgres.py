@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from hoverboard.database.migrate import migrate
-from hoverboard.postgres.embedded import Cluster, environment
+from hoverboard.postgres.cluster import Cluster
+from hoverboard.postgres.programs import environment
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "60"}
 

@@ -89,13 +89,12 @@ def reset(
 
 
 async def _read(settings: Settings) -> list[AlarmRow]:
+    from hoverboard.database.address import database_url
     from hoverboard.database.connect import connected
     from hoverboard.database.migrate import require_current
-    from hoverboard.postgres.embedded import RECORDER, embedded_url
     from hoverboard.watch.alarm_table import list_alarms
 
-    url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
-    async with connected(url, application="hoverboard alarms", role=None) as connection:
+    async with connected(database_url(settings), application="hoverboard alarms", role=None) as connection:
         await require_current(connection)
         return await list_alarms(connection)
 

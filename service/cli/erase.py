@@ -149,12 +149,11 @@ def command(
 
 
 async def _erase(settings: Settings, request: ErasureRequest, *, dry_run: bool) -> ErasureReport:
-    from hoverboard.postgres.embedded import RECORDER, embedded_url
+    from hoverboard.database.address import database_url
     from hoverboard.recorder.erasure.everywhere import erase_everywhere
 
     try:
-        url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
-        return await erase_everywhere(url, settings.data_dir, request, dry_run=dry_run)
+        return await erase_everywhere(database_url(settings), settings.data_dir, request, dry_run=dry_run)
     except HoverboardError as error:
         raise DatabaseUnavailable(f"nothing was erased: {error}") from error
 

@@ -68,13 +68,12 @@ def _next(reason: str) -> str:
 
 
 async def _read(settings: Settings, days: int) -> list[dict[str, Any]]:
+    from hoverboard.database.address import database_url
     from hoverboard.database.connect import connected
     from hoverboard.database.migrate import require_current
-    from hoverboard.postgres.embedded import RECORDER, embedded_url
     from hoverboard.recorder.gaps import list_gaps
 
-    url = settings.database_url.get_secret_value() or embedded_url(settings.data_dir, RECORDER)
-    async with connected(url, application="hoverboard gaps", role=None) as connection:
+    async with connected(database_url(settings), application="hoverboard gaps", role=None) as connection:
         await require_current(connection)
         rows = await list_gaps(connection, days)
     return [dict(row) | {"next": _next(row["reason"])} for row in rows]

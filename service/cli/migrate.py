@@ -58,12 +58,10 @@ def command(database_url: str | None, only_status: bool, json_: bool | None) -> 
 
 
 def _url(given: str | None) -> str:
-    settings = Settings.load(database_url=given)
-    if url := settings.database_url.get_secret_value():
-        return url
-    from hoverboard.postgres.embedded import embedded_url
+    from hoverboard.database.address import database_url
+    from hoverboard.postgres.passwords import USER
 
-    return embedded_url(settings.data_dir)
+    return database_url(Settings.load(database_url=given), USER)
 
 
 def _listed(found: Status) -> object:

@@ -49,7 +49,8 @@ def command(data_dir: Path | None, program: str, arguments: tuple[str, ...]) -> 
 
     It connects to the Postgres that `hoverboard serve` runs, and starts nothing. The exit status is psql's own.
     """
-    from hoverboard.postgres.embedded import binaries, embedded_url
+    from hoverboard.postgres.endpoint import embedded_url
+    from hoverboard.postgres.programs import binaries
 
     if data_dir is None and Settings.load().database_url.get_secret_value():
         raise ConfigError(
@@ -63,7 +64,7 @@ def command(data_dir: Path | None, program: str, arguments: tuple[str, ...]) -> 
 
 def _environment(url: str) -> dict[str, str]:
     """The caller's environment, with where to connect: an argument would show the password to the whole machine."""
-    from hoverboard.postgres.embedded import libpq_variables
+    from hoverboard.postgres.endpoint import libpq_variables
 
     kept = {name: value for name, value in os.environ.items() if name not in ("PGSERVICE", "PGHOSTADDR")}
     return kept | dict(libpq_variables(url)) | {"PGOPTIONS": "-c search_path=hoverboard,public"}

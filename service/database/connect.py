@@ -14,7 +14,7 @@ import asyncpg
 
 from hoverboard.database.statements import statements
 from hoverboard.errors import ConfigError, DatabaseUnavailable
-from hoverboard.postgres.embedded import RECORDER
+from hoverboard.postgres.passwords import RECORDER
 
 __all__ = ["OLDEST_SERVER", "RECORDER", "connect", "connected", "place"]
 

@@ -19,7 +19,8 @@ from hoverboard.database.connect import connected, place
 from hoverboard.database.migrate import Migration, migrate
 from hoverboard.database.statements import statements
 from hoverboard.errors import MigrationRefused
-from hoverboard.postgres.embedded import embedded_url, recorder_password
+from hoverboard.postgres.endpoint import embedded_url
+from hoverboard.postgres.passwords import recorder_password
 
 __all__ = ["prepare"]
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import psutil
 
-from hoverboard.postgres.embedded import Cluster
+from hoverboard.postgres.cluster import Cluster
 from hoverboard.telemetry import logs
 
 __all__ = ["processes", "stop"]

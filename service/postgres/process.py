@@ -23,9 +23,11 @@ from hoverboard import children
 from hoverboard.config import Settings
 from hoverboard.errors import HoverboardError
 from hoverboard.postgres import leftovers
-from hoverboard.postgres.embedded import Cluster, Endpoint, environment
-from hoverboard.postgres.embedded import endpoint as find_endpoint
+from hoverboard.postgres.cluster import Cluster
+from hoverboard.postgres.endpoint import Endpoint
+from hoverboard.postgres.endpoint import endpoint as find_endpoint
 from hoverboard.postgres.log import PostgresLog
+from hoverboard.postgres.programs import environment
 from hoverboard.telemetry import logs
 from hoverboard.telemetry.pulse import is_stopped, pulse_path
 from hoverboard.telemetry.recording_state import POSTGRES, Part

@@ -15,20 +15,19 @@ import stamina
 import structlog
 
 from hoverboard import children
-from hoverboard.config import ENV_PREFIX, Settings
+from hoverboard.config import Settings
+from hoverboard.database.address import DATABASE_VARIABLE
 from hoverboard.database.connect import connect
 from hoverboard.database.migrate import require_current
 from hoverboard.database.roles import prepare
 from hoverboard.errors import ConfigError, DatabaseUnavailable
-from hoverboard.postgres.embedded import RECORDER, embedded_url, endpoint
+from hoverboard.postgres.endpoint import embedded_url, endpoint
+from hoverboard.postgres.passwords import RECORDER
 from hoverboard.recorder.drain import Drain
 from hoverboard.telemetry import logs, metrics, recording_state
 from hoverboard.telemetry.pulse import pulse_path
 
-__all__ = ["DATABASE_URL", "main", "open_database"]
-
-DATABASE_URL: Final = f"{ENV_PREFIX}DATABASE_URL"
-"""Where the supervisor leaves the URL of a Postgres that is not the embedded one."""
+__all__ = ["main", "open_database"]
 
 _NICE: Final = 10
 _GARBAGE: Final = 20_000
@@ -64,7 +63,7 @@ async def _record(settings: Settings, part: recording_state.Part) -> int:
     gc.set_threshold(_GARBAGE)
     children.say_ready()
     _log.info("recorder_started", pid=os.getpid())
-    url = os.environ.get(DATABASE_URL, "")
+    url = os.environ.get(DATABASE_VARIABLE, "")
     await Drain(settings, lambda: open_database(settings, url), _machine_is_busy, part.say, part.beat).run(stop)
     _log.info("recorder_stopped")
     return 0

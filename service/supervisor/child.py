@@ -17,14 +17,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from hoverboard.children import READY_FD
-from hoverboard.config import ENV_PREFIX
+from hoverboard.database.address import DATABASE_VARIABLE
 from hoverboard.supervisor.hangs import ChildWatch
 from hoverboard.telemetry import families, logs, metrics
 
-__all__ = ["DATABASE_VARIABLE", "Backoff", "Child", "ChildSpec"]
-
-DATABASE_VARIABLE: Final = f"{ENV_PREFIX}DATABASE_URL"
-"""Holds a password: no child has it unless its spec says so."""
+__all__ = ["Backoff", "Child", "ChildSpec"]
 
 _CHUNK: Final = 1 << 16
 _LAST_LINES: Final = 20

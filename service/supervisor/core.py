@@ -16,14 +16,15 @@ from typing import Final
 
 from hoverboard.children import stop_signals
 from hoverboard.config import Settings
+from hoverboard.database.address import DATABASE_VARIABLE
 from hoverboard.engine.models.attempts import LoadAttempts, attempts_dir
 from hoverboard.engine.slots import Run, slots_path
 from hoverboard.errors import ConfigError
 from hoverboard.postgres import process as postgres_process
-from hoverboard.postgres.embedded import Cluster
+from hoverboard.postgres.cluster import Cluster
 from hoverboard.supervisor import open_files
 from hoverboard.supervisor.banner import banner, ready_line, url, wait_ready
-from hoverboard.supervisor.child import DATABASE_VARIABLE, Backoff, Child, ChildSpec
+from hoverboard.supervisor.child import Backoff, Child, ChildSpec
 from hoverboard.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
 from hoverboard.supervisor.hangs import ChildWatch, EngineWatch
 from hoverboard.telemetry import logs, metrics, recording_state

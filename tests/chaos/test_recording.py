@@ -24,7 +24,7 @@ from hoverboard.journal.chunk import Position
 from hoverboard.journal.finding import journals
 from hoverboard.journal.reader import read
 from hoverboard.journal.records import BatchRecord, GapRecord, decode
-from hoverboard.postgres.embedded import embedded_url
+from hoverboard.postgres.endpoint import embedded_url
 from tests.integration.running import Service, free_port, running
 from tests.load import Load, report
 

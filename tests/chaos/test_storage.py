@@ -27,7 +27,7 @@ from hoverboard.database.connect import connect
 from hoverboard.engine.engine import Engine
 from hoverboard.engine.recording.sink import JournalSink
 from hoverboard.journal.writer import open_writer
-from hoverboard.postgres.embedded import embedded_url
+from hoverboard.postgres.endpoint import embedded_url
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.process import open_database
 from tests.integration.running import Service, running

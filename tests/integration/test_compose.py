@@ -23,8 +23,8 @@ from typing import Any
 import psutil
 import pytest
 
-from hoverboard.postgres.embedded import Cluster
-from hoverboard.postgres.embedded import environment as postgres_environment
+from hoverboard.postgres.cluster import Cluster
+from hoverboard.postgres.programs import environment as postgres_environment
 from hoverboard.supervisor.claims import LOCK_FILE
 from tests.integration.recorded import until
 from tests.integration.running import HOVERBOARD, free_port

@@ -28,7 +28,9 @@ from hoverboard.database.migrate import migrate, require_current
 from hoverboard.database.roles import prepare
 from hoverboard.errors import ConfigError
 from hoverboard.postgres import leftovers, unprivileged
-from hoverboard.postgres.embedded import RECORDER, Cluster, Endpoint, embedded_url
+from hoverboard.postgres.cluster import Cluster
+from hoverboard.postgres.endpoint import Endpoint, embedded_url
+from hoverboard.postgres.passwords import RECORDER
 from tests.integration.running import HOVERBOARD, ROOT, environment
 
 NOBODY = 65534

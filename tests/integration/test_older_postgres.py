@@ -26,7 +26,8 @@ from hoverboard.database.migrate import migrate
 from hoverboard.database.partitions import apply_retention
 from hoverboard.errors import DatabaseUnavailable
 from hoverboard.journal.records import SupplementRecord
-from hoverboard.postgres.embedded import MAJOR, Cluster, binaries, environment
+from hoverboard.postgres.cluster import Cluster
+from hoverboard.postgres.programs import MAJOR, binaries, environment
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.erasure.erase import ErasureRequest, erase
 from hoverboard.recorder.process import open_database

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from hoverboard.postgres import leftovers
-from hoverboard.postgres.embedded import Cluster
+from hoverboard.postgres.cluster import Cluster
 from tests.integration.running import HOVERBOARD, Service, environment, free_port, running
 
 ON = {"HOVERBOARD_RECORDING": "on"}

@@ -23,7 +23,7 @@ from hoverboard.database.connect import connect, connected
 from hoverboard.database.migrate import Migration, migrate, migrations, read_migrations, require_current, status
 from hoverboard.database.partitions import AHEAD_DAYS, Dropped, Partitions, apply_retention, hold
 from hoverboard.errors import ConfigError, DatabaseUnavailable, MigrationRefused
-from hoverboard.postgres.embedded import environment
+from hoverboard.postgres.programs import environment
 from tests.postgres import Server
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from hoverboard.config import Settings
+from hoverboard.database.address import DATABASE_VARIABLE
 from hoverboard.errors import ConfigError
-from hoverboard.supervisor.child import DATABASE_VARIABLE, Child, ChildSpec
+from hoverboard.supervisor.child import Child, ChildSpec
 from hoverboard.supervisor.core import ChildSpecs, Supervisor, service_children
 
 URL = "postgresql://writer:secret@db/records"

