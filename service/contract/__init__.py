@@ -1,1 +1,5 @@
-"""What more than one folder speaks: signatures, the catalog, calls and answers."""
+"""What more than one folder speaks: frozen values and Protocols.
+
+Nothing comes in or goes out here. A signature says what a version takes and answers, the catalog what an engine serves, a call what
+goes to an engine and comes back. What several folders must read alike is decided here once: a head, an outlier, a role, an error.
+"""

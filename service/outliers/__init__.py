@@ -1,6 +1,7 @@
 """Outliers: scores of how strange a sample is, and the conformal p-values that make a promise of them.
 
-Pure NumPy, the reference for what runs in a graph.
+In: arrays of features, logits and inputs. Out: scores, p-values, and the file that keeps a fitted detector. Pure NumPy, the
+reference for what runs in a graph.
 """
 
 from hoverboard.outliers.conformal import check_alpha, needed_points, p_values, rate_bound, smallest_alpha

@@ -1,4 +1,8 @@
-"""A model version on disk: its manifest, its checksums, its golden samples, and the directory they live in."""
+"""A model version on disk: its manifest, its checksums, its golden samples, and the directory they live in.
+
+In: a models directory, and what publishing wants written there. Out: what is in it, checked; `serving.toml`; and which version is
+to be stable. Nothing here loads a model.
+"""
 
 from hoverboard.versions.golden import GoldenSample, GoldenSet
 from hoverboard.versions.manifest import Manifest
