@@ -6,6 +6,9 @@ What users need is here; whatever is not asked for is not imported, so that a cl
 
     with hoverboard.Client("http://127.0.0.1:8080") as client:
         print(client.predict("digits", images).labels)
+
+`Client` and `AsyncClient` call a service; `serve_in_process` is one within a test or a notebook; `publish` makes a model version; the
+errors are those that a service answers with, `RpcError` above all, and those of what never reached one.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from hoverboard.version import __version__
 
 if TYPE_CHECKING:
+    from hoverboard.client.aio import AsyncClient
     from hoverboard.client.answers import Prediction, Predictions
+    from hoverboard.client.in_process import serve_in_process
     from hoverboard.client.retries import Retries
     from hoverboard.client.sync import Client
     from hoverboard.errors import (
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
     from hoverboard.publishing.publish import publish
 
 __all__ = [
+    "AsyncClient",
     "BatchTooLarge",
     "Client",
     "ConfigError",
@@ -78,14 +84,17 @@ __all__ = [
     "VersionRefused",
     "__version__",
     "publish",
+    "serve_in_process",
 ]
 
 _ELSEWHERE = {
+    "AsyncClient": "hoverboard.client.aio",
     "Client": "hoverboard.client.sync",
     "Prediction": "hoverboard.client.answers",
     "Predictions": "hoverboard.client.answers",
     "Retries": "hoverboard.client.retries",
     "publish": "hoverboard.publishing.publish",
+    "serve_in_process": "hoverboard.client.in_process",
 }
 """Where a name is defined that is not an error."""
 

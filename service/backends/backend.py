@@ -11,13 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from hoverboard.backends.authoring import Authoring
 from hoverboard.backends.graph import Graph
+from hoverboard.errors import EngineMissing
 from hoverboard.versions.manifest import ARTIFACTS, Manifest
 
-__all__ = ["Backend", "backend_of", "configured", "installed"]
+__all__ = ["Backend", "backend_of", "configured", "installed", "require_framework"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,23 @@ def configured(artifact: str, threads: tuple[int, int]) -> Backend:
     return _configured(ARTIFACTS[artifact], threads)
 
 
+def require_framework(what: str) -> None:
+    """Pass where some framework is installed, without importing it.
+
+    Args:
+        what: needs one.
+
+    Raises:
+        EngineMissing: there is none.
+    """
+    if not any(map(find_spec, ARTIFACTS.values())):  # a folder is called as the package that it is for
+        raise EngineMissing(what)
+
+
 def installed() -> Iterator[Backend]:
     """Each backend whose framework can be imported here."""
     for folder in dict.fromkeys(ARTIFACTS.values()):
-        with suppress(ModuleNotFoundError):
+        with suppress(EngineMissing):
             yield _imported(folder)
 
 
@@ -70,5 +85,8 @@ def _configured(folder: str, threads: tuple[int, int]) -> Backend:
 
 def _imported(folder: str) -> Backend:
     # By its name, and late: no process imports a framework for versions that it does not have.
-    found: Backend = import_module(f"hoverboard.backends.{folder}.backend").BACKEND
+    try:
+        found: Backend = import_module(f"hoverboard.backends.{folder}.backend").BACKEND
+    except ModuleNotFoundError as error:
+        raise EngineMissing("Running or publishing models") from error
     return found

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from hoverboard.rpc.methods.models_describe import ModelDescription
     from hoverboard.rpc.methods.models_list import ModelSummary
 
-__all__ = ["Core", "Pause", "PredictOptions", "Procedure", "Received", "Send", "Truth"]
+__all__ = ["PATIENCE_S", "Core", "Pause", "PredictOptions", "Procedure", "Received", "Send", "Truth"]
 
 T = TypeVar("T")
 
+PATIENCE_S: Final = 60.0
+"""Seconds that a call may take, its tries together, where nobody says otherwise."""
 GRACE_S: Final = 0.2
 """Seconds beyond the deadline that the server's own word on it is waited for."""
 _LABELS_AT_ONCE: Final = 1000
@@ -171,7 +173,7 @@ class Core:
             except (RpcError, Unreachable) as error:
                 now = time.monotonic()
                 if isinstance(error, Unreachable) and error.sent and now >= until:
-                    raise DeadlineExceeded(f"{self.url} did not answer {method} within {seconds:g} s") from error
+                    raise DeadlineExceeded(f"{self.url} did not answer {method} within {seconds:.3g} s") from error
                 pause = self._retries.pause_s(attempt, error, method)
                 if pause is None or now + pause >= until:
                     if attempt > 1:

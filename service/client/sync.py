@@ -14,7 +14,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from hoverboard.client.address import Address
 from hoverboard.client.answers import Prediction, Predictions
-from hoverboard.client.core import Core, Pause, PredictOptions, Procedure, Received, Send, Truth
+from hoverboard.client.core import PATIENCE_S, Core, Pause, PredictOptions, Procedure, Received, Send, Truth
 from hoverboard.client.retries import Retries
 from hoverboard.client.samples import Samples
 from hoverboard.client.transport import CONNECT_S, Transport, headers_of, reason_of
@@ -24,12 +24,10 @@ if TYPE_CHECKING:
     from hoverboard.rpc.methods.models_describe import ModelDescription
     from hoverboard.rpc.methods.models_list import ModelSummary
 
-__all__ = ["PATIENCE_S", "Client"]
+__all__ = ["Client"]
 
 T = TypeVar("T")
 
-PATIENCE_S = 60.0
-"""Seconds that a call may take, its tries together, where nobody says otherwise."""
 _CONNECTIONS = 16
 
 

@@ -21,8 +21,9 @@ from hoverboard.engine.socket.server import EngineServer
 from hoverboard.journal.writer import JournalWriter, open_writer
 from hoverboard.telemetry import logs, metrics, recording_state
 from hoverboard.telemetry.pulse import pulse_path
+from hoverboard.telemetry.recording_state import Part
 
-__all__ = ["main", "socket_path"]
+__all__ = ["journaling", "main", "socket_path"]
 
 _log = structlog.get_logger(__name__)
 _SWITCH_INTERVAL_S: Final = 0.0005
@@ -54,7 +55,7 @@ async def _serve(settings: Settings, name: str, path: Path, slots: Slots) -> int
     stop = children.stop_event()
     _log.info("engine_starting", pid=os.getpid())
     async with (
-        _recording(settings, name, path.parent) as sink,
+        journaling(settings, name, recording_state.journal(path.parent, name)) as sink,
         Engine(settings, sink=sink, slots=slots) as engine,
         EngineServer(engine, path),
     ):
@@ -75,12 +76,17 @@ async def _serve(settings: Settings, name: str, path: Path, slots: Slots) -> int
 
 
 @asynccontextmanager
-async def _recording(settings: Settings, name: str, runtime_dir: Path) -> AsyncIterator[JournalSink | None]:
-    """Where this engine's batches are journaled; closed once the last of them has run."""
+async def journaling(settings: Settings, name: str, part: Part | None) -> AsyncIterator[JournalSink | None]:
+    """Where an engine's batches are journaled; closed once the last of them has run.
+
+    Args:
+        name: of its process.
+        part: where it says whether that works; None for nowhere.
+    """
     if settings.recording == "off":
         yield None
         return
-    writer = open_writer(settings, name, recording_state.journal(runtime_dir, name))
+    writer = open_writer(settings, name, part)
     ticking = asyncio.create_task(_tick(writer))
     try:
         yield JournalSink(writer, hashing_key(settings.data_dir))
