@@ -6,7 +6,7 @@ every process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import msgspec
 from hoverboard.contract.catalog import Catalog
 from hoverboard.contract.signature import Array, Signature
 
-__all__ = ["Detector", "EnginePort", "ExecutedBatch", "PredictAnswer", "PredictCall", "RecordSink", "Source"]
+__all__ = ["EnginePort", "ExecutedBatch", "PredictAnswer", "PredictCall", "RecordSink", "Source"]
 
 
 class PredictCall(msgspec.Struct, frozen=True, eq=False, array_like=True):
@@ -161,23 +161,6 @@ class RecordSink(Protocol):
             detector: the chosen one.
             sample_ids: 16 bytes each, of rows that `append` was given.
             scores: detector -> float32 `(rows,)`.
-        """
-
-
-class Detector(Protocol):
-    """A version's calibrated outlier detector."""
-
-    @property
-    def alpha(self) -> float:
-        """The share of normal samples that may be called outliers: those whose p-value is at most this."""
-
-    def p_values(self, columns: Sequence[Array], outputs: Sequence[Array], scores: Array | None) -> Array:
-        """Conformal p-values, float32 `(rows,)` in (0, 1], of the rows of one batch.
-
-        Args:
-            columns: the inputs.
-            outputs: the outputs.
-            scores: float32 `(rows,)`, of the detector in the graph; None where the graph has none.
         """
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
 from hoverboard.backends.reasons import about_input
-from hoverboard.contract.calls import Detector, Source
+from hoverboard.contract.calls import Source
 from hoverboard.contract.catalog import BucketTiming
 from hoverboard.contract.heads import HeadReading, read_head
 from hoverboard.contract.outlier import is_outlier
@@ -22,7 +22,7 @@ from hoverboard.errors import Cause, ModelFailed, NonFiniteOutput, Overloaded, R
 from hoverboard.outliers import Features, Looked, OutlierPackage, p_values
 from hoverboard.versions import Manifest
 
-__all__ = ["HIDDEN", "Executed", "Failure", "GraphDetector", "LiveVersion"]
+__all__ = ["HIDDEN", "Executed", "Failure", "LiveVersion"]
 
 HIDDEN: Final = "not shown, since serving.toml hides what callers send"
 """In place of a failure's reason."""
@@ -64,25 +64,6 @@ class Executed:
     bucket: int
 
 
-class GraphDetector:
-    """The detector whose score the graph gives.
-
-    Args:
-        package: of the version.
-    """
-
-    def __init__(self, package: OutlierPackage) -> None:
-        self.alpha = package.alpha
-        self._calibration = package.calibration.astype(np.float64)
-
-    def p_values(self, columns: Sequence[Array], outputs: Sequence[Array], scores: Array | None) -> Array:
-        """See `Detector.p_values`."""
-        del columns, outputs
-        if scores is None:
-            raise TypeError("this detector's score comes from the graph")
-        return p_values(scores, self._calibration)
-
-
 @dataclass(slots=True, eq=False)
 class LiveVersion:
     """One version that answers.
@@ -96,9 +77,8 @@ class LiveVersion:
         timings: what was measured at load.
         memory_bytes: of its weights.
         load_ms: what loading took.
-        detector: its outlier detector, where it has one.
         source: how records name it.
-        outliers: the package its detector is from, where its graph gives a score after the outputs.
+        outliers: what it knows about outliers; its graph gives a score after the outputs then. None without calibration.
         extract: gives the features that the other detectors look at.
         sandbox: what held while it was tried in a process of its own; None where it was not.
         used_at: when it last ran, seconds on the monotonic clock.
@@ -115,7 +95,6 @@ class LiveVersion:
     timings: tuple[BucketTiming, ...]
     memory_bytes: int
     load_ms: float
-    detector: Detector | None = None
     outliers: OutlierPackage | None = None
     extract: Callable[[Sequence[Array]], Features] | None = None
     sandbox: str | None = None
@@ -128,11 +107,14 @@ class LiveVersion:
     signature: Signature = field(init=False)
     fingerprint: str = field(init=False)
     source: Source = field(init=False)
+    _calibration: Array | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.signature = self.manifest.signature
         self.fingerprint = self.signature.fingerprint
         self.sized_by_caller = any(spec.variable or spec.dtype == STRING for spec in self.signature.inputs)
+        # In float64 once, which every batch would make a copy in otherwise.
+        self._calibration = None if self.outliers is None else self.outliers.calibration.astype(np.float64)
         self.source = Source(*self.key, self.manifest.weights_sha256, self.signature, self.manifest.public())
 
     @property
@@ -151,26 +133,24 @@ class LiveVersion:
         started = time.perf_counter()
         errors: dict[int, RpcError] = {}
         pieces = self._attempt(columns, 0, rows, bucket, errors)
-        given = [_joined(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True)]
-        scores = given.pop() if self.outliers is not None else None
-        outputs = tuple(given)
+        columns_out = [_joined(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True)]
+        scores = columns_out.pop() if self.outliers is not None else None
+        outputs = tuple(columns_out)
         self._refuse_non_finite(outputs, errors)
         reading = read_head(self.signature, outputs[0])
-        p_value, outlier = self._judge(columns, outputs, scores, errors)
+        p_value, outlier = self._judge(scores, errors)
         seconds = time.perf_counter() - started
         self.failing = len(pieces) > 1 or bool(errors)
         if not self.failing:
             self.costs.observe(bucket, seconds)
         return Executed(outputs, errors, reading, p_value, outlier, seconds, bucket)
 
-    def _judge(
-        self, columns: Sequence[Array], outputs: Sequence[Array], scores: Array | None, errors: Mapping[int, RpcError]
-    ) -> tuple[Array | None, Array | None]:
+    def _judge(self, scores: Array | None, errors: Mapping[int, RpcError]) -> tuple[Array | None, Array | None]:
         """How usual each row is, and whether it is an outlier; a row without an answer is none."""
-        if self.detector is None:
+        if self.outliers is None or self._calibration is None or scores is None:
             return None, None
-        p_value = self.detector.p_values(columns, outputs, scores)
-        outlier: Array = is_outlier(p_value, self.detector.alpha)
+        p_value = p_values(scores, self._calibration)
+        outlier: Array = is_outlier(p_value, self.outliers.alpha)
         outlier[list(errors)] = False
         return p_value, outlier
 

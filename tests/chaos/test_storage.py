@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +20,7 @@ import orjson
 import psutil
 import pytest
 
+from hoverboard.backends.executor import Executor
 from hoverboard.config import Settings
 from hoverboard.contract.calls import PredictCall
 from hoverboard.contract.signature import Array
@@ -27,6 +28,7 @@ from hoverboard.database.connect import connect
 from hoverboard.engine.engine import Engine
 from hoverboard.engine.recording.sink import JournalSink
 from hoverboard.journal.writer import open_writer
+from hoverboard.outliers import Calibrated, OutlierPackage
 from hoverboard.postgres.endpoint import embedded_url
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.process import open_database
@@ -168,13 +170,28 @@ def _rounded(peaks: dict[str, float]) -> dict[str, int]:
     return {kind: round(peak) for kind, peak in peaks.items()}
 
 
-class EveryTenth:
-    """A detector that flags the rows whose first feature is negative."""
+class Scored:
+    """An executor whose score, after the outputs, is strange for rows whose first feature is negative."""
 
-    alpha = 0.01
+    def __init__(self, executor: Executor) -> None:
+        self.name = executor.name
+        self.traces = executor.traces
+        self._run = executor.run
 
-    def p_values(self, columns: Sequence[Array], outputs: Sequence[Array], scores: Array | None) -> Array:
-        return np.where(columns[0][:, 0] < 0, 0.001, 0.5).astype(np.float32)
+    def run(self, columns: Sequence[Array]) -> list[Array]:
+        return [*self._run(columns), np.where(columns[0][:, 0] < 0, 10_000, 500).astype(np.float32)]
+
+
+ALPHA = 0.01
+OUTLIERS = OutlierPackage(
+    alpha=ALPHA,
+    chosen="energy",
+    reason="it is the only one",
+    detectors={"energy": Calibrated("energy", None, np.arange(999, dtype=np.float32))},
+    space="outputs",
+    layer=None,
+    fitted=0,
+)
 
 
 async def test_over_the_disk_budget_ordinary_rows_are_shed_and_counted_and_outliers_kept(
@@ -190,8 +207,9 @@ async def test_over_the_disk_budget_ordinary_rows_are_shed_and_counted_and_outli
     strange: list[bytes] = []
     async with Engine(settings, sink=JournalSink(writer, b"k" * 32)) as engine:
         await engine.settled()
-        live = engine._registry.lookup("amounts", "stable")
-        live.detector = EveryTenth()
+        (version,) = engine._registry._models.by_name["amounts"].versions.values()
+        assert version.live is not None
+        version.live = live = replace(version.live, executor=Scored(version.live.executor), outliers=OUTLIERS)
         for turn in range(40):
             call = PredictCall(
                 "amounts", "stable", live.fingerprint, (features + turn * 1e-3,), 400, time.monotonic() + 60
@@ -200,7 +218,7 @@ async def test_over_the_disk_budget_ordinary_rows_are_shed_and_counted_and_outli
             ids = [answer.sample_ids[i : i + 16] for i in range(0, len(answer.sample_ids), 16)]
             answered += ids
             assert answer.p_value is not None
-            strange += [sample_id for sample_id, p in zip(ids, answer.p_value, strict=True) if p <= EveryTenth.alpha]
+            strange += [sample_id for sample_id, p in zip(ids, answer.p_value, strict=True) if p <= ALPHA]
     usage = writer.usage_bytes
     writer.close()
     drain = Drain(settings, lambda: open_database(settings, database))

@@ -18,7 +18,7 @@ import structlog
 
 from hoverboard.backends.backend import Backend, configured
 from hoverboard.engine.costs import CostModel
-from hoverboard.engine.live import GraphDetector, LiveVersion
+from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.models.choosing import Chooser, RunJob
 from hoverboard.engine.models.company import Company
 from hoverboard.engine.models.lengths import with_least
@@ -130,7 +130,6 @@ class Loader:
             timings=chosen.timings,
             memory_bytes=graph.memory_bytes,
             load_ms=(time.perf_counter() - started) * 1e3,
-            detector=None if outliers is None else GraphDetector(outliers),
             outliers=outliers,
             extract=None if outliers is None else graph.extractor(signature, outliers.layer, outliers.space),
         )
