@@ -136,7 +136,10 @@ class ExecutedBatch(msgspec.Struct, frozen=True, eq=False):
 
 
 class RecordSink(Protocol):
-    """Where executed batches are recorded before their answers leave."""
+    """Where executed batches are recorded before their answers leave.
+
+    The seam towards the journal: what runs batches need not know how, or whether, they are written down.
+    """
 
     def append(self, batch: ExecutedBatch) -> None:
         """Record one batch; synchronous and quick, one write at most.

@@ -89,9 +89,9 @@ class ModelStatus:
     routed_by: str = "disk"
     served: bool = False
 
-    def number(self, wanted: int | str) -> int | None:
+    def number(self, number_or_role: int | str) -> int | None:
         """The version that a number or a role stands for; None for a role that nothing fills."""
-        return self.roles.get(wanted) if isinstance(wanted, str) else wanted
+        return self.roles.get(number_or_role) if isinstance(number_or_role, str) else number_or_role
 
     def version(self, number: int) -> VersionStatus | None:
         """The status of one version, or None where there is no such version."""

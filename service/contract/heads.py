@@ -105,6 +105,7 @@ def probabilities(signature: Signature, first: Array) -> Array:
         return np.column_stack([1 - second, second])
     if signature.head == "softmax":
         return scores.astype(np.float32)
+    # Less the largest, so that exp cannot overflow; softmax does not change by it.
     shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
     together: Array = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
     return together
@@ -119,9 +120,11 @@ def _second_class(signature: Signature, first: Array) -> Array | None:
 
 
 def _sigmoid(logits: Array) -> Array:
-    with np.errstate(over="ignore"):
-        found: Array = (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
-    return found
+    with np.errstate(
+        over="ignore"
+    ):  # exp(-x) overflows to infinity for very negative x, and 1 / infinity is the 0 meant
+        probability: Array = (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+    return probability
 
 
 def thresholds(signature: Signature) -> Array:
@@ -141,8 +144,8 @@ def held(signature: Signature, first: Array) -> tuple[Array, Array, Array]:
         Indexes of labels and their probabilities (float32), of all rows one after the other; and how many are each
         row's, int64 `(rows,)`.
     """
-    found = probabilities(signature, first)
-    order = np.argsort(-found, axis=1, kind="stable")
-    ranked = np.take_along_axis(found, order, axis=1)
+    each = probabilities(signature, first)
+    order = np.argsort(-each, axis=1, kind="stable")  # stable: equal ones in the labels' order, on every machine
+    ranked = np.take_along_axis(each, order, axis=1)
     holds = ranked >= thresholds(signature)[order]
     return order[holds], ranked[holds], holds.sum(axis=1)

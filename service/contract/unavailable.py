@@ -18,25 +18,25 @@ _LONGEST: Final = 500
 """Characters of a message: a reason may quote what a graph or a file says."""
 
 
-def unavailable(name: str, model: ModelStatus | None, wanted: int | str, *, starting: bool) -> RpcError:
+def unavailable(name: str, model: ModelStatus | None, number_or_role: int | str, *, starting: bool) -> RpcError:
     """The error for a call that nothing answers: retryable only where waiting may help.
 
     Args:
         name: the model's, as the caller gave it.
         model: what is known of it; None where nothing is.
-        wanted: the number or role that was called.
+        number_or_role: the number or role that was called.
         starting: whether the engine has not had its first look at all models yet.
     """
     if model is None:
         if starting:
             return NotReady("The engine is starting", retry_after_ms=_RETRY_MS)
         return ModelNotFound(f"There is no model {name!r}"[:200], details={"model": name[:100]})
-    if isinstance(wanted, int):
-        return _of_number(model, wanted)
-    if wanted == STABLE:
+    if isinstance(number_or_role, int):
+        return _of_number(model, number_or_role)
+    if number_or_role == STABLE:
         return _of_stable(model, starting=starting)
-    details = {"model": name, "version": wanted[:100]}
-    return VersionNotFound(f"Model {name!r} has no version in the role {wanted[:100]!r}", details=details)
+    details = {"model": name, "version": number_or_role[:100]}
+    return VersionNotFound(f"Model {name!r} has no version in the role {number_or_role[:100]!r}", details=details)
 
 
 def _of_stable(model: ModelStatus, *, starting: bool) -> RpcError:

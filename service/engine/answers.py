@@ -18,7 +18,7 @@ from hoverboard.errors import Cause, HoverboardError, InternalError, ModelFailed
 __all__ = ["Answers", "BatchOutcome", "Strange", "record_of", "strange_of"]
 
 _log = structlog.get_logger(__name__)
-_TELL_AGAIN_S: Final = 5.0
+_LOG_AGAIN_S: Final = 5.0
 
 
 class BatchOutcome:
@@ -111,9 +111,9 @@ class Answers:
     def _log_cause(self, version: LiveVersion, cause: Cause | None) -> None:
         """Log why a sample failed, now and then: others may fail as often as there are calls."""
         now = time.monotonic()
-        if cause is None or now - version.told_at < _TELL_AGAIN_S:
+        if cause is None or now - version.logged_at < _LOG_AGAIN_S:
             return
-        version.told_at = now
+        version.logged_at = now
         model, number = version.key
         # The graph's reason may quote what the model hides.
         reason = HIDDEN if self._hides(model) else cause.reason
@@ -143,6 +143,7 @@ def _part_answer(batch: Batch, part: Slice, first: int, outcome: BatchOutcome) -
 
 def _joined(work: Work) -> PredictAnswer:
     """The answers of a call that took several batches, as one."""
+    # With two batches in flight the second part may end first.
     parts = [answer for _, answer in sorted(work.parts, key=lambda part: part[0])]
     last = parts[-1]
 
@@ -174,7 +175,7 @@ def record_of(batch: Batch, columns: list[Array], outcome: BatchOutcome) -> Exec
         _leave_out(batch, executed.errors, ok)
     arrived = np.array([part.work.arrived for part in batch.slices])
     waits = np.maximum((outcome.started - arrived) * 1e6, 0.0).astype(np.uint32)
-    if len(waits) != batch.rows:
+    if len(waits) != batch.rows:  # else each call has one row, as most have
         waits = np.repeat(waits, [part.rows for part in batch.slices])
     reading = executed.reading
     return ExecutedBatch(

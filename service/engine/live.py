@@ -83,7 +83,7 @@ class LiveVersion:
         sandbox: what held while it was tried in a process of its own; None where it was not.
         used_at: when it last ran, seconds on the monotonic clock.
         run_s: what a batch took of late, with its record; a moving average.
-        told_at: when a failing sample was last logged, likewise; others may be as many as there are calls.
+        logged_at: when a failing sample was last logged, likewise; others may be as many as there are calls.
         failure: the last sample that failed.
         failing: whether samples of the last batch failed, so that it was run in pieces.
         sized_by_caller: whether a sample can be larger than those that were timed.
@@ -100,7 +100,7 @@ class LiveVersion:
     sandbox: str | None = None
     used_at: float = 0.0
     run_s: float = 0.0
-    told_at: float = -math.inf
+    logged_at: float = -math.inf
     failure: Failure | None = None
     failing: bool = False
     sized_by_caller: bool = field(init=False)
@@ -141,7 +141,7 @@ class LiveVersion:
         p_value, outlier = self._judge(scores, errors)
         seconds = time.perf_counter() - started
         self.failing = len(pieces) > 1 or bool(errors)
-        if not self.failing:
+        if not self.failing:  # what ran in pieces says nothing about its bucket
             self.costs.observe(bucket, seconds)
         return Executed(outputs, errors, reading, p_value, outlier, seconds, bucket)
 
@@ -151,7 +151,7 @@ class LiveVersion:
             return None, None
         p_value = p_values(scores, self._calibration)
         outlier: Array = is_outlier(p_value, self.outliers.alpha)
-        outlier[list(errors)] = False
+        outlier[list(errors)] = False  # the zeros in place of its answer may look strange
         return p_value, outlier
 
     def look(self, columns: Sequence[Array]) -> Looked | None:
@@ -195,10 +195,10 @@ class LiveVersion:
 
     def _model_failed(self, reason: str) -> ModelFailed:
         """The error a caller gets: of the graph's own reason only what is about the input. All of it is for the operator."""
-        cause, told = self._cause(reason), about_input(reason)
-        if told is None:
+        cause, public = self._cause(reason), about_input(reason)
+        if public is None:
             return ModelFailed(cause=cause)
-        return ModelFailed(f"{ModelFailed.default}: {told}", details={"reason": told}, cause=cause)
+        return ModelFailed(f"{ModelFailed.default}: {public}", details={"reason": public}, cause=cause)
 
     def _cause(self, reason: str) -> Cause:
         self.failure = Failure(time.time(), reason)
@@ -214,10 +214,10 @@ class LiveVersion:
     def _check_shapes(self, outputs: Sequence[Array], bucket: int) -> None:
         """What has another shape than declared is no answer: some operations give unset memory where nothing can be computed."""
         for spec, output in zip(self.signature.outputs, outputs, strict=self.outliers is None):
-            wanted = (bucket, *spec.shape)
-            if output.shape != wanted and not _suits(output.shape, wanted):
+            declared = (bucket, *spec.shape)
+            if output.shape != declared and not _suits(output.shape, declared):
                 raise GraphError(
-                    f"output {spec.name} has shape {_words(output.shape)} where {_words(wanted)} is declared"
+                    f"output {spec.name} has shape {_words(output.shape)} where {_words(declared)} is declared"
                 )
 
     def _refuse_non_finite(self, outputs: Sequence[Array], errors: dict[int, RpcError]) -> None:
@@ -225,7 +225,7 @@ class LiveVersion:
             if not spec.finite or output.dtype.kind != "f":
                 continue
             finite = np.isfinite(output)
-            if finite.all():
+            if finite.all():  # mostly so: the look row by row is for the others
                 continue
             for row in np.flatnonzero(~finite.reshape(len(output), -1).all(axis=1)).tolist():
                 if row not in errors:
@@ -239,10 +239,10 @@ def _joined(parts: Sequence[Array]) -> Array:
     return np.concatenate([part if part.size else _blank(part.dtype, (len(part), *shape)) for part in parts])
 
 
-def _suits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    if len(shape) != len(wanted):
+def _suits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
+    if len(shape) != len(declared):
         return False
-    return all(want in (None, have) for have, want in zip(shape, wanted, strict=True))
+    return all(dim in (None, size) for size, dim in zip(shape, declared, strict=True))
 
 
 def _words(shape: Sequence[int | None]) -> str:

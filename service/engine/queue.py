@@ -38,13 +38,15 @@ class _Lane:
 
     def __init__(self, key: _LaneKey, version: LiveVersion, share: Share) -> None:
         self.key = key
-        self.version = version  # that was to answer the latest call: what waiting costs is told by its timings
+        # What was to answer the latest call. Its timings say what waiting costs; a lookup for each guess would cost more.
+        self.version = version
         self.share = share
         self.heap: list[_Waiting] = []
         self.rows = 0
 
     def head(self) -> Work | None:
         """The call whose turn it is, of those that still have rows waiting."""
+        # What was closed stays in the heap until it comes to the top: to search for it would cost every cancelled call.
         while self.heap:
             work = self.heap[0][3]
             if not work.closed and work.taken < work.call.n:
@@ -67,11 +69,12 @@ class _Lane:
         left = rows = work.call.n - start
         if left > 1:  # a single row is never more than is missing, nor than a turn
             rows = min(rows, missing)
-            if len(self.heap) > 1:
+            if len(self.heap) > 1:  # alone in its lane, a call holds up nobody
                 rows = min(rows, share.turn_rows - work.place % share.turn_rows)
         work.taken = start + rows
         self.rows -= rows
         if rows < left:
+            # The rest keeps its deadline but may be another turn's: then others of this turn come first.
             work.place += rows
             later = work.place // share.turn_rows
             if later != turn:
@@ -94,7 +97,7 @@ class Queue:
 
     Args:
         lookup: finds the live version that would answer now; raises RpcError when there is none.
-        withdraw: told of a call some of whose batches have run, and which gets no answer of them after all.
+        withdraw: called with a call some of whose batches have run, and which gets no answer of them after all.
     """
 
     def __init__(self, lookup: Lookup, withdraw: Callable[[Work], None]) -> None:
@@ -220,18 +223,20 @@ class Queue:
     def _batch_from(self, lane: _Lane, now: float) -> Batch | None:
         """The next batch of a lane; None where its calls, or the first of them, had to be refused instead."""
         head = lane.head()
-        version = self._version_for(lane)
+        version = self._version_for(lane)  # once more: what was live when the calls came may have been swapped
         if head is None or version is None:
             return None
         company = self._company(lane, version)
         take, bucket = version.costs.choose(sum(other.rows for other in company))
         slack = head.call.deadline - now
         if version.costs.seconds(bucket) > slack:
+            # A smaller batch ends sooner: better that few are answered in time than all too late.
             fitting = version.costs.largest_within(slack)
             if fitting is None:
                 self.refuse(head, DeadlineExceeded("The deadline cannot be met any more"))
                 return None
             take, bucket = min(take, fitting), fitting
+        # Charged before it runs: with two batches in flight, the next choice must know of the first.
         self._had = max(self._had, lane.share.seconds)
         lane.share.seconds += version.costs.seconds(bucket)
         return self._fill(company, version, take, bucket)
@@ -244,6 +249,7 @@ class Queue:
             else:
                 ready.append(lane)
         if not ready:
+            # Nothing waits: whoever comes next is owed nothing, and owes nothing.
             self._shares.clear()
             self._had = 0.0
             return None
@@ -251,9 +257,9 @@ class Queue:
 
     def _version_for(self, lane: _Lane) -> LiveVersion | None:
         """The version that answers a lane now; where there is none, or another signature, its calls are refused."""
-        model, wanted, fingerprint, _ = lane.key
+        model, number_or_role, fingerprint, _ = lane.key
         try:
-            version = self._lookup(model, wanted)
+            version = self._lookup(model, number_or_role)
             if version.fingerprint != fingerprint:
                 raise StaleSignature(model)
         except HoverboardError as error:
@@ -269,7 +275,7 @@ class Queue:
             self._give_up(work)
 
     def _company(self, lane: _Lane, version: LiveVersion) -> list[_Lane]:
-        """The lanes that can share a batch with `lane`: asked for by number and by role, say, but one version."""
+        """The lanes that can share a batch with `lane`: called by number and by role, say, but one version."""
         if len(self._lanes) == 1:
             return [lane]
         return [other for other in self._lanes.values() if other is lane or self._joins(other, lane, version)]
@@ -294,12 +300,13 @@ class Queue:
             if work is None:
                 break
             if work.version is not version:
+                # Swapped between two parts of a call: one version answers all of it, so that it starts over.
                 if work.parts:
                     self._give_up(work)
                 lane.rows += work.begin_on(version)
             taken = lane.take(work, missing)
             missing -= taken.rows
-            if slices and slices[-1].work is work:
+            if slices and slices[-1].work is work:  # its next turn came at once: one slice is one answer less to join
                 last = slices.pop()
                 taken = Slice(work, last.start, last.rows + taken.rows)
             slices.append(taken)

@@ -53,7 +53,7 @@ class Scheduler:
     Args:
         settings: of the service.
         lookup: finds the live version that answers a model's number or role now; raises RpcError where none does.
-        demand: told of a call for a version that is not live, which may have it loaded.
+        demand: called with a model and a number or role that is not live; may have it loaded.
         serving: a model's `serving.toml` in force.
         hides: whether what callers send to a model must not be logged.
         runner: runs batches and records them.
@@ -126,7 +126,7 @@ class Scheduler:
             _log.exception("admission_failed", model=call.model)
             tell(call, done, InternalError())
             return None
-        version.used_at = now
+        version.used_at = now  # the least recently used leaves memory first
         work = Work(call, done, now)
         self._queue.push(work, version)
         # The calls of one tick of the event loop are let in together, so that they share a batch.
@@ -163,7 +163,8 @@ class Scheduler:
         busy, own = max(0.0, self._busy_until - now), version.costs.predict(call.n)
         limit_s = (serving.batching.max_queue_ms or self._max_queue_ms) / 1e3
         longest_s = min(limit_s, call.deadline - now - own)
-        # Whatever the order, no more than everything is ahead: that is quickly told, and mostly enough.
+        # Whatever the order, no more is ahead than everything: a sum over lanes, which mostly suffices. What exactly is
+        # ahead is a walk over all waiting calls.
         if busy + self._queue.seconds() <= longest_s:
             return version
         ahead = busy + self._queue.ahead(call, own)
@@ -201,6 +202,7 @@ class Scheduler:
         self._in_flight += 1
         cost = batch.version.costs.seconds(batch.bucket)
         self._busy_until = max(now, self._busy_until) + cost
+        # While the thread proves a new version, a batch beside it would slow both, and make the timings wrong.
         if self._is_short(batch.version, cost) and self._worker.idle:
             self._run_here(batch)
             return
@@ -214,6 +216,7 @@ class Scheduler:
         """Whether a batch may keep the event loop; not where its samples, the disk or a failure may make it long."""
         if version.sized_by_caller or version.failing or self.depth > 1:
             return False
+        # `run_s` has the record in it: on a slow disk even a quick graph would hold the event loop.
         return cost <= self._short_s >= version.run_s / 2
 
     def _run_here(self, batch: Batch) -> None:
@@ -235,7 +238,7 @@ class Scheduler:
     def _close(self, batch: Batch, outcome: BatchOutcome | None, error: BaseException | None) -> None:
         self._in_flight -= 1
         if not self._in_flight:
-            self._busy_until = 0.0
+            self._busy_until = 0.0  # predictions that were too long must not add up
         if outcome is None:
             _log.error("batch_failed", model=batch.version.key[0], version=batch.version.key[1], exc_info=error)
             for part in batch.slices:
@@ -300,7 +303,7 @@ class Scheduler:
 
     def expire(self) -> None:
         """Refuse every waiting call whose deadline has passed."""
-        if self._idle.is_set():
+        if self._idle.is_set():  # nothing waits: mostly so, twenty times a second
             return
         for work in self._queue.expire(self._clock()):
             families.dropped.labels(work.call.model, DeadlineExceeded.kind).inc()

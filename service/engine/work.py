@@ -25,8 +25,8 @@ class Work(msgspec.Struct, eq=False):
     """One call on its way through the engine. A struct, like `Slice`, since one is made for every call.
 
     Attributes:
-        call: what was asked.
-        done: told the answer or the error, once.
+        call: as it came.
+        done: called with the answer or the error, once.
         arrived: seconds on the monotonic clock.
         taken: rows handed to batches so far.
         answered: rows that came back.
@@ -68,7 +68,7 @@ class Work(msgspec.Struct, eq=False):
 
 
 def tell(call: PredictCall, done: Done, answer: PredictAnswer | HoverboardError) -> None:
-    """Tell a caller its answer. Never raises: a caller that cannot be told costs no other."""
+    """Tell a caller its answer. Never raises: a caller that cannot be reached costs no other."""
     try:
         done(answer)
     except Exception:  # noqa: BLE001 - see above
@@ -101,7 +101,7 @@ class Batch:
 
     def columns(self) -> list[Array]:
         """The inputs of all slices, one array per input, `(rows, *shape)`."""
-        if len(self.slices) == 1:
+        if len(self.slices) == 1:  # views, no copy: most large calls fill a batch alone
             only = self.slices[0]
             return [column[only.start : only.start + only.rows] for column in only.work.call.columns]
         parts = [

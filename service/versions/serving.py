@@ -95,7 +95,7 @@ class Serving(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             ConfigError: not TOML, an unknown key or an impossible value, each named.
         """
         try:
-            values = tomllib.loads(text.decode("utf-8-sig"))
+            values = tomllib.loads(text.decode("utf-8-sig"))  # editors on Windows write a byte order mark
             serving = msgspec.convert(values, cls)
         except (msgspec.ValidationError, ValueError, RecursionError) as error:
             raise ConfigError(f"{SERVING_FILE}: {error}") from error

@@ -127,13 +127,14 @@ class VersionWriter:
             PublishError: that version exists already; versions are immutable.
         """
         (self.path / MANIFEST_FILE).write_bytes(manifest.to_json())
-        self.path.chmod(0o755)
+        self.path.chmod(0o755)  # mkdtemp made it for its owner alone; the service may run as somebody else
         for name in (*_files(self.path), MANIFEST_FILE):
             (self.path / name).chmod(0o644)
             synchronise(self.path / name)
+        # All of it before the rename: after a power cut no name must lead to half a version.
         synchronise(self.path)
         final = self.model_dir / str(manifest.version)
-        if final.exists():
+        if final.exists():  # a rename would replace an empty directory
             raise PublishError(f"{final} exists already: versions are immutable, publish the next number")
         try:
             self.path.rename(final)

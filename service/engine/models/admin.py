@@ -74,7 +74,7 @@ class Admin:
                 if version.refused is not None:
                     self._loads.forget_deaths(model, number)
                     version.stale = True
-        for _ in range(LOOKS):
+        for _ in range(LOOKS):  # what only one look has missed is not gone yet, and the answer should say what is
             if await self._follower.look():
                 break
         await self._loads.quiet()
@@ -123,14 +123,14 @@ class Admin:
         async with model.rewriting:
             if model.disk_problem:
                 raise InvalidParams("/model", "a model whose serving.toml is well-formed", model.disk_problem)
-            wanted = changes()
+            keys = changes()
             try:
-                serving = await asyncio.get_running_loop().run_in_executor(None, lambda: rewrite(model.path, **wanted))
+                serving = await asyncio.get_running_loop().run_in_executor(None, lambda: rewrite(model.path, **keys))
             except (ConfigError, OSError) as error:
                 _log.error("serving_toml_not_written", model=model.name, reason=str(error))
                 raise InternalError("serving.toml could not be written") from error
             model.serving = serving
-            model.revision += 1
+            model.revision += 1  # a look at the disk that began before this must not undo it
         if ordered is not None:
             ordered.ordered = False
         model.actor = ADMIN
@@ -156,7 +156,7 @@ class Admin:
         if version.live is None and version.refused is None and not version.gone:
             job = self._loads.want(model, version)
             self._models.publish()
-            await asyncio.shield(job)
+            await asyncio.shield(job)  # others may wait for it, even where this caller goes away
         if version.live is None:
             version.ordered = False
             why = f"refused: {version.refused}" if version.refused else "which was unloaded or removed meanwhile"

@@ -43,6 +43,7 @@ class Models:
         models = {name: status_of(model) for name, model in sorted(self.by_name.items())}
         now_ready = ready or self.catalog.ready
         known = self.catalog
+        # Comparing is cheap beside waking every api process, which would index all models anew.
         if (models, now_ready, self.problem) == (known.models, known.ready, known.problem):
             return
         self.catalog = Catalog(models, known.generation + 1, now_ready, self.problem)

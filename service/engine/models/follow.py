@@ -101,7 +101,7 @@ class Follower:
     def _take_serving(self, model: Model, disk: ModelOnDisk, revision: int) -> bool:
         """Take over `serving.toml`, unless it was rewritten since this look; whether it says something new."""
         if model.rewriting.locked() or model.revision != revision:
-            return False
+            return False  # this look saw the file as it was before an admin call changed it
         if disk.problem != model.disk_problem:
             model.disk_problem = disk.problem
             if disk.problem is not None:

@@ -53,7 +53,7 @@ class LoadJobs:
     Args:
         load: loads one version; raises VersionRefused.
         still_wanted: asked when a load's turn has come.
-        ended: told how a load ended; None where it was not wanted any more.
+        ended: called with how a load ended; None where it was not wanted any more.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class LoadJobs:
         """Let what waits in the first lane go on in the second."""
         first, second = self._lanes
         if first.waiting and not self._closed:
-            for rank in first.waiting:
+            for rank in first.waiting:  # they stay in the first lane, too: whichever comes to them first takes them
                 heapq.heappush(second.waiting, rank)
             self._wake(second)
 
@@ -115,7 +115,7 @@ class LoadJobs:
     async def quiet(self) -> None:
         """Wait until every version that is wanted has had its chance, but for suspects, and not long for new models."""
         until = time.monotonic() + NEW_S
-        while True:
+        while True:  # a load that ends may want another one: a refused version the one before it
             patient = time.monotonic() < until
             jobs = [job for job in self._jobs.values() if not job.suspect and (patient or job.model.needed)]
             if not jobs:

@@ -45,7 +45,7 @@ class Loads:
         load: loads one version; runs on `pool`.
         pool: threads for two loads at once.
         attempts: remembers versions on which the process died.
-        settle: told of a model one of whose loads has ended.
+        settle: called with a model one of whose loads has ended.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class Loads:
         started = time.monotonic()
         number, max_batch = version.place.number, model.serving.batching.max_batch
         try:
+            # Here, not before the job: a person may have had the deaths forgotten while it waited.
             self._attempts.check(model.name, number)
             try:
                 return await asyncio.get_running_loop().run_in_executor(
@@ -156,14 +157,14 @@ class Loads:
             version.took_s = time.monotonic() - started
 
     def _ended(self, model: Model, version: Version, outcome: LiveVersion | VersionRefused | None) -> None:
-        """Told how a load ended; None where it was not wanted any more."""
+        """Take over how a load ended; None where it was not wanted any more."""
         known = self._known(model, version)
         if isinstance(outcome, VersionRefused):
             self.refuse(model, version, outcome)
         elif outcome is not None and known and not version.gone:
             _take_over(model, version, outcome)
         if known:
-            self._settle(model)
+            self._settle(model)  # first: what has just got a role is not crowded out
             self._memory.crowd_out()
         self._models.publish()
 

@@ -66,7 +66,7 @@ class Registry:
         """What is known of the models now."""
         return self._models.catalog
 
-    def lookup(self, model: str, wanted: int | str) -> LiveVersion:
+    def lookup(self, model: str, number_or_role: int | str) -> LiveVersion:
         """The live version that answers to a number or a role now.
 
         Raises:
@@ -75,28 +75,30 @@ class Registry:
         """
         entry = self._models.by_name.get(model)
         if entry is not None:
-            live = entry.answering(wanted)
+            live = entry.answering(number_or_role)
             if live is not None:
                 return live
-        raise self._unavailable(model, entry, wanted)
+        raise self._unavailable(model, entry, number_or_role)
 
-    def _unavailable(self, name: str, model: Model | None, wanted: int | str) -> RpcError:
+    def _unavailable(self, name: str, model: Model | None, number_or_role: int | str) -> RpcError:
         starting = not self.catalog.ready
+        only = number_or_role if isinstance(number_or_role, int) else None
         # An api that remembers the engine before this one may ask while the first look at a model is still under way.
-        if model is not None and starting and isinstance(wanted, int) and wanted not in model.versions:
+        if model is not None and starting and only is not None and only not in model.versions:
             model = None
-        only = wanted if isinstance(wanted, int) else None
-        return unavailable(name, None if model is None else status_of(model, only), wanted, starting=starting)
+        # Not the catalog's status: a look or an admin call that is under way has not published yet.
+        status = None if model is None else status_of(model, only)
+        return unavailable(name, status, number_or_role, starting=starting)
 
-    def demand(self, model: str, wanted: int | str) -> None:
+    def demand(self, model: str, number_or_role: int | str) -> None:
         """Have a version loaded that somebody called by number, where it is on disk only.
 
         Raises:
             Overloaded: too many others are being loaded already.
         """
         entry = self._models.by_name.get(model)
-        if entry is not None and isinstance(wanted, int):
-            self._loads.demand(entry, wanted)
+        if entry is not None and isinstance(number_or_role, int):
+            self._loads.demand(entry, number_or_role)
 
     def serving(self, model: str) -> Serving:
         """The model's `serving.toml` in force; the defaults for a model that is gone, whose calls may still wait."""

@@ -76,7 +76,7 @@ class Roles:
     async def settled(self, model: Model) -> None:
         """Wait until a model's roles are filled as intended, or cannot be."""
         while loads := [load for *_, version in model.pending() if (load := self._loads.of(version)) is not None]:
-            await asyncio.shield(loads[0])
+            await asyncio.shield(loads[0])  # one after the other: what ends may change what is intended
 
     def _fill(self, model: Model, role: str, assignment: Assignment) -> None:
         before, number = model.filled().get(role), assignment.version

@@ -129,14 +129,15 @@ class Model:
             if version is not None and assignment != self.roles.get(role):
                 yield role, assignment, version
 
-    def answering(self, wanted: int | str) -> LiveVersion | None:
+    def answering(self, number_or_role: int | str) -> LiveVersion | None:
         """The version that answers to a number or a role now; asked for every call, and for every batch of a role."""
-        if isinstance(wanted, str):
-            role = self.roles.get(wanted)
+        number = number_or_role
+        if isinstance(number, str):
+            role = self.roles.get(number)
             if role is None:
                 return None
-            wanted = role.version
-        version = self.versions.get(wanted)
+            number = role.version
+        version = self.versions.get(number)
         return None if version is None else version.live
 
     @property
