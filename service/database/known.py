@@ -18,7 +18,7 @@ from hoverboard.database.statements import statements
 from hoverboard.database.text import storable_json
 from hoverboard.errors import VersionRefused
 from hoverboard.journal.records import BatchRecord, VersionRecord, WithdrawalRecord
-from hoverboard.outliers import rate_bound
+from hoverboard.outliers import OutlierSummary
 from hoverboard.versions import read_version
 
 __all__ = ["KnownVersion", "KnownVersions", "NewVersion", "VersionKey", "bound_of", "version_key"]
@@ -63,20 +63,6 @@ class NewVersion:
     first_served_at: datetime
 
 
-class _Detector(msgspec.Struct):
-    """What a manifest says of its detector."""
-
-    alpha: float
-    bound: float | None = None
-    calibration_points: int | None = None
-
-
-class _Calibrated(msgspec.Struct):
-    """A manifest, as far as alarms need it."""
-
-    outliers: _Detector | None = None
-
-
 class _Descendant(msgspec.Struct):
     """A manifest, as far as its parent goes."""
 
@@ -89,20 +75,9 @@ def version_key(record: BatchRecord | VersionRecord | WithdrawalRecord) -> Versi
 
 
 def bound_of(manifest: str) -> float | None:
-    """The share of outliers that a version's alarm tests against; None for a version without calibration.
-
-    Versions from before manifests held the bound have the number of calibration points that it follows from.
-    """
-    try:
-        detector = msgspec.json.decode(manifest, type=_Calibrated).outliers
-    except msgspec.DecodeError:
-        return None
-    if detector is None:
-        return None
-    bound = detector.bound
-    if bound is None and detector.calibration_points:
-        bound = rate_bound(detector.calibration_points, detector.alpha)
-    return bound if bound is not None and 0 < bound < 1 else None
+    """The share of outliers that a version's alarm tests against; None for a version without calibration."""
+    summary = OutlierSummary.in_json(manifest)
+    return None if summary is None else summary.alarm_bound
 
 
 class KnownVersions:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from hoverboard.codec.rows import RowsCodec
-from hoverboard.contract.catalog import VersionStatus
-from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import STRING, Signature, TensorSpec
 from hoverboard.errors import ConfigError
 from hoverboard.offline.engine import one_version, resolve_version
@@ -20,6 +18,7 @@ from hoverboard.offline.rows import RowPosition, RowSource
 from hoverboard.offline.scorer import Scorer
 from hoverboard.offline.sources import open_source
 from hoverboard.offline.workspace import Checkpoint, Workspace
+from hoverboard.outliers.summary import alpha_of
 from hoverboard.version import __version__
 
 __all__ = ["Asked", "Plan", "pace_for", "prepare", "run"]
@@ -157,7 +156,7 @@ async def run(plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:
     asked, version = plan.asked, plan.checkpoint.version
     async with one_version(asked.models, asked.model, version) as (engine, largest_bucket):
         status = engine.catalog.models[asked.model].version(version)
-        alpha = _alpha(status)
+        alpha = alpha_of(status.manifest if status else None)
         # What it was tried with may have told the least lengths that an old manifest does not say.
         signature = (status and status.signature) or plan.signature
         codec = RowsCodec(signature, top_k=asked.top_k, outputs=asked.outputs, alpha=alpha)
@@ -165,12 +164,6 @@ async def run(plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:
         pace = pace_for(plan.signature, largest_bucket, asked.batch_rows)
         job = Job(plan.source, scorer, plan.form, plan.workspace, pace, asked.strict, progress)
         return await job.run(plan.checkpoint)
-
-
-def _alpha(status: VersionStatus | None) -> float:
-    """The share of normal samples that a version may call outliers."""
-    outliers = ((status.manifest if status else None) or {}).get("outliers") or {}
-    return float(outliers.get("alpha", DEFAULT_ALPHA))
 
 
 def pace_for(signature: Signature, largest_bucket: int, batch_rows: int | None = None) -> Pace:

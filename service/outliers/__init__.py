@@ -8,6 +8,7 @@ from hoverboard.outliers.conformal import check_alpha, needed_points, p_values, 
 from hoverboard.outliers.detectors import BY_NAME, CANDIDATES, Candidate
 from hoverboard.outliers.features import STRANGEST, Features, two_sided
 from hoverboard.outliers.package import OUTLIERS_FILE, Calibrated, Looked, OutlierPackage, load_package, save_package
+from hoverboard.outliers.summary import OutlierSummary
 
 __all__ = [
     "BY_NAME",
@@ -19,6 +20,7 @@ __all__ = [
     "Features",
     "Looked",
     "OutlierPackage",
+    "OutlierSummary",
     "check_alpha",
     "load_package",
     "needed_points",

@@ -20,6 +20,7 @@ from hoverboard.machine import check_of
 from hoverboard.outliers.conformal import p_values, rate_bound, smallest_alpha
 from hoverboard.outliers.detectors import BY_NAME, Candidate
 from hoverboard.outliers.features import Features, Space, never_nan
+from hoverboard.outliers.summary import OutlierSummary
 from hoverboard.outliers.watch import ClosedSet, Numbers, Scale, Watch
 from hoverboard.versions.reading import read_file
 
@@ -139,22 +140,24 @@ class OutlierPackage:
 
     def summary(self) -> dict[str, Any]:
         """JSON-ready, for the manifest."""
-        return {
-            "detector": self.chosen,
-            "reason": self.reason,
-            "alpha": self.alpha,
-            "bound": round(self.bound, 6),
-            "calibration_points": self.points,
-            "fitted_on": self.fitted,
-            "smallest_alpha": round(smallest_alpha(self.points), 9),
-            "space": self.space,
-            "layer": self.layer,
-            "classes_left_out": self.left_out,
-            "auroc": {name: None if d.auroc is None else round(d.auroc, 4) for name, d in self.detectors.items()},
-            "unsuited": dict(self.unsuited),
-            "notes": list(self.notes),
-            **({} if self.watch is None else {"watch": self.watch.summary()}),
-        }
+        summary = OutlierSummary(
+            detector=self.chosen,
+            reason=self.reason,
+            alpha=self.alpha,
+            bound=round(self.bound, 6),
+            calibration_points=self.points,
+            fitted_on=self.fitted,
+            smallest_alpha=round(smallest_alpha(self.points), 9),
+            space=self.space,
+            layer=self.layer,
+            classes_left_out=self.left_out,
+            auroc={name: None if d.auroc is None else round(d.auroc, 4) for name, d in self.detectors.items()},
+            unsuited=dict(self.unsuited),
+            notes=list(self.notes),
+            watch=msgspec.UNSET if self.watch is None else self.watch.summary(),
+        )
+        values: dict[str, Any] = msgspec.to_builtins(summary)
+        return values
 
     def looked_at(self, features: Features, columns: Mapping[str, Array]) -> Looked:
         """All there is to say of some rows.

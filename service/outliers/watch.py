@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.contract.signature import STRING, Array, TensorSpec
 from hoverboard.outliers.features import Matrix, check_shapes, never_nan
+from hoverboard.outliers.summary import WatchSummary
 
 __all__ = ["UNSEEN", "WIDEST_INPUTS", "ClosedSet", "Numbers", "Scale", "Watch", "numbers_of", "set_places", "watchable"]
 
@@ -212,10 +213,7 @@ class Watch:
             watch = self.scale(every.max(axis=0)) > scores
         return [names[place] if decided else None for place, decided in zip(every.argmax(axis=0), watch, strict=True)]
 
-    def summary(self) -> dict[str, Any]:
-        """JSON-ready, for the manifest."""
-        return {
-            "numbers": list(self.names),
-            "sets": {f"{one.input}[{one.element}]" if one.element else one.input: len(one.values) for one in self.sets},
-            "not": dict(self.unwatched),
-        }
+    def summary(self) -> WatchSummary:
+        """For the manifest."""
+        sets = {f"{one.input}[{one.element}]" if one.element else one.input: len(one.values) for one in self.sets}
+        return WatchSummary(list(self.names), sets, dict(self.unwatched))

@@ -9,10 +9,10 @@ import structlog
 
 from hoverboard.codec.arrays import Codec
 from hoverboard.contract.catalog import STABLE, Catalog, ModelStatus, VersionStatus
-from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Signature
 from hoverboard.contract.unavailable import unavailable
 from hoverboard.errors import InternalError, RpcError
+from hoverboard.outliers.summary import alpha_of
 
 __all__ = ["CodecBook", "Route"]
 
@@ -110,8 +110,7 @@ class CodecBook:
 
 
 def _key(signature: Signature, status: VersionStatus, model: ModelStatus) -> _CodecKey:
-    outliers = (status.manifest or {}).get("outliers") or {}
-    return signature, float(outliers.get("alpha", DEFAULT_ALPHA)), model.serving.get("uncategorized_below")
+    return signature, alpha_of(status.manifest), model.serving.get("uncategorized_below")
 
 
 def _codec(key: _CodecKey) -> Codec:

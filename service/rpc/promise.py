@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hoverboard.outliers import BY_NAME
+from hoverboard.outliers import BY_NAME, OutlierSummary
+from hoverboard.outliers.summary import WatchSummary
 
 __all__ = ["promise"]
 
@@ -20,30 +21,28 @@ def promise(manifest: Mapping[str, Any] | None) -> str | None:
     """
     if manifest is None:
         return None
-    found = manifest.get("outliers")
-    if not found:
+    summary = OutlierSummary.of(manifest)
+    if summary is None:
         return "It was published without calibration samples: p_value and outlier are null."
-    alpha, points = found["alpha"], found["calibration_points"]
     level = (
-        f"Of samples like those it was calibrated on, about {alpha:.2%} are called outliers. The level was set by {points:,} "
-        f"samples, never used for training or fitting; with 95% confidence the true share is below {found['bound']:.2%}."
+        f"Of samples like those it was calibrated on, about {summary.alpha:.2%} are called outliers. The level was set by "
+        f"{summary.calibration_points:,} samples, never used for training or fitting; with 95% confidence the true share is below "
+        f"{summary.upper_bound:.2%}."
     )
-    sentences = [level, f"Detector: {found['detector']}, looking at {_where(found)}."]
-    auroc = (found.get("auroc") or {}).get(found["detector"])
+    sentences = [level, f"Detector: {summary.detector}, looking at {_where(summary)}."]
+    auroc = summary.auroc.get(summary.detector)
     if auroc is not None:
-        classes = found["classes_left_out"]
         sentences.append(
-            f"It told {classes} classes that were left out of its fit, though the model had learned them, from the rest with a "
-            f"mean AUROC of {auroc:.3f}."
+            f"It told {summary.classes_left_out} classes that were left out of its fit, though the model had learned them, from the "
+            f"rest with a mean AUROC of {auroc:.3f}."
         )
-    return " ".join([*sentences, *_watch(found.get("watch"))])
+    # A version published before inputs were watched says nothing of it.
+    return " ".join([*sentences, *(_watch(summary.watch) if summary.watch else ())])
 
 
-def _watch(found: Mapping[str, Any] | None) -> list[str]:
-    """What is watched of the inputs, and what is not; nothing for a version published before they were."""
-    if found is None:
-        return []
-    numbers, sets, rest = found["numbers"], found["sets"], found["not"]
+def _watch(watch: WatchSummary) -> list[str]:
+    """What is watched of the inputs, and what is not."""
+    numbers, sets, rest = watch.numbers, watch.sets, watch.unwatched
     kinds = []
     if numbers:
         kinds.append(f"numbers far out ({_some(numbers)})")
@@ -60,10 +59,10 @@ def _some(words: Sequence[str]) -> str:
     return shown if len(words) <= _MOST_NAMES else f"{shown} and {len(words) - _MOST_NAMES} more"
 
 
-def _where(found: Mapping[str, Any]) -> str:
-    detector = BY_NAME.get(found["detector"])
+def _where(summary: OutlierSummary) -> str:
+    detector = BY_NAME.get(summary.detector)
     if detector is not None and detector.needs != "z":
         return {"logits": "the model's logits", "inputs": "the model's numeric inputs"}[detector.needs]
-    if found["space"] == "features":
-        return f"the model's features (layer {found['layer']})"
-    return f"the model's {found['space']}"
+    if summary.space == "features":
+        return f"the model's features (layer {summary.layer})"
+    return f"the model's {summary.space}"

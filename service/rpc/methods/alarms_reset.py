@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
+from hoverboard.outliers import OutlierSummary
 from hoverboard.rpc.call import Call, RpcRequest
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.examples import Example, Shown
@@ -90,7 +91,7 @@ class _Resetter:
         version = model.version(params.version)
         if version is None:
             raise self._book.missing(params.model, params.version)
-        if not (version.manifest or {}).get("outliers"):
+        if OutlierSummary.of(version.manifest) is None:
             raise InvalidParams("/version", "a version with a calibrated detector", f"{params.version}, which has none")
         if params.reason is not None:
             refuse_nul("/reason", params.reason)
