@@ -64,17 +64,15 @@ def _method(method: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     call = {"jsonrpc": "2.0", "id": 1, "method": method["name"], **({"params": params} if params else {})}
     parts = [f"### {method['name']}\n\n{method['summary']}\n"]
     if method["params"]:
-        rows = [
-            [f"`{name}`", kind, "yes" if one["required"] else _param_default(one["schema"]), text]
-            for one in method["params"]
-            for name, kind, text in [_field(one["name"], one["schema"], schemas)]
-        ]
-        parts.append(table(["param", "type", "required, or default", "meaning"], rows))
+        given = {one["name"]: "required" if one["required"] else _default(one["schema"]) for one in method["params"]}
+        fields = _fields("", {"properties": {one["name"]: one["schema"] for one in method["params"]}}, schemas)
+        rows = [[f"`{name}`", kind, given.get(name, ""), text] for name, kind, text in fields]
+        parts.append(table(["param", "type", "default", "meaning"], rows))
     else:
         parts.append("It takes no params.\n")
-    fields = [] if method["name"] == "rpc.discover" else list(_fields("", method["result"]["schema"], schemas))
-    if fields:
-        parts.append(table(["result", "type", "meaning"], [[f"`{name}`", kind, text] for name, kind, text in fields]))
+    results = [[f"`{name}`", kind, text] for name, kind, text in _fields("", method["result"]["schema"], schemas)]
+    if results:
+        parts.append(table(["result", "type", "meaning"], results))
     kinds = [kind for error in method["errors"] for kind in error["data"]["types"]]
     if others := [kind for kind in kinds if kind not in ("invalid_params", "internal_error")]:
         parts.append(f"Errors: {', '.join(f'`{kind}`' for kind in others)}\n")
@@ -94,7 +92,7 @@ def _to_json(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _param_default(schema: Mapping[str, Any]) -> str:
+def _default(schema: Mapping[str, Any]) -> str:
     return f"`{json.dumps(schema['default'])}`" if schema.get("default") is not None else "none"
 
 
@@ -121,12 +119,9 @@ def _resolved(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[
 
 
 def _field(name: str, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> tuple[str, str, str]:
-    described = (
-        schema
-        if "description" in schema
-        else next((part for part in schema.get("anyOf", ()) if "description" in part), schema)
-    )
-    return name, _type(schema, schemas), sentence(described.get("description"))
+    """Name, type and meaning; of a field that takes several kinds of values, the meaning of each."""
+    meanings = [part.get("description") for part in (schema, *schema.get("anyOf", ()))]
+    return name, _type(schema, schemas), " ".join(dict.fromkeys(sentence(text) for text in meanings if text))
 
 
 def _type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
@@ -140,4 +135,4 @@ def _type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is None and high is None:
         return str(kind)
-    return f"{kind}, {low} and more" if high is None or high >= 2**63 - 1 else f"{kind}, {low} to {high}"
+    return f"{kind} (at least {low})" if high is None or high >= 2**63 - 1 else f"{kind} ({low} to {high})"

@@ -42,7 +42,10 @@ TagName = Annotated[str, Meta(min_length=1, max_length=64)]
 TagValue = Annotated[str, Meta(max_length=256)]
 Tags = Annotated[
     dict[TagName, TagValue],
-    Meta(description="The caller's own key-value pairs, recorded with the sample.", max_length=32),
+    Meta(
+        description="The caller's own key-value pairs, at most 32, recorded with the sample. None may contain NUL.",
+        max_length=32,
+    ),
 ]
 
 

@@ -33,7 +33,12 @@ _UUID7: Final = re.compile(
 
 
 TrueLabel = Annotated[
-    str, Meta(description="What it truly was: a class. Either this or `value`.", min_length=1, max_length=256)
+    str,
+    Meta(
+        description="What it truly was: a class, of 1 to 256 characters. Either this or `value`.",
+        min_length=1,
+        max_length=256,
+    ),
 ]
 TrueLabels = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=256)]],
@@ -43,16 +48,18 @@ TrueLabels = Annotated[
         max_length=1000,
     ),
 ]
-TrueValue = Annotated[float, Meta(description="What it truly was: a number. Either this or `label`.")]
+TrueValue = Annotated[float, Meta(description="What it truly was: a number, for a regression. Either this or `label`.")]
 LabelSource = Annotated[
     str,
     Meta(
-        description="Who says so, such as `support`. The newest label of a sample and source counts.",
+        description="Who says so, in 1 to 128 characters, such as `support`. The newest label of a sample and source counts.",
         min_length=1,
         max_length=128,
     ),
 ]
-Author = Annotated[str, Meta(description="The person who says so.", min_length=1, max_length=256)]
+Author = Annotated[
+    str, Meta(description="The person who says so, in at most 256 characters.", min_length=1, max_length=256)
+]
 
 
 class LabelItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +73,7 @@ class LabelItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _LABELS = Meta(
-    description="Several labels at once, in place of `sample_id`, `label` and `value`. `source` and `author` of the call "
+    description="Several labels at once, at most 1,000, in place of `sample_id`, `label` and `value`. `source` and `author` of the call "
     "are for those that have none of their own.",
     min_length=1,
     max_length=1000,
@@ -81,10 +88,15 @@ class LabelParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     author: Author | None = None
     labels: Annotated[list[LabelItem], _LABELS] | None = None
     model: Annotated[
-        ModelName | None, Meta(description="Whose samples these are; then labels that cannot be theirs are refused.")
+        ModelName | None,
+        Meta(
+            description="Whose samples these are. Then a class that is none of its classes, a number for a "
+            "classification and a class for a regression are refused."
+        ),
     ] = None
     version: Annotated[
-        VersionOrRole | None, Meta(description="The version that answered; all of the model's when left out.")
+        VersionOrRole | None,
+        Meta(description="The version that answered; when left out, the classes of all versions will do."),
     ] = None
 
 

@@ -44,7 +44,11 @@ _AT_ONCE = 1024
 """Predictions, or sixteens of output elements, that are encoded in one go: some milliseconds."""
 _CATALOG_WAIT_S = 0.5
 
-_DEADLINE = Meta(description="Milliseconds from arrival, after which no answer is wanted.", ge=1)
+_DEADLINE = Meta(
+    description="Milliseconds from arrival after which no answer is wanted; the setting `default_deadline_ms` when left out. "
+    "A call that cannot make it is refused at once.",
+    ge=1,
+)
 _INSTANCES = Meta(
     description="Samples in row form: each the bare value of a one-input model, or an object by input name. "
     '`{"b64": ...}` stands for bytes, `{"b64": ..., "dtype": ..., "shape": [...]}` for a little-endian tensor; '
