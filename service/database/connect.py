@@ -47,6 +47,7 @@ async def connect(
         DatabaseUnavailable: nobody answers there, or the login or the database will not do; without the password.
     """
     try:
+        # Around all of it: asyncpg's own timeout does not hold for the statements that follow.
         async with asyncio.timeout(connect_timeout_s):
             connection = await asyncpg.connect(
                 url, command_timeout=command_timeout_s, server_settings={"application_name": application}
@@ -84,6 +85,7 @@ async def connected(
         try:
             await connection.close(timeout=_CLOSE_TIMEOUT_S)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            # At once: what was wrong with it may well keep it from closing.
             connection.terminate()
 
 

@@ -42,6 +42,7 @@ def sqlstate(error: BaseException) -> str | None:
 
 def refused(error: BaseException) -> bool:
     """Whether the data itself is at fault, as Postgres or asyncpg says, so that trying the same again is of no use."""
+    # asyncpg raises both at once for a value that it cannot encode: the connection is well.
     client_side = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
     return client_side or (sqlstate(error) or "").startswith(_DATA)
 

@@ -112,6 +112,7 @@ class KnownVersions:
         """
         known, again = None, False
         try:
+            # Looked up first: nearly always it is there, and `insert ... on conflict` would use up a number each time.
             known = await _find(connection, version.key)
             if known is None:
                 manifest = version.manifest or self._on_disk(version.key)
@@ -159,10 +160,12 @@ async def _insert(
     connection: asyncpg.Connection[asyncpg.Record], version: NewVersion, manifest: bytes
 ) -> KnownVersion | None:
     parent = msgspec.json.decode(manifest, type=_Descendant).parent
+    # A manifest that somebody wrote: what no column holds is as good as none.
     if parent is not None and not 0 < parent <= _MOST:
         parent = None
     text = storable_json(manifest).decode()
     await connection.execute(_SQL["insert_version"], *version.key, text, parent, version.first_served_at)
+    # Whoever inserted it: it may have been another recorder, a moment ago.
     return await _find(connection, version.key)
 
 

@@ -110,6 +110,7 @@ async def migrate(url: str, known: Sequence[Migration] | None = None) -> tuple[M
     known = migrations() if known is None else known
     async with connected(url, application=_APPLICATION, role=None, command_timeout_s=None) as connection:
         try:
+            # Held until the connection closes: who comes second waits here, and then finds nothing left to do.
             await connection.execute(_SQL["lock_migrations"])
             pending = _pending(await _applied(connection), known)
             for migration in pending:
@@ -159,6 +160,7 @@ def _pending(applied: Sequence[Applied], known: Sequence[Migration]) -> tuple[Mi
             f"the database's schema is at version {applied[-1].version} ({applied[-1].name}) and this Hoverboard knows "
             f"it only up to {known[-1].version}; use the newer Hoverboard that made it",
         )
+    # Also where nothing is pending: later files rely on what an applied one did, and not on what it says now.
     for was, now in zip(applied, known, strict=False):
         if was.version != now.version:
             raise MigrationRefused(f"the database has {was.name}, but not {now.name}, which comes before it")

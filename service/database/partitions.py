@@ -24,6 +24,7 @@ LEAD: Final = timedelta(days=1)
 """How far ahead of the recorder's clock a time is still believed."""
 
 _RETRY_S: Final = 30.0
+# What `make_partitions` takes at once: each partition is a lock, and a server has room for some thousands.
 _MOST_DAYS: Final = 400
 _DAY_MS: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1)
@@ -87,6 +88,7 @@ class Partitions:
         Raises:
             asyncpg.PostgresError: anything but a lock.
         """
+        # Remembered, since what could not be made now is tried again by a later call for other days.
         self._wanted |= {*days, *(today + timedelta(days=offset) for offset in range(AHEAD_DAYS + 1))}
         missing = self._wanted - self._known
         if missing and self.clock() >= self._retry_at:
@@ -95,6 +97,7 @@ class Partitions:
                     await self.connection.fetchval(_SQL["make_partitions"], first, last)
                     self._known |= {day for day in missing if first <= day <= last}
             except asyncpg.LockNotAvailableError:
+                # Waiting for the lock would make each reader after us wait, too, and the recorder's other journals.
                 self._retry_at = self.clock() + _RETRY_S
         return frozenset(missing - self._known)
 

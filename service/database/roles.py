@@ -45,6 +45,7 @@ async def prepare(data_dir: Path) -> Sequence[Migration]:
             async with connection.transaction():
                 await connection.execute(_SQL["lock_roles"])
                 await connection.execute(_SQL["own_schema"])
+                # Quoted by Postgres itself: `alter role` takes no parameters.
                 await connection.execute(await connection.fetchval(_SQL["let_in"], recorder_password(data_dir)))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise MigrationRefused(f"{place(url)}: its roles cannot be set up: {error.args[0]}") from error

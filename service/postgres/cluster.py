@@ -145,6 +145,7 @@ class Cluster:
         try:
             with _scratch(self.data_dir) as scratch:
                 self._make_in(scratch, made_password(self.data_dir), {**_DEFAULTS, **(settings or {})}, sync=sync)
+                # The cluster appears whole or not at all: a half-made one would pass for one that is there.
                 (scratch / PGDATA).rename(self.pgdata)
             synchronise(self.data_dir)
         except OSError as error:
@@ -159,6 +160,7 @@ class Cluster:
             socket_dir: the folder for its socket, of `socket_directory`.
             settings: further parameters, over those of postgresql.conf.
         """
+        # In the title of every process of it, by which `leftovers` knows them.
         ours = {"cluster_name": self.name, "unix_socket_directories": str(socket_dir)}
         given = {**_REQUIRED, **ours, **(settings or {})}
         parameters = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
@@ -183,15 +185,18 @@ class Cluster:
 
     def _make_in(self, scratch: Path, password: str, settings: Mapping[str, str], *, sync: bool) -> None:
         new, secret = scratch / PGDATA, scratch / "password"
+        # Made private before there is anything in it.
         secret.touch(0o600)
         secret.write_text(f"{password}\n", encoding="ascii")
         for path in (secret, scratch):
             self._give(path)
         initdb = [str(self.programs / "initdb"), "--pgdata", str(new), "--username", USER, "--pwfile", str(secret)]
+        # A builtin locale sorts the same on every machine, whatever its C library: indexes survive an upgrade of that.
         initdb += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
         initdb += ["--builtin-locale=C.UTF-8", "--data-checksums", "--no-instructions"]
         initdb += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         self._run(scratch, [*initdb, *([] if sync else ["--no-sync"])])
+        # In single-user mode: no server has to be started, waited for and stopped to make one database.
         single = [str(self.programs / "postgres"), "--single", "-D", str(new), "-c", "exit_on_error=on"]
         self._run(scratch, [*single, *([] if sync else ["-F"]), "postgres"], f"CREATE DATABASE {DATABASE}\n")
 
@@ -241,6 +246,7 @@ def _owner(pgdata: Path) -> tuple[int, int]:
         return os.geteuid(), os.getegid()
     with contextlib.suppress(OSError):
         status = pgdata.stat()
+        # As it was made: another user could not read its files.
         if status.st_uid != 0:
             return status.st_uid, status.st_gid
     for name in _UNPRIVILEGED_USERS:

@@ -68,6 +68,7 @@ class Endpoint:
     def forget(data_dir: Path) -> None:
         """Remove what one that was killed has left: its file, and the folder of its socket."""
         left = endpoint(data_dir)
+        # Only a folder of ours: the file may hold anything, and what it names is removed.
         if left is not None and left.socket_dir.name.startswith(SOCKET_PREFIX):
             shutil.rmtree(left.socket_dir, ignore_errors=True)
         (data_dir / _ENDPOINT_FILE).unlink(missing_ok=True)

@@ -46,6 +46,7 @@ def stop(cluster: Cluster) -> None:
     servers = [process for process in found if _is_server(process)]
     if servers:
         _log.warning("previous_postgres_found", pids=[process.pid for process in servers], at_most_s=_FAST_S)
+        # The server alone: it ends its own children, and writes a checkpoint.
         _signal_and_wait(servers, signal.SIGINT, _FAST_S)
         found = processes(cluster)
     if found and _signal_and_wait(found, signal.SIGQUIT, _IMMEDIATE_S):

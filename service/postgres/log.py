@@ -57,6 +57,7 @@ class PostgresLog:
             self._take(line.decode(errors="replace"))
         if not self._rest:
             self._flush()
+        # A line without an end must not grow in memory for ever.
         elif len(self._rest) > _LONGEST_LINE:
             self.close()
 

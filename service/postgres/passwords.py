@@ -43,6 +43,7 @@ def superuser_password(data_dir: Path) -> str:
         raise ConfigError(
             f"{path}, the password of the embedded Postgres, cannot be read ({why}); {GUIDE} says what to do"
         ) from error
+    # It goes into URLs and to initdb: nothing but what we have made belongs there.
     if not re.fullmatch(r"[\w-]{16,}", password, re.ASCII):
         raise ConfigError(f"{path} holds no password; {GUIDE} says what to do")
     return password

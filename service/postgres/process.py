@@ -106,6 +106,7 @@ async def _run(cluster: Cluster, part: Part) -> int:
         endpoint, log = Endpoint(socket_dir, server.pid), PostgresLog()
         with endpoint.announced(cluster.data_dir):
             _log.info("postgres_started", pid=server.pid, pgdata=str(cluster.pgdata))
+            # From the start: a full pipe would stop the server.
             forwarding = asyncio.create_task(_forward(server, log, part))
             watching = asyncio.create_task(_watch(cluster, endpoint, server, log))
             status = await _until_ended(server, stop)
@@ -140,6 +141,7 @@ async def _until_ended(server: asyncio.subprocess.Process, stop: asyncio.Event) 
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
+    # From gentle to hard. After the second one, Postgres recovers from its write-ahead log at the next start.
     for number, patience in (
         (signal.SIGINT, FAST_SHUTDOWN_S),
         (signal.SIGQUIT, _IMMEDIATE_SHUTDOWN_S),
@@ -164,12 +166,14 @@ async def _watch(cluster: Cluster, endpoint: Endpoint, server: asyncio.subproces
         if stopped_s >= _STOPPED_S:
             _log.error("postgres_stopped_by_signal", pid=server.pid, then="it is told to go on")
             server.send_signal(signal.SIGCONT)
+        # Still starting: its socket is not there yet, and recovery may take minutes.
         if not log.ready:
             continue
         if not cluster.runs:
             _log.error(
                 "postgres_files_removed", pgdata=str(cluster.pgdata), then="the server is stopped and started anew"
             )
+            # At once: a fast shutdown would write to the files that are gone.
             server.send_signal(signal.SIGQUIT)
             return
         if not endpoint.socket.exists():

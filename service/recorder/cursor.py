@@ -52,6 +52,7 @@ async def ensure(connection: asyncpg.Connection[asyncpg.Record], journal: UUID, 
 async def lock(connection: asyncpg.Connection[asyncpg.Record], journal: UUID) -> Cursor | None:
     """A journal's row, which is this transaction's own from now on; waits for whoever has it. None where there is none."""
     row = await connection.fetchrow(_SQL["lock_cursor"], journal)
+    # `for update`: this waits for a commit in doubt, and then tells how it ended.
     return None if row is None else _cursor(row)
 
 

@@ -11,8 +11,11 @@ from hoverboard.journal.records import Record
 
 __all__ = ["Doubt", "Doubts"]
 
+# A restart of the server breaks a connection or two; a record that crashes it breaks every one.
 _CAREFUL: Final = 3
+# By then its frames were sent alone for a while, so that it can only be the next one.
 _CONDEMNED: Final = 6
+# So many went through alone: what broke connections is behind, and a commit a frame is slow.
 _WELL_AGAIN: Final = 10_000
 
 
@@ -66,6 +69,7 @@ class Doubts:
 
     def moved(self, journal: UUID, passed: Collection[type[Record]]) -> None:
         """A journal's step was committed; Postgres took records of these types."""
+        # That Postgres takes such records from others shows that it is well, and the journal that does not move is not.
         for uuid, doubt in self._of.items():
             if uuid != journal:
                 doubt.proven |= set(passed)

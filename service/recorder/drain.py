@@ -32,8 +32,9 @@ from hoverboard.telemetry import families
 __all__ = ["Drain", "OpenDatabase"]
 
 OpenDatabase = Callable[[], "Awaitable[asyncpg.Connection[asyncpg.Record]]"]
-"""A new connection to a database that is ready to be written to; raises what `refusals.transient` knows."""
+"""A new connection to a database that is ready to be written to; raises what `failures.transient` knows."""
 
+# A fifth of a second of lag is nothing to whoever reads tables, and five looks at a directory a second cost nothing.
 _IDLE_S: Final = 0.2
 _LAG_S: Final = 1.0
 _SHELVED_S: Final = 30.0
@@ -47,7 +48,9 @@ _LONGEST: Final = 10
 """Times `recorder_yield_s` after which all that waits is drained, whatever else goes on."""
 _POLITE_BYTES: Final = 2 * 1024 * 1024
 """Drained at once while callers wait: it takes the machine for a moment only."""
+# A service that is told to stop while Postgres is away must not wait for it: what is left waits in the journals.
 _LAST_PATIENCE_S: Final = 5.0
+# With jitter, so that the recorders of several machines do not all come back in the same instant after an outage.
 _BACKOFF: Final[Mapping[str, Any]] = {"wait_initial": 0.1, "wait_max": 5.0, "wait_jitter": 1.0}
 
 _log = structlog.get_logger(__name__)
@@ -93,6 +96,7 @@ class Drain:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Drain until `stop` is set, then what is there by then, for at most `drain_timeout_s`."""
+        # Apart from the work, since it has to go on while the work waits for Postgres.
         measuring = asyncio.create_task(self._measure())
         working = asyncio.create_task(self._work())
         stopped = asyncio.create_task(stop.wait())
@@ -151,6 +155,7 @@ class Drain:
 
     async def _finish(self) -> None:
         try:
+            # The supervisor kills whoever takes longer: then nothing could say what is left.
             async with asyncio.timeout(self._settings.drain_timeout_s):
                 await self.empty(_LAST_PATIENCE_S)
         except Exception as error:
@@ -170,6 +175,7 @@ class Drain:
                     busy = await self._pass(most_bytes)
                 finally:
                     self._step_at = None
+        # Also where there was nothing to do: connecting and looking have shown that Postgres is there.
         self._tell(None)
         if self._trouble is not None:
             self._trouble = None
@@ -183,6 +189,7 @@ class Drain:
             return False
         families.recorder_errors.labels(sqlstate(error) or "connection").inc()
         said = sentence(error)
+        # One line for an outage, however often it is tried: the log would be full of it by the morning.
         if said != self._trouble:
             _log.warning("cannot_drain", reason=said, then="records wait in the journals; trying again")
             self._trouble = said
@@ -193,6 +200,7 @@ class Drain:
         """Let go of the connection, whatever it is doing; the next pass makes another one."""
         families.recorder_connected.labels().set(0)
         if self._session is not None:
+            # Not closed: that waits for what the server is doing, and the server may be what does not answer.
             self._session.connection.terminate()
             self._session = None
 
@@ -202,6 +210,7 @@ class Drain:
         self._step_at = time.monotonic()
         session = await self._connected()
         here = await asyncio.to_thread(journals, self._root)
+        # A chunk of each in turn: a journal that is far behind must not keep the others waiting.
         for journal in here:
             if self._may_have_more(journal):
                 moved = await self._advance(session, journal, most_bytes)
@@ -215,6 +224,7 @@ class Drain:
             # A defect of ours must not keep what comes next from being drained.
             families.recorder_errors.labels("housekeeping").inc()
             _log.exception("not_tidied")
+        # After the journals: what is gone by now may have been finished in this very pass.
         for uuid in await asyncio.to_thread(self._gone.look, here, dict(self._cursors)):
             if await session.give_up(uuid, self._gone.process(uuid)):
                 _log.error("journal_removed", journal=str(uuid), then="what was not recorded of it is counted as a gap")
@@ -230,6 +240,7 @@ class Drain:
         if self._session is None or self._session.connection.is_closed():
             session = Session(await self._database(), self._settings, self._quarantine)
             self._session = session
+            # Partitions for the days ahead, before the first rows of a new day come.
             await session.prepare()
             await session.watchers.show(session.connection)
             families.recorder_connected.labels().set(1)
@@ -245,6 +256,7 @@ class Drain:
         if cursor.finished:
             return False
         at = cursor.position
+        # A dead writer's journal is looked at once more, to note that it is finished.
         return not journal.alive or any(
             segment.number > at.segment or (segment.number == at.segment and segment.bytes > at.offset)
             for segment in journal.segments
@@ -262,6 +274,7 @@ class Drain:
             return None
         except Exception as error:
             if transient(error) and not (refused(error) or doubtful(error)):
+                # Only a connection that breaks over the same journal again and again makes that journal suspect.
                 if session.connection.is_closed() and self._doubts.lost(journal.uuid):
                     self._shelve(journal, sentence(error))
                 raise
@@ -270,6 +283,7 @@ class Drain:
             self._shelve(journal, type(error).__name__)
             return None
         before = self._cursors.get(journal.uuid)
+        # Only what moves is believed: a step that finds nothing proves nothing of a record that breaks connections.
         if before is None or before.position != moved.cursor.position:
             self._doubts.moved(journal.uuid, moved.passed)
         self._cursors[journal.uuid] = moved.cursor
@@ -301,6 +315,7 @@ class Drain:
         if seconds < _STALLED_S or not behind.bytes or self._trouble not in {None, _STALLED}:
             return
         families.recorder_connected.labels().set(0)
+        # By a second connection, since the first one is waiting; and seldom: a server in trouble needs no more of them.
         if self._session is not None and time.monotonic() >= self._ask_at:
             self._cause = await cause(self._database, self._session.connection.get_server_pid())
             self._ask_at = time.monotonic() + _ASK_AGAIN_S
@@ -316,6 +331,7 @@ class Drain:
         self._tell(said)
 
     async def _behind(self, lag: Lag) -> Behind:
+        # In threads: a slow disk must not hold the event loop, whose pulse the supervisor watches.
         here = await asyncio.to_thread(journals, self._root)
         return await asyncio.to_thread(lag.measure, here, dict(self._cursors), now=datetime.now(UTC))
 

@@ -36,6 +36,7 @@ class Gone:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._unfinished: dict[UUID, str] = {}
+        # A lost or broken file costs no more than that journals removed before this start go unnoticed.
         with suppress(OSError, msgspec.DecodeError, ValueError):
             self._unfinished = msgspec.json.decode((data_dir / _FILE).read_bytes(), type=dict[UUID, str])
 
@@ -49,6 +50,7 @@ class Gone:
         finished = {uuid for uuid, cursor in cursors.items() if cursor.finished}
         there = {journal.uuid: journal.process for journal in here}
         missing = self._unfinished.keys() - there.keys() - finished
+        # One that is there and could not be listed, by a passing error of the disk, is not gone.
         missing = {uuid for uuid in missing if not os.path.lexists(self._data_dir / JOURNALS / str(uuid))}
         kept = {uuid: self._unfinished[uuid] for uuid in missing}
         self._remember(kept | {uuid: process for uuid, process in there.items() if uuid not in finished})

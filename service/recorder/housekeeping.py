@@ -30,6 +30,7 @@ _ERASURES_S: Final = 1.0
 _TIDY_S: Final = 5.0
 _ORPHANS_S: Final = 60.0
 _RETENTION_S: Final = 3600.0
+# Dropping a partition needs a lock that a long query of somebody's holds up.
 _RETENTION_AGAIN_S: Final = 60.0
 
 _log = structlog.get_logger(__name__)
@@ -56,6 +57,7 @@ class Housekeeping:
         connection = session.connection
         erased = self._is_due("erasures", _ERASURES_S) and await self._follow_erasures(connection)
         if self._is_due("tidy", _TIDY_S) or erased:
+            # As committed, and not as this process remembers: a file may only go once Postgres has it for good.
             committed = await cursors.read(connection, [journal.uuid for journal in journals])
             await asyncio.to_thread(self._tidy.run, journals, committed, erased_at=self._erased_at)
         if self._is_due("retention", _RETENTION_S):

@@ -36,6 +36,7 @@ from hoverboard.recorder.cursor import Cursor
 
 __all__ = ["Behind", "Lag"]
 
+# Enough for the first frame after the cursor, of whose records only the time is wanted.
 _LOOK_BYTES: Final = 64 * 1024
 
 
@@ -96,6 +97,7 @@ class Lag:
         last = journal.segments[-1]
         tail = self._tails.get(journal.uuid)
         try:
+            # Heads of frames alone are read, without their payloads: Postgres may be hours behind.
             descriptor = open_plain(journal.directory / segment_name(last.number))
         except OSError:
             return 0  # deleted meanwhile

@@ -97,6 +97,7 @@ class ChunkLoad:
             Stuck: records fail for no reason of their own, and none of their kind passes.
             asyncpg.PostgresError, OSError: it is not the data's fault; nothing of the transaction holds.
         """
+        # The whole chunk at once first: nearly always nothing is refused, and a savepoint costs two round trips.
         await self._load(pieces)
         self._give_up_on_server(least=1)
         for suspect in self._suspects:
@@ -110,6 +111,7 @@ class ChunkLoad:
             async with self.inserts.connection.transaction():
                 rows = await self.inserts.insert(records)
         except Exception as error:
+            # Anything else is the server's fault or the connection's, and no record's: the whole chunk comes again.
             if not (isinstance(error, UNFIT) or refused(error) or doubtful(error)):
                 raise
             cause = error
@@ -118,11 +120,13 @@ class ChunkLoad:
             self.outcome.shed += _shed(records.of(GapRecord))
             self.outcome.passed |= records.types
             return
+        # The savepoint has taken back all of them. Halving finds one bad record among n in about 2 log2(n) attempts.
         halves = _halves(pieces)
         if halves is not None:
             for half in halves:
                 await self._load(half)
         elif isinstance(cause, asyncpg.PostgresError) and doubtful(cause):
+            # Judged at the end: records of its kind that pass later show that the server was not at fault.
             self._suspects.append(_Suspect(pieces[0], cause))
             self._give_up_on_server(least=_MOST_SUSPECTS)
         else:
@@ -169,6 +173,7 @@ class ChunkLoad:
         version: int | str | None = None,
     ) -> None:
         problem = storable(problem)
+        # The file first, durably: were the commit first, a crash between the two would lose the record.
         file = await asyncio.to_thread(self.quarantine.put, self.inserts.journal, frame.seq, row, payload)
         await self.inserts.connection.execute(
             _SQL["insert_quarantine"],

@@ -63,6 +63,7 @@ async def _record(settings: Settings, part: recording_state.Part) -> int:
     gc.set_threshold(_GARBAGE)
     children.say_ready()
     _log.info("recorder_started", pid=os.getpid())
+    # From the environment and not from the settings' file, since it holds a password.
     url = os.environ.get(DATABASE_VARIABLE, "")
     await Drain(settings, lambda: open_database(settings, url), _machine_is_busy, part.say, part.beat).run(stop)
     _log.info("recorder_stopped")

@@ -45,7 +45,9 @@ class Quarantine:
         Raises:
             OSError: it cannot be written.
         """
+        # What is put aside is what clients sent: for the service's own user only.
         self._directory.mkdir(mode=0o700, exist_ok=True)
+        # By its place in the journal: tried again after a rollback, the same record is the same file.
         place = f"{seq:08d}" if row is None else f"{seq:08d}.{row}"
         path = self._directory / f"{journal}-{place}{_SUFFIX}"
         put_file(path, payload)

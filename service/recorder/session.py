@@ -104,6 +104,7 @@ class Session:
         self._settled: set[date] = set()
         self._begun: set[UUID] = set()
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Said by asyncpg as soon as the socket closes, also while a COPY waits for room in its buffers.
         connection.add_termination_listener(self._on_lost)
 
     async def advance(self, journal: JournalInfo, most_bytes: int = CHUNK_BYTES, doubt: Doubt = _NO_DOUBT) -> Moved:
@@ -124,10 +125,12 @@ class Session:
         try:
             either: set[asyncio.Future[Any]] = {advancing, self._lost}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            # A lost connection may still bring the server's reason, which says more than that it is lost.
             await asyncio.wait({advancing}, timeout=_LAST_WORDS_S)
             if advancing.done():
                 return advancing.result()
         except Exception as error:
+            # Whatever was raised then, the loss is what happened; only the cursor says whether the commit came through.
             if self.connection.is_closed() and not isinstance(error, UnreadableJournal):
                 raise ConnectionResetError(f"the connection was lost: {error}") from error
             raise
@@ -147,6 +150,7 @@ class Session:
                 async with self.connection.transaction():
                     return await self._step(journal, most_bytes, doubt)
             except _Unprepared as unprepared:
+                # Outside the transaction: to make a partition takes a lock that others would wait for until the end of it.
                 await self.prepare(unprepared.days)
                 for version in unprepared.versions:
                     await self._versions.learn(self.connection, version)
@@ -171,11 +175,14 @@ class Session:
 
     async def _begin(self, journal: JournalInfo) -> None:
         if journal.uuid not in self._begun:
+            # Committed before it is locked: of a row that only this transaction sees, others could not wait for the lock.
             await cursors.ensure(self.connection, journal.uuid, journal.process)
             self._begun.add(journal.uuid)
 
     async def _step(self, journal: JournalInfo, most_bytes: int, doubt: Doubt) -> Moved:
         connection = self.connection
+        # Locks always in this order: erasures, partitions, the cursor, then what watchers keep. In another order two
+        # transactions could wait for each other.
         await share_erasing(connection)
         await hold(connection)
         cursor = await cursors.lock(connection, journal.uuid)
@@ -184,13 +191,16 @@ class Session:
             raise _Unprepared((), ())
         if cursor.finished:
             return Moved(cursor, "finished")
+        # Read only now, from the locked row: what another recorder has committed meanwhile is not read again.
         chunk = await asyncio.to_thread(_read, journal, cursor, 1 if doubt.careful else most_bytes)
         now = datetime.now(UTC)
         frames = () if doubt.condemned else chunk.frames
         found = await asyncio.to_thread(sort_out, frames, now=now, retention_days=self._settings.retention_days)
         if doubt.condemned:
             found.unreadable += [Unreadable(frame, "connections break over it") for frame in chunk.frames]
+        # Before anything is sent, since it leads out of the transaction.
         self._require(found)
+        # Nothing new: no row is written, and so nothing has to be synced to the server's disk.
         if chunk.end == cursor.position and chunk.state == "waiting":
             return Moved(cursor, chunk.state)
         inserts = Inserts(connection, journal.uuid, journal.process, self._versions.found)
@@ -200,6 +210,7 @@ class Session:
             await load.put_aside(unreadable)
         gaps = [*map(_gap, chunk.damages), *found.expired, *load.outcome.gaps]
         await insert_gaps(connection, journal.uuid, journal.process, gaps)
+        # After the rows are in, so that SQL decides for them as for all others; nobody has seen them yet.
         erased = 0 if found.drained is None else await apply_tombstones(connection, found.drained)
         records = [piece.record for piece in found.pieces]
         news = await self.watchers.follow(connection, found.batches, records, self._versions.found)
@@ -212,6 +223,7 @@ class Session:
             recorded=cursor.recorded + load.outcome.rows["samples"],
             finished=chunk.state == "finished",
         )
+        # In the same commit as the rows, which is what makes each record be there once.
         await cursors.move(connection, moved)
         counts = load.outcome.shed
         for gap in gaps:

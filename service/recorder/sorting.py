@@ -36,6 +36,7 @@ __all__ = ["Piece", "Sorted", "Unreadable", "sort_out"]
 
 _MOST_ROWS: Final = 2**31 - 1
 _MOST_NUMBER: Final = 2**63 - 1
+# What decoding and looking at forged or damaged bytes can raise; anything else is a defect of ours.
 _UNREADABLE: Final = (msgspec.DecodeError, ArithmeticError, LookupError, TypeError, ValueError)
 
 
@@ -130,6 +131,7 @@ def sort_out(frames: Iterable[Frame], *, now: datetime, retention_days: int) -> 
             found.unreadable.append(Unreadable(frame, type(error).__name__))
             continue
         if isinstance(record, VersionRecord):
+            # Not a row by itself: it is inserted with the first record that speaks of it.
             records[version_key(record)] = record
         else:
             pieces.append(Piece(frame, record))
@@ -154,6 +156,7 @@ def _check(record: Record) -> None:
 def _take(found: Sorted, pieces: Sequence[Piece], now: datetime, retention_days: int) -> None:
     batches = [piece.record for piece in pieces if isinstance(piece.record, BatchRecord)]
     rejections = [piece.record.at_us // 1000 for piece in pieces if isinstance(piece.record, RejectionRecord)]
+    # All at once: NumPy's cost is by the call, and most batches are small.
     ids = b"".join([record.sample_ids for record in batches])
     judged = judge(
         np.concatenate([times_ms(ids), np.array(rejections, np.int64)]), now=now, retention_days=retention_days

@@ -70,7 +70,9 @@ class Tidy:
         """
         drained = sorted(_drained(journals, cursors), key=lambda each: each.changed)
         now = time.monotonic()
+        # Kept by our own clock: a file's time says when it was written to, and not when Postgres had all of it.
         self._since = {each.path: self._since.get(each.path, now) for each in drained}
+        # What is not drained yet counts for the budget, too, and never goes: there is no other copy of it.
         excess = sum(segment.bytes for journal in journals for segment in journal.segments) - self._most_bytes
         gone = []
         for each in drained:
@@ -106,5 +108,6 @@ def _remove_empty(journals: Sequence[JournalInfo], cursors: Mapping[UUID, Cursor
         cursor = cursors.get(journal.uuid)
         paths = (journal.directory / segment_name(segment.number) for segment in journal.segments)
         if cursor is not None and cursor.finished and not any(path.exists() for path in paths):
+            # It is finished: nobody can add to it any more.
             shutil.rmtree(journal.directory, ignore_errors=True)
             yield journal.directory

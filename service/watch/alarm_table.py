@@ -117,6 +117,7 @@ async def _locked(connection: Connection, version_id: int, bound: float | None) 
         fresh = Evidence()
         since = [None for _ in fresh.since_us]
         await connection.execute(_SQL["begin_alarm"], version_id, bound, fresh.log_sums, fresh.log_products, since)
+        # Once more and not by `returning`: where another recorder has just inserted it, this waits for its lock.
         row = await connection.fetchrow(_SQL["lock_alarm"], version_id)
     if row is None:
         raise LookupError(f"version {version_id} has no alarm")

@@ -52,6 +52,7 @@ class Alarms:
         news: dict[_Name, News] = {}
         for version_id in sorted(counts):
             name, bound = versions[version_id]
+            # Joined before they are counted: the evidence of one sample each would cost as much as that of a hundred.
             blocks = blocks_of(counts[version_id])
             if bound is not None and blocks:
                 alarm, raised = await alarm_table.follow(connection, version_id, bound, blocks, self._run_length)

@@ -64,6 +64,7 @@ class Drift:
             if reference is None or not any(batch.rows for batch in each.batches):
                 continue
             full = await drift_table.follow(connection, each.known.id, reference, each.batches, self._window_rows)
+            # Only the last one: a recorder that catches up closes many at once, and metrics hold one value.
             if full:
                 news.append(partial(_tell, each.known.key, full[-1]))
         return news

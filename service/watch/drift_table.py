@@ -65,6 +65,7 @@ async def follow(
         What each window says that is full now.
     """
     before = await _locked(connection, version_id, reference)
+    # Milliseconds of NumPy; the event loop has to tell the supervisor meanwhile that it turns.
     counted = await asyncio.to_thread(count, reference, before, records, size)
     await _write(connection, version_id, counted.after)
     if counted.full:
@@ -98,6 +99,7 @@ async def _locked(connection: Connection, version_id: int, reference: Reference)
     row = await connection.fetchrow(_SQL["lock_window"], version_id)
     if row is None:
         await connection.execute(_SQL["begin_window"], version_id, _packed(reference.empty))
+        # Once more: it may be another recorder's, whose rows this then waits for.
         row = await connection.fetchrow(_SQL["lock_window"], version_id)
     if row is None:
         raise LookupError(f"version {version_id} has no window")

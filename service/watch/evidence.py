@@ -101,6 +101,7 @@ class Evidence:
         """This and one block more; one of nothing but repeats is no evidence."""
         rows, flagged = block.rows, block.flagged
         repeats = self.repeats + block.repeats
+        # Repeats say nothing of the next sample, but belong to the counts that people see.
         if not rows:
             return replace(self, counts=tuple([each and each.after(block) for each in self.counts]), repeats=repeats)
         log_rows = math.log(rows)
@@ -122,6 +123,7 @@ class Evidence:
     @property
     def log10_e(self) -> float:
         """The decimal logarithm of E, at least 0."""
+        # In logarithms: the sums pass every float within a few hundred strange samples.
         largest = max(self.log_sums)
         if largest == -math.inf:
             return 0.0
@@ -193,6 +195,7 @@ class Alarm:
         Args:
             run_length: samples between two false alarms, on average, at least.
         """
+        # Whoever has reset it has seen these; they came late, from a journal that lagged.
         if self.reset_us is not None and block.at_us < self.reset_us:
             return self
         fading = math.exp(-block.rows / _RECENT_ROWS)
@@ -238,6 +241,7 @@ def blocks_of(counts: Iterable[Block]) -> list[Block]:
         repeats += max(again, 0)
         if more > 0:
             rows += more
+            # A broken count must not make a likelihood of more outliers than samples.
             flagged += min(strange, more)
         if rows >= BLOCK_ROWS:
             found.append(Block(rows, flagged, first_us, repeats))

@@ -37,6 +37,7 @@ def g_test(counts: Matrix, reference: Matrix) -> Matrix:
     n, m = ours.sum(axis=1), theirs.sum(axis=1)
     statistic = 2 * (_x_log_x(ours) + _x_log_x(theirs) - _x_log_x(both)).sum(axis=1)
     statistic -= 2 * (_x_log_x(n) + _x_log_x(m) - _x_log_x(size))
+    # Cells that are empty in both say nothing: they are no degrees of freedom.
     freedom = (both > 0).sum(axis=1) - 1.0
     testable = (freedom >= 1) & (n > 0) & (m > 0)
     found = gamma_tail(np.where(testable, freedom, 1.0) / 2, np.maximum(statistic, 0) / 2)
@@ -68,6 +69,7 @@ def benjamini_hochberg(p_values: Matrix) -> Matrix:
     order = np.argsort(p_values)
     scaled = p_values[order] * count / np.arange(1, count + 1)
     adjusted = np.empty(count)
+    # The least of a p-value and all larger ones, so that the order is kept; from the largest down.
     adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return adjusted
 

@@ -69,6 +69,7 @@ class Watchers:
             return ()
         news: list[News] = []
         try:
+            # A savepoint: should a watcher fail, its half-done counts go, and the chunk's rows stay.
             async with connection.transaction():
                 ran = _by_version(batches, versions)
                 for watcher in self._watchers:

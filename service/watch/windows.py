@@ -147,6 +147,7 @@ class Reference:
         if not windows:
             return []
         features = len(self._sizes)
+        # All windows and features in one test: NumPy's cost is by the call.
         weights = np.concatenate([self._by_feature(window.counts) for window in windows])
         counts = np.tile(self._counts, (len(windows), 1))
         # Weighted counts are worth fewer samples than they add up to (Kish 1965).
@@ -175,6 +176,7 @@ class Reference:
             try:
                 weights, found = self._weighed(group)
             except (IndexError, TypeError, ValueError):
+                # One broken record must not cost its neighbours: each by itself, and the offender counts for nothing.
                 if len(group) > 1:
                     yield from self._sound([[record] for record in group])
             else:
@@ -237,10 +239,12 @@ def count(reference: Reference, before: Window, records: Iterable[BatchRecord], 
     some: list[BatchRecord] = []
     waiting = 0
     for record in records:
+        # A window of nothing but what was kept for being strange would always have drifted.
         if not _representative(record):
             continue
         some.append(record)
         waiting += record.rows
+        # Added together and not batch by batch: binning costs by the call.
         if window.rows + waiting >= size:
             window = reference.add(window, some)
             some, waiting = [], 0

@@ -119,7 +119,9 @@ async def erase(connection: asyncpg.Connection[asyncpg.Record], request: Erasure
         asyncpg.PostgresError, OSError: nothing was erased.
     """
     async with connection.transaction():
+        # Alone from here on: a chunk that cannot see the tombstone is committed by now, and its rows are found below.
         await connection.execute(_SQL["lock_erasing"], timeout=_PATIENCE_S)
+        # Once the lock is held, not before: what is answered while this waits is meant, too.
         at = await connection.fetchval(_SQL["erasure_time"], now)
         key, value = request.tag or (None, None)
         number = await connection.fetchval(
@@ -183,6 +185,7 @@ async def apply_tombstones(connection: asyncpg.Connection[asyncpg.Record], drain
     latest = await latest_erasure(connection)
     if latest is None:
         return 0
+    # Labels name a sample that may have been erased long before; all else can only be older than the erasure.
     earlier = drained.first <= latest[1]
     sampled = uuids(drained.sample_ids) if earlier else []
     erased = await _erase_samples(connection, [*drained.labelled, *sampled])

@@ -58,12 +58,14 @@ async def erase_everywhere(
             transaction = connection.transaction()
             await transaction.start()
             erased = await erase(connection, request, now=datetime.now(UTC))
+            # Within the transaction: of a dry run the tombstone is gone afterwards.
             tombstones = await tombstones_since(connection, erased.id - 1, sample_ids(quarantine))
             await (transaction.rollback() if dry_run else transaction.commit())
     except Exception as error:
         if isinstance(error, HoverboardError) or not transient(error):
             raise
         raise DatabaseUnavailable(f"{place(url)}: {sentence(error)}") from error
+    # After the commit: a file cannot be given back, and an erasure that failed must not have begun.
     quarantined = (erased_files if dry_run else purge)(quarantine, tombstones)
     segments = [segment for each in journals(data_dir / JOURNALS) for segment in each.segments]
     return ErasureReport(

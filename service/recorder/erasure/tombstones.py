@@ -87,6 +87,7 @@ def means(tombstone: Tombstone, record: Record) -> bool:
         tags = [record.tags]
     else:
         return False
+    # A label names no model; where only one is meant, the erasure leaves a tombstone for each sample.
     model = None if isinstance(record, LabelRecord) else record.model
     if tombstone.model is not None and model != tombstone.model:
         return False

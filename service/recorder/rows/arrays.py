@@ -37,6 +37,7 @@ def real_arrays(values: Array, lengths: Array) -> Any:
     words = values.view(np.uint32)
     ends = np.cumsum(_HEAD + 2 * lengths)
     offsets = np.concatenate([[0], ends]) * _WORD.itemsize
+    # A version nearly always answers with vectors of one length: a plain matrix, and no index for each element.
     alike = rows > 0 and bool((lengths == lengths[0]).all())
     data = _alike(words, rows, int(lengths[0])) if alike else _unlike(words, lengths, ends)
     return pa.LargeBinaryArray.from_buffers(ARRAYS, rows, [None, pa.py_buffer(offsets), pa.py_buffer(data)])

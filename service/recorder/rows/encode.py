@@ -49,6 +49,7 @@ class Copy:
         encoder = _encoder(self.batches[0].schema)
         yield encoder.write_header()
         for batch in self.batches:
+            # By bytes and not by rows, so that samples of large tensors do not fill memory.
             step = max(1, _SLICE * batch.num_rows // max(1, batch.nbytes))
             for start in range(0, batch.num_rows, step):
                 piece = encoder.write_batch(batch.slice(start, step))

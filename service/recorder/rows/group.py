@@ -55,6 +55,7 @@ class BatchGroup:
         self.calls: Sequence[CallPart] = [call for record in records for call in record.calls]
         sizes = np.array([call.rows for call in self.calls], dtype=np.int64)
         self._check("calls", int(sizes.sum()))
+        # Nearly always a call has one row: then what is of calls is of rows as it stands, and nothing has to be taken.
         single = len(self.calls) == self.rows and bool((sizes == 1).all())
         self._call_of = None if single else np.repeat(np.arange(len(sizes)), sizes)
 
@@ -124,6 +125,7 @@ def _flat(dtype: str, parts: Sequence[Any]) -> Array:
     """The data of columns of one dtype, joined."""
     if dtype == STRING:
         values = [value for part in parts for value in part]
+        # Not np.array(values), which would look into sequences and make an array of more dimensions of them.
         flat: np.ndarray[Any, Any] = np.empty(len(values), dtype=object)
         flat[:] = values
         return flat

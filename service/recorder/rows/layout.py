@@ -73,6 +73,7 @@ class Layout:
         places = {name: place for place, name in enumerate(recorded)}
         members = {spec.name: places.get(spec.name) for spec in signature.inputs if _is_member(spec)}
         rest = [spec for spec in signature.inputs if spec.name not in members]
+        # By the signature and not by this record: a column means the same in all rows of a version.
         vector = next((spec.name for spec in rest if _fits(spec.dtype, spec.shape)), None)
         tensors = {spec.name: places[spec.name] for spec in rest if spec.name in places and spec.name != vector}
         return cls(members, (vector, places[vector]) if vector in places else None, tensors, outputs)

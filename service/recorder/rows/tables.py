@@ -53,6 +53,7 @@ def rows_of(records: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownV
     Raises:
         Unencodable: a version is not known, or a record contradicts itself or its version's signature.
     """
+    # In two steps, since a form is quick to compare and a layout is not: `alike` is asked once for each form.
     forms: dict[Any, list[BatchRecord]] = {}
     groups: dict[Any, tuple[Layout, list[BatchRecord]]] = {}
     for record in records:
@@ -102,6 +103,7 @@ class _Tables:
     def rows(self) -> Rows:
         predictions = self._predictions()
         if self._group.answered is not None:
+            # A row that ended in an error has a sample and no prediction: it was never answered.
             predictions = predictions.filter(pa.array(self._group.answered))
         return Rows(self._samples(), predictions, self._outliers())
 
@@ -205,6 +207,7 @@ class _Tables:
         if any(column.dtype == object for column in columns.values()):
             return pa.array([pack({k: v[row, ...] for k, v in columns.items()}) for row in range(self._n)], _BYTES)
         matrix = pack_rows(columns)
+        # All rows have the same length: one buffer and computed offsets, without a Python object for each.
         offsets = np.arange(self._n + 1, dtype=np.int64) * matrix.shape[1]
         return pa.LargeBinaryArray.from_buffers(_BYTES, self._n, [None, pa.py_buffer(offsets), pa.py_buffer(matrix)])
 

@@ -104,6 +104,7 @@ def _header(tensors: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> byt
         entries[name] = {"dtype": _DTYPES[dtype.name], "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(entries, separators=(",", ":")).encode()
+    # The format wants its buffers aligned, so that readers can map them as they are.
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(8, "little") + text
 

@@ -24,6 +24,7 @@ _encode = msgspec.json.Encoder().encode
 def text_column(values: Sequence[str | None]) -> Any:
     """large_string, NULs replaced."""
     column = pa.array(values, _TEXT)
+    # Looked for in the bytes of all values at once: nearly always there is none.
     data = column.buffers()[2]
     if data is not None and b"\0" in data.to_pybytes():
         return pc.replace_substring(column, "\0", REPLACEMENT)
@@ -76,6 +77,7 @@ def json_values(column: Array) -> Any:
         return pa.array(flat).cast(_TEXT)
     # pyarrow writes no float16; a float32 holds each of them.
     numbers = pa.array(flat.astype(np.float32) if column.dtype.itemsize == 2 else flat).cast(_TEXT)
+    # Negative zero too: `jsonb` keeps numbers as decimals, which have none.
     special = ~np.isfinite(flat) | ((flat == 0) & np.signbit(flat))
     return numbers if not special.any() else pc.if_else(pa.array(special), pa.array(map(_named, flat), _TEXT), numbers)
 
