@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +21,14 @@ from pydantic_settings import (
 
 from hoverboard.errors import ConfigError
 
-__all__ = ["CONFIG_FILE", "ENV_PREFIX", "RUNTIME_FILE", "TOKEN_FILE", "Settings"]
+__all__ = ["CONFIG_FILE", "ENV_PREFIX", "RUNTIME_FILE", "TOKEN_FILE", "Settings", "resolved", "url"]
 
 ENV_PREFIX: Final = "HOVERBOARD_"
 CONFIG_FILE: Final = "hoverboard.toml"
 RUNTIME_FILE: Final = "settings.json"
 TOKEN_FILE: Final = "admin.token"  # noqa: S105 - a file's name
+
+_EVERYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only read, not bound
 
 _DEBUG: Final = f"{ENV_PREFIX}DEBUG"
 """No setting, but read by commands: at `1` they show where an error that nobody expected comes from."""
@@ -33,6 +36,22 @@ _KUBERNETES: Final = re.compile(
     rf"{ENV_PREFIX}(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 """What Kubernetes sets in every container beside a Service named `hoverboard`."""
+
+
+def url(host: str, port: int) -> str:
+    """The address of a listener as a client on this machine writes it. One that is bound everywhere is reached by loopback."""
+    reachable = _EVERYWHERE.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    """The family and the address that a listener is bound to.
+
+    Raises:
+        OSError, UnicodeError: there is no such host.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return family, address
 
 
 class Settings(BaseSettings):
@@ -266,6 +285,16 @@ class Settings(BaseSettings):
         if unknown:
             raise ConfigError("\n".join(unknown))
         return settings
+
+    @property
+    def public_url(self) -> str:
+        """Where the public listener is reached from this machine."""
+        return url(self.host, self.port)
+
+    @property
+    def admin_url(self) -> str:
+        """Likewise the admin listener."""
+        return url(self.admin_host, self.admin_port)
 
     @classmethod
     def from_runtime(cls, directory: Path) -> Settings:

@@ -19,7 +19,7 @@ from hoverboard.api.observer import CallObserver
 from hoverboard.api.routes import Routes, Table
 from hoverboard.api.tidying import Tidying
 from hoverboard.api.websocket import WebSockets
-from hoverboard.config import TOKEN_FILE, Settings
+from hoverboard.config import TOKEN_FILE, Settings, url
 from hoverboard.contract.calls import EnginePort
 from hoverboard.rpc.budget import Budget
 from hoverboard.rpc.call import CallLimits
@@ -251,7 +251,6 @@ def limits_of(settings: Settings) -> CallLimits:
 
 
 def _url(bound: socket.socket) -> str:
-    """The address of a bound socket as a client on this machine would write it."""
+    """The address of a bound socket, whose port may have been any: 0 in the settings."""
     host, port = bound.getsockname()[:2]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - only read, not bound
-    return f"http://[{reachable}]:{port}/" if ":" in reachable else f"http://{reachable}:{port}/"
+    return f"{url(host, port)}/"

@@ -12,6 +12,7 @@ from aiohttp import web
 from hoverboard.api.connection import Connection, ReadingTurns
 from hoverboard.api.identity import new_request_id
 from hoverboard.api.replies import JSON
+from hoverboard.config import resolved
 from hoverboard.errors import Overloaded
 from hoverboard.rpc.envelope import failure
 
@@ -205,9 +206,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     Raises:
         OSError: the address cannot be had.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    listening = socket.socket(family, kind, protocol)
+    family, address = resolved(host, port)
+    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -13,6 +13,7 @@ import click
 from hoverboard.cli.help import Command, CommandGroup
 from hoverboard.cli.output import as_json, console, emit, json_option, table
 from hoverboard.cli.target import admin_token, admin_url, connected, data_dir, public_url
+from hoverboard.contract.actions import VERSION_ACTIONS
 from hoverboard.errors import ConfigError, RpcError, Unreachable, VersionRefused
 from hoverboard.versions import Manifest
 
@@ -196,14 +197,6 @@ def _act(action: str, params: Mapping[str, Any], url: str | None, data: Path | N
         click.echo(f"{answer['model']}: {roles}; in memory: {live}.")
 
 
-_ACTIONS = {
-    "load": "Load a version into memory; answers once it is live.",
-    "unload": "Take a version out of memory; it loads again when it is asked for.",
-    "pin": "Keep a version in memory whatever the routing says.",
-    "unpin": "Let a version go when it is not needed.",
-}
-
-
 def _action(action: str, summary: str) -> click.Command:
     @click.command(
         action,
@@ -221,7 +214,7 @@ def _action(action: str, summary: str) -> click.Command:
     return run
 
 
-for _name, _summary in _ACTIONS.items():
+for _name, _summary in VERSION_ACTIONS.items():
     command.add_command(_action(_name, _summary))
 
 

@@ -16,19 +16,15 @@ __all__ = ["admin_token", "admin_url", "connected", "data_dir", "models_dir", "p
 _PATIENCE_S: Final = 630.0
 """Seconds that a command waits: the longest deadline that a service allows unless told otherwise, and then some."""
 
-_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - reached by loopback
-
 
 def public_url() -> str:
     """The public listener of the settings in force here."""
-    settings = Settings.load()
-    return _url(settings.host, settings.port)
+    return Settings.load().public_url
 
 
 def admin_url() -> str:
     """The admin listener of the settings in force here."""
-    settings = Settings.load()
-    return _url(settings.admin_host, settings.admin_port)
+    return Settings.load().admin_url
 
 
 def data_dir() -> Path:
@@ -69,8 +65,3 @@ def admin_token(data_dir: Path) -> str:
         raise ConfigError(
             f"{path}: {(error.strerror or '').lower()}; `hoverboard serve` writes it, --data-dir says where"
         ) from error
-
-
-def _url(host: str, port: int) -> str:
-    reached = _WILDCARDS.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{reached}:{port}"

@@ -18,13 +18,12 @@ from hoverboard.config import Settings
 from hoverboard.telemetry.recording_state import RecordingState
 from hoverboard.version import __version__
 
-__all__ = ["Readiness", "banner", "ready_line", "url", "wait_ready"]
+__all__ = ["Readiness", "banner", "ready_line", "wait_ready"]
 
 _CURL: Final = "curl -s -H 'Content-Type: application/json'"
 _FIRST_CALL: Final = '{"jsonrpc": "2.0", "id": 1, "method": "models.list"}'
 _POLL_S: Final = 0.1
 _PROBE_TIMEOUT_S: Final = 5.0
-_EVERYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only read, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +56,12 @@ class Readiness:
         return missing if isinstance(missing, list) else [{"what": "api", "why": "does not answer"}]
 
 
-def url(host: str, port: int) -> str:
-    """The address a client on this machine uses."""
-    reachable = _EVERYWHERE.get(host, host)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
-
-
 async def wait_ready(settings: Settings, patience_s: float) -> Readiness:
     """Ask `/readyz` until it answers 200, or until the patience ends; returns the last answer."""
     loop = asyncio.get_running_loop()
     until = loop.time() + patience_s
     while True:
-        answer = await asyncio.to_thread(_probe, f"{url(settings.host, settings.port)}/readyz")
+        answer = await asyncio.to_thread(_probe, f"{settings.public_url}/readyz")
         if answer.ready or loop.time() >= until:
             return answer
         await asyncio.sleep(_POLL_S)
@@ -104,8 +97,8 @@ def ready_line(settings: Settings, readiness: Readiness, recording: RecordingSta
     return json.dumps(
         {
             "event": "ready",
-            "url": url(settings.host, settings.port),
-            "admin_url": url(settings.admin_host, settings.admin_port),
+            "url": settings.public_url,
+            "admin_url": settings.admin_url,
             "admin_token_file": str(token),
             "models": readiness.models,
             "recording": recording.as_json(),
@@ -117,10 +110,10 @@ def banner(settings: Settings, readiness: Readiness, recording: RecordingState, 
     """A few lines for a person: what is served where, whether it is recorded, and what to try first. Names the token's
     file, not the token.
     """
-    address = url(settings.host, settings.port)
+    address = settings.public_url
     lines = [f"Hoverboard {__version__} serves {_models(readiness.models, settings.models)}", "", f"  {address}"]
     lines += [
-        f"  {url(settings.admin_host, settings.admin_port)}  (admin; bearer token in {token})",
+        f"  {settings.admin_url}  (admin; bearer token in {token})",
         "",
         *_recording_lines(recording),
         "Try:",

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import psutil
 
-from hoverboard.config import TOKEN_FILE
+from hoverboard.config import TOKEN_FILE, resolved
 from hoverboard.errors import ConfigError, DataDirLocked, PortInUse
 from hoverboard.files import put_file
 
@@ -177,10 +177,9 @@ def address_of(holder: socket.socket) -> int:
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return resolved(host, port)
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"host {host!r} is no address: {error}") from error
-    return addresses[0][0], addresses[0][4]
 
 
 def _probe(family: socket.AddressFamily, address: tuple[Any, ...], setting: str) -> None:

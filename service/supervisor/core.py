@@ -23,7 +23,7 @@ from hoverboard.errors import ConfigError
 from hoverboard.postgres import process as postgres_process
 from hoverboard.postgres.cluster import Cluster
 from hoverboard.supervisor import open_files
-from hoverboard.supervisor.banner import banner, ready_line, url, wait_ready
+from hoverboard.supervisor.banner import banner, ready_line, wait_ready
 from hoverboard.supervisor.child import Backoff, Child, ChildSpec
 from hoverboard.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
 from hoverboard.supervisor.hangs import ChildWatch, EngineWatch
@@ -214,8 +214,8 @@ class Supervisor:
         data.note(
             pid=os.getpid(),
             runtime=str(runtime),
-            url=url(settings.host, settings.port),
-            admin_url=url(settings.admin_host, settings.admin_port),
+            url=settings.public_url,
+            admin_url=settings.admin_url,
         )
         return _Claimed(settings, data, runtime, admin_token(configured.data_dir))
 
@@ -233,7 +233,7 @@ class Supervisor:
             )
         ]
         with _stop_signals() as (stop, hasten):
-            _log.info("service_starting", url=url(settings.host, settings.port), models=str(settings.models))
+            _log.info("service_starting", url=settings.public_url, models=str(settings.models))
             keeping = [asyncio.create_task(child.keep()) for child in chain(*groups)]
             announcing = asyncio.create_task(self._announce_when_ready(claimed))
             watching = asyncio.gather(_watch_data(claimed), _watch_recorder(runtime))

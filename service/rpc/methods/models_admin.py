@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from hoverboard.contract.actions import VERSION_ACTIONS
 from hoverboard.contract.calls import EnginePort
 from hoverboard.errors import ModelNotFound, NotReady, VersionNotFound
 from hoverboard.rpc.call import Call
@@ -38,14 +39,10 @@ def models_admin(engine: EnginePort) -> list[Method[Any]]:
         errors = (ModelNotFound, VersionNotFound, NotReady)
         return Method(f"models.{name}", params, run, summary, dict[str, Any], example, errors)
 
-    return [
-        action("load", VersionParams, "Load a version into memory; answers once it is live.", _of_version),
-        action("unload", VersionParams, "Take a version out of memory; it loads again on demand.", _of_version),
-        action("route", RouteParams, "Choose the version that answers in the role `stable`.", _of_route),
-        action("pin", VersionParams, "Keep a version in memory whatever the routing says.", _of_version),
-        action("unpin", VersionParams, "Let a version go when it is not needed.", _of_version),
-        action("scan", NoParams, "Look at the models directory now.", lambda _: Example({}, {})),
-    ]
+    first, second, *rest = [action(name, VersionParams, says, _of_version) for name, says in VERSION_ACTIONS.items()]
+    route = action("route", RouteParams, "Choose the version that answers in the role `stable`.", _of_route)
+    scan = action("scan", NoParams, "Look at the models directory now.", lambda _: Example({}, {}))
+    return [first, second, route, *rest, scan]  # as the OpenRPC document has always had them
 
 
 def _of_version(shown: Shown) -> Example:
