@@ -1,4 +1,4 @@
-"""What every child process of the supervisor does the same way: its event loop, its signals, its end."""
+"""What every child process of the supervisor does the same way: its start, its event loop, its signals, its end."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from hoverboard.telemetry.pulse import Pulse
+from hoverboard.telemetry.pulse import Pulse, pulse_path
+
+if TYPE_CHECKING:
+    from hoverboard.config import Settings
 
 __all__ = [
     "ORPHANED",
     "READY_FD",
     "STOP_SIGNALS",
+    "ChildProcess",
+    "begin",
     "calm_gc",
     "loop_factory",
     "run",
     "say_ready",
     "stop_event",
     "stop_signals",
+    "switch_threads_often",
     "watch_parent",
 ]
 
@@ -38,6 +45,65 @@ READY_FD: Final = "READY_FD"
 """The variable with the number of the pipe in which a child says that it is at work."""
 
 _GC_THRESHOLDS: Final = (10_000, 20, 20)
+_SWITCH_INTERVAL_S: Final = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class ChildProcess:
+    """This process, as the supervisor has started it.
+
+    Attributes:
+        name: its place in the service, such as `api-0`.
+        index: the number in its name.
+        settings: the service's.
+        runtime_dir: the service's, with sockets, pulses and metrics.
+    """
+
+    name: str
+    index: int
+    settings: Settings
+    runtime_dir: Path
+
+    def run(self, main: Coroutine[Any, Any, int]) -> int:
+        """Run what the process is there for on its event loop, whose pulse the supervisor watches; its exit status."""
+        return run(main, pulse_path(self.runtime_dir, self.name))
+
+    def leave(self, status: int) -> NoReturn:
+        """End the process, with all that it has counted written out."""
+        from hoverboard.telemetry import metrics
+
+        metrics.close()
+        sys.exit(status)
+
+
+def begin(kind: str, runtime_dir: Path, index: int, *, supervised: bool = True) -> ChildProcess:
+    """Take up a child's place in the service: its settings, logs and metrics, and an end with the supervisor's.
+
+    Args:
+        kind: such as `api`.
+        runtime_dir: the service's.
+        index: among the processes of its kind.
+        supervised: whether it counts, and leaves at once when the supervisor dies. The process around Postgres does
+            neither: it has a server to shut down first.
+    """
+    # Here and below: commands import this module for its signals, and should not wait for what only a child needs.
+    from hoverboard.config import Settings
+    from hoverboard.telemetry import logs
+
+    settings = Settings.from_runtime(runtime_dir)
+    process = ChildProcess(f"{kind}-{index}", index, settings, runtime_dir)
+    logs.configure(settings.log_level, settings.log_format, process=process.name)
+    if supervised:
+        from hoverboard.telemetry import metrics
+
+        metrics.init(process.name, runtime_dir / "metrics")
+        watch_parent()
+    return process
+
+
+def switch_threads_often() -> None:
+    """Have the event loop wait at most half a millisecond for a thread that decodes or traces, in place of 5 ms."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 def calm_gc() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -19,14 +18,12 @@ from hoverboard.engine.recording.sink import JournalSink, hashing_key
 from hoverboard.engine.slots import Slots, slots_path
 from hoverboard.engine.socket.server import EngineServer
 from hoverboard.journal.writer import JournalWriter, open_writer
-from hoverboard.telemetry import logs, metrics, recording_state
-from hoverboard.telemetry.pulse import pulse_path
+from hoverboard.telemetry import recording_state
 from hoverboard.telemetry.recording_state import Part
 
 __all__ = ["journaling", "main", "socket_path"]
 
 _log = structlog.get_logger(__name__)
-_SWITCH_INTERVAL_S: Final = 0.0005
 _TICK_S: Final = 1.0
 
 
@@ -37,27 +34,19 @@ def socket_path(runtime_dir: Path, index: int) -> Path:
 
 def main(runtime_dir: Path, index: int) -> None:
     """Run one engine process until SIGTERM, then finish what was taken."""
-    settings = Settings.from_runtime(runtime_dir)
-    name = f"engine-{index}"
-    logs.configure(settings.log_level, settings.log_format, process=name)
-    metrics.init(name, runtime_dir / "metrics")
-    children.watch_parent()
-    # A version that is traced holds the interpreter for long stretches: let the threads that serve have it back soon.
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    slots = Slots(slots_path(runtime_dir, name))
-    serving = _serve(settings, name, socket_path(runtime_dir, index), slots)
-    status = children.run(serving, pulse_path(runtime_dir, name))
-    metrics.close()
-    sys.exit(status)
+    process = children.begin("engine", runtime_dir, index)
+    children.switch_threads_often()
+    process.leave(process.run(_serve(process, Slots(slots_path(runtime_dir, process.name)))))
 
 
-async def _serve(settings: Settings, name: str, path: Path, slots: Slots) -> int:
+async def _serve(process: children.ChildProcess, slots: Slots) -> int:
+    settings, runtime_dir = process.settings, process.runtime_dir
     stop = children.stop_event()
     _log.info("engine_starting", pid=os.getpid())
     async with (
-        journaling(settings, name, recording_state.journal(path.parent, name)) as sink,
+        journaling(settings, process.name, recording_state.journal(runtime_dir, process.name)) as sink,
         Engine(settings, sink=sink, slots=slots) as engine,
-        EngineServer(engine, path),
+        EngineServer(engine, socket_path(runtime_dir, process.index)),
     ):
         if sink is not None:
             engine.subscribe(sink.follow)

@@ -24,7 +24,7 @@ from hoverboard.journal.format import (
 from hoverboard.journal.home import Home
 from hoverboard.journal.reserve import synchronise
 
-__all__ = ["Appender", "JournalFull", "NewFrame", "NotOnDisk", "OpenSegment", "Written"]
+__all__ = ["Appender", "JournalFull", "NewFrame", "NotOnDisk", "OpenSegment", "WriteResult"]
 
 _MOST_BUFFERS: Final = 64
 """Of one `writev`; the system takes 1024 or more."""
@@ -59,7 +59,7 @@ class NewFrame(NamedTuple):
     key: str | None = None
 
 
-class Written(NamedTuple):
+class WriteResult(NamedTuple):
     """How many frames are in the journal, from the first on; whether they are on the disk, if asked for; what went wrong."""
 
     whole: int
@@ -154,7 +154,7 @@ class Appender:
         self._count(len(header))
         return segment
 
-    def write(self, segment: OpenSegment, frames: Sequence[NewFrame]) -> Written:
+    def write(self, segment: OpenSegment, frames: Sequence[NewFrame]) -> WriteResult:
         """Write frames together, with one call of the system: a kill -9 leaves all of them or a torn end, no mixture."""
         seq, rows = self._seq, self._rows
         buffers: list[bytes] = []
@@ -183,7 +183,7 @@ class Appender:
         if unsynchronised or not taken_back:
             # A system that has failed to write a file's bytes says so once, and may have dropped them.
             self.leave()
-        return Written(whole, not unsynchronised, problem or unsynchronised)
+        return WriteResult(whole, not unsynchronised, problem or unsynchronised)
 
     def _account(self, segment: OpenSegment, frames: Sequence[NewFrame], written: int) -> int:
         """Account for the frames that so many bytes hold; returns how many they are."""

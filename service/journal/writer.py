@@ -15,7 +15,7 @@ import structlog
 
 from hoverboard.config import Settings
 from hoverboard.errors import ConfigError
-from hoverboard.journal.appending import Appender, JournalFull, NewFrame, NotOnDisk, OpenSegment, Written
+from hoverboard.journal.appending import Appender, JournalFull, NewFrame, NotOnDisk, OpenSegment, WriteResult
 from hoverboard.journal.finding import JOURNALS
 from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MAX_PAYLOAD, RESERVE_FILE
 from hoverboard.journal.home import Home, is_the_file
@@ -231,7 +231,7 @@ class JournalWriter:
         self._journal.seal()  # a segment without its seal is as good, and its end is known from the next one
         return self._journal.begin()
 
-    def _write(self, segment: OpenSegment, frames: list[NewFrame]) -> Written:
+    def _write(self, segment: OpenSegment, frames: list[NewFrame]) -> WriteResult:
         """Write frames, and the gap that waits behind them: in front it would fit a full disk where those do not."""
         if not self._gap.entries:
             return self._journal.write(segment, frames)

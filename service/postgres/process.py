@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 from hoverboard import children
-from hoverboard.config import Settings
 from hoverboard.errors import HoverboardError
 from hoverboard.postgres import leftovers
 from hoverboard.postgres.cluster import Cluster
@@ -29,7 +28,7 @@ from hoverboard.postgres.endpoint import endpoint as find_endpoint
 from hoverboard.postgres.log import PostgresLog
 from hoverboard.postgres.programs import environment
 from hoverboard.telemetry import logs
-from hoverboard.telemetry.pulse import is_stopped, pulse_path
+from hoverboard.telemetry.pulse import is_stopped
 from hoverboard.telemetry.recording_state import POSTGRES, Part
 
 __all__ = ["FAST_SHUTDOWN_S", "STOP_S", "main"]
@@ -54,17 +53,16 @@ _log = logs.get("recorder.embedded")
 
 def main(runtime_dir: Path, index: int) -> None:
     """Run the cluster of the service's data directory until SIGTERM, or until the supervisor is gone."""
-    settings = Settings.from_runtime(runtime_dir)
-    logs.configure(settings.log_level, settings.log_format, process=f"postgres-{index}")
+    process = children.begin("postgres", runtime_dir, index, supervised=False)
     part = Part(runtime_dir, POSTGRES)
-    cluster = _prepared(settings.data_dir, part)
+    cluster = _prepared(process.settings.data_dir, part)
     try:
-        status = children.run(_run(cluster, part), pulse_path(runtime_dir, f"postgres-{index}"))
+        status = process.run(_run(cluster, part))
     except OSError as error:
         part.say(f"Postgres cannot start: {error}")
         _log.error("postgres_cannot_start", why=str(error), then=_THEN)
         status = 1
-    sys.exit(status)
+    process.leave(status)
 
 
 def _prepared(data_dir: Path, part: Part) -> Cluster:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +23,7 @@ from hoverboard.errors import ConfigError, DatabaseUnavailable
 from hoverboard.postgres.endpoint import embedded_url, endpoint
 from hoverboard.postgres.passwords import RECORDER
 from hoverboard.recorder.drain import Drain
-from hoverboard.telemetry import logs, metrics, recording_state
-from hoverboard.telemetry.pulse import pulse_path
+from hoverboard.telemetry import recording_state
 
 __all__ = ["main", "open_database"]
 
@@ -42,18 +40,12 @@ _log = structlog.get_logger(__name__)
 
 def main(runtime_dir: Path, index: int) -> None:
     """Run the recorder until SIGTERM, then drain what is there."""
-    settings = Settings.from_runtime(runtime_dir)
-    name = f"recorder-{index}"
-    logs.configure(settings.log_level, settings.log_format, process=name)
-    metrics.init(name, runtime_dir / "metrics")
-    children.watch_parent()
+    process = children.begin("recorder", runtime_dir, index)
     # It has time, and answering has none.
     os.nice(_NICE)
     stamina.instrumentation.set_on_retry_hooks([])  # one sentence an outage is enough, and we write it
-    recording = _record(settings, recording_state.Part(runtime_dir, recording_state.RECORDER))
-    status = children.run(recording, pulse_path(runtime_dir, name))
-    metrics.close()
-    sys.exit(status)
+    part = recording_state.Part(runtime_dir, recording_state.RECORDER)
+    process.leave(process.run(_record(process.settings, part)))
 
 
 async def _record(settings: Settings, part: recording_state.Part) -> int:
