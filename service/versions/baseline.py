@@ -158,6 +158,7 @@ def read_baseline(directory: Path) -> Baseline | None:
     try:
         with pa.BufferReader(read_file(path, _MOST_BYTES)) as file, pa.ipc.open_file(file) as reader:
             table = reader.read_all()
+        # Arrow trusts the offsets of a file, and would read past its buffers where they are damaged.
         table.validate(full=True)
         return _baseline(table)
     except FileNotFoundError:
@@ -170,6 +171,7 @@ def read_baseline(directory: Path) -> Baseline | None:
 def _baseline(table: pa.Table) -> Baseline:
     metadata = dict(table.schema.metadata or {})
     number = int(metadata[_FORMAT_KEY])
+    # Before the columns are looked at: a newer format may have others.
     if number > FORMAT:
         raise _refused(f"format {number} is newer than this server's {FORMAT}: upgrade the server")
     if not table.schema.equals(_schema()):

@@ -24,7 +24,7 @@ LOOKED_AT: Final = 4096
 _BYTE: Final = 255
 _WORD: Final = 8
 _FOLD: Final = 32
-_FEW: Final = 8
+_FEW: Final = 8  # columns, below which sorting them is quicker than comparing every number with every cut
 
 
 def measure(column: Array, reading: Reading) -> Array:
@@ -39,8 +39,10 @@ def measure(column: Array, reading: Reading) -> Array:
         return np.full(len(flat), flat.shape[1], np.float64)
     if not flat.shape[1]:
         return np.full(len(flat), np.nan)
+    # Evenly spread: neighbours of an image say nearly the same.
     some = flat[:, :: -(-flat.shape[1] // LOOKED_AT)]
     if reading == "mean":
+        # In float64: the sum of a float16 image is beyond 65,504, the largest that there is.
         return np.asarray(some.mean(axis=1, dtype=np.float64))
     if reading == "deviation":
         return np.asarray(some.std(axis=1, dtype=np.float64))

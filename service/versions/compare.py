@@ -49,6 +49,7 @@ def compare(before: Manifest, after: Manifest) -> tuple[Difference, ...]:
         *_inputs(before.inputs, after.inputs),
         *_outputs(before.outputs, after.outputs),
     ]
+    # `sorted` is stable: within both kinds they stay in the order of the manifest.
     return tuple(sorted(differences, key=lambda difference: not difference.breaking))
 
 
@@ -62,14 +63,17 @@ def _answers(before: Manifest, after: Manifest) -> Iterator[Difference]:
         yield Difference("task", before.task, after.task, breaking=True)
     if before.labels != after.labels:
         yield Difference("labels", *_label_words(before.labels or (), after.labels or ()), breaking=True)
+    # The same shape, and other numbers for whoever reads whole outputs.
     if before.labels and after.labels and before.head != after.head:
         yield Difference("head", before.head, after.head, breaking=True)
     if before.task == after.task == "multi-label" and before.labels == after.labels:
         yield from _thresholds(before, after)
     if before.outputs[0].name != after.outputs[0].name:
         yield Difference("main output", before.outputs[0].name, after.outputs[0].name, breaking=True)
+    # Whoever acts on `outlier` would get null from now on, and no error.
     if (before.outliers is None) != (after.outliers is None):
         yield Difference("outliers", _calibrated(before), _calibrated(after), breaking=after.outliers is None)
+    # How a version is run is nothing that a caller sees.
     if before.max_batch != after.max_batch:
         yield Difference("max_batch", _batch(before), _batch(after), breaking=False)
 

@@ -74,12 +74,15 @@ class GoldenSet:
             where = f"golden sample {index}, output {spec.name}"
             if want.shape != have.shape:
                 return f"{where}: shape {list(have.shape)}, expected {list(want.shape)}"
+            # Texts and whole numbers have no rounding: they are equal, or wrong.
             if spec.dtype == STRING or not np.issubdtype(want.dtype, np.floating):
                 if not np.array_equal(want, have):
                     return f"{where}: not the expected values"
                 continue
+            # In float64: the difference of two float16 may overflow before it is compared.
             wide, seen = want.astype(np.float64), have.astype(np.float64)
             excess = np.abs(seen - wide) - scale * (self.absolute + self.relative * np.abs(wide))
+            # Asked this way round, since NaN is neither above nor at most 0, and has to fail.
             if not (excess <= 0).all():
                 worst = int(np.argmax(np.where(np.isnan(excess), np.inf, excess)))
                 return f"{where}: {seen.flat[worst]:.9g} at element {worst}, expected {wide.flat[worst]:.9g}"
@@ -129,6 +132,7 @@ class GoldenSet:
         """Why its tolerance would prove nothing, or None."""
         if not 0 <= self.relative <= _MOST_RELATIVE:
             return f"tolerance.relative: expected 0 to {_MOST_RELATIVE}, got {self.relative:g}"
+        # A tolerance as large as the answers would let any answer pass.
         outputs = [output for sample in self.samples for output in sample.outputs if output.dtype.kind == "f"]
         largest = max((float(np.nanmax(np.abs(output), initial=0.0)) for output in outputs), default=0.0)
         most = max(_MOST_ABSOLUTE, _MOST_RELATIVE * largest)

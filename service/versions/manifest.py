@@ -193,6 +193,7 @@ class Manifest:
 
     def problem(self) -> str | None:
         """The first thing in it that makes no sense, or None."""
+        # The format comes first: fields of a newer one may mean something else.
         if self.format > FORMAT:
             return f"format {self.format} is newer than this server's {FORMAT}: upgrade the server"
         if self.max_batch is not None and self.max_batch < 1:

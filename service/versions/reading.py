@@ -48,6 +48,7 @@ def read_file(path: Path, most: int, *, follow: bool = False) -> bytes:
         OSError: as `open_file`, and where it is larger than `most`.
     """
     with open_file(path, follow=follow) as file:
+        # The file may grow while it is read: one byte more than allowed is asked for.
         content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
     if content is None or len(content) > most:
         raise OSError(errno.EFBIG, f"larger than {_size(most)}", str(path))
@@ -66,6 +67,7 @@ def entries(directory: Path) -> Iterator[os.DirEntry[str]]:
     """
     with os.scandir(directory) as entries:
         for count, entry in enumerate(entries):
+            # A folder that something fills without end would otherwise keep all models from being looked at.
             if count >= _MOST_ENTRIES:
                 raise OSError(errno.E2BIG, f"more than {_MOST_ENTRIES} entries", str(directory))
             if not entry.name.startswith("."):
@@ -80,6 +82,7 @@ def files(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
     Raises:
         OSError: a folder cannot be listed, or there are too many files, or too deep.
     """
+    # A list of what is still to do and no recursion, whose depth the folder would decide.
     waiting = [(directory, "", 0)]
     count = 0
     while waiting:

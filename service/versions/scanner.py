@@ -99,8 +99,10 @@ def _scan_model(path: Path) -> ModelOnDisk | None:
             elif _like_a_version(path / entry.name):
                 strays.append(_stray(entry.name))
     except FileNotFoundError:
+        # It went between the listing and this look.
         return None
     except OSError as error:
+        # Not listed is not gone: what is in memory goes on answering.
         return ModelOnDisk(path.name, path, {}, serving, f"{path.name}: {error.strerror}", listed=False)
     if not versions and not strays and problem is None and not os.path.lexists(path / SERVING_FILE):
         return None
@@ -109,6 +111,7 @@ def _scan_model(path: Path) -> ModelOnDisk | None:
 
 def _look(path: Path) -> VersionOnDisk:
     try:
+        # The time of change is in it, too: `cp -p` keeps size and modification time.
         stamp = sorted((name, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for name, each in files(path))
     except OSError as error:
         problem = f"its files cannot be looked at: {error.strerror}"
@@ -139,6 +142,7 @@ def _name_problem(name: str) -> str | None:
 
 
 def _is_number(name: str) -> bool:
+    # `01` beside `1` would be two folders of one version.
     return name.isascii() and name.isdecimal() and not name.startswith("0") and len(name) <= _MOST_DIGITS
 
 

@@ -39,6 +39,7 @@ def read_version(directory: Path) -> Manifest:
     except OSError as error:
         raise VersionRefused(f"{MANIFEST_FILE}: {error.strerror}", check=check_of(error, "manifest")) from error
     manifest = Manifest.from_json(text)
+    # A folder that was copied or renamed would answer, and be recorded, as another version.
     if (manifest.name, str(manifest.version)) != (directory.parent.name, directory.name):
         here = f"{directory.parent.name}/{directory.name}"
         message = f"{MANIFEST_FILE}: says {manifest.name}/{manifest.version} but lies in {here}"
@@ -57,6 +58,7 @@ def verify_checksums(directory: Path, manifest: Manifest) -> None:
     except OSError as error:
         name = Path(error.filename).name if error.filename else "its files"
         raise VersionRefused(f"{name}: {error.strerror}", check=check_of(error, "checksum")) from error
+    # A manifest that leaves these out would agree with a folder that lacks them.
     for needed in (manifest.artifact, GOLDEN_FILE):
         if not (directory / needed).exists():
             raise VersionRefused(f"{needed}: missing", check="checksum")
@@ -64,8 +66,10 @@ def verify_checksums(directory: Path, manifest: Manifest) -> None:
 
 def _compare_checksums(directory: Path, listed: Mapping[str, str]) -> None:
     files = set(_files(directory))
+    # Names come first: hashing a large model takes seconds.
     for name in sorted(listed.keys() - files):
         raise VersionRefused(f"{name}: missing", check="checksum")
+    # What nobody has listed is refused, too: a framework reads whatever lies in the folder of a SavedModel.
     for name in sorted(files - listed.keys()):
         raise VersionRefused(f"{name}: not in the manifest", check="checksum")
     for name, want in sorted(listed.items()):
@@ -105,6 +109,7 @@ class VersionWriter:
 
     def __enter__(self) -> Self:
         self.model_dir.mkdir(parents=True, exist_ok=True)
+        # Beside its final place and not in TMPDIR: across file systems a rename would be a copy, which a scan can see half done.
         self.path = Path(tempfile.mkdtemp(dir=self.model_dir, prefix=_HIDDEN))
         _unfinished.add(self.path)
         return self
@@ -141,6 +146,7 @@ class VersionWriter:
         except OSError as error:
             raise PublishError(f"{final}: {error.strerror}") from error
         self._done = True
+        # The new name is part of this folder: without it the version may be gone after a power cut.
         synchronise(self.model_dir)
         return final
 
@@ -166,6 +172,7 @@ def remove_leftovers(model_dir: Path, older_than_s: float, now: float) -> list[P
     gone = []
     for path in model_dir.glob(f"{_HIDDEN}*"):
         with suppress(OSError):  # its publisher has just renamed it, or it is another user's
+            # A publisher may be at work in a young one.
             if now - path.lstat().st_mtime > older_than_s:
                 shutil.rmtree(path, ignore_errors=True)
                 gone.append(path)
