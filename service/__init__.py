@@ -14,10 +14,11 @@ errors are those that a service answers with, `RpcError` above all, and those of
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from hoverboard.version import __version__
 
+# As of `typing`, whose own import would take most of this one's time; type checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hoverboard.client.aio import AsyncClient
     from hoverboard.client.answers import Prediction, Predictions
@@ -99,11 +100,13 @@ _ELSEWHERE = {
 """Where a name is defined that is not an error."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(_ELSEWHERE.get(name, "hoverboard.errors")), name)
-    return found
+if not TYPE_CHECKING:  # else every misspelt name would pass for one that is there
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(_ELSEWHERE.get(name, "hoverboard.errors")), name)
+        return found
 
 
 def __dir__() -> list[str]:

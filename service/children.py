@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hoverboard.config import Settings
 
 __all__ = [
+    "IMPORT_PATH",
     "ORPHANED",
     "READY_FD",
     "STOP_SIGNALS",
@@ -40,6 +41,9 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 ORPHANED: Final = 70
 """Exit status of a child whose supervisor died."""
+
+IMPORT_PATH: Final = Path(__file__).parents[1]
+"""What a child process must have on its path to import the same code."""
 
 READY_FD: Final = "READY_FD"
 """The variable with the number of the pipe in which a child says that it is at work."""

@@ -402,7 +402,8 @@ class EngineMissing(HoverboardError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what} needs TensorFlow: pip install 'hoverboard-server[cpu]', or [gpu] on a machine with one"
+            f"{what} needs TensorFlow, which is not installed here: "
+            "pip install 'hoverboard-server[cpu]', or 'hoverboard-server[gpu]' for an NVIDIA GPU"
         )
 
 

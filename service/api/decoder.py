@@ -17,11 +17,11 @@ import msgspec
 import structlog
 
 from hoverboard.api.decoder_wire import LENGTH, ColumnsAsk, DecoderReply, DropAsk, TakeAsk, frame
+from hoverboard.children import IMPORT_PATH
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import InternalError, Overloaded
 from hoverboard.rpc.budget import Budget, BudgetShare
 from hoverboard.rpc.large import SMALL_BYTES, Taken
-from hoverboard.version import IMPORT_PATH
 
 __all__ = ["DecoderProcess"]
 

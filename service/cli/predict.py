@@ -76,6 +76,9 @@ def command(
     elif instances:
         raise click.UsageError("give instances or --input, not both")
     else:
+        from hoverboard.backends.backend import require_framework
+
+        require_framework("hoverboard predict --input")  # before what reads files, which comes with it
         from hoverboard.cli.offline import score_file
 
         score_file(model, input_, output, json_, options)

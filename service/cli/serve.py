@@ -49,6 +49,9 @@ def _type(annotation: Any) -> Any:
 
 
 def _serve(**flags: Any) -> None:
+    from hoverboard.backends.backend import require_framework
+
+    require_framework("hoverboard serve")
     from hoverboard.supervisor import Supervisor
 
     sys.exit(Supervisor(Settings.load(**flags)).run())

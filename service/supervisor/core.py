@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from hoverboard.children import stop_signals
+from hoverboard.children import IMPORT_PATH, stop_signals
 from hoverboard.config import Settings
 from hoverboard.database.address import DATABASE_VARIABLE
 from hoverboard.engine.models.attempts import LoadAttempts, attempts_dir
@@ -30,7 +30,6 @@ from hoverboard.supervisor.hangs import ChildWatch, EngineWatch
 from hoverboard.telemetry import logs, metrics, recording_state
 from hoverboard.telemetry.pulse import pulse_path
 from hoverboard.telemetry.recording_state import Part
-from hoverboard.version import IMPORT_PATH
 
 __all__ = ["ChildSpecs", "Supervisor", "service_children"]
 

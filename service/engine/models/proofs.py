@@ -18,7 +18,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from hoverboard.version import IMPORT_PATH, __version__
+from hoverboard.children import IMPORT_PATH
+from hoverboard.version import __version__
 from hoverboard.engine.models.sandbox import NONE
 from hoverboard.engine.models.trial import Trial, Verdict
 from hoverboard.errors import MACHINE, VersionRefused
