@@ -206,10 +206,12 @@ class Proofs:
     Attributes:
         directory: where that is remembered between starts; None for as long as this process lives.
         deadline_s: seconds that a version may take.
+        attempt: tries a version; see `try_version`.
     """
 
     directory: Path | None
     deadline_s: float = DEADLINE_S
+    attempt: Callable[[Path, int, float, Callable[[], bool]], Verdict] = try_version
     _trying: int = 0
     _closed: bool = False
 
@@ -233,7 +235,7 @@ class Proofs:
             self._trying += 1
             try:
                 size = min(_BATCH, manifest.max_batch or _BATCH)
-                tried = try_version(directory, size, self.deadline_s, lambda: not self._closed)
+                tried = self.attempt(directory, size, self.deadline_s, lambda: not self._closed)
             finally:
                 self._trying -= 1
             self._remember(key, tried)
