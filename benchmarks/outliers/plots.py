@@ -20,7 +20,13 @@ from hoverboard.outliers import CANDIDATES
 
 __all__ = ["draw_novelty", "draw_power", "draw_validity"]
 
-_MARKERS: Final = "osD^v<>"
+_LOOKS: Final = {
+    name: (marker, f"C{place}")
+    for place, (name, marker) in enumerate(
+        zip(("mahalanobis", "relative_mahalanobis", "gen", "energy", "msp", "knn", "tails"), "osD^v<>", strict=True)
+    )
+}
+"""Marker and colour of each detector: the same in every picture, whichever detectors a model has."""
 
 
 def draw_validity(found: Validity, title: str, path: Path) -> None:
@@ -51,8 +57,10 @@ def draw_power(found: Sequence[Found], title: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 1.3 + 0.28 * len(found)))
     names = [candidate.name for candidate in CANDIDATES if candidate.name in found[0].powers]
     places = np.arange(len(found))
-    for marker, name in zip(_MARKERS, names, strict=False):
-        axes.plot([one.powers[name].auroc for one in found], places, marker, markersize=5, alpha=0.7, label=name)
+    for name in names:
+        marker, color = _LOOKS[name]
+        aurocs = [one.powers[name].auroc for one in found]
+        axes.plot(aurocs, places, marker, color=color, markersize=5, alpha=0.7, label=name)
     chosen = [one.powers[one.chosen].auroc for one in found]
     axes.plot(chosen, places, "o", markersize=11, fillstyle="none", color="black", label="chosen")
     axes.set_yticks(places, [one.name for one in found])
@@ -68,7 +76,8 @@ def draw_novelty(found: Found, title: str, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     levels = np.linspace(0, 1, 401)
     for name, power in found.powers.items():
-        left.plot(*_roc(power, levels), linewidth=2 if name == found.chosen else 0.9, label=f"{name} {power.auroc:.3f}")
+        width, label = 2 if name == found.chosen else 0.9, f"{name} {power.auroc:.3f}"
+        left.plot(*_roc(power, levels), color=_LOOKS[name][1], linewidth=width, label=label)
     left.plot([0, 1], [0, 1], color="black", linewidth=0.5, linestyle="--")
     left.set(xlabel="normal flagged", ylabel=f"{found.name} flagged", title=title)
     left.legend(fontsize=7, title="AUROC", title_fontsize=7)
