@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
@@ -16,7 +16,9 @@ from hoverboard.database.statements import statements
 from hoverboard.errors import ConfigError, DatabaseUnavailable
 from hoverboard.postgres.passwords import RECORDER
 
-__all__ = ["OLDEST_SERVER", "RECORDER", "connect", "connected", "place"]
+__all__ = ["OLDEST_SERVER", "Connection", "connect", "connected", "place"]
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 OLDEST_SERVER: Final = 15
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -31,7 +33,7 @@ async def connect(
     role: str | None = RECORDER,
     connect_timeout_s: float = 10.0,
     command_timeout_s: float | None = 60.0,
-) -> asyncpg.Connection[asyncpg.Record]:
+) -> Connection:
     """Open a connection whose names resolve in the schema `hoverboard` and whose commits are durable.
 
     Args:
@@ -65,7 +67,7 @@ async def connect(
     except ssl.SSLError as error:
         raise DatabaseUnavailable(_scrubbed(f"no TLS with {place(url)}: {error}", url)) from error
     except OSError as error:
-        raise DatabaseUnavailable(_scrubbed(f"no connection to {place(url)}: {_said(error, url)}", url)) from error
+        raise DatabaseUnavailable(_scrubbed(f"no connection to {place(url)}: {_reason(error, url)}", url)) from error
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         raise ConfigError(_scrubbed(f"database_url: {error}", url)) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
@@ -76,7 +78,7 @@ async def connect(
 @asynccontextmanager
 async def connected(
     url: str, *, application: str, role: str | None = RECORDER, command_timeout_s: float | None = 60.0
-) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+) -> AsyncIterator[Connection]:
     """A connection as of `connect`, closed at the end, even where the server no longer answers."""
     connection = await connect(url, application=application, role=role, command_timeout_s=command_timeout_s)
     try:
@@ -102,7 +104,7 @@ def place(url: str) -> str:
     return f"Postgres at {where}{unquote(parts.path)}" + (f" as {name}" if name else "")
 
 
-def _check_server(connection: asyncpg.Connection[asyncpg.Record], url: str) -> None:
+def _check_server(connection: Connection, url: str) -> None:
     version = connection.get_server_version()
     if version.major < OLDEST_SERVER:
         raise DatabaseUnavailable(f"{place(url)} is version {version.major}; expected {OLDEST_SERVER} or newer")
@@ -113,7 +115,7 @@ def _check_server(connection: asyncpg.Connection[asyncpg.Record], url: str) -> N
         )
 
 
-async def _step_down(connection: asyncpg.Connection[asyncpg.Record], role: str, url: str) -> None:
+async def _step_down(connection: Connection, role: str, url: str) -> None:
     try:
         await connection.fetchval(_SQL["step_down"], role)
     except asyncpg.InvalidParameterValueError as error:
@@ -124,14 +126,14 @@ async def _step_down(connection: asyncpg.Connection[asyncpg.Record], role: str, 
         ) from error
 
 
-def _said(error: OSError, url: str) -> str:
+def _reason(error: OSError, url: str) -> str:
     """In words; with the file of a TLS setting that cannot be read, which the error itself does not name."""
-    said = error.strerror or str(error) or type(error).__name__
+    reason = error.strerror or str(error) or type(error).__name__
     query = parse_qs(urlsplit(url).query)
     files = [(name, path) for name in _TLS_FILES for path in query.get(name, []) if not os.access(path, os.R_OK)]
     if files and isinstance(error, (FileNotFoundError, PermissionError)):
-        return f"{files[0][0]} {files[0][1]}: {said}"
-    return said
+        return f"{files[0][0]} {files[0][1]}: {reason}"
+    return reason
 
 
 def _scrubbed(sentence: str, url: str) -> str:

@@ -68,6 +68,6 @@ def sentence(error: BaseException) -> str:
     code = sqlstate(error)
     if code is None:
         return f"{error}" if isinstance(error, HoverboardError) else f"{type(error).__name__}: {error}"
-    said = type(error).__name__ if isinstance(error, _SECRET) else str(error).partition("\n")[0]
+    message = type(error).__name__ if isinstance(error, _SECRET) else str(error).partition("\n")[0]
     hint = next((_HINTS[code[:length]] for length in (5, 3, 2) if code[:length] in _HINTS), None)
-    return f"Postgres: {said} ({code})" + (f": {hint}" if hint else "")
+    return f"Postgres: {message} ({code})" + (f": {hint}" if hint else "")

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from hoverboard.contract.signature import Signature
+from hoverboard.database.connect import Connection
 from hoverboard.database.failures import doubtful, refused, sentence
 from hoverboard.database.statements import statements
 from hoverboard.database.text import storable_json
@@ -101,7 +102,7 @@ class KnownVersions:
         """Those worth looking up."""
         return [version for version in versions if version.key not in self._known and self._worthwhile(version)]
 
-    async def learn(self, connection: asyncpg.Connection[asyncpg.Record], version: NewVersion) -> None:
+    async def learn(self, connection: Connection, version: NewVersion) -> None:
         """Look a version up, and insert it where it is new. Not within a transaction: other recorders may wait for it.
 
         A version that cannot be looked up or inserted for a reason of its own counts as found nowhere: what it answered is
@@ -148,7 +149,7 @@ class KnownVersions:
         return msgspec.json.encode(manifest.public()) if manifest.weights_sha256 == weights else None
 
 
-async def _find(connection: asyncpg.Connection[asyncpg.Record], key: VersionKey) -> KnownVersion | None:
+async def _find(connection: Connection, key: VersionKey) -> KnownVersion | None:
     row = await connection.fetchrow(_SQL["find_version"], *key)
     if row is None:
         return None
@@ -156,9 +157,7 @@ async def _find(connection: asyncpg.Connection[asyncpg.Record], key: VersionKey)
     return KnownVersion(row["id"], key, msgspec.json.decode(manifest, type=Signature), bound_of(manifest))
 
 
-async def _insert(
-    connection: asyncpg.Connection[asyncpg.Record], version: NewVersion, manifest: bytes
-) -> KnownVersion | None:
+async def _insert(connection: Connection, version: NewVersion, manifest: bytes) -> KnownVersion | None:
     parent = msgspec.json.decode(manifest, type=_Descendant).parent
     # A manifest that somebody wrote: what no column holds is as good as none.
     if parent is not None and not 0 < parent <= _MOST:

@@ -13,7 +13,7 @@ from typing import Final
 
 import asyncpg
 
-from hoverboard.database.connect import connected, place
+from hoverboard.database.connect import Connection, connected, place
 from hoverboard.database.statements import statements
 from hoverboard.errors import MigrationRefused
 
@@ -77,19 +77,19 @@ def read_migrations(directory: Path) -> tuple[Migration, ...]:
     Raises:
         MigrationRefused: it holds none, another `.sql` file, or numbers that are not 1, 2, 3, ...
     """
-    found = []
+    read = []
     for path in sorted(directory.glob("*.sql")):
         name = _FILE.fullmatch(path.name)
         if name is None:
             raise MigrationRefused(f"{path}: expected a name such as 0002_what_it_does.sql")
         content = path.read_bytes()
-        found.append(Migration(int(name[1]), path.name, content.decode(), hashlib.sha256(content).hexdigest()))
-    if not found:
+        read.append(Migration(int(name[1]), path.name, content.decode(), hashlib.sha256(content).hexdigest()))
+    if not read:
         raise MigrationRefused(f"there are no migrations in {directory}; this installation is not complete")
-    for expected, migration in enumerate(found, 1):
+    for expected, migration in enumerate(read, 1):
         if migration.version != expected:
             raise MigrationRefused(f"{directory / migration.name}: expected number {expected:04d} here")
-    return tuple(found)
+    return tuple(read)
 
 
 async def migrate(url: str, known: Sequence[Migration] | None = None) -> tuple[Migration, ...]:
@@ -134,9 +134,7 @@ async def status(url: str, known: Sequence[Migration] | None = None) -> Status:
     return Status(applied, _pending(applied, migrations() if known is None else known))
 
 
-async def require_current(
-    connection: asyncpg.Connection[asyncpg.Record], known: Sequence[Migration] | None = None
-) -> None:
+async def require_current(connection: Connection, known: Sequence[Migration] | None = None) -> None:
     """See that a connection's database has exactly these migrations, before anything is written to it.
 
     Raises:
@@ -147,7 +145,7 @@ async def require_current(
         raise MigrationRefused(f"the database lacks {pending[0].name}; run `hoverboard migrate`")
 
 
-async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[Applied, ...]:
+async def _applied(connection: Connection) -> tuple[Applied, ...]:
     if not await connection.fetchval(_SQL["has_migrations"]):
         return ()
     return tuple(Applied(**row) for row in await connection.fetch(_SQL["applied_migrations"]))
@@ -172,7 +170,7 @@ def _pending(applied: Sequence[Applied], known: Sequence[Migration]) -> tuple[Mi
     return tuple(known[len(applied) :])
 
 
-async def _apply(connection: asyncpg.Connection[asyncpg.Record], migration: Migration) -> None:
+async def _apply(connection: Connection, migration: Migration) -> None:
     try:
         async with connection.transaction():
             # Whoever migrates, one role owns everything: default privileges and functions depend on it.

@@ -13,6 +13,7 @@ import numpy as np
 import stamina
 
 from hoverboard.contract.signature import Array
+from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 
 __all__ = ["AHEAD_DAYS", "FIRST_DAY", "Dropped", "Partitions", "Times", "apply_retention", "hold", "judge"]
@@ -70,7 +71,7 @@ class Partitions:
         clock: seconds, monotonic.
     """
 
-    connection: asyncpg.Connection[asyncpg.Record]
+    connection: Connection
     clock: Callable[[], float] = time.monotonic
     _wanted: set[date] = field(default_factory=set)
     _known: set[date] = field(default_factory=set)
@@ -102,7 +103,7 @@ class Partitions:
         return frozenset(missing - self._known)
 
 
-async def hold(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def hold(connection: Connection) -> None:
     """Keep all partitions as they are until the end of the connection's transaction; call it first in there.
 
     Without it a row on its way into a default partition is refused (23514) where another recorder attaches the
@@ -125,9 +126,7 @@ class Dropped:
 
 
 @stamina.retry(on=asyncpg.LockNotAvailableError, attempts=5, wait_initial=0.5, wait_max=5.0)
-async def apply_retention(
-    connection: asyncpg.Connection[asyncpg.Record], *, now: datetime, retention_days: int
-) -> tuple[Dropped, ...]:
+async def apply_retention(connection: Connection, *, now: datetime, retention_days: int) -> tuple[Dropped, ...]:
     """Drop every day that is past retention altogether, and rows of default partitions that are.
 
     Args:

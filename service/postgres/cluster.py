@@ -162,8 +162,8 @@ class Cluster:
         """
         # In the title of every process of it, by which `leftovers` knows them.
         ours = {"cluster_name": self.name, "unix_socket_directories": str(socket_dir)}
-        given = {**_REQUIRED, **ours, **(settings or {})}
-        parameters = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+        values = {**_REQUIRED, **ours, **(settings or {})}
+        parameters = [part for name, value in values.items() for part in ("-c", f"{name}={value}")]
         server = [str(self.programs / "postgres"), "-D", str(self.pgdata), *parameters]
         return self._unprivileged(signal.SIGINT, (socket_dir, self.pgdata), server)
 
@@ -211,8 +211,8 @@ class Cluster:
             )
         if done.returncode != 0:
             lines = (done.stderr or done.stdout).strip().splitlines()[-_LAST_LINES:]
-            said = "; ".join(_LOG_HEAD.sub("", line) for line in lines)
-            raise ConfigError(f"the embedded Postgres could not be made in {self.pgdata}: {said}")
+            reason = "; ".join(_LOG_HEAD.sub("", line) for line in lines)
+            raise ConfigError(f"the embedded Postgres could not be made in {self.pgdata}: {reason}")
 
     def _unprivileged(self, at_death: signal.Signals, reach: Sequence[Path], program: Sequence[str]) -> Sequence[str]:
         script = (sys.executable, "-I", "-S", str(unprivileged.__file__))

@@ -77,8 +77,8 @@ class Endpoint:
 def endpoint(data_dir: Path) -> Endpoint | None:
     """What the file in the data directory says, living or not."""
     try:
-        said: dict[str, Any] = json.loads((data_dir / _ENDPOINT_FILE).read_bytes())
-        return Endpoint(Path(said["socket_dir"]), int(said["pid"]))
+        written: dict[str, Any] = json.loads((data_dir / _ENDPOINT_FILE).read_bytes())
+        return Endpoint(Path(written["socket_dir"]), int(written["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -98,14 +98,14 @@ def embedded_url(data_dir: Path, user: str = USER) -> str:
     Raises:
         ConfigError: nothing listens there now, or its password cannot be read.
     """
-    found = endpoint(data_dir)
-    if found is None or not _listens(found.socket):
+    running = endpoint(data_dir)
+    if running is None or not _listens(running.socket):
         raise ConfigError(
             f"the embedded Postgres of {data_dir} does not run; it runs while `hoverboard serve` does, with that "
             "--data-dir and without --database-url",
         )
     password = superuser_password(data_dir) if user == USER else recorder_password(data_dir)
-    return url_of(found.socket_dir, password, DATABASE, user)
+    return url_of(running.socket_dir, password, DATABASE, user)
 
 
 def url_of(socket_dir: Path, password: str, database: str, user: str = USER) -> str:

@@ -29,12 +29,12 @@ _log = logs.get("recorder.embedded")
 
 def processes(cluster: Cluster) -> list[psutil.Process]:
     """Every process of servers that run on this cluster, whoever started them."""
-    found = []
+    left = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if any(cluster.name in part for part in process.cmdline()):
-                found.append(process)
-    return found
+                left.append(process)
+    return left
 
 
 def stop(cluster: Cluster) -> None:
@@ -42,15 +42,15 @@ def stop(cluster: Cluster) -> None:
 
     After the latter the next start recovers from the write-ahead log; nothing committed is lost.
     """
-    found = processes(cluster)
-    servers = [process for process in found if _is_server(process)]
+    left = processes(cluster)
+    servers = [process for process in left if _is_server(process)]
     if servers:
         _log.warning("previous_postgres_found", pids=[process.pid for process in servers], at_most_s=_FAST_S)
         # The server alone: it ends its own children, and writes a checkpoint.
         _signal_and_wait(servers, signal.SIGINT, _FAST_S)
-        found = processes(cluster)
-    if found and _signal_and_wait(found, signal.SIGQUIT, _IMMEDIATE_S):
-        _log.warning("previous_postgres_killed", pids=[process.pid for process in found])
+        left = processes(cluster)
+    if left and _signal_and_wait(left, signal.SIGQUIT, _IMMEDIATE_S):
+        _log.warning("previous_postgres_killed", pids=[process.pid for process in left])
         _signal_and_wait(processes(cluster), signal.SIGKILL, _KILLED_S)
 
 

@@ -69,17 +69,17 @@ class PostgresLog:
         self._flush()
 
     def _take(self, line: str) -> None:
-        found = _LINE.fullmatch(line)
-        if found is None:
+        match = _LINE.fullmatch(line)
+        if match is None:
             self._continue(line)
-        elif found["severity"] in _ADDED:
-            self._last = found["severity"].lower()
+        elif match["severity"] in _ADDED:
+            self._last = match["severity"].lower()
             if self._report is not None:
-                self._report[self._last] = found["text"]
+                self._report[self._last] = match["text"]
         else:
             self._flush()
-            self._report, self._last = found.groupdict(), "text"
-            self.ready |= found["text"] == _READY
+            self._report, self._last = match.groupdict(), "text"
+            self.ready |= match["text"] == _READY
 
     def _continue(self, line: str) -> None:
         if line.startswith("\t") and self._report is not None:
@@ -91,14 +91,14 @@ class PostgresLog:
     def _flush(self) -> None:
         report, self._report = self._report, None
         if report is not None:
-            level, facts = _told(report)
+            level, facts = _facts(report)
             if report["severity"] in _ENDS and report["backend"] not in _CLIENTS:
                 self.last_words = report["text"]
             write: Callable[..., Any] = getattr(_log, level)
             write("postgres_said", **facts)
 
 
-def _told(report: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+def _facts(report: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
     """Level and keys of one report. A client hears of its own errors, whose text may quote what was recorded."""
     head = {name: report[name] for name in ("backend", "sqlstate")}
     level = _LEVELS.get(report["severity"], "debug")

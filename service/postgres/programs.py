@@ -25,13 +25,13 @@ def binaries() -> Path:
     Raises:
         ConfigError: the package is not installed, or holds another Postgres than ours.
     """
-    found = importlib.util.find_spec(_PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    package = importlib.util.find_spec(_PACKAGE)
+    if package is None or not package.submodule_search_locations:
         raise ConfigError(
             "recording needs Postgres: install one to run here with `pip install 'hoverboard-server[local]'`, "
             "name one with --database-url, or serve without with `--recording off`",
         )
-    folder = Path(next(iter(found.submodule_search_locations))) / f"pginstall{MAJOR}" / "bin"
+    folder = Path(next(iter(package.submodule_search_locations))) / f"pginstall{MAJOR}" / "bin"
     if not (folder / "postgres").is_file():
         raise ConfigError(
             f"{folder.parent.parent} holds no Postgres {MAJOR}; `pip install 'hoverboard-server[local]'` installs one that does"

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.journal.chunk import Position
 
@@ -44,19 +45,19 @@ class Cursor:
     finished: bool = False
 
 
-async def ensure(connection: asyncpg.Connection[asyncpg.Record], journal: UUID, process: str) -> None:
+async def ensure(connection: Connection, journal: UUID, process: str) -> None:
     """Make a journal's row, at its beginning, where there is none. Not within a transaction: others must see it."""
     await connection.execute(_SQL["insert_cursor"], journal, process)
 
 
-async def lock(connection: asyncpg.Connection[asyncpg.Record], journal: UUID) -> Cursor | None:
+async def lock(connection: Connection, journal: UUID) -> Cursor | None:
     """A journal's row, which is this transaction's own from now on; waits for whoever has it. None where there is none."""
     row = await connection.fetchrow(_SQL["lock_cursor"], journal)
     # `for update`: this waits for a commit in doubt, and then tells how it ended.
     return None if row is None else _cursor(row)
 
 
-async def move(connection: asyncpg.Connection[asyncpg.Record], cursor: Cursor) -> None:
+async def move(connection: Connection, cursor: Cursor) -> None:
     """Write a locked row back."""
     at = cursor.position
     await connection.execute(
@@ -74,7 +75,7 @@ async def move(connection: asyncpg.Connection[asyncpg.Record], cursor: Cursor) -
     )
 
 
-async def read(connection: asyncpg.Connection[asyncpg.Record], journals: Iterable[UUID]) -> dict[UUID, Cursor]:
+async def read(connection: Connection, journals: Iterable[UUID]) -> dict[UUID, Cursor]:
     """The rows of these journals as last committed, for those that have one."""
     rows = await connection.fetch(_SQL["read_cursors"], list(journals))
     return {row["journal"]: _cursor(row) for row in rows}

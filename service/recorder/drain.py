@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import stamina
 import structlog
 
 from hoverboard.config import Settings
+from hoverboard.database.connect import Connection
 from hoverboard.database.failures import doubtful, refused, sentence, sqlstate, transient
 from hoverboard.journal.chunk import Damage
 from hoverboard.journal.finding import JOURNALS, JournalInfo, journals
@@ -31,7 +31,7 @@ from hoverboard.telemetry import families
 
 __all__ = ["Drain", "OpenDatabase"]
 
-OpenDatabase = Callable[[], "Awaitable[asyncpg.Connection[asyncpg.Record]]"]
+OpenDatabase = Callable[[], Awaitable[Connection]]
 """A new connection to a database that is ready to be written to; raises what `failures.transient` knows."""
 
 # A fifth of a second of lag is nothing to whoever reads tables, and five looks at a directory a second cost nothing.
@@ -188,12 +188,12 @@ class Drain:
         if not transient(error):
             return False
         families.recorder_errors.labels(sqlstate(error) or "connection").inc()
-        said = sentence(error)
+        reason = sentence(error)
         # One line for an outage, however often it is tried: the log would be full of it by the morning.
-        if said != self._trouble:
-            _log.warning("cannot_drain", reason=said, then="records wait in the journals; trying again")
-            self._trouble = said
-            self._tell(said)
+        if reason != self._trouble:
+            _log.warning("cannot_drain", reason=reason, then="records wait in the journals; trying again")
+            self._trouble = reason
+            self._tell(reason)
         return True
 
     def close(self) -> None:
@@ -324,11 +324,11 @@ class Drain:
             if self._step_at is None:  # it went on meanwhile
                 families.recorder_connected.labels().set(1)
                 return
-        said = f"nothing has reached Postgres for {seconds:.0f} s while records wait: {self._cause}"
+        reason = f"nothing has reached Postgres for {seconds:.0f} s while records wait: {self._cause}"
         if self._trouble is None:
-            _log.warning("cannot_drain", reason=said, then="records wait in the journals; it goes on by itself")
+            _log.warning("cannot_drain", reason=reason, then="records wait in the journals; it goes on by itself")
             self._trouble = _STALLED
-        self._tell(said)
+        self._tell(reason)
 
     async def _behind(self, lag: Lag) -> Behind:
         # In threads: a slow disk must not hold the event loop, whose pulse the supervisor watches.

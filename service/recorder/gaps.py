@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from hoverboard.contract.times import time_of
+from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.database.text import storable
 from hoverboard.journal.records import GapRecord
@@ -63,7 +64,7 @@ def gaps_of(record: GapRecord) -> list[Gap]:
 
 
 async def insert_gaps(
-    connection: asyncpg.Connection[asyncpg.Record],
+    connection: Connection,
     journal: UUID,
     process: str,
     gaps: Iterable[Gap],
@@ -81,7 +82,7 @@ async def insert_gaps(
         await connection.executemany(_SQL["insert_gap"], rows)
 
 
-async def list_gaps(connection: asyncpg.Connection[asyncpg.Record], days: int) -> list[asyncpg.Record]:
+async def list_gaps(connection: Connection, days: int) -> list[asyncpg.Record]:
     """Gaps of the last days, summed by `reason`, `model` and `version`: `records`, `gaps`, `last`, `detail`; the latest first."""
     return await connection.fetch(_SQL["list_gaps"], days)
 

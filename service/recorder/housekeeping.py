@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 
 from hoverboard.config import Settings
+from hoverboard.database.connect import Connection
 from hoverboard.database.partitions import apply_retention
 from hoverboard.database.statements import statements
 from hoverboard.journal.finding import JournalInfo
@@ -73,7 +74,7 @@ class Housekeeping:
         self._due[what] = now + every_s
         return True
 
-    async def _follow_erasures(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+    async def _follow_erasures(self, connection: Connection) -> bool:
         """Remove what was put aside of what has been erased since; returns whether anything was erased."""
         latest = await latest_erasure(connection)
         if latest is None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
-import asyncpg
 import msgspec
 import numpy as np
 
+from hoverboard.database.connect import Connection
 from hoverboard.database.known import KnownVersion, VersionKey, version_key
 from hoverboard.database.statements import statements
 from hoverboard.journal.records import (
@@ -83,7 +83,7 @@ class Inserts:
         versions: every version that could be found.
     """
 
-    connection: asyncpg.Connection[asyncpg.Record]
+    connection: Connection
     journal: UUID
     process: str
     versions: Mapping[VersionKey, KnownVersion]

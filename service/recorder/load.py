@@ -215,11 +215,11 @@ def _words(error: BaseException) -> str:
         cause = error.__cause__
         return f"it cannot be encoded: {cause if isinstance(cause, Unencodable) else type(cause).__name__}"
     places = {name: getattr(error, f"{name}_name", None) for name in ("table", "column", "constraint")}
-    found = ", ".join(f"{name} {place}" for name, place in places.items() if place)
+    where = ", ".join(f"{name} {place}" for name, place in places.items() if place)
     if isinstance(error, (ArithmeticError, TypeError, ValueError)):
         return "a value does not fit its column"
     what = type(error).__name__
-    return what + (f": {found}" if found else "")
+    return what + (f": {where}" if where else "")
 
 
 def _shed(records: Iterable[GapRecord]) -> Counter[str]:

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-import asyncpg
 import psutil
 import stamina
 import structlog
@@ -16,7 +15,7 @@ import structlog
 from hoverboard import children
 from hoverboard.config import Settings
 from hoverboard.database.address import DATABASE_VARIABLE
-from hoverboard.database.connect import connect
+from hoverboard.database.connect import Connection, connect
 from hoverboard.database.migrate import require_current
 from hoverboard.database.roles import prepare
 from hoverboard.errors import ConfigError, DatabaseUnavailable
@@ -66,7 +65,7 @@ def _machine_is_busy() -> bool:
     return psutil.cpu_percent() >= _BUSY_PERCENT
 
 
-async def open_database(settings: Settings, url: str) -> asyncpg.Connection[asyncpg.Record]:
+async def open_database(settings: Settings, url: str) -> Connection:
     """A connection to a database with this version's schema. The embedded one is migrated and given its roles here.
 
     Args:

@@ -74,10 +74,10 @@ class Quarantine:
         Returns:
             The files that are gone.
         """
-        gone = [path for path in self.files() if _put_aside_at(path) < before.timestamp()]
-        for path in gone:
+        expired = [path for path in self.files() if _put_aside_at(path) < before.timestamp()]
+        for path in expired:
             path.unlink(missing_ok=True)
-        return gone
+        return expired
 
 
 def _put_aside_at(path: Path) -> float:

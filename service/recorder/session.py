@@ -10,9 +10,8 @@ from datetime import UTC, date, datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
-import asyncpg
-
 from hoverboard.config import Settings
+from hoverboard.database.connect import Connection
 from hoverboard.database.known import KnownVersions, NewVersion
 from hoverboard.database.partitions import Partitions, hold
 from hoverboard.errors import HoverboardError
@@ -92,9 +91,7 @@ class Session:
         quarantine: for what is refused.
     """
 
-    def __init__(
-        self, connection: asyncpg.Connection[asyncpg.Record], settings: Settings, quarantine: Quarantine
-    ) -> None:
+    def __init__(self, connection: Connection, settings: Settings, quarantine: Quarantine) -> None:
         self.connection = connection
         self._settings = settings
         self._quarantine = quarantine
@@ -195,31 +192,31 @@ class Session:
         chunk = await asyncio.to_thread(_read, journal, cursor, 1 if doubt.careful else most_bytes)
         now = datetime.now(UTC)
         frames = () if doubt.condemned else chunk.frames
-        found = await asyncio.to_thread(sort_out, frames, now=now, retention_days=self._settings.retention_days)
+        contents = await asyncio.to_thread(sort_out, frames, now=now, retention_days=self._settings.retention_days)
         if doubt.condemned:
-            found.unreadable += [Unreadable(frame, "connections break over it") for frame in chunk.frames]
+            contents.unreadable += [Unreadable(frame, "connections break over it") for frame in chunk.frames]
         # Before anything is sent, since it leads out of the transaction.
-        self._require(found)
+        self._require(contents)
         # Nothing new: no row is written, and so nothing has to be synced to the server's disk.
         if chunk.end == cursor.position and chunk.state == "waiting":
             return Moved(cursor, chunk.state)
         inserts = Inserts(connection, journal.uuid, journal.process, self._versions.found)
         load = ChunkLoad(inserts, self._quarantine, doubt.proven)
-        await load.run(found.pieces)
-        for unreadable in found.unreadable:
+        await load.run(contents.pieces)
+        for unreadable in contents.unreadable:
             await load.put_aside(unreadable)
-        gaps = [*map(_gap, chunk.damages), *found.expired, *load.outcome.gaps]
+        gaps = [*map(_gap, chunk.damages), *contents.expired, *load.outcome.gaps]
         await insert_gaps(connection, journal.uuid, journal.process, gaps)
         # After the rows are in, so that SQL decides for them as for all others; nobody has seen them yet.
-        erased = 0 if found.drained is None else await apply_tombstones(connection, found.drained)
-        records = [piece.record for piece in found.pieces]
-        news = await self.watchers.follow(connection, found.batches, records, self._versions.found)
+        erased = 0 if contents.drained is None else await apply_tombstones(connection, contents.drained)
+        records = [piece.record for piece in contents.pieces]
+        news = await self.watchers.follow(connection, contents.batches, records, self._versions.found)
         moved = replace(
             cursor,
             process=journal.process,
             position=chunk.end,
             gap_generation=chunk.gap_generation,
-            executed=cursor.executed + found.executed,
+            executed=cursor.executed + contents.executed,
             recorded=cursor.recorded + load.outcome.rows["samples"],
             finished=chunk.state == "finished",
         )
@@ -235,16 +232,16 @@ class Session:
             load.outcome.rows,
             counts,
             quarantined,
-            found.implausible,
+            contents.implausible,
             erased,
             news,
             load.outcome.passed,
             chunk.damages,
         )
 
-    def _require(self, found: Sorted) -> None:
-        versions = self._versions.missing(found.versions)
-        days = found.days - self._settled
+    def _require(self, contents: Sorted) -> None:
+        versions = self._versions.missing(contents.versions)
+        days = contents.days - self._settled
         if versions or days:
             raise _Unprepared(versions, days)
 

@@ -120,7 +120,7 @@ def sort_out(frames: Iterable[Frame], *, now: datetime, retention_days: int) -> 
         now: the recorder's clock.
         retention_days: rows older than that are not inserted any more.
     """
-    found = Sorted()
+    contents = Sorted()
     records: dict[VersionKey, VersionRecord] = {}
     pieces: list[Piece] = []
     for frame in frames:
@@ -128,17 +128,17 @@ def sort_out(frames: Iterable[Frame], *, now: datetime, retention_days: int) -> 
             record = decode(frame.payload)
             _check(record)
         except _UNREADABLE as error:
-            found.unreadable.append(Unreadable(frame, type(error).__name__))
+            contents.unreadable.append(Unreadable(frame, type(error).__name__))
             continue
         if isinstance(record, VersionRecord):
             # Not a row by itself: it is inserted with the first record that speaks of it.
             records[version_key(record)] = record
         else:
             pieces.append(Piece(frame, record))
-    _take(found, pieces, now, retention_days)
-    found.versions = list(_versions(found.pieces, records, now))
-    found.drained = _drained(found.pieces)
-    return found
+    _take(contents, pieces, now, retention_days)
+    contents.versions = list(_versions(contents.pieces, records, now))
+    contents.drained = _drained(contents.pieces)
+    return contents
 
 
 def _check(record: Record) -> None:
@@ -153,7 +153,7 @@ def _check(record: Record) -> None:
         raise ValueError("a version number that cannot be")
 
 
-def _take(found: Sorted, pieces: Sequence[Piece], now: datetime, retention_days: int) -> None:
+def _take(contents: Sorted, pieces: Sequence[Piece], now: datetime, retention_days: int) -> None:
     batches = [piece.record for piece in pieces if isinstance(piece.record, BatchRecord)]
     rejections = [piece.record.at_us // 1000 for piece in pieces if isinstance(piece.record, RejectionRecord)]
     # All at once: NumPy's cost is by the call, and most batches are small.
@@ -162,17 +162,17 @@ def _take(found: Sorted, pieces: Sequence[Piece], now: datetime, retention_days:
         np.concatenate([times_ms(ids), np.array(rejections, np.int64)]), now=now, retention_days=retention_days
     )
     if not (judged.implausible | judged.expired).any():  # nearly always, and much faster all at once
-        found.pieces, found.batches, found.days = list(pieces), batches, set(judged.days)
-        found.executed = sum(record.executed for record in batches)
+        contents.pieces, contents.batches, contents.days = list(pieces), batches, set(judged.days)
+        contents.executed = sum(record.executed for record in batches)
         return
     for piece in pieces:
         try:
-            _take_some(found, piece, now, retention_days)
+            _take_some(contents, piece, now, retention_days)
         except _UNREADABLE as error:
-            found.unreadable.append(Unreadable(piece.frame, type(error).__name__))
+            contents.unreadable.append(Unreadable(piece.frame, type(error).__name__))
 
 
-def _take_some(found: Sorted, piece: Piece, now: datetime, retention_days: int) -> None:
+def _take_some(contents: Sorted, piece: Piece, now: datetime, retention_days: int) -> None:
     """Those rows of a piece that are not expired."""
     record = piece.record
     if isinstance(record, BatchRecord):
@@ -180,7 +180,7 @@ def _take_some(found: Sorted, piece: Piece, now: datetime, retention_days: int) 
     elif isinstance(record, RejectionRecord):
         times = np.array([record.at_us // 1000])
     else:
-        found.pieces.append(piece)
+        contents.pieces.append(piece)
         return
     judged = judge(times, now=now, retention_days=retention_days)
     # A time that is too early to be true is also past retention: it would not outlive the hour.
@@ -189,13 +189,13 @@ def _take_some(found: Sorted, piece: Piece, now: datetime, retention_days: int) 
     kept = list(_current(piece, expired))
     lost = _expired(record, times[expired])
     # Nothing in here can fail any more: a frame is taken as a whole or not at all.
-    found.days |= judged.days
-    found.implausible += int(late.sum())
-    found.pieces += kept
-    found.expired += lost
+    contents.days |= judged.days
+    contents.implausible += int(late.sum())
+    contents.pieces += kept
+    contents.expired += lost
     if isinstance(record, BatchRecord):
-        found.executed += record.executed
-        found.batches.append(record)
+        contents.executed += record.executed
+        contents.batches.append(record)
 
 
 def _current(piece: Piece, expired: Array) -> Iterator[Piece]:

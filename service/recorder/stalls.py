@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import asyncpg
-
+from hoverboard.database.connect import Connection
 from hoverboard.database.failures import transient
 
 __all__ = ["cause"]
@@ -23,7 +22,7 @@ _UNKNOWN: Final = "Postgres is not done with what it was asked"
 _SLOW: Final = "Postgres is not done with what it was asked, and nobody's lock is in the way"
 
 
-async def cause(database: Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]], pid: int) -> str:
+async def cause(database: Callable[[], Awaitable[Connection]], pid: int) -> str:
     """A part of a sentence, within a few seconds.
 
     Args:

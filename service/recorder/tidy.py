@@ -74,7 +74,7 @@ class Tidy:
         self._since = {each.path: self._since.get(each.path, now) for each in drained}
         # What is not drained yet counts for the budget, too, and never goes: there is no other copy of it.
         excess = sum(segment.bytes for journal in journals for segment in journal.segments) - self._most_bytes
-        gone = []
+        removed = []
         for each in drained:
             kept_s = now - self._since[each.path]
             erased = erased_at is not None and each.changed - _SPAN_S <= erased_at
@@ -85,11 +85,11 @@ class Tidy:
                     _log.warning("journal_file_stays", file=str(each.path), reason=error.strerror)
                     continue
                 excess -= each.bytes
-                gone.append(each.path)
-        gone += _remove_empty(journals, cursors)
-        if gone:
-            _log.info("journal_files_removed", files=len(gone))
-        return gone
+                removed.append(each.path)
+        removed += _remove_empty(journals, cursors)
+        if removed:
+            _log.info("journal_files_removed", files=len(removed))
+        return removed
 
 
 def _drained(journals: Sequence[JournalInfo], cursors: Mapping[UUID, Cursor]) -> Iterator[_Drained]:

@@ -10,11 +10,11 @@ from typing import Final
 import asyncpg
 
 from hoverboard.contract.times import micros, nearest_time
+from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.database.text import storable
 from hoverboard.journal.records import AlarmResetRecord
 from hoverboard.watch.evidence import Alarm, Block, Counts, Evidence, Raised
-from hoverboard.watch.watcher import Connection
 
 __all__ = ["AlarmRow", "find_numbered", "follow", "list_alarms", "reset"]
 
@@ -74,7 +74,7 @@ async def follow(
 
 async def reset(connection: Connection, record: AlarmResetRecord) -> list[Alarm]:
     """Reset the alarm of a version, of whatever weights, in the connection's transaction."""
-    found = []
+    alarms = []
     for row in await connection.fetch(_SQL["find_all_numbered"], record.model, record.version):
         alarm = (await _locked(connection, row["id"], None)).reset(record.at_us)
         await _write(connection, row["id"], alarm)
@@ -88,8 +88,8 @@ async def reset(connection: Connection, record: AlarmResetRecord) -> list[Alarm]
             storable(record.reason),
             *_three(None),
         )
-        found.append(alarm)
-    return found
+        alarms.append(alarm)
+    return alarms
 
 
 async def find_numbered(

@@ -11,12 +11,13 @@ import structlog
 
 from hoverboard.config import Settings
 from hoverboard.contract.times import nearest_time
+from hoverboard.database.connect import Connection
 from hoverboard.database.known import bound_of
 from hoverboard.journal.records import AlarmResetRecord, BatchRecord, GapRecord, Record
 from hoverboard.telemetry import families
 from hoverboard.watch import alarm_table
 from hoverboard.watch.evidence import Alarm, Block, blocks_of
-from hoverboard.watch.watcher import Connection, News, Ran
+from hoverboard.watch.watcher import News, Ran
 
 __all__ = ["Alarms"]
 

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from hoverboard.config import Settings
+from hoverboard.database.connect import Connection
 from hoverboard.database.failures import sentence
 from hoverboard.database.known import KnownVersion, VersionKey
 from hoverboard.errors import VersionRefused
@@ -22,7 +23,7 @@ from hoverboard.telemetry import families
 from hoverboard.versions import read_version
 from hoverboard.versions.baseline import Baseline, read_baseline
 from hoverboard.watch import drift_table
-from hoverboard.watch.watcher import Connection, News, Ran
+from hoverboard.watch.watcher import News, Ran
 from hoverboard.watch.windows import Finding, Reference
 
 __all__ = ["Drift"]
@@ -53,9 +54,9 @@ class Drift:
         features: dict[tuple[str, int], dict[str, tuple[float, bool]]] = {}
         for row in await drift_table.latest_findings(connection):
             features.setdefault((row["model"], row["version"]), {})[row["feature"]] = (row["js"], row["drifted"])
-        for name, found in features.items():
-            divergences = {feature: js for feature, (js, _) in found.items()}
-            _show(*name, divergences, sum(drifted for _, drifted in found.values()))
+        for name, by_feature in features.items():
+            divergences = {feature: js for feature, (js, _) in by_feature.items()}
+            _show(*name, divergences, sum(drifted for _, drifted in by_feature.values()))
 
     async def follow(self, connection: Connection, ran: Sequence[Ran], _: Sequence[Record]) -> Sequence[News]:
         news: list[News] = []
@@ -91,13 +92,13 @@ class Drift:
 
     async def _baseline(self, connection: Connection, known: KnownVersion) -> Baseline | None:
         """As it was when this version was first seen: its bins are frozen from then on, as its windows rely on them."""
-        kept = await drift_table.find_baseline(connection, known.id)
-        if kept is None:
+        baseline = await drift_table.find_baseline(connection, known.id)
+        if baseline is None:
             published = await asyncio.to_thread(_on_disk, self._models, known.key)
             if published is not None:
                 await drift_table.insert_baseline(connection, known.id, published)
-                kept = await drift_table.find_baseline(connection, known.id)
-        return kept
+                baseline = await drift_table.find_baseline(connection, known.id)
+        return baseline
 
 
 def _show(model: str, version: int, divergences: Mapping[str, float], drifted: int) -> None:

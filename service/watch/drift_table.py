@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 
 from hoverboard.contract.times import micros, nearest_time
+from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.journal.records import BatchRecord
 from hoverboard.versions.baseline import Baseline, Feature
-from hoverboard.watch.watcher import Connection
 from hoverboard.watch.windows import Finding, Reference, Window, count
 
 __all__ = ["expire_windows", "find_baseline", "follow", "insert_baseline", "latest_findings"]

@@ -233,7 +233,7 @@ def blocks_of(counts: Iterable[Block]) -> list[Block]:
     Args:
         counts: of each batch, in order; one of repeats alone is no sample, though they are counted.
     """
-    found: list[Block] = []
+    blocks: list[Block] = []
     rows = flagged = first_us = repeats = 0
     for more, strange, at_us, again in counts:
         if not (rows or (repeats and more <= 0)):
@@ -244,9 +244,9 @@ def blocks_of(counts: Iterable[Block]) -> list[Block]:
             # A broken count must not make a likelihood of more outliers than samples.
             flagged += min(strange, more)
         if rows >= BLOCK_ROWS:
-            found.append(Block(rows, flagged, first_us, repeats))
+            blocks.append(Block(rows, flagged, first_us, repeats))
             rows = flagged = repeats = 0
-    return [*found, Block(rows, flagged, first_us, repeats)] if rows or repeats else found
+    return [*blocks, Block(rows, flagged, first_us, repeats)] if rows or repeats else blocks
 
 
 @lru_cache(maxsize=256)

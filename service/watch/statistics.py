@@ -40,8 +40,8 @@ def g_test(counts: Matrix, reference: Matrix) -> Matrix:
     # Cells that are empty in both say nothing: they are no degrees of freedom.
     freedom = (both > 0).sum(axis=1) - 1.0
     testable = (freedom >= 1) & (n > 0) & (m > 0)
-    found = gamma_tail(np.where(testable, freedom, 1.0) / 2, np.maximum(statistic, 0) / 2)
-    return np.where(testable, found, 1.0)
+    p_values = gamma_tail(np.where(testable, freedom, 1.0) / 2, np.maximum(statistic, 0) / 2)
+    return np.where(testable, p_values, 1.0)
 
 
 def js_divergence(counts: Matrix, reference: Matrix) -> Matrix:
@@ -84,12 +84,12 @@ def gamma_tail(a: Matrix, x: Matrix) -> Matrix:
         a: above 0, `(n,)`.
         x: 0 or more, `(n,)`.
     """
-    found = np.ones(len(x))
+    tails = np.ones(len(x))
     near = (x > 0) & (x < a + 1)
     far = x >= a + 1
-    found[near] = 1 - _series(a[near], x[near])
-    found[far] = _fraction(a[far], x[far])
-    return np.clip(found, 0.0, 1.0)
+    tails[near] = 1 - _series(a[near], x[near])
+    tails[far] = _fraction(a[far], x[far])
+    return np.clip(tails, 0.0, 1.0)
 
 
 def _series(a: Matrix, x: Matrix) -> Matrix:
@@ -109,17 +109,17 @@ def _fraction(a: Matrix, x: Matrix) -> Matrix:
     b = x + 1 - a
     c = np.full(len(x), 1 / _TINY)
     d = 1 / b
-    found = d.copy()
+    product = d.copy()
     for step in range(1, _MOST_STEPS):
         factor = -step * (step - a)
         b = b + 2
         d = 1 / _not_zero(factor * d + b)
         c = _not_zero(b + factor / c)
         change = c * d
-        found *= change
+        product *= change
         if (np.abs(change - 1) <= _PRECISION).all():
             break
-    return found * _scale(a, x)
+    return product * _scale(a, x)
 
 
 def _scale(a: Matrix, x: Matrix) -> Matrix:
@@ -147,9 +147,9 @@ def _pooled(counts: Matrix, reference: Matrix) -> tuple[Matrix, Matrix]:
     lonely = np.where(rare, expected, 0).sum(axis=1) < _LEAST_EXPECTED
     rows = np.arange(len(both))
     place = np.where(lonely, reference.argmax(axis=1), both.shape[1])
-    found = []
+    pooled = []
     for sample in (counts, reference):
-        kept = np.concatenate([np.where(rare, 0, sample), np.zeros((len(sample), 1))], axis=1)
-        kept[rows, place] += np.where(rare, sample, 0).sum(axis=1)
-        found.append(kept)
-    return found[0], found[1]
+        cells = np.concatenate([np.where(rare, 0, sample), np.zeros((len(sample), 1))], axis=1)
+        cells[rows, place] += np.where(rare, sample, 0).sum(axis=1)
+        pooled.append(cells)
+    return pooled[0], pooled[1]

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-import asyncpg
-
+from hoverboard.database.connect import Connection
 from hoverboard.database.known import KnownVersion
 from hoverboard.journal.records import BatchRecord, Record
 
-__all__ = ["Connection", "News", "Ran", "Watcher"]
+__all__ = ["News", "Ran", "Watcher"]
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 News: TypeAlias = "Callable[[], object]"
 """Tells the metrics and the log what was found; called once that is committed, since what was rolled back never was."""
 

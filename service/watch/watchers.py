@@ -9,13 +9,14 @@ from typing import Final
 import structlog
 
 from hoverboard.config import Settings
+from hoverboard.database.connect import Connection
 from hoverboard.database.failures import doubtful, refused, transient
 from hoverboard.database.known import KnownVersion, VersionKey, version_key
 from hoverboard.journal.records import BatchRecord, Record
 from hoverboard.telemetry import families
 from hoverboard.watch.alarms import Alarms
 from hoverboard.watch.drift import Drift
-from hoverboard.watch.watcher import Connection, News, Ran, Watcher
+from hoverboard.watch.watcher import News, Ran, Watcher
 
 __all__ = ["ALL", "Watchers"]
 
@@ -73,8 +74,8 @@ class Watchers:
             async with connection.transaction():
                 ran = _by_version(batches, versions)
                 for watcher in self._watchers:
-                    wanted = [record for record in others if type(record) in watcher.kinds]
-                    news += await watcher.follow(connection, ran, wanted)
+                    its_own = [record for record in others if type(record) in watcher.kinds]
+                    news += await watcher.follow(connection, ran, its_own)
         except Exception as error:
             # Ours would be data that Postgres or asyncpg refuses, theirs a table that is broken; recording goes on without.
             if transient(error) and not (refused(error) or doubtful(error)):

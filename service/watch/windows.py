@@ -126,8 +126,8 @@ class Reference:
         counts = window.counts.copy()
         rows, weight, squared = 0, 0.0, 0.0
         times = [] if window.first_us is None or window.last_us is None else [window.first_us, window.last_us]
-        for group, weights, found in self._sound(_alike(records)):
-            counts += found
+        for group, weights, added in self._sound(_alike(records)):
+            counts += added
             rows += len(weights)
             weight += float(weights.sum())
             squared += float((weights**2).sum())
@@ -163,8 +163,8 @@ class Reference:
 
     def _findings(self, weights: Matrix, totals: Matrix, p_values: Matrix, divergences: Matrix) -> list[Finding]:
         numbers = (totals, p_values, benjamini_hochberg(p_values), divergences)
-        found = zip(self.baseline.features, *(each.tolist() for each in numbers), weights, self._sizes, strict=True)
-        return [Finding(feature.name, n, p, q, js, counts[:size]) for feature, n, p, q, js, counts, size in found]
+        features = zip(self.baseline.features, *(each.tolist() for each in numbers), weights, self._sizes, strict=True)
+        return [Finding(feature.name, n, p, q, js, counts[:size]) for feature, n, p, q, js, counts, size in features]
 
     def _by_feature(self, counts: Matrix) -> Matrix:
         """`(features, most bins)`."""
@@ -174,25 +174,25 @@ class Reference:
         """Groups with what they add; of one that cannot be read each record by itself, but for the offenders."""
         for group in groups:
             try:
-                weights, found = self._weighed(group)
+                weights, added = self._weighed(group)
             except (IndexError, TypeError, ValueError):
                 # One broken record must not cost its neighbours: each by itself, and the offender counts for nothing.
                 if len(group) > 1:
                     yield from self._sound([[record] for record in group])
             else:
-                yield group, weights, found
+                yield group, weights, added
 
     def _weighed(self, group: Sequence[BatchRecord]) -> tuple[Array, Matrix]:
         """The weights of the rows of records that are alike, and what they add to each bin."""
         columns = dict(self._columns(group))
         weights = _weights(group)
-        found = np.zeros(self._bins.size)
+        added = np.zeros(self._bins.size)
         # There are few different weights: a policy's share, and 1 for what is always kept.
         for weight in [1.0] if group[0].incl_prob is None else np.unique(weights).tolist():
             chosen = weights == weight
             part = columns if chosen.all() else {place: column[chosen] for place, column in columns.items()}
-            found += weight * self._bins.count(self._answered(group, chosen, part))
-        return weights, found
+            added += weight * self._bins.count(self._answered(group, chosen, part))
+        return weights, added
 
     def _columns(self, group: Sequence[BatchRecord]) -> Iterator[tuple[Place, Array]]:
         first = group[0]
@@ -207,13 +207,13 @@ class Reference:
                 yield ("prediction", name), np.frombuffer(b"".join([getattr(r, field) for r in group]), dtype)
 
     def _tensors(
-        self, side: Any, names: Sequence[str], given: Sequence[Sequence[Column]]
+        self, side: Any, names: Sequence[str], batches: Sequence[Sequence[Column]]
     ) -> Iterator[tuple[Place, Array]]:
-        if any(len(columns) != len(names) for columns in given):
+        if any(len(columns) != len(names) for columns in batches):
             raise ValueError(f"{side}s: not as many as its version has")
         for place, name in enumerate(names):
             if (side, name) in self._bins.places:
-                yield (side, name), _joined([columns[place] for columns in given])
+                yield (side, name), _joined([columns[place] for columns in batches])
 
     def _answered(
         self, group: Sequence[BatchRecord], chosen: Array, columns: Mapping[Place, Array]

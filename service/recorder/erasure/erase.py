@@ -14,6 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
+from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.recorder.erasure.tombstones import Kind, Tombstone, digest_of
 from hoverboard.recorder.rows.plain import uuids
@@ -94,18 +95,18 @@ class Drained:
     labelled: Sequence[UUID]
 
 
-async def share_erasing(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def share_erasing(connection: Connection) -> None:
     """Keep erasures waiting until the end of the connection's transaction, which brings rows: see `apply_tombstones`."""
     await connection.execute(_SQL["share_erasing"])
 
 
-async def latest_erasure(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[int, datetime] | None:
+async def latest_erasure(connection: Connection) -> tuple[int, datetime] | None:
     """Number and time of the last tombstone; None without any."""
     row = await connection.fetchrow(_SQL["latest_erasure"])
     return None if row is None else (row["id"], row["at"])
 
 
-async def erase(connection: asyncpg.Connection[asyncpg.Record], request: ErasureRequest, *, now: datetime) -> Erased:
+async def erase(connection: Connection, request: ErasureRequest, *, now: datetime) -> Erased:
     """Erase in one transaction: the tombstone and the rows, or nothing.
 
     Waits for the chunk that is being drained, and lets the next one begin only afterwards.
@@ -142,9 +143,7 @@ async def erase(connection: asyncpg.Connection[asyncpg.Record], request: Erasure
     return Erased(number, at, rows)
 
 
-async def _delete(
-    connection: asyncpg.Connection[asyncpg.Record], request: ErasureRequest, number: int, at: datetime
-) -> asyncpg.Record:
+async def _delete(connection: Connection, request: ErasureRequest, number: int, at: datetime) -> asyncpg.Record:
     if request.sample_id is not None:
         row = await connection.fetchrow(_SQL["erase_samples"], [request.sample_id], timeout=_PATIENCE_S)
     elif request.tag is not None:
@@ -167,14 +166,12 @@ async def _delete(
     return row
 
 
-async def tombstones_since(
-    connection: asyncpg.Connection[asyncpg.Record], number: int, samples: Sequence[UUID]
-) -> list[Tombstone]:
+async def tombstones_since(connection: Connection, number: int, samples: Sequence[UUID]) -> list[Tombstone]:
     """The tombstones after that one, in order; of single samples only those of these, since there may be millions."""
     return [Tombstone.of(row) for row in await connection.fetch(_SQL["erasures_since"], number, samples)]
 
 
-async def apply_tombstones(connection: asyncpg.Connection[asyncpg.Record], drained: Drained) -> int:
+async def apply_tombstones(connection: Connection, drained: Drained) -> int:
     """Delete what a chunk has just brought and an earlier erasure means; in the transaction that copied it.
 
     That transaction shares the lock `hoverboard.erasing`, so every erasure is either seen here or sees these rows.
@@ -195,7 +192,7 @@ async def apply_tombstones(connection: asyncpg.Connection[asyncpg.Record], drain
     return erased
 
 
-async def _erase_samples(connection: asyncpg.Connection[asyncpg.Record], ids: Sequence[UUID]) -> int:
+async def _erase_samples(connection: Connection, ids: Sequence[UUID]) -> int:
     """What comes of a sample that was erased by itself, by its tag or by its model's age; its labels however late."""
     if not ids:
         return 0
@@ -208,7 +205,7 @@ async def _erase_samples(connection: asyncpg.Connection[asyncpg.Record], ids: Se
     return erased
 
 
-async def _apply_wide(connection: asyncpg.Connection[asyncpg.Record], tombstone: Tombstone, drained: Drained) -> int:
+async def _apply_wide(connection: Connection, tombstone: Tombstone, drained: Drained) -> int:
     last = min(drained.last, tombstone.at)
     if tombstone.kind == "age":
         row = await connection.fetchrow(
@@ -238,7 +235,7 @@ async def _apply_wide(connection: asyncpg.Connection[asyncpg.Record], tombstone:
     return await _counted(connection, tombstone.id, row)
 
 
-async def _counted(connection: asyncpg.Connection[asyncpg.Record], number: int, row: asyncpg.Record | None) -> int:
+async def _counted(connection: Connection, number: int, row: asyncpg.Record | None) -> int:
     rows = 0 if row is None else sum(int(row[table]) for table in TABLES)
     if rows:
         await connection.execute(_SQL["count_erased"], number, rows)

@@ -34,7 +34,7 @@ def purge(quarantine: Quarantine, tombstones: Sequence[Tombstone]) -> list[Path]
     Returns:
         The files that are gone.
     """
-    gone = erased_files(quarantine, tombstones)
-    for path in gone:
+    files = erased_files(quarantine, tombstones)
+    for path in files:
         path.unlink(missing_ok=True)
-    return gone
+    return files

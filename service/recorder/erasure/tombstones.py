@@ -114,7 +114,7 @@ def _tagged(tombstone: Tombstone, tags: Iterable[bytes | None]) -> bool:
 
 def _decode(tags: bytes) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(tags)
+        values = msgspec.json.decode(tags)
     except msgspec.DecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}

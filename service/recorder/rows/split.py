@@ -63,8 +63,8 @@ def _calls(calls: list[CallPart], start: int, stop: int) -> list[CallPart]:
     first = 0
     for call in calls:
         # A call whose rows lie in both halves is in both of them.
-        kept = min(stop, first + call.rows) - max(start, first)
-        if kept > 0:
-            parts.append(msgspec.structs.replace(call, rows=kept))
+        rows = min(stop, first + call.rows) - max(start, first)
+        if rows > 0:
+            parts.append(msgspec.structs.replace(call, rows=rows))
         first += call.rows
     return parts

@@ -85,15 +85,15 @@ def unpack(data: bytes) -> dict[str, Array]:
     """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    found: dict[str, Array] = {}
+    tensors: dict[str, Array] = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
         count = math.prod(entry["shape"])
         flat = np.frombuffer(data[8 + length + begin : 8 + length + end], _NAMES[entry["dtype"]], count)
-        found[name] = flat.reshape(entry["shape"])
-    for name in [name for name in found if name + ENDS in found]:
-        found[name] = _strings(found[name].tobytes(), found.pop(name + ENDS))
-    return found
+        tensors[name] = flat.reshape(entry["shape"])
+    for name in [name for name in tensors if name + ENDS in tensors]:
+        tensors[name] = _strings(tensors[name].tobytes(), tensors.pop(name + ENDS))
+    return tensors
 
 
 def _header(tensors: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> bytes:
