@@ -67,7 +67,7 @@ Each setting can be given in three places. The first that has it wins:
 ## Keys of serving.toml
 
 `serving.toml` in a model's folder is optional, and so is every key. A change is noticed within `scan_interval_s`. A file that is
-malformed changes nothing: the last good one stays in force. [Publish](../publish.md#servingtoml) shows how it is used.
+malformed changes nothing: the last good one stays in force. [Swap and roll back](../versions.md#servingtoml) shows how it is used.
 
 {table(["key", "default", "meaning"], _serving_rows())}"""
 

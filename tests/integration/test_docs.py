@@ -81,14 +81,14 @@ def table(page: str, first_header: str) -> list[list[str]]:
 
 
 def test_the_page_shows_every_key_of_serving_toml() -> None:
-    page = (ROOT / "docs/publish.md").read_text().partition("## serving.toml")[2]
+    page = (ROOT / "docs/versions.md").read_text().partition("## serving.toml")[2]
     shown = page.partition("```toml\n")[2].partition("```")[0]
     serving = Serving.parse(shown.encode())
     keys = tomlkit.parse(shown).unwrap()
     assert keys.keys() == set(Serving.__struct_fields__)
     for table_of in (serving.batching, serving.limits, serving.recording):
         assert keys[type(table_of).__name__.lower()].keys() == set(table_of.__struct_fields__)
-    assert {row[0].strip("`") for row in table("docs/publish.md", "policy")} == set(
+    assert {row[0].strip("`") for row in table("docs/versions.md", "policy")} == set(
         get_args(get_type_hints(Recording)["policy"])
     )
 
