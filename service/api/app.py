@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import structlog
 
 from hoverboard.api.admin import TokenGuard
+from hoverboard.api.body import Intake
 from hoverboard.api.decoder import DecoderProcess
 from hoverboard.api.handlers import RpcHandler
 from hoverboard.api.health import Exposition, Health
@@ -27,7 +28,6 @@ from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.fastlane import FastLane
 from hoverboard.rpc.methods import admin_methods, public_methods, table
-from hoverboard.rpc.methods.alarms_reset import Alarms
 from hoverboard.rpc.openrpc import with_discovery
 from hoverboard.rpc.recording import CallRecording
 from hoverboard.telemetry import families
@@ -57,8 +57,8 @@ class Application:
 
     Args:
         url, admin_url: where the faces answer, for their OpenRPC documents.
-        recording: where refused calls and labels of the public face are written down; without it, it takes no labels.
-        alarms: where the admin face writes down resets; without it, it takes none.
+        recording: where refused calls and labels of the public face are written down, and resets of alarms of the admin
+            face; without it, they take neither.
         recording_state: whether what is answered reaches Postgres.
         engine_silent_s: for how many seconds the engine's event loop has not turned.
     """
@@ -71,31 +71,31 @@ class Application:
         url: str,
         admin_url: str,
         recording: CallRecording | None = None,
-        alarms: Alarms | None = None,
         recording_state: Callable[[], RecordingState] = _off,
         engine_silent_s: Callable[[], float] = _never,
     ) -> None:
         self._settings = settings
-        self._answers = Budget(settings.answer_memory_mb * _MIB, "answers that are not read")
-        self._bodies = Budget(settings.body_memory_mb * _MIB, "large requests")
+        self.intake = Intake(
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout_s=settings.body_timeout_s,
+            bodies=Budget(settings.body_memory_mb * _MIB, "large requests"),
+            answers=Budget(settings.answer_memory_mb * _MIB, "answers that are not read"),
+            draining=self._is_draining,
+        )
         self.decoder = DecoderProcess(
-            limit=settings.max_body_bytes, memory=settings.decode_memory_mb * _MIB, budget=self._bodies
+            limit=settings.max_body_bytes, memory=settings.decode_memory_mb * _MIB, budget=self.intake.bodies
         )
         self.draining = False
         self.book = CodecBook()
         self._observer = CallObserver(settings.log_level)
         self._health = Health(engine, draining=self._is_draining, recording=recording_state, silent_s=engine_silent_s)
         self._public = self._public_dispatcher(engine, url, recording)
-        self._admin = self._admin_dispatcher(engine, admin_url, alarms)
+        self._admin = self._admin_dispatcher(engine, admin_url, recording)
         self._sockets = WebSockets(
             self._public,
-            max_message_bytes=settings.max_body_bytes,
-            body_timeout_s=settings.body_timeout_s,
+            self.intake,
             max_inflight=settings.ws_max_inflight,
             max_unsent_bytes=settings.max_response_bytes,
-            bodies=self._bodies,
-            answers=self._answers,
-            draining=self._is_draining,
         )
         self._exposition = Exposition()
         allowed = settings.allowed_hosts.replace(",", " ").split()
@@ -157,18 +157,18 @@ class Application:
         known = table(with_discovery(methods, self.book, url=url, title="Hoverboard"))
         return Dispatcher(known, limits, self._observer, lane=lane, recording=recording, decoder=self.decoder)
 
-    def _admin_dispatcher(self, engine: EnginePort, url: str, alarms: Alarms | None) -> Dispatcher:
-        known = admin_methods(engine, self.book, alarms)
+    def _admin_dispatcher(self, engine: EnginePort, url: str, recording: CallRecording | None) -> Dispatcher:
+        known = admin_methods(engine, self.book, recording)
         methods = with_discovery(known, self.book, url=url, title="Hoverboard admin")
         return Dispatcher(table(methods), limits_of(self._settings), self._observer, decoder=self.decoder)
 
     def _public_table(self) -> Table:
-        post = {"POST": self._rpc(self._public).post}
+        post = {"POST": RpcHandler(self._public, self.intake).post}
         return {"/": post, "/rpc": post, "/ws": {"GET": self._sockets.get}, **self._probes()}
 
     def _admin_table(self) -> Table:
         guard = TokenGuard(self._settings.data_dir / TOKEN_FILE)
-        post = {"POST": self._rpc(self._admin, guard).post}
+        post = {"POST": RpcHandler(self._admin, self.intake, guard).post}
         return {"/": post, "/rpc": post, **self._probes()}
 
     def _probes(self) -> Table:
@@ -177,17 +177,6 @@ class Application:
             "/readyz": {"GET": self._health.readyz},
             "/metrics": {"GET": self._exposition},
         }
-
-    def _rpc(self, dispatcher: Dispatcher, guard: TokenGuard | None = None) -> RpcHandler:
-        return RpcHandler(
-            dispatcher,
-            max_body_bytes=self._settings.max_body_bytes,
-            body_timeout_s=self._settings.body_timeout_s,
-            bodies=self._bodies,
-            answers=self._answers,
-            draining=self._is_draining,
-            authorize=guard,
-        )
 
     def _listener(self, routes: Table, hosts: Hosts) -> Listener:
         return Listener(
@@ -211,7 +200,6 @@ async def running(
     public: socket.socket,
     admin: socket.socket | None = None,
     recording: CallRecording | None = None,
-    alarms: Alarms | None = None,
     recording_state: Callable[[], RecordingState] = _off,
     engine_silent_s: Callable[[], float] = _never,
 ) -> AsyncIterator[Application]:
@@ -223,7 +211,6 @@ async def running(
         url=_url(public),
         admin_url=admin_url,
         recording=recording,
-        alarms=alarms,
         recording_state=recording_state,
         engine_silent_s=engine_silent_s,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import hdrs, web
@@ -11,13 +13,32 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from hoverboard.api.replies import HttpRefusal
 from hoverboard.errors import ParseError, RequestTooLarge
-from hoverboard.rpc.budget import BudgetShare
+from hoverboard.rpc.budget import Budget, BudgetShare
 from hoverboard.rpc.large import SMALL_BYTES
 
-__all__ = ["accept_content", "body_at_hand", "read_body"]
+__all__ = ["Intake", "accept_content", "body_at_hand", "read_body"]
 
 _PLAIN_TYPES = frozenset({"application/json", "application/json-rpc", "application/jsonrequest"})
 _UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What both ways into a face, POST and WebSocket, share: how large and slow a message may be, and the memory for all.
+
+    Attributes:
+        max_body_bytes: of one message, before and after decompression.
+        body_timeout_s: seconds a client may take to send a large one.
+        bodies: the budget of large messages, of those too that are still arriving.
+        answers: the budget of answers that are not sent yet.
+        draining: whether this process is about to end, and takes nothing new.
+    """
+
+    max_body_bytes: int
+    body_timeout_s: float
+    bodies: Budget
+    answers: Budget
+    draining: Callable[[], bool]
 
 
 def accept_content(content_type: str | None) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import Callable
 from typing import cast
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from hoverboard.api.admin import TokenGuard
-from hoverboard.api.body import accept_content, body_at_hand, read_body
+from hoverboard.api.body import Intake, accept_content, body_at_hand, read_body
 from hoverboard.api.connection import Connection
 from hoverboard.api.identity import request_id_of, traceparent_of
 from hoverboard.api.replies import JSON, HttpRefusal, PlainAnswer, error_headers, refusal
 from hoverboard.errors import RpcError, Unauthorized
-from hoverboard.rpc.budget import Budget, BudgetShare
+from hoverboard.rpc.budget import BudgetShare
 from hoverboard.rpc.call import Reply, RpcRequest
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.large import SMALL_BYTES
@@ -35,31 +34,13 @@ class RpcHandler:
     """Answers POSTed messages with one dispatcher.
 
     Args:
-        max_body_bytes: largest body, before and after decompression.
-        body_timeout_s: seconds a client may take to send it.
-        bodies: the budget of large bodies.
-        answers: the budget of answers that are not sent yet.
-        draining: whether answers should end their connections.
+        intake: see there; while it drains, answers end their connections.
         authorize: refuses requests that may not even be read.
     """
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        *,
-        max_body_bytes: int,
-        body_timeout_s: float,
-        bodies: Budget,
-        answers: Budget,
-        draining: Callable[[], bool],
-        authorize: TokenGuard | None = None,
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, intake: Intake, authorize: TokenGuard | None = None) -> None:
         self._dispatcher = dispatcher
-        self._max_body_bytes = max_body_bytes
-        self._body_timeout_s = body_timeout_s
-        self._bodies = bodies
-        self._answers = answers
-        self._draining = draining
+        self._intake = intake
         self._authorize = authorize
 
     async def post(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -74,7 +55,7 @@ class RpcHandler:
             if self._authorize is not None:
                 self._authorize(request)
             accept_content(request.headers.get(hdrs.CONTENT_TYPE))
-            body = body_at_hand(request, self._max_body_bytes)
+            body = body_at_hand(request, self._intake.max_body_bytes)
             if body is None or len(body) > SMALL_BYTES:
                 reply = await self._large(request, body, arrived)
             else:
@@ -89,22 +70,22 @@ class RpcHandler:
             if self._is_plain(request, reply):
                 return PlainAnswer(cast(bytes, reply.body), request_id)
             response = await self._response(request, reply, request_id)
-        if self._draining():
+        if self._intake.draining():
             response.force_close()
         return response
 
     def _held(self, request: web.BaseRequest) -> BudgetShare:
         """What the answers of this request hold; its connection lets go of it once they are sent, or it is lost."""
-        share = self._answers.share()
+        share = self._intake.answers.share()
         cast(Connection, request.protocol).held = share
         return share
 
     async def _large(self, request: web.BaseRequest, body: bytes | None, arrived: RpcRequest) -> Reply:
         """The answer to a body that is large, packed, or not here yet."""
         packed = False
-        with self._bodies.share() as share:
+        with self._intake.bodies.share() as share:
             if body is None:
-                limit, timeout_s = self._max_body_bytes, self._body_timeout_s
+                limit, timeout_s = self._intake.max_body_bytes, self._intake.body_timeout_s
                 body, packed = await read_body(request, limit=limit, timeout_s=timeout_s, share=share)
             else:
                 share.grow(len(body))
@@ -122,7 +103,7 @@ class RpcHandler:
             and len(reply.body) < _GZIP_FROM
             and request.keep_alive
             and request.version == HttpVersion11
-            and not self._draining()
+            and not self._intake.draining()
         )
 
     async def _response(self, request: web.BaseRequest, reply: Reply, request_id: str) -> web.Response:

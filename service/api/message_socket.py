@@ -8,8 +8,8 @@ from aiohttp import web
 from aiohttp.http import WebSocketError, WebSocketReader
 
 from hoverboard.api.arriving import Arriving
+from hoverboard.api.body import Intake
 from hoverboard.api.connection import Connection
-from hoverboard.rpc.budget import Budget
 
 __all__ = ["MessageSocket"]
 
@@ -21,8 +21,7 @@ class MessageSocket(web.WebSocketResponse[Any]):
     """A WebSocket of bytes whose large messages take their shares of memory as they arrive.
 
     Args:
-        bodies, timeout_s: see `Arriving`.
-        max_message_bytes: a longer message closes it with 1009.
+        intake: limits of its messages, and the memory for them; a longer message closes it with 1009.
         options: of aiohttp's.
 
     Attributes:
@@ -31,10 +30,9 @@ class MessageSocket(web.WebSocketResponse[Any]):
 
     arriving: Arriving
 
-    def __init__(self, bodies: Budget, timeout_s: float, max_message_bytes: int, **options: Any) -> None:
-        super().__init__(max_msg_size=max_message_bytes, compress=False, decode_text=False, **options)
-        self._bodies = bodies
-        self._timeout_s = timeout_s
+    def __init__(self, intake: Intake, **options: Any) -> None:
+        super().__init__(max_msg_size=intake.max_body_bytes, compress=False, decode_text=False, **options)
+        self._intake = intake
 
     def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
         # As aiohttp does it, with our queue in place of its own.
@@ -42,7 +40,9 @@ class MessageSocket(web.WebSocketResponse[Any]):
         self._writer = writer
         self._reset_heartbeat()
         connection = cast(Connection, request.protocol)
-        self._reader = self.arriving = Arriving(connection, connection.wait_turn, self._bodies, self._timeout_s)
+        self._reader = self.arriving = Arriving(
+            connection, connection.wait_turn, self._intake.bodies, self._intake.body_timeout_s
+        )
         self._parser = parser = WebSocketReader(self.arriving, self._max_msg_size, compress=False, decode_text=False)
         early = connection._message_tail  # noqa: SLF001 - sent before the answer to the handshake
         self.arriving.take(early, lambda _: connection.set_parser(parser, self._on_data_received))

@@ -47,7 +47,6 @@ async def _serve(process: children.ChildProcess) -> int:
             public=public,
             admin=admin,
             recording=journal,
-            alarms=journal,
             recording_state=lambda: recording_state.read(runtime_dir),
             engine_silent_s=lambda: silent_s(pulse_path(runtime_dir, "engine-0")),
         ) as application,

@@ -19,7 +19,6 @@ from hoverboard.journal.group_commit import Committer
 from hoverboard.journal.records import AlarmResetRecord, GapEntry, LabelRecord, Record, RejectionRecord
 from hoverboard.journal.writer import JournalWriter, NotOnDisk, open_writer
 from hoverboard.rpc.call import RpcRequest
-from hoverboard.rpc.methods.alarms_reset import AlarmReset
 from hoverboard.rpc.methods.predict import PredictParams
 from hoverboard.rpc.recording import Rejection
 from hoverboard.telemetry import families
@@ -58,21 +57,21 @@ class JournalRecording:
         self._lost = 0
 
     async def label(self, labels: Sequence[LabelRecord]) -> None:
-        """See `Recording.label`."""
+        """See `CallRecording.label`."""
         if self._writer.over_budget:
             raise Overloaded("The journals' disk budget is used up", retry_after_ms=_RETRY_MS)
         if not await self._kept(labels):
             raise Overloaded("Labels cannot be recorded now", retry_after_ms=_RETRY_MS)
 
-    async def reset_alarm(self, reset: AlarmReset, request: RpcRequest) -> None:
-        """See `Alarms.reset_alarm`."""
+    async def reset_alarm(self, model: str, version: int, reason: str | None, request: RpcRequest) -> None:
+        """See `CallRecording.reset_alarm`."""
         now = time.time_ns() // 1000
-        record = AlarmResetRecord(now, reset.model, reset.version, reset.reason, _ADMIN, request.request_id)
+        record = AlarmResetRecord(now, model, version, reason, _ADMIN, request.request_id)
         if not await self._kept([record]):
             raise Overloaded("The reset cannot be recorded now", retry_after_ms=_RETRY_MS)
 
     async def reject(self, rejection: Rejection) -> None:
-        """See `Recording.reject`."""
+        """See `CallRecording.reject`."""
         now = time.time_ns() // 1000
         status = None if rejection.model is None else self._catalog().models.get(rejection.model)
         try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, cast
 from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from hoverboard.api.body import Intake
 from hoverboard.api.connection import Connection
 from hoverboard.api.identity import request_id_of, traceparent_of
 from hoverboard.api.message_socket import MessageSocket
@@ -39,46 +39,27 @@ _CONTROL: Final = (WSMsgType.PING, WSMsgType.PONG)
 class WebSockets:
     """Answers WebSocket messages with one dispatcher.
 
+    A message that is too long closes its socket with 1009, one that takes too long with 1008, one that does not fit the
+    budget with 1013.
+
     Args:
-        max_message_bytes: a longer message closes its socket with 1009.
-        body_timeout_s: seconds a client may take to send one of more than 64 KB; then its socket is closed with 1008.
+        intake: see there.
         max_inflight: messages of one socket worked on at once; above it they are refused with -32005.
-        bodies: the budget of large messages, of those too that are still arriving: what does not fit closes its socket
-            with 1013.
-        answers: the budget of answers that are not sent yet.
         max_unsent_bytes: of answers of one socket; beyond it they are refused with -32005.
-        draining: whether this process takes no new sockets.
     """
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        *,
-        max_message_bytes: int,
-        body_timeout_s: float,
-        max_inflight: int,
-        bodies: Budget,
-        answers: Budget,
-        max_unsent_bytes: int,
-        draining: Callable[[], bool],
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, intake: Intake, *, max_inflight: int, max_unsent_bytes: int) -> None:
         self._dispatcher = dispatcher
-        self._bodies = bodies
-        self.answers = answers
+        self._intake = intake
         self.max_unsent_bytes = max_unsent_bytes
         self.max_inflight = max_inflight
-        self._max_message_bytes = max_message_bytes
-        self._body_timeout_s = body_timeout_s
-        self._draining = draining
         self._sessions: set[_Session] = set()
         self.turns = Turns(_UNITS_A_TURN)
 
     async def get(self, request: web.BaseRequest) -> web.StreamResponse:
         """Hold one WebSocket until either side closes it."""
         socket = MessageSocket(
-            self._bodies,
-            self._body_timeout_s,
-            self._max_message_bytes,
+            self._intake,
             timeout=_CLOSE_S,
             heartbeat=_HEARTBEAT_S,
             autoping=False,  # aiohttp would answer a thousand of them in one go
@@ -87,7 +68,7 @@ class WebSockets:
         if reason is not None:
             return refusal(reason, request_id_of(request))
         socket.headers["Server"] = "hoverboard"
-        session = _Session(socket, self._dispatcher, request, self)
+        session = _Session(socket, self._dispatcher, request, self, self._intake.answers)
         try:
             await socket.prepare(request)
             self._sessions.add(session)
@@ -102,7 +83,7 @@ class WebSockets:
         await asyncio.gather(*(session.drain() for session in list(self._sessions)))
 
     def _reason_against(self, request: web.BaseRequest, socket: MessageSocket) -> HttpRefusal | None:
-        if self._draining():
+        if self._intake.draining():
             return HttpRefusal(503, Overloaded("This process is stopping", retry_after_ms=1000), close=True)
         origin = request.headers.get("Origin")
         if origin is not None and _authority(origin) != request.headers.get("Host"):
@@ -127,9 +108,10 @@ class _Session:
         dispatcher: Dispatcher,
         request: web.BaseRequest,
         limits: WebSockets,
+        answers: Budget,
     ) -> None:
         self._limits = limits
-        self._unsent = limits.answers.part(limits.max_unsent_bytes + SMALL_BYTES)
+        self._unsent = answers.part(limits.max_unsent_bytes + SMALL_BYTES)
         self._sending = asyncio.Lock()
         self._socket = socket
         self._dispatcher = dispatcher

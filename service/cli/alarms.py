@@ -12,7 +12,8 @@ import click
 
 from hoverboard.cli.help import CommandGroup
 from hoverboard.cli.output import as_json, console, emit, json_option, table
-from hoverboard.cli.target import admin_token, admin_url, connected, data_dir
+from hoverboard.cli.target import admin_token, admin_url, connected, data_dir_option, database_url_option
+from hoverboard.cli.target import data_dir as configured_data_dir
 from hoverboard.config import Settings
 
 if TYPE_CHECKING:
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
     from hoverboard.watch.evidence import Raised
 
 __all__ = ["command"]
-
-_data_dir = click.option(
-    "--data-dir",
-    "data",
-    type=click.Path(path_type=Path),
-    help="Data directory of the service.  [default: data_dir of the settings]",
-)
 
 
 @click.group(
@@ -40,26 +34,26 @@ _data_dir = click.option(
         "Quiet it, once you know why": 'hoverboard alarms reset digits 2 --reason "a new kind of camera"',
     },
 )
-@click.option("--database-url", metavar="URL", help="The database.  [default: that of the settings]")
-@_data_dir
+@database_url_option
+@data_dir_option
 @json_option
 @click.pass_context
-def command(context: click.Context, database_url: str | None, data: Path | None, json_: bool | None) -> None:
+def command(context: click.Context, database_url: str | None, data_dir: Path | None, json_: bool | None) -> None:
     """List the alarm of every version with a calibrated detector, as the recorder has written it to Postgres.
 
     An alarm is raised when a version finds outliers more often than its calibration allows, beyond what chance explains,
     and stays raised until it is reset. The service may run or not; Postgres must.
     """
     if context.invoked_subcommand is not None:
-        if database_url or data:
+        if database_url or data_dir:
             raise click.UsageError(f"give --database-url and --data-dir after `{context.invoked_subcommand}`")
         return
-    found = asyncio.run(_read(Settings.load(data_dir=data, database_url=database_url)))
+    rows = asyncio.run(_read(Settings.load(data_dir=data_dir, database_url=database_url)))
     if as_json(json_):
-        emit({"alarms": [_values(row) for row in found]})
-    elif found:
-        console().print(_listed(found))
-        for sentence in _raised(found):
+        emit({"alarms": [_values(row) for row in rows]})
+    elif rows:
+        console().print(_listed(rows))
+        for sentence in _raised(rows):
             click.echo(sentence)
     else:
         click.echo("No version with a calibrated detector has been recorded yet.")
@@ -73,14 +67,14 @@ def command(context: click.Context, database_url: str | None, data: Path | None,
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--reason", help="Why. It is kept.")
 @click.option("--url", help="The admin listener.  [default: http://ADMIN_HOST:ADMIN_PORT of the settings]")
-@_data_dir
+@data_dir_option
 @json_option
 def reset(
-    *, name: str, version: int, reason: str | None, url: str | None, data: Path | None, json_: bool | None
+    *, name: str, version: int, reason: str | None, url: str | None, data_dir: Path | None, json_: bool | None
 ) -> None:
     """Take note of a version's alarm: it is quiet, and counts anew from now on. Goes to the admin listener."""
     params = {"model": name, "version": version, "reason": reason}
-    with connected(url or admin_url(), token=admin_token(data or data_dir())) as client:
+    with connected(url or admin_url(), token=admin_token(data_dir or configured_data_dir())) as client:
         answer = client.call("alarms.reset", params)
     if as_json(json_):
         emit(answer)

@@ -17,6 +17,7 @@ import click
 
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, emit, json_option
+from hoverboard.cli.target import data_dir_option, database_url_option
 from hoverboard.config import Settings
 from hoverboard.errors import DatabaseUnavailable, HoverboardError
 
@@ -98,12 +99,8 @@ def _whoever_asks() -> str:
 @click.option("--reason", required=True, help="Why. It is kept, so do not name the subject in it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be erased, and erase nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; without a terminal nobody is asked.")
-@click.option("--database-url", metavar="URL", help="The database.  [default: that of the settings]")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Data directory of the service.  [default: data_dir of the settings]",
-)
+@database_url_option
+@data_dir_option
 @json_option
 def command(
     *,

@@ -11,6 +11,7 @@ import click
 
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, console, emit, json_option, table
+from hoverboard.cli.target import data_dir_option, database_url_option
 from hoverboard.config import Settings
 
 __all__ = ["NEXT_STEPS", "command"]
@@ -40,12 +41,8 @@ NEXT_STEPS: Final = {
     },
 )
 @click.option("--days", type=click.IntRange(1, 3650), default=7, show_default=True, help="How far to look back.")
-@click.option("--database-url", metavar="URL", help="The database.  [default: that of the settings]")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Data directory of the service.  [default: data_dir of the settings]",
-)
+@database_url_option
+@data_dir_option
 @json_option
 def command(*, days: int, database_url: str | None, data_dir: Path | None, json_: bool | None) -> None:
     """List what is missing from the tables: records that were shed, lost, refused by Postgres or came too late.

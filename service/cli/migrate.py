@@ -9,6 +9,7 @@ import click
 
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, console, emit, json_option, table
+from hoverboard.cli.target import database_url_option
 from hoverboard.config import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ __all__ = ["command"]
         "Another database": "hoverboard migrate --database-url postgresql://owner@db/hoverboard",
     },
 )
-@click.option("--database-url", metavar="URL", help="The database.  [default: that of the settings]")
+@database_url_option
 @click.option("--status", "only_status", is_flag=True, help="Say what is applied and what is pending, and stop.")
 @json_option
 def command(database_url: str | None, only_status: bool, json_: bool | None) -> None:

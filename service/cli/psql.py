@@ -10,6 +10,7 @@ import click
 
 from hoverboard.cli.help import Command
 from hoverboard.cli.target import data_dir as configured_data_dir
+from hoverboard.cli.target import data_dir_option
 from hoverboard.config import Settings
 from hoverboard.errors import ConfigError
 
@@ -31,11 +32,7 @@ _PROGRAMS: Final = ("psql", "pg_dump", "pg_restore", "pg_basebackup")
         "A backup, while the service goes on": "hoverboard psql --program pg_dump -- -Fc -f hoverboard.dump",
     },
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Data directory of the service.  [default: data_dir of the settings]",
-)
+@data_dir_option
 @click.option(
     "--program",
     type=click.Choice(_PROGRAMS),

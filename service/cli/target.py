@@ -5,16 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import click
+
 from hoverboard.config import TOKEN_FILE, Settings
 from hoverboard.errors import ConfigError
 
 if TYPE_CHECKING:
     from hoverboard.client.sync import Client
 
-__all__ = ["admin_token", "admin_url", "connected", "data_dir", "models_dir", "public_url"]
+__all__ = [
+    "admin_token",
+    "admin_url",
+    "connected",
+    "data_dir",
+    "data_dir_option",
+    "database_url_option",
+    "models_dir",
+    "public_url",
+]
 
 _PATIENCE_S: Final = 630.0
 """Seconds that a command waits: the longest deadline that a service allows unless told otherwise, and then some."""
+
+
+database_url_option = click.option(
+    "--database-url", metavar="URL", help="The database.  [default: that of the settings]"
+)
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory of the service.  [default: data_dir of the settings]",
+)
 
 
 def public_url() -> str:

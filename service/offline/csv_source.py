@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from hoverboard.codec.cells import cell, csv_header, reason_of
-from hoverboard.codec.file_columns import ColumnPlan, plan_columns, refuse_repeated
+from hoverboard.codec.file_columns import plan_columns, refuse_repeated
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
-from hoverboard.offline.lines import lines_before, refuse_utf16
+from hoverboard.offline.lines import TextSource, lines_before, refuse_utf16
 from hoverboard.offline.rows import RowChunk, RowFault, RowPosition
 
 __all__ = ["CsvSource", "open_csv"]
@@ -35,37 +35,22 @@ def open_csv(path: Path, signature: Signature, keep: Sequence[str], *, keep_all:
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     refuse_repeated(path, names)
-    return CsvSource(path, names, plan_columns(signature, names, keep=keep, keep_all=keep_all), signature, delimiter)
+    return CsvSource(path, plan_columns(signature, names, keep=keep, keep_all=keep_all), names, signature, delimiter)
 
 
 @dataclass(frozen=True, slots=True)
-class CsvSource:
+class CsvSource(TextSource):
     """Separated values in UTF-8 with a header line; a vector is a cell that holds a JSON array.
 
     Attributes:
-        path: of the file.
-        names: of its columns.
-        plan: which of them are read.
+        names: of the file's columns.
         signature: of the version that will answer.
         delimiter: between cells.
     """
 
-    path: Path
     names: Sequence[str]
-    plan: ColumnPlan
     signature: Signature
     delimiter: str = ","
-
-    @property
-    def total(self) -> int:
-        return self.path.stat().st_size
-
-    @property
-    def kept(self) -> Sequence[str]:
-        return self.plan.keep
-
-    def reached(self, position: RowPosition) -> int:
-        return position.offset
 
     def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
         specs = {spec.name: spec for spec in self.signature.inputs}

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
+from hoverboard.codec.file_columns import ColumnPlan
 from hoverboard.errors import ConfigError
+from hoverboard.offline.rows import RowPosition
 
-__all__ = ["Line", "lines_before", "lines_from", "refuse_utf16"]
+__all__ = ["Line", "TextSource", "lines_before", "lines_from", "refuse_utf16"]
 
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """What sources of rows in text files share: they go by bytes.
+
+    Attributes:
+        path: of the file.
+        plan: which of its columns are read.
+    """
+
+    path: Path
+    plan: ColumnPlan
+
+    @property
+    def total(self) -> int:
+        return self.path.stat().st_size
+
+    @property
+    def kept(self) -> Sequence[str]:
+        return self.plan.keep
+
+    def reached(self, position: RowPosition) -> int:
+        return position.offset
 
 
 class Line(NamedTuple):

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import msgspec
 
-from hoverboard.codec.file_columns import ColumnPlan, plan_columns
+from hoverboard.codec.file_columns import plan_columns
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
 from hoverboard.offline.csv_source import open_csv
-from hoverboard.offline.lines import Line, lines_from, refuse_utf16
+from hoverboard.offline.lines import Line, TextSource, lines_from, refuse_utf16
 from hoverboard.offline.parquet_source import open_parquet
 from hoverboard.offline.rows import RowChunk, RowFault, RowPosition, RowSource
 
@@ -54,22 +54,8 @@ def open_source(path: Path, signature: Signature, *, keep: Sequence[str] = (), k
 
 
 @dataclass(frozen=True, slots=True)
-class JsonlSource:
+class JsonlSource(TextSource):
     """One JSON value a line: an instance, or an object that holds one. Blank lines are no rows."""
-
-    path: Path
-    plan: ColumnPlan
-
-    @property
-    def total(self) -> int:
-        return self.path.stat().st_size
-
-    @property
-    def kept(self) -> Sequence[str]:
-        return self.plan.keep
-
-    def reached(self, position: RowPosition) -> int:
-        return position.offset
 
     def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
         with self.path.open("rb") as file:

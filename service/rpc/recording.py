@@ -1,4 +1,4 @@
-"""What the JSON-RPC layer has written down: refused calls, and labels."""
+"""What the JSON-RPC layer has written down: refused calls, labels, and resets of alarms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Rejection:
 
 
 class CallRecording(Protocol):
-    """Where refused calls and labels are written down before their answers leave."""
+    """Where refused calls, labels and resets of alarms are written down before their answers leave."""
 
     async def label(self, labels: Sequence[LabelRecord]) -> None:
         """Write some labels down.
@@ -44,3 +44,14 @@ class CallRecording(Protocol):
 
     async def reject(self, rejection: Rejection) -> None:
         """Write one refused call down, or count it where that cannot be; raises nothing but `CancelledError`."""
+
+    async def reset_alarm(self, model: str, version: int, reason: str | None, request: RpcRequest) -> None:
+        """Write down that a version's alarm is to count anew.
+
+        Args:
+            reason: why; None without.
+            request: it came with.
+
+        Raises:
+            Overloaded: it cannot be written now.
+        """

@@ -15,7 +15,7 @@ from hoverboard.errors import ModelNotFound, NotReady
 from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.large import Decoder
-from hoverboard.rpc.methods.alarms_reset import Alarms, alarms_reset
+from hoverboard.rpc.methods.alarms_reset import alarms_reset
 from hoverboard.rpc.methods.label import label
 from hoverboard.rpc.methods.method import Method, Methods, table
 from hoverboard.rpc.methods.models_admin import models_admin
@@ -39,7 +39,7 @@ def public_methods(
     return [predict(engine, book, limits, decoder), *labels, models_list(book), models_describe(book)]
 
 
-def admin_methods(engine: EnginePort, book: CodecBook, alarms: Alarms | None = None) -> list[Method[Any]]:
+def admin_methods(engine: EnginePort, book: CodecBook, recording: CallRecording | None = None) -> list[Method[Any]]:
     """What the admin face answers, but for `rpc.discover`; without a recording there are no alarms either."""
 
     async def failures(model: str) -> Mapping[str, LastFailure]:
@@ -49,5 +49,5 @@ def admin_methods(engine: EnginePort, book: CodecBook, alarms: Alarms | None = N
             return {}
         return msgspec.convert(told, dict[str, LastFailure])
 
-    resets = [] if alarms is None else [alarms_reset(alarms, book)]
+    resets = [] if recording is None else [alarms_reset(recording, book)]
     return [models_list(book), models_describe(book, failures), *models_admin(engine), *resets]

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
-from hoverboard.outliers import OutlierSummary
-from hoverboard.rpc.call import Call, RpcRequest
+from hoverboard.rpc.call import Call
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.examples import Example, Shown
 from hoverboard.rpc.fields import ModelName, VersionNumber, refuse_nul
 from hoverboard.rpc.methods.method import Method
+from hoverboard.rpc.recording import CallRecording
 
-__all__ = ["AlarmReset", "Alarms", "alarms_reset"]
+__all__ = ["alarms_reset"]
 
 
 class AlarmResetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,72 +30,33 @@ class AlarmResetResult(msgspec.Struct):
     accepted: Annotated[bool, Meta(description="It is written down; the recorder resets the alarm when it reads it.")]
 
 
-@dataclass(frozen=True, slots=True)
-class AlarmReset:
-    """Which alarm is to count anew.
-
-    Attributes:
-        model, version: whose.
-        reason: why; None without.
-    """
-
-    model: str
-    version: int
-    reason: str | None
-
-
-class Alarms(Protocol):
-    """Where resets of alarms are written down before they are answered."""
-
-    async def reset_alarm(self, reset: AlarmReset, request: RpcRequest) -> None:
-        """Write one reset down.
-
-        Raises:
-            Overloaded: it cannot be written now.
-        """
-
-
-def alarms_reset(alarms: Alarms, book: CodecBook) -> Method[AlarmResetParams]:
+def alarms_reset(recording: CallRecording, book: CodecBook) -> Method[AlarmResetParams]:
     """The method."""
+
+    async def run(call: Call, params: AlarmResetParams) -> bytes:
+        model = book.catalog.models.get(params.model)
+        if model is None:
+            raise book.missing(params.model)
+        call.model = params.model
+        version = model.version(params.version)
+        if version is None:
+            raise book.missing(params.model, params.version)
+        if not (version.manifest or {}).get("outliers"):
+            raise InvalidParams("/version", "a version with a calibrated detector", f"{params.version}, which has none")
+        if params.reason is not None:
+            refuse_nul("/reason", params.reason)
+        await recording.reset_alarm(params.model, params.version, params.reason, call.request)
+        return msgspec.json.encode(AlarmResetResult(params.model, params.version, accepted=True))
+
     return Method(
         "alarms.reset",
         AlarmResetParams,
-        _Resetter(alarms, book).__call__,
+        run,
         "Take note of a version's alarm: it is quiet, and counts anew from now on.",
         AlarmResetResult,
         _example,
         (ModelNotFound, VersionNotFound, NotReady, Overloaded),
     )
-
-
-class _Resetter:
-    """Carries out `alarms.reset` calls."""
-
-    def __init__(self, alarms: Alarms, book: CodecBook) -> None:
-        self._alarms = alarms
-        self._book = book
-
-    async def __call__(self, call: Call, params: AlarmResetParams) -> bytes:
-        """The result as JSON text, once the reset is written down.
-
-        Raises:
-            ModelNotFound, VersionNotFound, NotReady: there is no such version.
-            InvalidParams: it has no alarm.
-            Overloaded: the reset cannot be written down now.
-        """
-        model = self._book.catalog.models.get(params.model)
-        if model is None:
-            raise self._book.missing(params.model)
-        call.model = params.model
-        version = model.version(params.version)
-        if version is None:
-            raise self._book.missing(params.model, params.version)
-        if OutlierSummary.of(version.manifest) is None:
-            raise InvalidParams("/version", "a version with a calibrated detector", f"{params.version}, which has none")
-        if params.reason is not None:
-            refuse_nul("/reason", params.reason)
-        await self._alarms.reset_alarm(AlarmReset(params.model, params.version, params.reason), call.request)
-        return msgspec.json.encode(AlarmResetResult(params.model, params.version, accepted=True))
 
 
 def _example(shown: Shown) -> Example:

@@ -68,7 +68,7 @@ async def raw(service: Service, early: bytes = b"") -> Raw:
 
 
 def held(service: Service) -> int:
-    return service.application._bodies.held
+    return service.application.intake.bodies.held
 
 
 async def until_held(service: Service, least: int, most: int) -> None:

@@ -121,7 +121,7 @@ async def test_a_client_that_leaves_frees_what_it_held(start: Start, engine: Lin
         await asyncio.sleep(0.01)
     leaving.cancel()
     async with asyncio.timeout(5):
-        while service.application._bodies.held:
+        while service.application.intake.bodies.held:
             await asyncio.sleep(0.01)
 
 

@@ -30,7 +30,6 @@ from hoverboard.errors import (
 from hoverboard.journal.records import AlarmResetRecord, GapEntry, GapRecord, LabelRecord, RejectionRecord
 from hoverboard.journal.writer import JournalFull, JournalWriter
 from hoverboard.rpc.call import RpcRequest
-from hoverboard.rpc.methods.alarms_reset import AlarmReset
 from hoverboard.rpc.recording import Rejection
 from tests.journals import records_of
 from tests.unit.api.conftest import PIXELS, PREDICT, TOKEN, Service, Start, http
@@ -483,7 +482,7 @@ async def test_a_data_directory_that_takes_no_journal_is_one_sentence(tmp_path: 
 async def test_a_reset_of_an_alarm_is_journaled(opened: Open, root: Path, fsync: bool) -> None:
     journal = opened(fsync=fsync)
     before = time.time_ns() // 1000
-    await journal.reset_alarm(AlarmReset("digits", 2, "a new camera"), RpcRequest("r-1", 0.0))
+    await journal.reset_alarm("digits", 2, "a new camera", RpcRequest("r-1", 0.0))
     (record,) = records_of(root)
     assert isinstance(record, AlarmResetRecord)
     assert before <= record.at_us <= time.time_ns() // 1000
@@ -493,4 +492,4 @@ async def test_a_reset_of_an_alarm_is_journaled(opened: Open, root: Path, fsync:
 async def test_a_reset_that_cannot_be_journaled_is_refused(opened: Open) -> None:
     journal = opened(kind=Full)
     with pytest.raises(Overloaded):
-        await journal.reset_alarm(AlarmReset("digits", 2, None), RpcRequest("r-1", 0.0))
+        await journal.reset_alarm("digits", 2, None, RpcRequest("r-1", 0.0))

@@ -34,7 +34,7 @@ async def ask_for_ever(writer: asyncio.StreamWriter, request: bytes) -> None:
 
 async def released(service: Service) -> None:
     async with asyncio.timeout(20):
-        while service.application._answers.held:
+        while service.application.intake.answers.held:
             await asyncio.sleep(0.02)
 
 
@@ -45,9 +45,9 @@ async def test_unread_answers_are_bounded_for_the_process_and_cut_off(start: Sta
     clients = [await deaf(service) for _ in range(4)]
     for _, writer in clients:
         writer.write(KEPT)
-    while service.application._answers.held < 4 << 20:
+    while service.application.intake.answers.held < 4 << 20:
         await asyncio.sleep(0.01)
-    assert service.application._answers.held <= 8 << 20
+    assert service.application.intake.answers.held <= 8 << 20
     response, answers = await service.post(json.loads(BATCH), headers={"Accept-Encoding": "identity"})
     codes = {answer.get("error", {}).get("code") for answer in answers}
     assert response.status == 200
@@ -94,6 +94,6 @@ async def test_unread_answers_of_a_websocket_are_bounded_and_cut_off(start: Star
             with suppress(ConnectionError):
                 await messages.send_bytes(BATCH)
             await asyncio.sleep(0.02)
-            most = max(most, service.application._answers.held)
+            most = max(most, service.application.intake.answers.held)
     assert 0 < most <= 5 << 20
     await released(service)

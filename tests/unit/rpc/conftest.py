@@ -13,7 +13,6 @@ from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.fastlane import FastLane
 from hoverboard.rpc.methods import public_methods, table
-from hoverboard.rpc.methods.alarms_reset import AlarmReset
 from hoverboard.rpc.recording import CallRecording, Rejection
 from tests.unit.rpc.linear import LinearEngine
 
@@ -36,7 +35,7 @@ class Records:
     def __init__(self) -> None:
         self.labels: list[LabelRecord] = []
         self.rejections: list[Rejection] = []
-        self.resets: list[AlarmReset] = []
+        self.resets: list[tuple[str, int, str | None]] = []
         self.failure: RpcError | None = None
 
     async def label(self, labels: Sequence[LabelRecord]) -> None:
@@ -44,10 +43,10 @@ class Records:
             raise self.failure
         self.labels += labels
 
-    async def reset_alarm(self, reset: AlarmReset, request: RpcRequest) -> None:
+    async def reset_alarm(self, model: str, version: int, reason: str | None, request: RpcRequest) -> None:
         if self.failure is not None:
             raise self.failure
-        self.resets.append(reset)
+        self.resets.append((model, version, reason))
 
     async def reject(self, rejection: Rejection) -> None:
         self.rejections.append(rejection)

@@ -12,7 +12,6 @@ from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.methods import admin_methods, table
-from hoverboard.rpc.methods.alarms_reset import AlarmReset
 from tests.unit.rpc.conftest import Ledger, Records, arrived, asked
 from tests.unit.rpc.linear import DIGITS, LinearEngine, live, model
 
@@ -40,7 +39,7 @@ def ask(engine: LinearEngine, records: Records) -> Ask:
 async def test_a_reset_is_written_down_and_accepted(ask: Ask, records: Records, reason: str | None) -> None:
     params = {"model": "digits", "version": 2} | ({} if reason is None else {"reason": reason})
     assert (await ask(params))["result"] == {"model": "digits", "version": 2, "accepted": True}
-    assert records.resets == [AlarmReset("digits", 2, reason)]
+    assert records.resets == [("digits", 2, reason)]
 
 
 @pytest.mark.parametrize(
