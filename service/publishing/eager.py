@@ -13,7 +13,7 @@ from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.publishing.framework import authoring, keras
-from hoverboard.publishing.samples import SIZES, drawn
+from hoverboard.publishing.golden import SIZES, drawn
 from hoverboard.versions import GoldenSet
 from hoverboard.versions.golden import ABSOLUTE, RELATIVE
 from hoverboard.versions.manifest import GraphNames

@@ -17,13 +17,13 @@ from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Head, Signature, TensorSpec
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.outliers import OUTLIERS_FILE, save_package
-from hoverboard.publishing import samples as golden_samples
 from hoverboard.publishing.arguments import check_contract, check_notes, check_version, labels_of, names_of, rows_of
 from hoverboard.publishing.baseline import make_baseline
 from hoverboard.publishing.calibration import Progress, calibrate, silent
 from hoverboard.publishing.calibration_file import CalibrationRows, read_calibration
 from hoverboard.publishing.eager import check_saved, check_trace
 from hoverboard.publishing.framework import authoring, keras
+from hoverboard.publishing.golden import golden_set
 from hoverboard.publishing.lengths import Lengths
 from hoverboard.publishing.names import keep_names, tell_names, translated
 from hoverboard.publishing.previous import compare_with_previous, numbers, previous
@@ -36,7 +36,7 @@ from hoverboard.publishing.signature import (
     thresholds_of,
 )
 from hoverboard.version import __version__
-from hoverboard.versions import GoldenSample, GoldenSet, Manifest, VersionWriter
+from hoverboard.versions import GoldenSet, Manifest, VersionWriter
 from hoverboard.versions.baseline import BASELINE_FILE, Baseline, write_baseline
 from hoverboard.versions.golden import GOLDEN_FILE
 from hoverboard.versions.manifest import MANIFEST_FILE, check_name, format_of, size_problem
@@ -236,11 +236,7 @@ def _contract_of(
     signature = Signature(found, inputs, outputs, names if labelled else None)
     try:
         lengths = Lengths(graph, signature)
-        golden = (
-            _drawn(graph, signature, lengths)
-            if instances is None
-            else _answered(graph, signature, lengths, golden_samples.chosen(signature, instances))
-        )
+        golden = golden_set(graph, signature, lengths, instances)
     except PublishError as error:
         raise PublishError(f"{error}{doubt}") from error
     signature = replace(signature, inputs=lengths.least(golden))
@@ -306,54 +302,6 @@ def _baseline(signature: Signature, rows: CalibrationRows, outputs: Sequence[Arr
     # As those of normal samples are: these rows' own would not do, since the detector was fitted on some of them.
     p_values = np.arange(1, points + 2) / (points + 1)
     return make_baseline(signature, rows.columns, outputs, p_values)
-
-
-def _drawn(graph: Draft, signature: Signature, lengths: Lengths) -> GoldenSet:
-    """Golden samples from the signature alone; where lengths are free, larger ones until the graph can answer them."""
-    sizes = golden_samples.SIZES if any(spec.variable for spec in signature.inputs) else golden_samples.SIZES[:1]
-    for size in sizes:
-        try:
-            return _answered(graph, signature, lengths, golden_samples.drawn(signature.inputs, size))
-        except PublishError:
-            if size == sizes[-1]:
-                raise
-    raise AssertionError
-
-
-def _answered(graph: Draft, signature: Signature, lengths: Lengths, samples: Sequence[tuple[Array, ...]]) -> GoldenSet:
-    """Samples with what the graph answers to each, which must be the same when it is asked again."""
-    for columns in samples:
-        lengths.check(columns)
-    try:
-        executor = graph.executor(signature)
-        golden = GoldenSet(tuple(GoldenSample(sample, tuple(executor.run(sample))) for sample in samples))
-        again = [executor.run(sample) for sample in samples]
-    except (GraphError, OutOfMemory, VersionRefused) as error:
-        raise PublishError(
-            f"the model fails on a golden sample: {error}; give samples it can answer with --samples"
-        ) from error
-    for index, (sample, outputs) in enumerate(zip(golden.samples, again, strict=True)):
-        for spec, output in zip(signature.outputs, sample.outputs, strict=True):
-            if output.dtype.kind == "f" and not np.isfinite(output).all():
-                raise PublishError(
-                    f"output {spec.name} of a golden sample is NaN or infinite; {_finite_instead(output)}"
-                )
-        problem = golden.mismatch(signature, index, outputs)
-        if problem:
-            raise PublishError(
-                f"{problem}: the model gives other values each time it is asked. Something in it is random (dropout or noise "
-                "with training=True, sampling) or keeps a state (a stateful RNN): make it answer the same sample the same way"
-            )
-    return golden
-
-
-def _finite_instead(output: Array) -> str:
-    if np.isneginf(output).any() and not (np.isnan(output) | np.isposinf(output)).any():
-        return (
-            "-Infinity is no answer in JSON. Where the model masks logits of classes that cannot be, mask them with a large "
-            "negative number, such as -1e9, or end it in a softmax. Else give samples it can answer with --samples"
-        )
-    return "give samples it can answer with --samples"
 
 
 def _prove(directory: Path, manifest: Manifest) -> None:

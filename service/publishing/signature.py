@@ -54,22 +54,28 @@ def _declare(spec: TensorSpec, values: Any) -> TensorSpec:
         declared = msgspec.convert(values, _Contract)
     except msgspec.ValidationError as error:
         raise PublishError(f"contract of input {spec.name}: {error}") from error
+    limited = replace(spec, **{name: getattr(declared, name) for name in declared.__struct_fields__})
+    problem = _contract_problem(spec, declared)
+    if problem is None and limited.min_length is not None:
+        least = least_problem(limited)
+        problem = least and f"min_length {least}"
+    if problem:
+        raise PublishError(f"contract of input {spec.name}: {problem}")
+    return limited
+
+
+def _contract_problem(spec: TensorSpec, declared: _Contract) -> str | None:
+    """Why an input's limits cannot be meant; None where they can."""
     if spec.dtype == STRING and (declared.min is not None or declared.max is not None):
-        raise PublishError(f"contract of input {spec.name}: min and max are for numbers, its dtype is string")
+        return "min and max are for numbers, its dtype is string"
     if declared.min is not None and declared.max is not None and declared.min > declared.max:
-        raise PublishError(f"contract of input {spec.name}: min {declared.min} is above max {declared.max}")
+        return f"min {declared.min} is above max {declared.max}"
     if declared.allowed is not None and not declared.allowed:
-        raise PublishError(
-            f"contract of input {spec.name}: allowed: the list is empty, so that every call would be refused"
-        )
+        return "allowed: the list is empty, so that every call would be refused"
     for value in declared.allowed or ():
         if isinstance(value, str) != (spec.dtype == STRING):
-            raise PublishError(f"contract of input {spec.name}: allowed value {value!r} does not suit {spec.dtype}")
-    limited = replace(spec, **{name: getattr(declared, name) for name in declared.__struct_fields__})
-    problem = None if limited.min_length is None else least_problem(limited)
-    if problem:
-        raise PublishError(f"contract of input {spec.name}: min_length {problem}")
-    return limited
+            return f"allowed value {value!r} does not suit {spec.dtype}"
+    return None
 
 
 def main_first(
@@ -110,12 +116,9 @@ def infer_task(task: str | None, labels: Sequence[str] | None, first: TensorSpec
     Raises:
         PublishError: no such task.
     """
-    for name in get_args(Task):
-        if task == name:
-            known: Task = name
-            return known
-    if task is not None:
-        raise PublishError(f"task {task!r}: use one of {', '.join(get_args(Task))}")
+    known: Task | None = _one_of(get_args(Task), "task", task)
+    if known is not None:
+        return known
     if labels:
         return "multi-label" if head == "sigmoid" and first.shape != (1,) else "classification"
     return "regression" if first.shape in ((), (1,)) and first.dtype.startswith("float") else "raw"
@@ -141,7 +144,8 @@ def head_of(found: Head | None, asked: str | None, task: Task, first: TensorSpec
     Raises:
         PublishError: nobody knows, or it does not suit the task or the values.
     """
-    head = _asked_head(asked) or found
+    declared: Head | None = _one_of(get_args(Head), "head", asked)
+    head = declared or found
     place = f"output {first.name}"
     one = first.shape == (1,)
     if head is None:
@@ -173,14 +177,11 @@ def head_of(found: Head | None, asked: str | None, task: Task, first: TensorSpec
     return head
 
 
-def _asked_head(asked: str | None) -> Head | None:
-    for head in get_args(Head):
-        if asked == head:
-            known: Head = head
-            return known
-    if asked is not None:
-        raise PublishError(f"head {asked!r}: use one of {', '.join(get_args(Head))}")
-    return None
+def _one_of(choices: Sequence[str], what: str, value: str | None) -> Any:
+    """A publisher's choice as it is; None where none was made."""
+    if value is not None and value not in choices:
+        raise PublishError(f"{what} {value!r}: use one of {', '.join(choices)}")
+    return value
 
 
 def thresholds_of(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.integration.running import HOVERBOARD, Service, environment, running
+from tests.terminal import on_a_terminal
 
 ROWS = 60_000
 
@@ -52,25 +51,9 @@ class Shell:
 
     def on_a_terminal(self, *words: str) -> str:
         """What a person sees, without colours."""
-        controller, terminal = pty.openpty()
-        variables = self.variables | {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
-        with subprocess.Popen(
-            [*HOVERBOARD, *words], cwd=self.folder, env=variables, stdin=terminal, stdout=terminal, stderr=terminal
-        ) as process:
-            os.close(terminal)
-            shown = b""
-            while chunk := _read(controller):
-                shown += chunk
-            os.close(controller)
-            assert process.wait() == 0, shown
-        return shown.decode().replace("\r\n", "\n")
-
-
-def _read(controller: int) -> bytes:
-    try:
-        return os.read(controller, 4096)
-    except OSError:  # the other end is closed
-        return b""
+        run = on_a_terminal([*HOVERBOARD, *words], self.folder, self.variables | {"TERM": "dumb", "NO_COLOR": "1"})
+        assert run.status == 0, run.shown
+        return run.shown.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture(scope="module")

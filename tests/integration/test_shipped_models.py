@@ -12,7 +12,7 @@ import pytest
 from hoverboard.contract.signature import Array
 from hoverboard.engine.costs import ladder
 from hoverboard.engine.models.loading import Loader
-from hoverboard.publishing.samples import drawn
+from hoverboard.publishing.golden import drawn
 from hoverboard.versions import VersionOnDisk, read_version
 from hoverboard.versions.store import read_golden
 

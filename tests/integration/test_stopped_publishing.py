@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import signal
 import subprocess
 import time
@@ -15,6 +13,7 @@ import pytest
 
 from tests.integration.running import HOVERBOARD, environment
 from tests.integration.test_proofs import HANGS, looping
+from tests.terminal import on_a_terminal
 
 STOPPED = "Stopped. What was unfinished is removed.\n"
 
@@ -82,25 +81,9 @@ def test_stopped_within_a_graph_that_never_ends_it_leaves_nothing(saved: Path) -
 
 
 def test_on_a_terminal_the_step_that_runs_is_shown(saved: Path) -> None:
-    controller, terminal = pty.openpty()
     (saved.parent / "rows.jsonl").write_text("[1.0]\n")
     words = ["publish", "saved", "--name", "loops", "--task", "raw", "--samples", "rows.jsonl", "--models", "models"]
-    variables = environment() | {"TERM": "xterm", "COLUMNS": "100"}
-    with subprocess.Popen(
-        [*HOVERBOARD, *words], cwd=saved.parent, env=variables, stdout=subprocess.PIPE, stderr=terminal
-    ) as process:
-        os.close(terminal)
-        shown = b""
-        while chunk := _read(controller):
-            shown += chunk
-        os.close(controller)
-        assert process.stdout is not None
-        assert process.stdout.read().startswith(b"{")
-    assert b"Trial in a clean process (up to 4 minutes)" in shown
-
-
-def _read(controller: int) -> bytes:
-    try:
-        return os.read(controller, 4096)
-    except OSError:  # the other end is closed
-        return b""
+    variables = environment() | {"TERM": "xterm"}
+    run = on_a_terminal([*HOVERBOARD, *words], saved.parent, variables, stdin=None, stdout=subprocess.PIPE)
+    assert run.piped.startswith(b"{")
+    assert b"Trial in a clean process (up to 4 minutes)" in run.shown

@@ -20,6 +20,7 @@ from hoverboard.contract.signature import Array
 from hoverboard.engine.recording.policy import Kept, RowPolicy
 from hoverboard.engine.recording.seen import Seen
 from hoverboard.errors import Overloaded
+from hoverboard.files import put_file
 from hoverboard.journal.records import (
     KINDS,
     BatchRecord,
@@ -58,11 +59,7 @@ def hashing_key(data_dir: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         fresh = path.with_name(f".{_KEY_FILE}.{secrets.token_hex(4)}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
+        put_file(fresh, secrets.token_bytes(32))
         try:
             with suppress(FileExistsError):
                 os.link(fresh, path)  # unlike a rename it leaves the key that another engine has made meanwhile
