@@ -14,6 +14,7 @@ STAMPS := $(VENV)/.stamps
 CACHE := .make
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OPENRPC := $(CACHE)/npm/node_modules/@open-rpc/test-coverage/package.json
+TYPESCRIPT := $(CACHE)/typescript/node_modules/typescript/package.json
 PROMETHEUS := $(CACHE)/prometheus/usr/bin/prometheus
 
 .DEFAULT_GOAL := help
@@ -49,7 +50,7 @@ docs: $(STAMPS)/dev
 check: lint
 	@$(BIN)/python -m pytest --quiet tests/unit $(ARGS)
 
-test: lint $(OPENRPC) $(if $(shell command -v prometheus 2>/dev/null),,$(PROMETHEUS))
+test: lint $(OPENRPC) $(TYPESCRIPT) $(if $(shell command -v prometheus 2>/dev/null),,$(PROMETHEUS))
 	@$(BIN)/python -m pytest --quiet $(ARGS)
 
 # The long form of what tests/chaos does in short, about half an hour.
@@ -98,6 +99,12 @@ $(STAMPS)/examples: pyproject.toml constraints.txt | $(BIN)/python
 $(OPENRPC):
 	@command -v npm >/dev/null || { echo "make test needs Node.js: apt-get install nodejs npm, or brew install node" >&2; exit 1; }
 	@npm install --silent --no-audit --no-fund --no-save --prefix $(CACHE)/npm @open-rpc/test-coverage@2.2.4
+	@touch $@
+
+# The compiler of the TypeScript client; in a folder of its own, since npm would take out what it did not install itself.
+$(TYPESCRIPT):
+	@command -v npm >/dev/null || { echo "make test needs Node.js: apt-get install nodejs npm, or brew install node" >&2; exit 1; }
+	@npm install --silent --no-audit --no-fund --no-save --prefix $(CACHE)/typescript typescript@7.0.2
 	@touch $@
 
 # The Prometheus that scrapes the service in tests: Debian's, unpacked and not installed, where there is none on the PATH.
