@@ -109,6 +109,7 @@ def _check_server(connection: Connection, url: str) -> None:
     if version.major < OLDEST_SERVER:
         raise DatabaseUnavailable(f"{place(url)} is version {version.major}; expected {OLDEST_SERVER} or newer")
     encoding = connection.get_settings().server_encoding
+    # Said now, and not by the first record with an umlaut.
     if encoding != "UTF8":
         raise DatabaseUnavailable(
             f"{place(url)} is a database in {encoding}, which cannot hold every text; make one with `encoding 'UTF8'`"
@@ -144,6 +145,7 @@ def _scrubbed(sentence: str, url: str) -> str:
     except ValueError:
         return "database_url cannot be read as a URL"
     for password in written:
+        # As it was written in the URL, and as it was meant there.
         for form in {password, unquote(password)} - {""}:
             sentence = sentence.replace(form, "***")
     return " ".join(sentence.split())

@@ -91,6 +91,7 @@ class KnownVersions:
     def __init__(self, models: Path) -> None:
         self._models = models
         self._known: dict[VersionKey, KnownVersion] = {}
+        # Whether its record was at hand when it was looked for in vain: only that is news worth another look.
         self._lost: dict[VersionKey, bool] = {}
 
     @property
@@ -116,6 +117,7 @@ class KnownVersions:
             # Looked up first: nearly always it is there, and `insert ... on conflict` would use up a number each time.
             known = await _find(connection, version.key)
             if known is None:
+                # The journal's first: what is on disk may have been removed, and must have the same checksum.
                 manifest = version.manifest or self._on_disk(version.key)
                 known = None if manifest is None else await _insert(connection, version, manifest)
         except VersionRefused as refusal:  # this machine is at fault: it is looked for again with the next records

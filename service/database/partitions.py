@@ -94,6 +94,7 @@ class Partitions:
         missing = self._wanted - self._known
         if missing and self.clock() >= self._retry_at:
             try:
+                # In runs: a recorder that was away for a month makes thirty partitions by one statement.
                 for first, last in _runs(missing):
                     await self.connection.fetchval(_SQL["make_partitions"], first, last)
                     self._known |= {day for day in missing if first <= day <= last}

@@ -43,6 +43,7 @@ async def prepare(data_dir: Path) -> Sequence[Migration]:
     async with connected(url, application="hoverboard roles", role=None) as connection:
         try:
             async with connection.transaction():
+                # The lock of migrations: two services that start at once must not make a role twice.
                 await connection.execute(_SQL["lock_roles"])
                 await connection.execute(_SQL["own_schema"])
                 # Quoted by Postgres itself: `alter role` takes no parameters.

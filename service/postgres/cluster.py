@@ -138,6 +138,7 @@ class Cluster:
         Raises:
             ConfigError: Postgres' own words on why not.
         """
+        # Of a start that was killed while it made one.
         for left in self.data_dir.glob(f"{_SCRATCH_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
         if self.made:
@@ -237,6 +238,7 @@ class Cluster:
                     f"{self.pgdata} was made by Postgres {version}, and this is Postgres {MAJOR}; "
                     f"{GUIDE} says how to carry the data over",
                 )
+        # A cluster without its password cannot be used: better said now than by the first connection.
         superuser_password(self.data_dir)
 
 

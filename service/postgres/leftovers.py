@@ -32,6 +32,7 @@ def processes(cluster: Cluster) -> list[psutil.Process]:
     left = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
+            # By its title and not by its pid: a pid in a file may be another program's by now.
             if any(cluster.name in part for part in process.cmdline()):
                 left.append(process)
     return left

@@ -86,6 +86,7 @@ def _prepared(data_dir: Path, part: Part) -> Cluster:
             return cluster
         if select.select([0], [], [], pause_s)[0]:
             sys.exit(children.ORPHANED)
+        # Whatever is wrong, somebody may put it right; asking each half second would only fill the log.
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 

@@ -37,6 +37,7 @@ OpenDatabase = Callable[[], Awaitable[Connection]]
 # A fifth of a second of lag is nothing to whoever reads tables, and five looks at a directory a second cost nothing.
 _IDLE_S: Final = 0.2
 _LAG_S: Final = 1.0
+# Long enough that a journal nobody can read does not fill the log, short enough for whoever has just repaired it.
 _SHELVED_S: Final = 30.0
 _STALLED_S: Final = 10.0
 """A step that takes longer, while records wait, is worth telling."""
@@ -148,6 +149,7 @@ class Drain:
         patience_s, now = self._settings.recorder_yield_s, time.monotonic()
         most_bytes = self._settings.journal_budget_mb * 1024 * 1024 // _PART_OF_BUDGET
         overdue = behind.seconds >= 2 * patience_s or now - self._caught_up_at >= _LONGEST * patience_s
+        # Politeness ends where records could be lost to the disk budget, or tables would be hours old.
         if behind.bytes >= most_bytes or overdue:
             return CHUNK_BYTES
         # Nor does a pass wait longer where nothing does: it connects, and keeps house. Records' own clocks may be wrong.
@@ -229,9 +231,11 @@ class Drain:
             if await session.give_up(uuid, self._gone.process(uuid)):
                 _log.error("journal_removed", journal=str(uuid), then="what was not recorded of it is counted as a gap")
                 families.gap_records.labels("missing").inc(0)
+            # Only after the commit: a crash before it tells once more, and finds the cursor finished.
             self._gone.told(uuid)
         there = {journal.uuid for journal in here}
         self._doubts.keep_only(there)
+        # Nothing is kept of a journal that is gone, so that a long life does not fill memory.
         for gone in self._cursors.keys() - there:
             del self._cursors[gone]
         return busy
@@ -265,6 +269,7 @@ class Drain:
     async def _advance(self, session: Session, journal: JournalInfo, most_bytes: int) -> Moved | None:
         try:
             moved = await session.advance(journal, most_bytes, self._doubts.of(journal.uuid))
+        # It says nothing of Postgres: the other journals go on.
         except UnreadableJournal as error:
             self._shelve(journal, str(error))
             return None
@@ -338,6 +343,7 @@ class Drain:
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
+    # Not awaited itself: it may end in the error of a connection that was cut off under it.
     await asyncio.wait({task})
 
 

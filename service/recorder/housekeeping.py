@@ -86,6 +86,7 @@ class Housekeeping:
         if await asyncio.to_thread(self._quarantine.files):
             # What has been put aside since may be of a subject that was erased long before.
             since = self._purged[0] if seen[1] == self._purged[1] else 0
+            # Only tombstones of samples that are there are read: there may be millions of them.
             samples = await asyncio.to_thread(sample_ids, self._quarantine)
             tombstones = await tombstones_since(connection, since, samples)
             gone = await asyncio.to_thread(purge, self._quarantine, tombstones)

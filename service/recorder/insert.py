@@ -155,6 +155,7 @@ class Inserts:
     async def _withdraw(self, record: WithdrawalRecord) -> None:
         """Predictions that no caller got; they are in their table already, or were not kept."""
         known = self.versions.get(version_key(record))
+        # Looked at first: a part of an id would be a complaint of asyncpg's that names no record.
         if known is None or len(record.sample_ids) % 16:
             raise Unfit from Unencodable(f"withdrawal of {record.model} version {record.version}")
         await self.connection.execute(

@@ -100,6 +100,7 @@ class ChunkLoad:
         # The whole chunk at once first: nearly always nothing is refused, and a savepoint costs two round trips.
         await self._load(pieces)
         self._give_up_on_server(least=1)
+        # Others of their kind passed, so it is these records after all.
         for suspect in self._suspects:
             await self._refuse(suspect.piece, suspect.error)
 
@@ -138,6 +139,7 @@ class ChunkLoad:
         Raises:
             Stuck: so it is.
         """
+        # By the type of record: a column that is broken on the server breaks all records of that type.
         proven = {*self.outcome.passed, *self.proven}
         suspects = [each for each in self._suspects if type(each.piece.record) not in proven]
         if len(suspects) >= least:

@@ -75,6 +75,7 @@ async def open_database(settings: Settings, url: str) -> Connection:
     Raises:
         HoverboardError: there is none now, or somebody must run `hoverboard migrate` first.
     """
+    # The embedded one is migrated without asking, since nobody else uses it; another one is its owner's.
     embedded = not url
     if embedded:
         await _embedded_is_up(settings.data_dir)
@@ -103,6 +104,7 @@ async def _embedded_is_up(data_dir: Path) -> None:
         except ConfigError as error:
             if asyncio.get_running_loop().time() < until:
                 await asyncio.sleep(_POLL_S)
+            # It runs, or has run: what is wrong is better said by the error itself.
             elif endpoint(data_dir) is not None:
                 raise
             else:

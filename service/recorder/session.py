@@ -98,6 +98,7 @@ class Session:
         self._versions = KnownVersions(settings.models)
         self._partitions = Partitions(connection)
         self.watchers = Watchers(settings)
+        # Days that need no more thought, also those whose partitions could not be made: default partitions hold them.
         self._settled: set[date] = set()
         self._begun: set[UUID] = set()
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -157,6 +158,7 @@ class Session:
         await cursors.ensure(self.connection, journal, process)
         async with self.connection.transaction():
             cursor = await cursors.lock(self.connection, journal)
+            # Another recorder of the same data directory, or an earlier try, has said it already.
             if cursor is None or cursor.finished:
                 return False
             at = cursor.position
@@ -184,6 +186,7 @@ class Session:
         await hold(connection)
         cursor = await cursors.lock(connection, journal.uuid)
         if cursor is None:  # somebody has deleted it
+            # Then it begins anew, at the beginning: whoever deletes a cursor asks for that.
             self._begun.discard(journal.uuid)
             raise _Unprepared((), ())
         if cursor.finished:
@@ -191,6 +194,7 @@ class Session:
         # Read only now, from the locked row: what another recorder has committed meanwhile is not read again.
         chunk = await asyncio.to_thread(_read, journal, cursor, 1 if doubt.careful else most_bytes)
         now = datetime.now(UTC)
+        # What breaks connections is not even decoded: it is put aside as it is.
         frames = () if doubt.condemned else chunk.frames
         contents = await asyncio.to_thread(sort_out, frames, now=now, retention_days=self._settings.retention_days)
         if doubt.condemned:
@@ -252,6 +256,7 @@ def _read(journal: JournalInfo, cursor: Cursor, most_bytes: int) -> Chunk:
             journal.directory, cursor.position, max_bytes=most_bytes, gap_generation=cursor.gap_generation
         )
     except (OSError, HoverboardError) as error:
+        # Under another name: elsewhere an OSError means that the connection is lost.
         raise UnreadableJournal(str(error)) from error
 
 

@@ -34,6 +34,7 @@ from hoverboard.recorder.rows.split import split
 
 __all__ = ["Piece", "Sorted", "Unreadable", "sort_out"]
 
+# What `integer` holds, in Postgres and in Arrow.
 _MOST_ROWS: Final = 2**31 - 1
 _MOST_NUMBER: Final = 2**63 - 1
 # What decoding and looking at forged or damaged bytes can raise; anything else is a defect of ours.
@@ -203,6 +204,7 @@ def _current(piece: Piece, expired: Array) -> Iterator[Piece]:
     if not expired.any():
         yield piece
     elif not expired.all():
+        # By halving, as for what Postgres refuses: so a part is always named by its first row.
         halves = piece.halves()
         if halves is not None:
             middle = halves[0].rows

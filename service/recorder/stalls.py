@@ -35,6 +35,7 @@ async def cause(database: Callable[[], Awaitable[Connection]], pid: int) -> str:
             try:
                 row = await connection.fetchrow(_BLOCKERS, pid)
             finally:
+                # Whatever it was asked: closing would wait for a server that does not answer.
                 connection.terminate()
     except Exception as error:  # noqa: BLE001 - whoever asks goes on measuring, whatever is wrong here
         return _SILENT if transient(error) else _UNKNOWN

@@ -68,6 +68,7 @@ class Tidy:
         Returns:
             What was deleted.
         """
+        # The oldest first, since they are the least likely to be asked for.
         drained = sorted(_drained(journals, cursors), key=lambda each: each.changed)
         now = time.monotonic()
         # Kept by our own clock: a file's time says when it was written to, and not when Postgres had all of it.
@@ -77,6 +78,7 @@ class Tidy:
         removed = []
         for each in drained:
             kept_s = now - self._since[each.path]
+            # It may hold a copy of what was erased: then it goes as soon as Postgres has it.
             erased = erased_at is not None and each.changed - _SPAN_S <= erased_at
             if erased or kept_s >= self._keep_s or excess > 0:
                 try:

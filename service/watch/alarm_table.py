@@ -53,6 +53,7 @@ async def follow(
         alarm = alarm.after(block, run_length)
     await _write(connection, version_id, alarm)
     raised = alarm.raised if before is None else None
+    # With the run length that was in force, so that its promise can be looked up later.
     if raised is not None:
         await connection.execute(
             _SQL["insert_alarm_event"],
@@ -75,6 +76,7 @@ async def follow(
 async def reset(connection: Connection, record: AlarmResetRecord) -> list[Alarm]:
     """Reset the alarm of a version, of whatever weights, in the connection's transaction."""
     alarms = []
+    # All of that number: whoever resets an alarm names no checksum.
     for row in await connection.fetch(_SQL["find_all_numbered"], record.model, record.version):
         alarm = (await _locked(connection, row["id"], None)).reset(record.at_us)
         await _write(connection, row["id"], alarm)

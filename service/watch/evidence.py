@@ -36,9 +36,11 @@ __all__ = ["BLOCK_ROWS", "ODDS", "Alarm", "Block", "Counts", "Evidence", "Raised
 ODDS: Final = (1.5, 2.0, 4.0, 8.0, 16.0)
 """The odds of the rates q, as multiples of the bound's odds."""
 
+# A recorder that has fallen behind would otherwise take a step for each batch of one.
 BLOCK_ROWS: Final = 128
 """Counts that come together are counted in blocks of at least this many samples."""
 
+# Only for people to look at: the alarm itself forgets nothing.
 _RECENT_ROWS: Final = 10_000.0
 _QUIET: Final = (-math.inf,) * len(ODDS)
 
@@ -198,6 +200,7 @@ class Alarm:
         # Whoever has reset it has seen these; they came late, from a journal that lagged.
         if self.reset_us is not None and block.at_us < self.reset_us:
             return self
+        # By rows and not by time: a version that is seldom asked keeps its rate.
         fading = math.exp(-block.rows / _RECENT_ROWS)
         evidence = self.evidence.after(block, self.bound)
         raised = self.raised

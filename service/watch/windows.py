@@ -123,6 +123,7 @@ class Reference:
 
     def add(self, window: Window, records: Sequence[BatchRecord]) -> Window:
         """A window with the rows of some batches added; a batch that its version does not suit counts for nothing."""
+        # A copy, since the transaction may be rolled back, and the window counted again.
         counts = window.counts.copy()
         rows, weight, squared = 0, 0.0, 0.0
         times = [] if window.first_us is None or window.last_us is None else [window.first_us, window.last_us]
