@@ -69,11 +69,10 @@ class Admin:
         return {"model": model.name, "roles": model.filled(), "live": model.alive()}
 
     async def _scan(self) -> Mapping[str, Any]:
-        for model in self._models.by_name.values():
-            for number, version in model.versions.items():
-                if version.refused is not None:
-                    self._loads.forget_deaths(model, number)
-                    version.stale = True
+        for model, number, version in self._models.versions():
+            if version.refused is not None:
+                self._loads.forget_deaths(model, number)
+                version.stale = True
         for _ in range(LOOKS):  # what only one look has missed is not gone yet, and the answer should say what is
             if await self._follower.look():
                 break

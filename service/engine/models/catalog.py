@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from hoverboard.contract.catalog import Catalog
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.models.state import Model
+from hoverboard.engine.models.state import Model, Version
 from hoverboard.engine.models.status import status_of
 
 __all__ = ["Models"]
@@ -32,7 +32,13 @@ class Models:
 
     def live(self) -> list[LiveVersion]:
         """Every version in memory."""
-        return [v.live for model in self.by_name.values() for v in model.versions.values() if v.live is not None]
+        return [version.live for _, _, version in self.versions() if version.live is not None]
+
+    def versions(self) -> Iterator[tuple[Model, int, Version]]:
+        """Every version with its model and number."""
+        for model in self.by_name.values():
+            for number, version in model.versions.items():
+                yield model, number, version
 
     def publish(self, *, ready: bool = False) -> None:
         """Tell everybody what has changed; nothing where nothing has.

@@ -82,8 +82,7 @@ class Loads:
         version = model.versions.get(number)
         if version is None or version.loading or not version.loadable:
             return
-        versions = [v for each in self._models.by_name.values() for v in each.versions.values()]
-        if sum(v.on_demand and v.loading for v in versions) >= MOST_ON_DEMAND:
+        if sum(v.on_demand and v.loading for *_, v in self._models.versions()) >= MOST_ON_DEMAND:
             raise Overloaded("Too many versions are being loaded on demand", retry_after_ms=1000)
         version.on_demand = True
         self.want(model, version)
@@ -116,8 +115,8 @@ class Loads:
 
     def again_in_s(self) -> float:
         """Seconds until the first version that waits for this machine to be well is tried again; infinite where none does."""
-        versions = [v for model in self._models.by_name.values() for v in model.versions.values()]
-        return min((v.again_at for v in versions if v.again_at is not None), default=math.inf) - time.monotonic()
+        due = (v.again_at for *_, v in self._models.versions() if v.again_at is not None)
+        return min(due, default=math.inf) - time.monotonic()
 
     async def quiet(self) -> None:
         """Wait until every version that is wanted has had its chance, but for suspects, and not long for new models."""

@@ -52,28 +52,22 @@ class Memory:
         # Before a load nobody knows what it takes; weights take in memory about what they take on disk.
         needed = sum(size for name, size, *_ in version.place.stamp if not name.endswith(_NO_WEIGHTS))
         while sum(live.memory_bytes for live in self._models.live()) + needed > self._limit:
-            spare = self._spare(lambda model, number, _: not model.kept(number))
-            if spare is None:
+            if not self._drop_oldest(lambda model, number, _: not model.kept(number), "memory limit"):
                 return
-            self.drop(*spare, "memory limit")
 
     def crowd_out(self) -> None:
         """Callers may ask for any number on disk; of what is in memory only for that, the last used ones stay."""
-        versions = [v for model in self._models.by_name.values() for v in model.versions.values()]
-        if sum(v.live is not None and v.on_demand for v in versions) > MOST_ON_DEMAND:
-            spare = self._spare(lambda model, number, v: v.on_demand and not model.kept(number))
-            if spare is not None:
-                self.drop(*spare, "others were asked for since")
+        if sum(version.live is not None and version.on_demand for *_, version in self._models.versions()) > MOST_ON_DEMAND:
+            self._drop_oldest(lambda model, number, v: v.on_demand and not model.kept(number), "others were asked for since")
 
-    def _spare(self, may_go: Callable[[Model, int, Version], bool]) -> tuple[Model, int] | None:
-        """The least recently used version in memory among those that may go."""
+    def _drop_oldest(self, may_go: Callable[[Model, int, Version], bool], why: str) -> bool:
+        """Let go of the least recently used version among those that may go; whether there was one."""
         spare = [
             (version.live.used_at, model.name, number)
-            for model in self._models.by_name.values()
-            for number, version in model.versions.items()
+            for model, number, version in self._models.versions()
             if version.live is not None and may_go(model, number, version)
         ]
-        if not spare:
-            return None
-        _, name, number = min(spare)
-        return self._models.by_name[name], number
+        if spare:
+            _, name, number = min(spare)
+            self.drop(self._models.by_name[name], number, why)
+        return bool(spare)

@@ -33,17 +33,7 @@ def write(root: Path, name: str, number: int, *, output: str = "y", breaking: bo
     with VersionWriter(root / name) as writer:
         (writer.path / "model.keras").write_bytes(b"weights")
         sample = GoldenSample((np.zeros((1, 2), np.float32),), (np.zeros((1, 2), np.float32),))
-        manifest = Manifest(
-            name=name,
-            version=number,
-            created="2026-01-01T00:00:00+00:00",
-            artifact="model.keras",
-            task="raw",
-            inputs=(INPUT,),
-            outputs=(spec,),
-            sha256={},
-            breaking=breaking,
-        )
+        manifest = replace(version(number=number, name=name).manifest, outputs=(spec,), breaking=breaking)
         (writer.path / "golden.json").write_bytes(GoldenSet((sample,)).to_json(manifest.signature))
         return writer.commit(replace(manifest, sha256=writer.checksums()))
 
