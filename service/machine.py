@@ -79,7 +79,7 @@ def _passes(error: BaseException) -> bool:
         if error.errno == errno.ENOMEM:
             return _memory_is_short()
         if error.errno == errno.ENOENT:
-            return _no_temporary_folder()
+            return _no_temporary_folder()  # any other file that is missing is the version's own fault
         if error.errno in _RIGHTS:
             return _confined is None or _lies_in(error.filename, _confined)
         return error.errno in _PASSING or (_confined is None and error.errno in _HANDLES)

@@ -76,7 +76,7 @@ class CostModel:
     def observe(self, bucket: int, seconds: float) -> None:
         """Take one execution into account."""
         old = self._seconds.get(bucket)
-        if old is not None:
+        if old is not None:  # a bucket that was dropped, or lowered away while its batch ran, is of no use any more
             self._seconds[bucket] = followed(old, seconds)
 
     def bucket_for(self, rows: int) -> int:

@@ -45,7 +45,7 @@ class Share:
         if place < now:  # noqa: PLR1730 - for every call; `max` takes several times as long
             place = now
         ends[source] = place + rows
-        if len(ends) > _MOST_ENDS:
+        if len(ends) > _MOST_ENDS:  # callers come and go; one that has had its turn is like a new one
             self._ends = {known: end for known, end in ends.items() if end > now}
         return place
 

@@ -85,7 +85,7 @@ class Slots:
         """
         label = self._labels.get(key)
         if label is None:
-            if len(self._labels) > 1000:
+            if len(self._labels) > 1000:  # versions come and go as long as the process lives
                 self._labels.clear()
             label = self._labels[key] = _label("batch", key)
         place = slot * _SIZE

@@ -103,6 +103,7 @@ def _walk(manifests: Mapping[int, Manifest]) -> Lineage:
     for number, manifest in manifests.items():
         differences: tuple[Difference, ...] = ()
         # None: published before versions were compared. What has served until now goes on.
+        # True: its publisher meant it to break callers.
         if accepted and manifest.breaking is False:
             differences = breaking(manifests[accepted[-1]], manifest)
         if differences:
