@@ -52,7 +52,7 @@ def _toml(value: Any) -> str:
 def page() -> str:
     """Settings, and the keys of serving.toml."""
     rows = [
-        [f"`{name}`", _default(field.default), _allowed(name, field), sentence(field.description)]
+        [f"`{name}`", _given_by(name), _default(field.default), _allowed(name, field), sentence(field.description)]
         for name, field in Settings.model_fields.items()
     ]
     return f"""# Settings
@@ -63,7 +63,7 @@ Each setting can be given in three places. The first that has it wins:
 2. an environment variable: `{ENV_PREFIX}API_WORKERS=2`
 3. a line in `{CONFIG_FILE}` in the working directory: `api_workers = 2`; `hoverboard.example.toml` has every line
 
-{table(["setting", "default", "values", "meaning"], rows)}
+{table(["setting", "flag and environment variable", "default", "values", "meaning"], rows)}
 ## Keys of serving.toml
 
 `serving.toml` in a model's folder is optional, and so is every key. A change is noticed within `scan_interval_s`. A file that is
@@ -99,6 +99,11 @@ def _plain(value: Any) -> str:
     if isinstance(value, SecretStr):
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _given_by(name: str) -> str:
+    """The flag and the variable, though both follow from the name: somebody looks for just these."""
+    return f"`--{name.replace('_', '-')}` `{ENV_PREFIX}{name.upper()}`"
 
 
 def _allowed(name: str, field: FieldInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -34,9 +35,11 @@ def test_it_lists_every_folder_and_module() -> None:
     assert there - listed <= {"__init__", "__main__"}
 
 
-def test_each_folder_says_what_comes_in_and_what_goes_out() -> None:
-    for folder in (ROOT / "service").rglob("__init__.py"):
-        assert folder.read_text(encoding="utf-8").startswith('"""'), folder
+def test_each_folder_opens_with_some_sentences_on_what_comes_in_and_what_goes_out() -> None:
+    for folder in (ROOT / "service").rglob("*/__init__.py"):
+        docstring = ast.get_docstring(ast.parse(folder.read_text(encoding="utf-8")))
+        assert docstring, folder
+        assert 25 < len(docstring.split()) < 120, folder
 
 
 def test_it_fits_on_a_screen() -> None:
