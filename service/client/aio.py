@@ -13,15 +13,15 @@ import aiohttp
 import msgspec
 
 from hoverboard.client.address import Address
-from hoverboard.client.answers import Prediction, Predictions
 from hoverboard.client.core import PATIENCE_S, Core, Pause, PredictOptions, Procedure, Received, Send, Truth
 from hoverboard.client.retries import Retries
-from hoverboard.client.samples import SampleBatch, Samples
 from hoverboard.client.socket import SocketTransport
 from hoverboard.client.transport import CONNECT_S, AsyncTransport, headers_of, reason_of
 from hoverboard.errors import HoverboardError, Unreachable
 
 if TYPE_CHECKING:
+    from hoverboard.client.answers import Prediction, Predictions
+    from hoverboard.client.samples import SampleBatch, Samples
     from hoverboard.rpc.methods.models_describe import ModelDescription
     from hoverboard.rpc.methods.models_list import ModelSummary
 
@@ -135,6 +135,8 @@ class AsyncClient:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        from hoverboard.client.answers import Predictions
+
         return Predictions.joined([*begun, *itertools.chain(*answers)])
 
     async def label(

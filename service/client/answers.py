@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from hoverboard.client.described import TensorInfo
 from hoverboard.errors import Unreachable
 
-__all__ = ["CallTiming", "NamedConfidence", "Prediction", "Predictions", "TensorInfo"]
+__all__ = ["CallTiming", "NamedConfidence", "Prediction", "Predictions"]
 
 
 class NamedConfidence(msgspec.Struct, frozen=True):
@@ -64,20 +65,6 @@ class CallTiming(msgspec.Struct, frozen=True):
     queue_ms: float
     infer_ms: float
     batch: int
-
-
-class TensorInfo(msgspec.Struct, frozen=True):
-    """What a version says of one of its inputs or outputs.
-
-    Attributes:
-        name: its name.
-        dtype: of NumPy, or `string`.
-        shape: of one sample; None is a variable dimension.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...] = ()
 
 
 class _Result(msgspec.Struct, frozen=True):

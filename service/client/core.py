@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, SupportsFloat, TypeVar, cast
 
 import msgspec
 
-from hoverboard.client.answers import Predictions, TensorInfo
+from hoverboard.client.described import KnownModel, KnownVersion, TensorInfo
 from hoverboard.client.retries import Retries
-from hoverboard.client.samples import SampleBatch, Samples
 from hoverboard.errors import DeadlineExceeded, InvalidParams, RequestTooLarge, ResponseTooLarge, RpcError, Unreachable
 
 if TYPE_CHECKING:
+    from hoverboard.client.answers import Predictions
+    from hoverboard.client.samples import SampleBatch, Samples
     from hoverboard.rpc.methods.models_describe import ModelDescription
     from hoverboard.rpc.methods.models_list import ModelSummary
 
@@ -112,24 +113,12 @@ class _Response(msgspec.Struct, frozen=True):
     jsonrpc: str = ""
 
 
-class _Version(msgspec.Struct, frozen=True):
-    version: int
-    inputs: list[TensorInfo] = []
-    outputs: list[TensorInfo] = []
-
-
-class _Model(msgspec.Struct, frozen=True):
-    versions: list[_Version]
-    roles: dict[str, int] = {}
-    serving: dict[str, Any] = {}
-
-
 class _Accepted(msgspec.Struct, frozen=True):
     accepted: int
 
 
 _response = msgspec.json.Decoder(_Response).decode
-_Described = tuple[_Model, _Version | None]
+_Described = tuple[KnownModel, KnownVersion | None]
 
 
 class Core:
@@ -207,6 +196,10 @@ class Core:
 
     def predict(self, model: str, samples: Samples | SampleBatch, options: PredictOptions) -> Procedure[Predictions]:
         """The predictions of one call."""
+        # Here and below: NumPy takes longer to import than a command that sends plain JSON takes altogether.
+        from hoverboard.client.answers import Predictions
+        from hoverboard.client.samples import SampleBatch
+
         version, seconds = options.version, options.deadline_s or self._deadline_s
         until = None if seconds is None else time.monotonic() + seconds
         batch = samples if isinstance(samples, SampleBatch) else SampleBatch.of(samples)
@@ -240,7 +233,7 @@ class Core:
         if known is not None:
             return known
         params = {"model": model} if isinstance(version, str) else {"model": model, "version": version}
-        found = yield from self.call("models.describe", params, msgspec.json.Decoder(_Model).decode, deadline_s)
+        found = yield from self.call("models.describe", params, msgspec.json.Decoder(KnownModel).decode, deadline_s)
         number = found.roles.get(version) if isinstance(version, str) else version
         described = (found, next((each for each in found.versions if each.version == number), None))
         self._described[model, version] = described
@@ -254,6 +247,8 @@ class Core:
         Args:
             size: most samples of a part; None for as many as are quick.
         """
+        from hoverboard.client.samples import SampleBatch
+
         whole = SampleBatch.of(samples)
         found, described = yield from self._describe(model, version, None)
         most = (found.serving.get("limits") or {}).get("max_instances") or _AT_ONCE

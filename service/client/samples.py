@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from hoverboard.client.answers import TensorInfo
+from hoverboard.client.described import TensorInfo
 
 __all__ = ["TENSOR_FROM", "SampleBatch", "Samples", "to_json"]
 

@@ -13,14 +13,14 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from hoverboard.client.address import Address
-from hoverboard.client.answers import Prediction, Predictions
 from hoverboard.client.core import PATIENCE_S, Core, Pause, PredictOptions, Procedure, Received, Send, Truth
 from hoverboard.client.retries import Retries
-from hoverboard.client.samples import Samples
 from hoverboard.client.transport import CONNECT_S, Transport, headers_of, reason_of
 from hoverboard.errors import HoverboardError, Unreachable
 
 if TYPE_CHECKING:
+    from hoverboard.client.answers import Prediction, Predictions
+    from hoverboard.client.samples import Samples
     from hoverboard.rpc.methods.models_describe import ModelDescription
     from hoverboard.rpc.methods.models_list import ModelSummary
 
@@ -172,6 +172,8 @@ class Client:
         for part in self._run(self._core.batches(model, samples, version, batch)):
             parts += self._run(self._core.halved(part, model, options))
             options = replace(options, version=parts[0].version)
+        from hoverboard.client.answers import Predictions
+
         return Predictions.joined(parts)
 
     def label(

@@ -62,7 +62,7 @@ def test_importing_it_is_quick_and_imports_nothing_else() -> None:
 
 def test_a_client_imports_neither_the_engine_nor_what_it_does_not_use() -> None:
     loaded = python("import sys, hoverboard; hoverboard.Client; hoverboard.RpcError; print(*sys.modules)").split()
-    for module in ("keras", "tensorflow", "aiohttp", "asyncpg", "pyarrow", "pydantic"):
+    for module in ("keras", "numpy", "tensorflow", "aiohttp", "asyncpg", "pyarrow", "pydantic"):
         assert module not in loaded
 
 

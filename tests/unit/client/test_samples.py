@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hoverboard.client.answers import TensorInfo
+from hoverboard.client.described import TensorInfo
 from hoverboard.client.samples import TENSOR_FROM, SampleBatch, Samples, to_json
 
 IMAGE = TensorInfo("image", "float32", (TENSOR_FROM,))
