@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Self
 
 __all__ = [
     "BY_KIND",
@@ -166,6 +166,23 @@ class RpcError(HoverboardError):
         super().__init__(self.message)
 
     @classmethod
+    def restored(
+        cls,
+        message: str,
+        *,
+        details: Mapping[str, Any] | None = None,
+        retry_after_ms: int | None = None,
+        cause: Cause | None = None,
+    ) -> Self:
+        """An error that was raised in another process, of its own class.
+
+        Past the arguments of the leaf: what became of them is in the message and the details.
+        """
+        error = cls.__new__(cls)
+        RpcError.__init__(error, message, details=details, retry_after_ms=retry_after_ms, cause=cause)
+        return error
+
+    @classmethod
     def received(cls, error: Mapping[str, Any]) -> RpcError:
         """The error that a server answered with, of its own class; its text names code and type.
 
@@ -178,12 +195,8 @@ class RpcError(HoverboardError):
         data: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
         kind = str(data.get("type", ""))
         nearest = BY_KIND.get(kind) or next((each for each in BY_KIND.values() if each.code == code), RpcError)
-        found = nearest.__new__(
-            nearest
-        )  # past the leaf's own arguments: what they became is in the message and details
         after, details = data.get("retry_after_ms"), data.get("details")
-        RpcError.__init__(
-            found,
+        found = nearest.restored(
             str(error.get("message", "")),
             details=details if isinstance(details, Mapping) else None,
             retry_after_ms=int(after) if isinstance(after, int | float) else None,

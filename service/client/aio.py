@@ -200,6 +200,10 @@ class AsyncClient:
         """See `Client.scan`."""
         return await self._run(self._core.admin("scan", {}))
 
+    async def reset_alarm(self, model: str, version: int, reason: str | None = None) -> None:
+        """See `Client.reset_alarm`."""
+        await self._run(self._core.reset_alarm(model, version, reason))
+
     async def call(self, method: str, params: Mapping[str, Any], *, deadline_s: float | None = None) -> Any:
         """See `Client.call`."""
         return await self._run(self._core.call(method, params, msgspec.json.decode, deadline_s))

@@ -314,6 +314,11 @@ class Core:
         params = _given({"model": model, "version": version})
         return (yield from self.call("models.describe", params, msgspec.json.Decoder(ModelDescription).decode))
 
+    def reset_alarm(self, model: str, version: int, reason: str | None) -> Procedure[Any]:
+        """Take note of a version's alarm."""
+        params = {"model": model, "version": version, "reason": reason}
+        return self.call("alarms.reset", params, msgspec.json.decode)
+
     def admin(
         self, action: str, params: Mapping[str, Any], deadline_s: float | None = None
     ) -> Procedure[dict[str, Any]]:

@@ -292,6 +292,10 @@ class Client:
         """Admin: look at the models directory now, and try refused versions again."""
         return self._run(self._core.admin("scan", {}))
 
+    def reset_alarm(self, model: str, version: int, reason: str | None = None) -> None:
+        """Admin: take note of a version's alarm, which is quiet then and counts anew; the reason is kept."""
+        self._run(self._core.reset_alarm(model, version, reason))
+
     def call(self, method: str, params: Mapping[str, Any], *, deadline_s: float | None = None) -> Any:
         """Any method, with params and result as plain JSON values.
 

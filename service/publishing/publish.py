@@ -76,6 +76,8 @@ def publish(
 ) -> Path:
     """Write a model as a version, whole or not at all, and prove that it can be served.
 
+        hoverboard.publish(model, name="digits", models_dir="models", samples=images[:8], labels=list("0123456789"))
+
     Args:
         model: a built `keras.Model` (functional or Sequential), or a path to a `.keras` file or SavedModel directory.
         name: the model's name, also its directory's.

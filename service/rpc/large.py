@@ -71,8 +71,7 @@ class Fault(msgspec.Struct, array_like=True, frozen=True):
     @property
     def error(self) -> RpcError:
         """The error again, of its own class."""
-        error = BY_KIND[self.kind].__new__(BY_KIND[self.kind])
-        RpcError.__init__(error, self.message, details=self.details)
+        error = BY_KIND[self.kind].restored(self.message, details=self.details)
         if isinstance(error, InvalidParams):
             error.violation, error.input_name = self.violation, self.input_name
         return error

@@ -76,9 +76,10 @@ def test_with_recording_everything_is_in_the_journals(models: Path, image: NDArr
     with hoverboard.serve_in_process(models, recording=data) as client:
         answer = client.predict("digits", image, tags={"of": "a test"})
         client.label(answer[0].sample_id, "9", model="digits")
+        client.reset_alarm("digits", 3, "a new kind of camera")
         with pytest.raises(DataDirLocked), hoverboard.serve_in_process(models, recording=data):
             pass
     with hoverboard.serve_in_process(models, recording=data) as client:  # and it can be used again
         assert client.predict("digits", image).labels[0] == "9"
     records = sum((Counter(one.records) for one in surveys(data / JOURNALS)), Counter())
-    assert {"batch": 2, "label": 1}.items() <= records.items()
+    assert {"batch": 2, "label": 1, "alarmreset": 1}.items() <= records.items()

@@ -168,10 +168,10 @@ class FailureMessage(_SocketMessage, tag=1):
         """The error again, of its own class."""
         if self.kind == _STALE:
             return StaleSignature()
-        error = BY_KIND[self.kind].__new__(BY_KIND[self.kind])
         details = None if self.details is None else msgspec.json.decode(self.details)
-        RpcError.__init__(error, self.message, details=details, retry_after_ms=self.retry_after_ms, cause=self.cause)
-        return error
+        return BY_KIND[self.kind].restored(
+            self.message, details=details, retry_after_ms=self.retry_after_ms, cause=self.cause
+        )
 
 
 class CatalogMessage(_SocketMessage, tag=2):
