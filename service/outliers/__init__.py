@@ -7,7 +7,8 @@ reference for what runs in a graph.
 from hoverboard.outliers.conformal import check_alpha, needed_points, p_values, rate_bound, smallest_alpha
 from hoverboard.outliers.detectors import BY_NAME, CANDIDATES, Candidate
 from hoverboard.outliers.features import STRANGEST, Features, two_sided
-from hoverboard.outliers.package import OUTLIERS_FILE, Calibrated, Looked, OutlierPackage, load_package, save_package
+from hoverboard.outliers.npz import OUTLIERS_FILE, load_package, save_package
+from hoverboard.outliers.package import Calibrated, Looked, OutlierPackage
 from hoverboard.outliers.summary import OutlierSummary
 
 __all__ = [

@@ -13,7 +13,7 @@ import pytest
 
 from hoverboard.errors import VersionRefused
 from hoverboard.outliers import BY_NAME, CANDIDATES, Calibrated, OutlierPackage, load_package, save_package
-from hoverboard.outliers import package as module
+from hoverboard.outliers import npz as module
 from tests.unit.outliers.test_detectors import normal
 
 
