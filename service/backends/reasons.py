@@ -57,19 +57,20 @@ def about_input(reason: str) -> str | None:
 
 def _asserted(match: re.Match[str]) -> str | None:
     """The text of an assertion, else the condition that did not hold; tensors that follow may be the model's own."""
-    said = _plain(match["said"])
-    if said and not _TENSOR.match(said):
-        return said
+    text = _plain(match["text"])
+    if text and not _TENSOR.match(text):
+        return text
     condition = _CONDITION.search(match["rest"])
     return None if condition is None else f"{_plain(condition['what'])} does not hold"
 
 
 def _checked(match: re.Match[str]) -> str | None:
-    return _plain(match["said"]) or None
+    return _plain(match["text"]) or None
 
 
 def _plain(text: str) -> str:
     """A text that TensorFlow escaped, in one line, without paths of this machine."""
+    # TensorFlow writes the bytes of an assertion's text as C does, so that a letter of UTF-8 comes as several octal numbers.
     read = _ESCAPED.sub(_unescaped, text).encode("latin-1", "replace") if text.isascii() else text.encode()
     printable = "".join(mark if mark.isprintable() else " " for mark in read.decode(errors="replace"))
     return " ".join(_PATH.sub("(path)", printable).split()).rstrip(" .")[:_LONGEST_TOLD]
@@ -103,8 +104,8 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str | None]
         re.compile(r"inputs should be in vocabulary", re.IGNORECASE),
         _always("a value is not in the model's vocabulary"),
     ),
-    (re.compile(r"^assertion failed: \[(?P<said>.*?)(?:\](?= \[|$)|$)(?P<rest>.*)"), _asserted),
-    (re.compile(r"^(?P<said>.*?) ?: Tensor had (?:NaN|-?Inf|\+Inf)"), _checked),
+    (re.compile(r"^assertion failed: \[(?P<text>.*?)(?:\](?= \[|$)|$)(?P<rest>.*)"), _asserted),
+    (re.compile(r"^(?P<text>.*?) ?: Tensor had (?:NaN|-?Inf|\+Inf)"), _checked),
     (
         re.compile(
             r"Input to reshape is a tensor with|Incompatible shapes: |ConcatOp : Dimension|Matrix size-incompatible: |"

@@ -53,6 +53,7 @@ def smallest_alpha(n: int) -> float:
 
 def needed_points(alpha: float) -> int:
     """How many calibration points an alpha needs: the least n with 1 / (n + 1) <= alpha."""
+    # 1 / alpha may come out a hair above a whole number, which must not cost a sample.
     return max(0, math.ceil(1 / alpha - 1e-9) - 1)
 
 
@@ -88,7 +89,7 @@ def advised_alpha(n: int) -> float:
 
 def flag_rank(n: int, alpha: float) -> int:
     """How many of n + 1 exchangeable scores have p <= alpha: l = floor((n + 1) alpha)."""
-    return min(n, math.floor((n + 1) * alpha + 1e-9))
+    return min(n, math.floor((n + 1) * alpha + 1e-9))  # likewise: 100 * 0.29 is 28.999999999999996
 
 
 def rate_bound(n: int, alpha: float, confidence: float = 0.95) -> float:
@@ -106,7 +107,7 @@ def beta_cdf(x: float, a: float, b: float) -> float:
     if x <= 0 or x >= 1:
         return float(x >= 1)
     front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
-    if x > (a + 1) / (a + b + 2):
+    if x > (a + 1) / (a + b + 2):  # the fraction converges quickly on one side of the mean only
         return 1.0 - front * _fraction(1 - x, b, a) / b
     return front * _fraction(x, a, b) / a
 

@@ -65,6 +65,7 @@ class Candidate:
 
 _NAMES: Final = {"z": "features", "logits": "logits", "inputs": "numeric inputs"}
 
+# Each backend writes these formulas once more; it finds them by the class of the parameters, so that a detector is added here.
 CANDIDATES: Final = (
     Candidate(
         "mahalanobis",

@@ -143,6 +143,7 @@ def finite_rows(matrix: Array, *, missing: bool = False, unit: bool = False) -> 
 
 def never_nan(scores: Matrix) -> NDArray[np.float32]:
     """Scores as they are compared and stored: float32, finite; what is not finite is as strange as can be."""
+    # The largest float32 and not Infinity: scores are sorted, stored as JSON and compared, and Infinity minus itself is NaN.
     with np.errstate(invalid="ignore", over="ignore"):
         clipped = np.where(np.isfinite(scores), np.clip(scores, -STRANGEST, STRANGEST), STRANGEST)
     narrow: NDArray[np.float32] = clipped.astype(np.float32)

@@ -165,6 +165,7 @@ def _distances(z: Array, parameters: GaussianParameters) -> Matrix:
     with np.errstate(invalid="ignore", over="ignore"):
         rows = raw @ parameters.matrix.astype(np.float64)
         means = parameters.means.astype(np.float64)
+        # |a - b|^2 as |a|^2 + |b|^2 - 2ab: one matrix product in place of rows x classes x width differences.
         nearest = (row_squares(means) - 2 * (rows @ means.T)).min(axis=1)
         distances: Matrix = np.maximum(row_squares(rows) + nearest, 0)
     return distances

@@ -145,7 +145,7 @@ def load_package(path: Path) -> OutlierPackage:
 
 
 def _read(data: bytes) -> dict[str, Array]:
-    with zipfile.ZipFile(BytesIO(data)) as archive:
+    with zipfile.ZipFile(BytesIO(data)) as archive:  # what is declared bounds what is unpacked
         if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
             raise ValueError(f"holds more than {MOST_BYTES >> 20} MiB")
     with np.load(BytesIO(data), allow_pickle=False) as arrays:

@@ -71,6 +71,7 @@ def ledoit_wolf(rows: Matrix) -> Matrix:
     squared = float((sample**2).sum())
     distance = squared - d * mean**2
     fourth = float(((rows**2).sum(axis=1) ** 2).sum())
+    # The noise of the sample covariance can be no more than its whole distance from the target.
     noise = min((fourth / n - squared) / n, distance)
     intensity = noise / distance if distance > 0 else 1.0
     shrunk: Matrix = (1 - intensity) * sample

@@ -64,6 +64,7 @@ class OutlierSummary(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, manifest: Mapping[str, Any] | None) -> OutlierSummary | None:
         """What a manifest says, JSON-ready as in the catalog; None for one without calibration."""
+        # What cannot be read promises nothing: such a version is refused when it is loaded, by comparing it with `outliers.npz`.
         try:
             return msgspec.convert((manifest or {}).get("outliers") or None, OutlierSummary | None)
         except msgspec.ValidationError:

@@ -80,6 +80,7 @@ def load_artifact(path: Path, allowed_ops: Sequence[str] = (), signature: str | 
     check_keras_archive(path, lambda name: keras.saving.get_registered_object(name) is not None)
     try:
         with quiet():
+            # Losses and metrics may be Python of the trainer's own, and a server needs none.
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         raise PublishError(f"{path.name} cannot be loaded in safe mode: {_reason(error)}") from error
@@ -88,8 +89,7 @@ def load_artifact(path: Path, allowed_ops: Sequence[str] = (), signature: str | 
 
 def _reason(error: BaseException) -> str:
     """Keras' own words, but never its advice to leave safe mode."""
-    said = reason_of(error)
-    return "it holds code, or opens a file, when it is loaded" if "safe_mode" in str(error) else said
+    return "it holds code, or opens a file, when it is loaded" if "safe_mode" in str(error) else reason_of(error)
 
 
 def wrap_keras(model: Any) -> Graph:
@@ -109,9 +109,9 @@ def wrap_keras(model: Any) -> Graph:
     answer = model.outputs[0] if sequential else model.output
     names_in = unique_names("input", structure, [_input_name(tensor) for tensor in model.inputs])
     names_out = unique_names("output", answer, _output_names(model))
-    taken, given = _freed(model, structure)
-    inputs = tuple(_keras_spec(f"input {name}", name, t) for name, t in zip(names_in, taken, strict=True))
-    outputs = tuple(_keras_spec(f"output {name}", name, t) for name, t in zip(names_out, given, strict=True))
+    tensors_in, tensors_out = _freed(model, structure)
+    inputs = tuple(_keras_spec(f"input {name}", name, t) for name, t in zip(names_in, tensors_in, strict=True))
+    outputs = tuple(_keras_spec(f"output {name}", name, t) for name, t in zip(names_out, tensors_out, strict=True))
 
     def call(*tensors: Any) -> list[Any]:
         packed = keras.tree.pack_sequence_as(structure, list(tensors))
@@ -138,21 +138,21 @@ def _freed(model: Any, structure: Any) -> tuple[Sequence[Any], Sequence[Any]]:
         raise PublishError(
             f"{_bound_to(fixed[0])}: layer {stateful} keeps a state for each row: build it with stateful=False"
         )
-    taken = [
+    inputs = [
         keras.KerasTensor((None, *t.shape[1:]), t.dtype, sparse=t.sparse, ragged=t.ragged, name=t.name)
         for t in model.inputs
     ]
-    packed = keras.tree.pack_sequence_as(structure, taken)
+    packed = keras.tree.pack_sequence_as(structure, inputs)
     try:
         with quiet():
-            given = keras.tree.flatten(model.compute_output_spec(packed, training=False))
+            outputs = keras.tree.flatten(model.compute_output_spec(packed, training=False))
     except Exception as error:
         raise PublishError(f"{_bound_to(fixed[0])}: {reason_of(error)}") from error
-    if any(not tensor.shape or tensor.shape[0] is not None for tensor in given):
+    if any(not tensor.shape or tensor.shape[0] is not None for tensor in outputs):
         raise PublishError(
             f"{_bound_to(fixed[0])}: its output keeps that number of rows, as after a reshape to it: say -1 for the batch axis"
         )
-    return taken, given
+    return inputs, outputs
 
 
 def _bound_to(shape: Sequence[int | None]) -> str:
@@ -168,7 +168,7 @@ def save_keras(model: Any, path: Path) -> None:
 def _load_saved_model(path: Path, allowed_ops: Sequence[str], signature: str | None) -> Graph:
     if not (path / GRAPH_FILE).is_file():
         raise PublishError(f"{path.name}: no {GRAPH_FILE} in it")
-    check_saved_model(path, allowed_ops)
+    check_saved_model(path, allowed_ops)  # first: loading one runs functions that it brings along
     try:
         with quiet():
             loaded = tf.saved_model.load(str(path))
@@ -181,19 +181,20 @@ def _load_saved_model(path: Path, allowed_ops: Sequence[str], signature: str | N
         raise PublishError(f"{path.name} has no signature {signature!r}; signatures: {', '.join(signatures)}")
     key = signature or (DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures)))
     function = signatures[key]
-    taken = function.structured_input_signature[1]
-    given = function.structured_outputs
-    names_in, names_out = sorted(taken, key=_by_number), sorted(given, key=_by_number)
+    # Signatures are dicts, and TensorFlow keeps no order of them: names decide, so that it is the same at every load.
+    specs_in, specs_out = function.structured_input_signature[1], function.structured_outputs
+    names_in, names_out = sorted(specs_in, key=_by_number), sorted(specs_out, key=_by_number)
     for kind, names in (("input", names_in), ("output", names_out)):
         for name in names:
             _check_tensor_name(kind, name)
-    inputs = tuple(_spec(name, taken[name].dtype.name, taken[name].shape) for name in names_in)
-    outputs = tuple(_spec(name, given[name].dtype.name, given[name].shape) for name in names_out)
+    inputs = tuple(_spec(name, specs_in[name].dtype.name, specs_in[name].shape) for name in names_in)
+    outputs = tuple(_spec(name, specs_out[name].dtype.name, specs_out[name].shape) for name in names_out)
 
     def call(*tensors: Any) -> list[Any]:
         answers = function(**dict(zip(names_in, tensors, strict=True)))
         return [answers[name] for name in names_out]
 
+    # By identity, since layers may share one, and variables cannot be told apart by ==, which compares what they hold.
     variables = {id(v): v for v in getattr(loaded, "variables", None) or function.graph.variables}
     memory = sum(_nbytes(v.shape, v.dtype.name) for v in variables.values())
     return Graph(inputs, outputs, call, memory, keep=loaded)
@@ -232,9 +233,9 @@ def unique_names(kind: str, structure: Any, flat: Sequence[str]) -> list[str]:
 
     A structure within a structure gives its path, such as `user.age` or `views.0`.
     """
-    found = paths(structure)
-    if found:
-        flat = found
+    keys = paths(structure)
+    if keys:
+        flat = keys
         twice = next((name for name in flat if flat.count(name) > 1), None)
         if twice is not None:
             raise PublishError(f"two {kind}s are both called {twice!r}: a key must not look like a path")
@@ -250,10 +251,10 @@ def unique_names(kind: str, structure: Any, flat: Sequence[str]) -> list[str]:
 
 def paths(structure: Any) -> list[str] | None:
     """A path for each tensor of a structure that has keys, in the order they are flattened; None where it has none."""
-    found = [path for path, _ in keras.tree.flatten_with_path(structure)]
-    if not any(isinstance(part, str) for path in found for part in path):
+    every = [path for path, _ in keras.tree.flatten_with_path(structure)]
+    if not any(isinstance(part, str) for path in every for part in path):
         return None
-    return [".".join(map(str, path)) for path in found]
+    return [".".join(map(str, path)) for path in every]
 
 
 def _check_tensor_name(kind: str, name: str) -> None:

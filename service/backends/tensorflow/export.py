@@ -60,11 +60,11 @@ class Exported:
 
     def called(self, graph: Graph) -> Graph:
         """The Keras model itself behind the tensors of the graph that was loaded, which has the version's names."""
-        taken = {spec.name: spec for spec in graph.inputs}
+        endpoint = {spec.name: spec for spec in graph.inputs}
         given = {spec.name: spec for spec in graph.outputs}
         return replace(
             graph,
-            inputs=tuple(taken[name] for name in self.inputs),
+            inputs=tuple(endpoint[name] for name in self.inputs),
             outputs=tuple(given[name] for name in self.outputs),
             call=self.call,
             keep=self.model,
@@ -73,7 +73,7 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
+class _Endpoint:
     """What a Keras model is called with: names and tensors' specs in flat order, and the call that packs them."""
 
     names: list[str]
@@ -90,14 +90,16 @@ def export_keras(model: Any, path: Path) -> Exported:
     declares = (
         isinstance(model, keras.Sequential) or not isinstance(model, keras.Model) or getattr(model, "inputs", None)
     )
-    taken, doubt = (_declared(model), "") if declares else (_seen(model), _NEXT)
-    valid = all(map(_OURS.fullmatch, taken.names)) and len({name.lower() for name in taken.names}) == len(taken.names)
-    known = taken.names if valid else [f"input_{place}" for place in range(len(taken.names))]
-    specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in zip(known, taken.specs, strict=True)]
+    endpoint, doubt = (_declared(model), "") if declares else (_seen(model), _NEXT)
+    valid = all(map(_OURS.fullmatch, endpoint.names)) and len({name.lower() for name in endpoint.names}) == len(
+        endpoint.names
+    )
+    known = endpoint.names if valid else [f"input_{place}" for place in range(len(endpoint.names))]
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in zip(known, endpoint.specs, strict=True)]
     outputs: list[str] = []
 
     def serve(tensors: Sequence[Any]) -> dict[str, Any]:
-        answer = taken.call(tensors)
+        answer = endpoint.call(tensors)
         flat = keras.tree.flatten(answer)
         outputs[:] = unique_names("output", answer, [f"output_{place}" for place in range(len(flat))])
         return dict(zip(outputs, flat, strict=True))
@@ -112,18 +114,18 @@ def export_keras(model: Any, path: Path) -> Exported:
         raise
     except Exception as error:
         raise PublishError(f"the model cannot be exported: {reason_of(error)}{doubt}") from error
-    own = {name: other for name, other in zip(taken.names, known, strict=True) if name != other}
+    own = {name: other for name, other in zip(endpoint.names, known, strict=True) if name != other}
     return Exported(
-        tuple(taken.names),
+        tuple(endpoint.names),
         tuple(outputs),
         own,
-        lambda *tensors: list(keras.tree.flatten(taken.call(tensors))),
+        lambda *tensors: list(keras.tree.flatten(endpoint.call(tensors))),
         model,
         doubt,
     )
 
 
-def _declared(model: Any) -> _Taken:
+def _declared(model: Any) -> _Endpoint:
     """Of a model that declares its inputs."""
     wrapped = wrap_keras(model)
     structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
@@ -132,10 +134,10 @@ def _declared(model: Any) -> _Taken:
     def call(tensors: Sequence[Any]) -> Any:
         return model(keras.tree.pack_sequence_as(structure, list(tensors)), training=False)
 
-    return _Taken([spec.name for spec in wrapped.inputs], specs, call)
+    return _Endpoint([spec.name for spec in wrapped.inputs], specs, call)
 
 
-def _seen(model: Any) -> _Taken:
+def _seen(model: Any) -> _Endpoint:
     """Of a subclassed model: Keras keeps the shapes that it was first called with, by argument."""
     shapes = getattr(model, "_build_shapes_dict", None)  # Keras' own export reads it, too
     if not model.built or not shapes or not model._called:  # noqa: SLF001 - likewise
@@ -152,7 +154,7 @@ def _seen(model: Any) -> _Taken:
         packed = keras.tree.pack_sequence_as(named, list(tensors))
         return model(packed, training=False) if one else model(**packed, training=False)
 
-    return _Taken(unique_names("input", named, numbered), flat, call)
+    return _Endpoint(unique_names("input", named, numbered), flat, call)
 
 
 def _tell_left_out(model: Any, known: int) -> None:

@@ -46,7 +46,7 @@ def head_of(graph_def: Any, tensor: str) -> Head | None:
     """
     functions = {function.signature.name: function for function in graph_def.library.function}
     nodes: Mapping[str, Any] = {node.name: node for node in graph_def.node}
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MOST_STEPS):  # a graph is a stranger's, and functions of one may call themselves
         name, place = _parsed(tensor)
         node = nodes.get(name)
         if node is None:

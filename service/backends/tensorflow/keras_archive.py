@@ -172,17 +172,17 @@ def _check_object(item: Mapping[str, Any], known: Known) -> None:
     registered = item.get("registered_name")
     if kind is None or "config" not in item or keras or (module is None and registered is None):
         return  # Keras holds these against its own classes
-    wanted = config if kind == "function" else registered
-    if not (isinstance(wanted, str) and known(wanted)):
-        said = _said(kind, module, registered) if kind != "function" else f"function {config}"
-        _unsafe(f"{what} is Python code of your own ({said}), which a server does not have: {_EXPORT}")
+    name = config if kind == "function" else registered
+    if not (isinstance(name, str) and known(name)):
+        code = _code_of(kind, module, registered) if kind != "function" else f"function {config}"
+        _unsafe(f"{what} is Python code of your own ({code}), which a server does not have: {_EXPORT}")
 
 
 def _kind_of(value: Any) -> str:
     return {dict: "an object", list: "a list", bool: "a truth value"}.get(type(value), "a number")
 
 
-def _said(kind: Any, module: Any, registered: Any) -> str:
+def _code_of(kind: Any, module: Any, registered: Any) -> str:
     package, _, name = str(registered).rpartition(">")
     if module is None:
         return f"{name}, registered under the package {package}" if package else f"class {kind}"
@@ -210,26 +210,26 @@ def _check_weights(file: io.BytesIO) -> None:
                 where = f"{_WEIGHTS}: {group.name.rstrip('/')}/{name}"
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                     _unsafe(f"{where} is a link, perhaps to another file")
-                found = group[name]
-                key = h5py.h5o.get_info(found.id).addr
-                if key in visited:
+                item = group[name]
+                key = h5py.h5o.get_info(item.id).addr
+                if key in visited:  # hard links may go round in circles
                     continue
                 visited.add(key)
-                if isinstance(found, h5py.Group):
-                    ahead.append(found)
-                elif isinstance(found, h5py.Dataset):
-                    total += _checked_size(found, where)
+                if isinstance(item, h5py.Group):
+                    ahead.append(item)
+                elif isinstance(item, h5py.Dataset):
+                    total += _checked_size(item, where)
                     if total > _GROWTH * size + _SLACK:
                         _unsafe(f"{_WEIGHTS}: its {size} bytes would become more than {total} when they are read")
 
 
-def _checked_size(found: Any, where: str) -> int:
-    layout = found.id.get_create_plist()
-    if found.external or layout.get_external_count():
+def _checked_size(dataset: Any, where: str) -> int:
+    layout = dataset.id.get_create_plist()
+    if dataset.external or layout.get_external_count():
         _unsafe(f"{where} is kept in another file")
-    if found.is_virtual:
+    if dataset.is_virtual:
         _unsafe(f"{where} is put together from other files")
     filters = {layout.get_filter(place)[0] for place in range(layout.get_nfilters())}
     if not filters <= _FILTERS:
         _unsafe(f"{where} needs a filter that is not HDF5's own")
-    return int(found.size or 0) * int(found.dtype.itemsize)
+    return int(dataset.size or 0) * int(dataset.dtype.itemsize)

@@ -15,7 +15,7 @@ def silent_stderr() -> Iterator[None]:
     """Send file descriptor 2 nowhere for a while; Python's own exceptions are not affected."""
     sys.stderr.flush()
     try:
-        kept = os.dup(2)
+        stderr = os.dup(2)
     except OSError:  # started without a stderr: nothing to silence
         yield
         return
@@ -24,6 +24,6 @@ def silent_stderr() -> Iterator[None]:
         os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nowhere)

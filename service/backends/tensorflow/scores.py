@@ -67,7 +67,7 @@ def _compiled(parameters: Any) -> _Formula:
 
 
 def _others(logits: Any) -> Any:
-    """Sum over the classes but the largest of exp(l - max l)."""
+    """Sum over the classes but the largest of exp(l - max l): 1 - p as a difference would be 0 for every p above 1 - 6e-8."""
     relative = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
     top = tf.one_hot(tf.argmax(logits, axis=1), logits.shape[1], dtype=tf.float32)
     return tf.reduce_sum(relative * (1.0 - top), axis=1)
@@ -145,12 +145,13 @@ def _knn(parameters: KnnParameters) -> _Formula:
 
     def score(z: Any) -> Any:
         rows = (z - centre) / scale
-        found = squares - 2.0 * tf.matmul(rows, bank, transpose_b=True)
+        # Squared distances but for the row's own part: the same for the whole bank, it has no say in which is nearest.
+        distances = squares - 2.0 * tf.matmul(rows, bank, transpose_b=True)
         if parameters.floor > 0:
             # Once more, without the difference of large squares, which leaves little of a small distance.
-            nearest = tf.gather(bank, tf.math.top_k(-found, parameters.k).indices[:, -1])
+            nearest = tf.gather(bank, tf.math.top_k(-distances, parameters.k).indices[:, -1])
             return tf.maximum(tf.norm(rows - nearest, axis=1), parameters.floor)
-        nearest = -tf.math.top_k(-found, parameters.k).values[:, -1]
+        nearest = -tf.math.top_k(-distances, parameters.k).values[:, -1]
         return tf.sqrt(tf.maximum(tf.reduce_sum(rows * rows, axis=1) + nearest, 0.0))
 
     return score
@@ -171,6 +172,7 @@ def _tails(parameters: TailsParameters) -> _Formula:
     def score(inputs: Any) -> Any:
         absent = tf.math.is_nan(inputs)
         x = tf.where(absent, first, inputs)
+        # Knots passed, by comparing with each: a search that XLA can compile too, and quick for at most 64 of them.
         passed = tf.reduce_sum(tf.cast(x[:, :, tf.newaxis] >= table, tf.int32), axis=2)
         place = tf.transpose(tf.clip_by_value(passed - 1, 0, segments))
         left, right = (tf.transpose(tf.gather(table, place + step, batch_dims=1)) for step in (0, 1))

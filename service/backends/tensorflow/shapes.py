@@ -43,7 +43,7 @@ class GraphShapes:
         nodes = {node.name: node for node in self._definition.node}
         self._inputs = [nodes[tensor.op.name] for tensor in concrete.inputs[:inputs]]
         for node in self._inputs:
-            node.attr.pop("_output_shapes", None)
+            node.attr.pop("_output_shapes", None)  # else the import would hold sizes against those of the trace
 
     def fit(self, sizes: Sequence[Sequence[int]]) -> Fit:
         """Whether one sample can be answered, as far as shapes tell.
@@ -81,6 +81,7 @@ class GraphShapes:
     def _inferred(self, sizes: Sequence[Sequence[int]]) -> Any:
         for node, size in zip(self._inputs, sizes, strict=True):
             node.attr["shape"].shape.CopyFrom(tf.TensorShape((1, *size)).as_proto())
+        # Importing a graph infers the shape of every tensor in it, from its inputs on, and runs nothing.
         with tf.Graph().as_default() as graph:
             tf.graph_util.import_graph_def(self._definition, name="")
         return graph
@@ -106,10 +107,10 @@ def _least_of(operation: Any) -> list[int] | None:
     """The least sizes of a window's input, where they are not known to be there."""
     if not _open(operation) or operation.inputs[0].shape.rank is None:
         return None
-    given = operation.inputs[0].shape.as_list()
-    around = _attribute(operation, "padding") != b"VALID"
-    window = [1] * len(given) if around else _window(operation, len(given))
-    missing = [have is None for have in given]
+    sizes = operation.inputs[0].shape.as_list()
+    around = _attribute(operation, "padding") != b"VALID"  # padded: any window finds something, if there is one element
+    window = [1] * len(sizes) if around else _window(operation, len(sizes))
+    missing = [size is None for size in sizes]
     # How many rows there are is no matter of windows.
     return [0, *(size if free else 0 for size, free in zip(window[1:], missing[1:], strict=True))]
 
@@ -141,11 +142,11 @@ def _lacks(graph: Any) -> bool:
     """Whether an operation of it has nothing to compute from."""
     for operation in graph.get_operations():
         if _WINDOW.search(operation.type):
-            found = any(_empty(tensor) for tensor in (*operation.inputs, *operation.outputs))
+            lacks = any(_empty(tensor) for tensor in (*operation.inputs, *operation.outputs))
         else:
             reduced = operation.type in _REDUCED
-            found = reduced and _empty(operation.inputs[0]) and not _empty(operation.outputs[0])
-        if found:
+            lacks = reduced and _empty(operation.inputs[0]) and not _empty(operation.outputs[0])
+        if lacks:
             return True
     return False
 

@@ -19,6 +19,7 @@ with quiet():
 __all__ = ["Combined", "watch_of"]
 
 _SMALL: Final = 16
+"""Values of a set that is looked up together with others: each operation of a graph costs time of its own, however little it does."""
 
 Combined = Callable[[Any, Mapping[str, Any]], Any]
 """The detector's scores, float32 `(rows,)`, and the inputs by name -> the combined scores, likewise."""
@@ -40,10 +41,11 @@ def watch_of(watch: Watch | None, inputs: Sequence[TensorSpec]) -> Combined:
         gaps = any(not spec.finite for spec in inputs if spec.name in watch.names)
         parts.append(_numbers(watch.names, watch.numbers, gaps=gaps))
 
-    def combined(scores: Any, given: Mapping[str, Any]) -> Any:
-        strangest = parts[0](given)
+    def combined(scores: Any, columns: Mapping[str, Any]) -> Any:
+        # Pairwise rather than stacked: most versions watch one or two things, and stacking costs another copy.
+        strangest = parts[0](columns)
         for part in parts[1:]:
-            strangest = tf.maximum(strangest, part(given))
+            strangest = tf.maximum(strangest, part(columns))
         return tf.maximum(scores, tf.minimum(scale(strangest), tf.constant(STRANGEST, tf.float32)))
 
     return combined
@@ -62,8 +64,8 @@ def _numbers(names: Sequence[str], parameters: Numbers, *, gaps: bool) -> Callab
     below, above = tf.constant(parameters.below), tf.constant(parameters.above)
     offset, missing = tf.constant(parameters.offset), tf.constant(parameters.missing)
 
-    def strangeness(given: Mapping[str, Any]) -> Any:
-        x = _beside([tf.cast(_flat(given[name]), tf.float32) for name in names])
+    def strangeness(columns: Mapping[str, Any]) -> Any:
+        x = _beside([tf.cast(_flat(columns[name]), tf.float32) for name in names])
         y = tf.maximum((x - high) * above, (low - x) * below)
         found = tf.where(y > 0.0, offset + y, 0.0)
         return tf.reduce_max(tf.where(tf.math.is_nan(x), missing, found) if gaps else found, axis=1)
@@ -85,8 +87,8 @@ def _unseen(group: Sequence[ClosedSet]) -> Callable[[Mapping[str, Any]], Any]:
     texts = isinstance(rows[0][0], bytes)
     table = tf.constant([rows], tf.string) if texts else tf.constant(np.array([rows]).astype(np.int64))
 
-    def strangeness(given: Mapping[str, Any]) -> Any:
-        parts = [_flat(given[one.input])[:, one.element : one.element + 1] for one in group]
+    def strangeness(columns: Mapping[str, Any]) -> Any:
+        parts = [_flat(columns[one.input])[:, one.element : one.element + 1] for one in group]
         values = _beside(parts if texts else [tf.cast(part, tf.int64) for part in parts])
         known = tf.reduce_all(tf.reduce_any(tf.equal(tf.expand_dims(values, 2), table), axis=2), axis=1)
         return tf.where(known, 0.0, UNSEEN)

@@ -39,9 +39,9 @@ def with_checks(concrete: Any, specs: Sequence[Any], *, jit: bool) -> tuple[Any,
         return None
     shapes = GraphShapes(concrete, len(specs))
     for size in _SIZES:
-        found = shapes.unknown([[dim or size for dim in spec.shape[1:]] for spec in specs])
-        if found is not None:
-            return _rebuilt(concrete, shapes.runnable, found, specs, jit=jit) if found else None
+        least = shapes.unknown([[dim or size for dim in spec.shape[1:]] for spec in specs])
+        if least is not None:
+            return _rebuilt(concrete, shapes.runnable, least, specs, jit=jit) if least else None
     return None
 
 
@@ -60,16 +60,16 @@ def _rebuilt(
         del node.input[:]
         node.input.extend(inputs)
     used = {name for node in rest.node for name in node.input}
-    given = [tensor.name for tensor in concrete.outputs]
+    outputs = [tensor.name for tensor in concrete.outputs]
 
     def flat(*tensors: Any) -> list[Any]:
         graph = tf.compat.v1.get_default_graph()
         mapped = dict(zip((tensor.name for tensor in concrete.inputs), tensors, strict=False))
         mapped |= {inside.name: graph.capture(captured) for captured, inside in concrete.graph.captures}
         for variable in concrete.graph.variables:
-            graph.watch_variable(variable)
+            graph.watch_variable(variable)  # else it would not know that handles are variables, as freezing must
         mapped = {name: tensor for name, tensor in mapped.items() if {name, name.partition(":")[0]} & used}
-        return list(tf.graph_util.import_graph_def(rest, mapped, given, name=_SCOPE))
+        return list(tf.graph_util.import_graph_def(rest, mapped, outputs, name=_SCOPE))
 
     function = tf.function(flat, input_signature=specs, autograph=False, jit_compile=jit)
     return function, function.get_concrete_function()
@@ -77,9 +77,9 @@ def _rebuilt(
 
 def _check(definition: Any, window: Any, least: Sequence[int]) -> None:
     """Put a check before the first input of a window: its sizes are at least these."""
-    given, name = window.input[0], f"{window.name}/{CHECK}"
+    source, name = window.input[0], f"{window.name}/{CHECK}"
     kind = window.attr["T"].type
-    shape = definition.node.add(op="Shape", name=f"{name}/shape", input=[given])
+    shape = definition.node.add(op="Shape", name=f"{name}/shape", input=[source])
     shape.attr["T"].type, shape.attr["out_type"].type = kind, _INT
     _constant(definition, f"{name}/least", tf.constant(list(least), tf.int32))
     each = definition.node.add(op="GreaterEqual", name=f"{name}/each", input=[shape.name, f"{name}/least"])
@@ -88,10 +88,12 @@ def _check(definition: Any, window: Any, least: Sequence[int]) -> None:
     every = definition.node.add(op="All", name=f"{name}/all", input=[each.name, f"{name}/axis"])
     every.attr["Tidx"].type, every.attr["keep_dims"].b = _INT, False
     _constant(definition, f"{name}/words", tf.constant(TOO_SHORT))
-    held = definition.node.add(op="Assert", name=f"{name}/assert", input=[every.name, f"{name}/words"])
-    held.attr["T"].list.type.append(tf.string.as_datatype_enum)
-    held.attr["summarize"].i = 1
-    passed = definition.node.add(op="Identity", name=f"{name}/passed", input=[given, f"^{held.name}"])
+    check = definition.node.add(op="Assert", name=f"{name}/assert", input=[every.name, f"{name}/words"])
+    check.attr["T"].list.type.append(tf.string.as_datatype_enum)
+    check.attr["summarize"].i = 1
+    passed = definition.node.add(
+        op="Identity", name=f"{name}/passed", input=[source, f"^{check.name}"]
+    )  # ^: only once the check has passed
     passed.attr["T"].type = kind
     window.input[0] = passed.name
 

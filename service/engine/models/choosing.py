@@ -138,6 +138,7 @@ class Chooser:
                 break
             timings[size] = timing
             half = timings.get(size // 2)
+            # Small buckets are all kept going: their times are mostly the call's own cost, and noise could end the ladder at 2.
             if known is None and half is not None and timing.mean_ms > _STEEP * half.mean_ms and size > 8:
                 break
         if known is not None:
@@ -146,13 +147,14 @@ class Chooser:
         return Candidate(executor, tuple(timings[size] for size in useful))
 
     def _prove_bucket(self, executor: Executor, size: int, *, timed: bool) -> BucketTiming:
+        # Padded with itself, as the engine pads: what is timed and proved is what will run.
         first = [pad(column, size) for column in self.golden.samples[0].inputs]
         try:
             executor.run(first)  # here, not on the execution thread: a first run may compile for long
         except GraphError as error:
             raise VersionRefused(f"golden sample 0 fails in bucket {size}: {error}", check="golden") from error
         for index, sample in enumerate(self.golden.samples):  # one batch at a time: all of them may be large
-            batch = [pad(column, size) for column in sample.inputs]
+            batch = [pad(column, size) for column in sample.inputs]  # the first and the last row tell: those between are the same
             self._check_rows(executor, Shared(batch, dict.fromkeys((0, size - 1), index)), size)
         for shared in self.company.batches(size, partial(self._runs, executor)):
             self._check_rows(executor, shared, size)

@@ -59,7 +59,7 @@ class Company:
         """
         if size < 2:
             return
-        if self._pools is None:
+        if self._pools is None:  # once for all buckets: whether a row can be run alone does not depend on them
             self._pools = [pool for group in self._groups() if len(pool := self._pool(group, runs)) > 1]
         for pool in self._pools:
             yield _shared(pool, size)

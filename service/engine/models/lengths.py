@@ -38,9 +38,9 @@ def with_least(
     unknown = [place for place, spec in enumerate(signature.inputs) if spec.variable and spec.min_length is None]
     if not unknown:
         return signature.inputs
-    found = _Search(graph, signature, golden, shapes or graph.shapes(signature)).least()
+    least = _Search(graph, signature, golden, shapes or graph.shapes(signature)).least()
     return tuple(
-        replace(spec, min_length=_min_length(spec, found[place])) if place in unknown else spec
+        replace(spec, min_length=_min_length(spec, least[place])) if place in unknown else spec
         for place, spec in enumerate(signature.inputs)
     )
 
@@ -65,13 +65,13 @@ class _Search:
 
     def least(self) -> _Sizes:
         """The least size of each dimension of each input; of a fixed one, its size."""
-        found = self._mapped(self._axis)
-        if self._fit(found) is not Fit.SHORT:
-            return found
+        least = self._mapped(self._axis)
+        if self._fit(least) is not Fit.SHORT:
+            return least
         # Each will do beside larger ones only, as where inputs are added up.
         most = max(max(sizes, default=0) for sizes in self._smallest)
-        size = self._first_wide(lambda size: self._fit(self._raised(found, size)), most)
-        return self._raised(found, size)
+        size = self._first_wide(lambda size: self._fit(self._raised(least, size)), most)
+        return self._raised(least, size)
 
     def _raised(self, sizes: _Sizes, least: int) -> _Sizes:
         """Free dimensions of at least some size, as far as golden samples are as large."""
@@ -95,7 +95,7 @@ class _Search:
 
     def _first_wide(self, fits: Callable[[int], Fit], most: int) -> int:
         """The first size that every window finds enough in; more never makes one find too little."""
-        low, high = 0, 1
+        low, high = 0, 1  # doubled until it fits, then halved in between: each try infers the whole graph's shapes
         while high < most and fits(high) is Fit.SHORT:
             if self._late():
                 return most

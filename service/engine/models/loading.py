@@ -85,6 +85,7 @@ class Loader:
         verify_checksums(place.path, manifest)
         if self.proofs is None:
             return self.prove(place.path, manifest, max_batch)
+        # In a process of its own first: what crashes, hangs or eats memory must not do so here, where others are served.
         software = self.backend(manifest.artifact, self.threads).software()
         tried = self.proofs.require(place.path, manifest, software)
         live = self.prove(place.path, replace(manifest, inputs=tried.with_lengths(manifest.inputs)), max_batch)
@@ -158,6 +159,7 @@ def _outliers(directory: Path, manifest: Manifest) -> OutlierPackage | None:
     if manifest.outliers is None:
         return None
     package = load_package(directory / OUTLIERS_FILE)
+    # Clients are told the manifest's alpha and bound, and the engine goes by the file: they must not say two things.
     if package.summary() != dict(manifest.outliers):
         raise VersionRefused(f"{OUTLIERS_FILE} is not what the manifest says of it", check="outliers")
     return package

@@ -35,7 +35,7 @@ _LEAVES_S: Final = 1.0  # and those to end by itself when nobody wants to know a
 _BATCH: Final = (
     2  # golden samples run alone and beside one other; what a version may be run with is the engine's own matter
 )
-_KEPT: Final = (
+_ENVIRONMENT: Final = (
     "PATH",
     "LANG",
     "LC_ALL",
@@ -65,7 +65,7 @@ class _Prover:
         return self._lock.locked()
 
     def ask(self, trial: Trial, wanted: Callable[[], bool]) -> Verdict:
-        """Try a version, as long as that is wanted; blocks."""
+        """Try a version, as long as `wanted` says so; blocks."""
         line = msgspec.json.encode(trial) + b"\n"
         with self._lock:
             for _ in range(2):  # an idle one may end just when it is asked
@@ -158,11 +158,11 @@ def stop_trials() -> None:
 
 def _environment() -> Mapping[str, str]:
     """What the process needs to find its modules: no secret, and no accelerator, which may be busy or small."""
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    places = [str(IMPORT_PATH), *(str(Path(place).absolute()) for place in given if place)]
+    passed_on = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
+    python_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = [str(IMPORT_PATH), *(str(Path(place).absolute()) for place in python_path if place)]
     return {
-        **kept,
+        **passed_on,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -192,8 +192,8 @@ def try_version(
     try:
         outcome = prover.ask(Trial(str(directory.absolute()), max_batch, deadline_s), wanted)
     except OSError as error:  # no process can be started, say
-        said = f"it could not be tried in a process of its own: {error.strerror or error}"
-        raise VersionRefused(said, check=MACHINE) from error
+        message = f"it could not be tried in a process of its own: {error.strerror or error}"
+        raise VersionRefused(message, check=MACHINE) from error
     if outcome.check:
         raise VersionRefused(outcome.reason, check=outcome.check)
     return outcome
@@ -240,7 +240,7 @@ class Proofs:
                 self._trying -= 1
             self._remember(key, tried)
         _known[key] = tried
-        _say(tried.sandbox)
+        _log_sandbox(tried.sandbox)
         return tried
 
     def _recalled(self, key: str) -> Verdict | None:
@@ -276,14 +276,14 @@ def _key(manifest: Manifest, software: Mapping[str, str]) -> str:
 
 
 _known: dict[str, Verdict] = {}
-_said: set[str] = set()
+_logged: set[str] = set()
 
 
-def _say(sandbox: str) -> None:
+def _log_sandbox(sandbox: str) -> None:
     """Once for each kind, what keeps versions from reaching out while they are tried."""
-    if sandbox in _said:
+    if sandbox in _logged:
         return
-    _said.add(sandbox)
+    _logged.add(sandbox)
     if sandbox == NONE:
         _log.warning(
             "no_sandbox", reason="this system has neither landlock nor seccomp: versions are tried with full rights"

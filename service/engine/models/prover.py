@@ -85,12 +85,12 @@ def _try_apart(trial: Trial) -> Verdict:
 
 def _forked(trial: Trial, folder: Path) -> Verdict:
     reading, writing = os.pipe()
-    asked_by = os.getpid()
+    parent = os.getpid()
     fork = os.fork()
     if not fork:
         try:
             os.close(reading)
-            _become_small(trial, folder, writing, asked_by)
+            _become_small(trial, folder, writing, parent)
         finally:
             os._exit(1)
     os.close(writing)
@@ -102,8 +102,8 @@ def _forked(trial: Trial, folder: Path) -> Verdict:
 
 def _outcome(trial: Trial, fork: int, reading: int) -> Verdict:
     """What a fork says before it ends, or what its end says."""
-    said, until, late = b"", time.monotonic() + trial.deadline_s, False
-    while len(said) < 1 << 16:
+    answer, until, late = b"", time.monotonic() + trial.deadline_s, False
+    while len(answer) < 1 << 16:
         ready = select.select([reading, 0], [], [], max(0.0, until - time.monotonic()))[0]
         if 0 in ready:
             # Nobody asks before there is an answer, so whoever asked is gone; the fork goes with this process.
@@ -112,7 +112,7 @@ def _outcome(trial: Trial, fork: int, reading: int) -> Verdict:
         piece = b"" if late else os.read(reading, 4096)
         if not piece:
             break
-        said += piece
+        answer += piece
     stopped = late and is_stopped(fork)
     if late:
         os.kill(fork, signal.SIGKILL)
@@ -126,7 +126,7 @@ def _outcome(trial: Trial, fork: int, reading: int) -> Verdict:
             "smaller --max-batch, or give the server a longer load_deadline_s",
         )
     try:
-        return msgspec.json.decode(said, type=Verdict)
+        return msgspec.json.decode(answer, type=Verdict)
     except msgspec.DecodeError:
         return _last_words(status)
 
@@ -138,20 +138,20 @@ def _last_words(status: int) -> Verdict:
     return Verdict(check, f"it {how} when it was tried in a process of its own, perhaps out of memory")
 
 
-def _become_small(trial: Trial, folder: Path, answers: int, asked_by: int) -> None:
+def _become_small(trial: Trial, folder: Path, answers: int, parent: int) -> None:
     """In the fork: give up what it can do without, try, say what came of it, end."""
     os.dup2(1, 0)
     os.closerange(3, answers)
     os.closerange(answers + 1, _HANDLES)
     try:
-        held = _enter(Path(trial.directory), folder)
+        sandbox = _enter(Path(trial.directory), folder)
     except OSError as error:
-        said = f"it could not be tried: {error.strerror or error}"
-        os.write(answers, msgspec.json.encode(Verdict(check_of(error, "load"), said)))
+        reason = f"it could not be tried: {error.strerror or error}"
+        os.write(answers, msgspec.json.encode(Verdict(check_of(error, "load"), reason)))
         return
-    if os.getppid() != asked_by:
+    if os.getppid() != parent:
         return  # it died before its death would have ended this one
-    outcome = _try(trial, held)
+    outcome = _try(trial, sandbox)
     os.write(answers, msgspec.json.encode(outcome))
     os._exit(0)
 
@@ -165,9 +165,9 @@ def _enter(directory: Path, folder: Path) -> str:
     # The C library names threads by writing below /proc/self.
     writable = [folder, Path(os.devnull), Path("/proc/self").resolve()]
     memory = max(_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) + _TIMES * size
-    held = enter([directory, *_software()], writable, memory, _TIMES * size + _FILES)
+    sandbox = enter([directory, *_software()], writable, memory, _TIMES * size + _FILES)
     confine(directory)
-    return held
+    return sandbox
 
 
 def _software() -> list[Path]:
@@ -178,19 +178,19 @@ def _software() -> list[Path]:
     return [Path(place) for place in dict.fromkeys((*places, *own, *_SYSTEM))]
 
 
-def _try(trial: Trial, held: str) -> Verdict:
+def _try(trial: Trial, sandbox: str) -> Verdict:
     """Load a version, trace it, run its golden samples alone and beside others."""
     try:
         directory = Path(trial.directory)
         manifest = Manifest.from_json((directory / MANIFEST_FILE).read_bytes())
         live = Loader(lambda job: job(), trial.max_batch, xla=False).prove(directory, manifest)
     except VersionRefused as refusal:
-        return Verdict(refusal.check, refusal.reason[:_MOST_WORDS], held)
+        return Verdict(refusal.check, refusal.reason[:_MOST_WORDS], sandbox)
     except MemoryError as error:
-        return Verdict(check_of(error, "crash"), "it ran out of memory when it was tried in a process of its own", held)
+        return Verdict(check_of(error, "crash"), "it ran out of memory when it was tried in a process of its own", sandbox)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the version's, or the machine's
-        return Verdict(check_of(error, "load"), f"loading failed: {type(error).__name__}: {str(error)[:200]}", held)
-    return Verdict(sandbox=held, min_length=tuple(spec.min_length for spec in live.signature.inputs))
+        return Verdict(check_of(error, "load"), f"loading failed: {type(error).__name__}: {str(error)[:200]}", sandbox)
+    return Verdict(sandbox=sandbox, min_length=tuple(spec.min_length for spec in live.signature.inputs))
 
 
 if __name__ == "__main__":

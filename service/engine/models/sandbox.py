@@ -74,12 +74,12 @@ def enter(read: Iterable[Path], write: Iterable[Path], memory_bytes: int, file_b
     libc.prctl(_SET_DEATH_SIGNAL, _KILL, 0, 0, 0)
     libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    held = ["landlock"] if _landlock(libc, read, list(write)) else []
+    holding = ["landlock"] if _landlock(libc, read, list(write)) else []
     # Root without its rights cannot read what belongs to somebody else; landlock still holds it to the places above.
     foreign = os.geteuid() == 0 and any(path.exists() and path.stat().st_uid for path in read)
     _drop_rights(libc, {_READ_ALL} if foreign else set())
-    held += ["seccomp"] if _seccomp(libc) else []
-    return "+".join(held) or NONE
+    holding += ["seccomp"] if _seccomp(libc) else []
+    return "+".join(holding) or NONE
 
 
 def _limit(memory_bytes: int, file_bytes: int) -> None:

@@ -33,10 +33,11 @@ def file_for(directory: Path, parts: Iterable[str]) -> Path:
 def recall(path: Path) -> Measured | None:
     """What was remembered; None for nothing that can be used."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Measured)
+        measured = msgspec.json.decode(path.read_bytes(), type=Measured)
     except (OSError, msgspec.DecodeError):
         return None  # never measured here, or unreadable
-    return found if found.buckets and all(timing.size > 0 < timing.mean_ms for timing in found.buckets) else None
+    sound = measured.buckets and all(timing.size > 0 < timing.mean_ms for timing in measured.buckets)
+    return measured if sound else None
 
 
 def remember(path: Path, measured: Measured) -> None:

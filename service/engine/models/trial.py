@@ -44,7 +44,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
     def with_lengths(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         """The inputs of the version that was tried, with what was found of them."""
-        found = self.min_length if len(self.min_length) == len(inputs) else (None,) * len(inputs)
+        # Remembered verdicts may be from before lengths were looked for.
+        least = self.min_length if len(self.min_length) == len(inputs) else (None,) * len(inputs)
         return tuple(
-            replace(s, min_length=n) if s.min_length is None else s for s, n in zip(inputs, found, strict=True)
+            replace(s, min_length=n) if s.min_length is None else s for s, n in zip(inputs, least, strict=True)
         )
