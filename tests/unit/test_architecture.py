@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def test_every_path_that_it_names_exists() -> None:
-    paths = re.findall(r"`((?:service|tests|benchmarks|examples|migrations)/[\w/.]*)`", PAGE)
+    paths = re.findall(r"`((?:service|tests|benchmarks|examples|migrations|clients)/[\w/.]*)`", PAGE)
     assert len(paths) > 30
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
