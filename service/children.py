@@ -116,6 +116,7 @@ def calm_gc() -> None:
     With Python's own thresholds the calls in flight at 64 connections are walked several times a tick, and a full
     collection stops every call for as long as walking all modules takes.
     """
+    # Garbage first, or it would be frozen with the rest and never freed.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -185,6 +186,7 @@ async def _with_pulse(main: Coroutine[Any, Any, int], path: Path) -> int:
 
 def stop_signals() -> Sequence[signal.Signals]:
     """The stop signals of this process: without SIGHUP where it was started to live on without a terminal, as by nohup."""
+    # As nohup leaves it for the program that it starts.
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [number for number in STOP_SIGNALS if not (ignored and number is signal.SIGHUP)]
 

@@ -164,6 +164,7 @@ class Appender:
             seq += 1
             rows += records
             size += FRAME_HEAD_BYTES + len(payload)
+        # One buffer more is quicker than a second call, between which a kill would leave some of the frames.
         if len(buffers) > _MOST_BUFFERS:
             buffers = [b"".join(buffers)]
         problem = ""
@@ -175,6 +176,7 @@ class Appender:
             written, problem = 0, f"{self.home.directory / segment.name}: {error}"
         if problem:
             self.problem = problem, time.monotonic()
+        # A full disk takes part of a write: the frames that are whole count, whatever becomes of the rest.
         whole = self._account(segment, frames, written)
         unsynchronised = self._synchronise(segment) if whole and self._fsync else ""
         # Whoever asked is answered only once nothing torn is left, or the segment is: a later frame behind half a one
@@ -212,6 +214,7 @@ class Appender:
 
     def leave(self) -> None:
         """Write no more to the present segment; the next one says in its header what this one holds."""
+        # Before the file is closed: another thread's number must never be written to.
         segment, self.segment = self.segment, None
         if segment is not None:
             with suppress(OSError):
@@ -220,6 +223,7 @@ class Appender:
     def seal(self) -> None:
         """End the present segment in order."""
         if self.segment is not None:
+            # Where even this fails nothing is lost: the next header, or the totals, say how much there was.
             self.write(self.segment, [NewFrame(SEAL, b"", 0)])
             self.leave()
 

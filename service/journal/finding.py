@@ -67,6 +67,7 @@ def is_alive(directory: Path) -> bool:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Shared, so that two who ask at once do not take each other for the writer.
+        # The lock goes with the process, however it ends; a pid in a file would outlive it, and name another process some day.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -86,10 +87,12 @@ def journals(root: Path) -> list[JournalInfo]:
         if name == str(journal):
             try:
                 found.append(_info(journal, root / name))
+            # Removed since it was listed, or a file that somebody has put there.
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:  # one that nobody can read must not keep the others from being read
                 _report_once(root / name, error)
+    # A UUIDv7 begins with its time, so that this is the order in which they were begun.
     return sorted(found, key=lambda info: info.uuid)
 
 
@@ -127,6 +130,7 @@ def _info(journal: UUID, directory: Path) -> JournalInfo:
     for number in segment_numbers(directory):
         with suppress(FileNotFoundError):
             segments.append(SegmentInfo(number, (directory / segment_name(number)).stat().st_size))
+    # Looked at after the lock: a writer that ends in between has written it by then.
     closed = (directory / CLOSED_FILE).exists()
     return JournalInfo(journal, directory, _process(directory, journal, segments), alive, closed, tuple(segments))
 

@@ -200,6 +200,7 @@ def segment_number(name: str) -> int | None:
 
 def pack_header(header: SegmentHeader) -> bytes:
     """The first bytes of a segment."""
+    # Of a character that is cut in two nothing is kept.
     process = header.process.encode()[:32].decode(errors="ignore").encode()
     rest = _HEADER.pack(header.journal.bytes, header.number, header.seq, header.rows, header.gap_generation, process)
     return _checked(_prelude(_SEGMENT_MAGIC) + rest)
@@ -212,6 +213,7 @@ def unpack_header(data: bytes, place: str) -> SegmentHeader | None:
         NewerFormat: it is whole, and of a later format than this module's; `place` says where.
     """
     version = _version(data, _SEGMENT_MAGIC)
+    # Before the rest is checked: a later format may have another size, and must not pass for damage.
     if version is not None and version > FORMAT:
         raise NewerFormat(
             f"{place} has journal format {version}, and this Hoverboard reads formats up to {FORMAT}: "
@@ -226,6 +228,7 @@ def unpack_header(data: bytes, place: str) -> SegmentHeader | None:
 
 def frame_seed(journal: UUID, number: int) -> int:
     """What the checksums of a segment's frame heads begin with."""
+    # A frame that is copied to another segment, or is part of a payload, does not check there.
     return checksum(journal.bytes + _U32.pack(number))
 
 
@@ -240,6 +243,7 @@ def unpack_head(seed: int, data: bytes, offset: int = 0) -> FrameHead | None:
     if len(data) - offset < FRAME_HEAD_BYTES:
         return None
     marker, size, seq, rows, records, kind, payload_sum = _HEAD.unpack_from(data, offset)
+    # Cheap tests first: in a damaged stretch most places that look like a marker are none.
     if marker != MARKER or seq > _MOST_RECORDS or rows > _MOST_RECORDS:
         return None
     end = offset + _HEAD.size
@@ -262,6 +266,7 @@ def unpack_slot(data: bytes) -> tuple[int, bytes] | None:
     begin = _SLOT.size + _U32.size
     payload = data[begin : begin + size]
     expected = checksum(payload, checksum(data[: _SLOT.size]))
+    # A slot that was never written is zeros; serials begin at 1.
     if not serial or len(payload) != size or _U32.unpack_from(data, _SLOT.size)[0] != expected:
         return None
     return serial, payload

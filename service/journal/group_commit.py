@@ -44,6 +44,7 @@ class Committer:
         if not records:
             return 0
         kind, payloads = KINDS[type(records[0])], [encode(record) for record in records]
+        # Without a wait for the disk a write is quicker than handing it to a thread.
         if not self._fsync and len(payloads) <= _INLINE:
             return self._append(kind, payloads)[0]
         groups = self._frames.get(kind) or self._frames.setdefault(
@@ -68,6 +69,7 @@ class Committer:
     async def close(self) -> None:
         """Write what waits, and close the journal."""
         for frames in self._frames.values():
+            # What others wait for must be written before the thread goes, or they would wait for ever.
             await frames.written()
         await self._gaps.written()
         self._thread.shutdown()
@@ -118,6 +120,8 @@ class _Groups(Generic[T, R]):
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self, items: Sequence[T]) -> R:
+        # One write at a time, so that frames stand in the order in which they came.
         async with self._turn:
+            # Before the write begins: what comes from now on goes with the next group.
             self._gathering = None
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, items)

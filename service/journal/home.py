@@ -51,11 +51,14 @@ class Home(NamedTuple):
             undo.callback(shutil.rmtree, hidden, ignore_errors=True)
             descriptor = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             undo.callback(os.close, descriptor)
+            # On the directory itself: a lock file could be removed, and another one locked in its place.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             reserve = Reserve.create(descriptor, fsync=fsync)
             undo.callback(reserve.close)
+            # The first segment is begun here, so that a journal with a name always has a header to say whose it is.
             yield cls(uuid, directory, descriptor, reserve)
             hidden.rename(directory)
+            # Frames that are waited for are of no use in a directory whose name a power cut takes away.
             synchronise(root)
             undo.pop_all()
 
@@ -70,4 +73,5 @@ def is_the_file(path: str | Path, descriptor: int, *, size: int | None = None, d
         there = os.stat(path, dir_fd=directory)
     except OSError:
         return False
+    # The size as well: somebody may have emptied it, which leaves the file where it was.
     return os.path.samestat(there, os.fstat(descriptor)) and size in (None, there.st_size)

@@ -75,6 +75,7 @@ def survey(info: JournalInfo) -> Survey:
 
 def _count(found: Survey, chunk: Chunk) -> None:
     for frame in chunk.frames:
+        # From the reserve file: it is no frame yet, and counted as pending.
         if frame.offset < 0:
             record = decode(frame.payload)
             found.pending = tuple(record.entries) if isinstance(record, GapRecord) else ()

@@ -134,6 +134,7 @@ class _Walk:
         """Go to a segment that is not the one of the position."""
         if number > self.segment + 1 or self.offset == 0:
             self._pass("missing", 0)
+        # What is missing at the segment's beginning was lost behind this place.
         self.left = self._here()
         self.segment, self.offset = number, 0
 
@@ -146,6 +147,7 @@ class _Walk:
             found, payload = file.frame(self.offset) or (None, b"")
             if found is None:
                 if self.offset >= file.size:
+                    # The writer of a live one notices, too, and begins another, whose header says what is missing.
                     if self.offset > file.size and not live:
                         self._pass("missing", 0)  # emptied, or cut short, by somebody else
                     return "waiting" if live else "finished"
@@ -153,6 +155,7 @@ class _Walk:
                     return "waiting" if live else "finished"
                 continue
             if found.head.seq > self.seq and passed_over is None:
+                # Only where frames are missing, or stand in another order, is the whole segment worth looking through.
                 passed_over = out_of_place(file.frames(found.offset), self.seq)
             if found.head.seq < self.seq or (passed_over and found.offset in passed_over):
                 self._pass("duplicate", found.end - found.offset)
@@ -222,6 +225,7 @@ class _Walk:
     def _take(self, found: Found, payload: bytes) -> bool:
         """Return a frame; False where there is no room for it."""
         size = found.end - found.offset
+        # One frame in any case, or a frame above the limit would be asked for again and again.
         if (self.frames or self.damages) and self.taken + size > self.max_bytes:
             self.offset = found.offset
             return False
@@ -235,6 +239,7 @@ class _Walk:
     def _repeated(self, payload: bytes) -> bool:
         """Whether a gap was read before; takes note of it."""
         generation = _generation(payload)
+        # A gap is written again where the disk may have lost it; each generation counts once.
         if 0 < generation <= self.gap_generation:
             return True
         self.gap_generation = max(self.gap_generation, generation)
@@ -242,6 +247,7 @@ class _Walk:
 
     def _end(self, numbers: list[int]) -> None:
         """Nothing comes any more: account for the end, and for the gap that never became a frame."""
+        # The order of these questions is that of how much each of them knows: totals say exactly what was lost.
         known = totals(self.directory)
         stretch = self.stretch
         if known is not None and known.frames >= self.seq:
@@ -256,6 +262,7 @@ class _Walk:
             head = stretch.lost.head
             self._known(head.seq + 1, head.rows + head.records)
         elif stretch is not None:
+            # A frame that nobody was told of: its writer died before the write was whole.
             stretch.reason = "torn"
             self._damage(stretch, None, None)
         self.stretch = None

@@ -364,6 +364,7 @@ def decode(payload: bytes | memoryview) -> Record:
 
 def float_dtype(data: bytes, rows: int) -> type[np.float32 | np.float64]:
     """What the numbers of a field such as `BatchRecord.value` are: journals of older versions have float32 only."""
+    # By size and not by a field: journals from before there were two hold no such field.
     return np.float64 if rows and len(data) == 8 * rows else np.float32
 
 
@@ -380,6 +381,7 @@ def column_array(column: Column) -> Array:
     dtype, shape, data = column
     if isinstance(data, list):
         flat: np.ndarray[Any, Any] = np.empty(len(data), dtype=object)
+        # Not np.array(data), which would cut zero bytes off the end of each text.
         flat[:] = data
         return flat.reshape(shape)
     found = _DTYPES.get(dtype)

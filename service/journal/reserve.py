@@ -46,6 +46,7 @@ class Reserve:
         Raises:
             OSError: there is no room for it, say.
         """
+        # Exclusive: a file that is there belongs to somebody else.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(RESERVE_FILE, flags, 0o600, dir_fd=directory)
         try:
@@ -92,6 +93,7 @@ def reserved_gap(directory: Path) -> GapRecord | None:
     except OSError:
         return None
     slots = [unpack_slot(data[begin : begin + SLOT_BYTES]) for begin in (0, SLOT_BYTES)]
+    # One may be torn: a kill or a power cut in the middle of `put` leaves what the other slot said.
     whole = [slot for slot in slots if slot is not None]
     if not whole:
         return None
@@ -154,4 +156,5 @@ def _allocate(descriptor: int, size: int) -> None:
     written = os.pwrite(descriptor, bytes(size), 0)
     if written != size:
         raise OSError(f"{written} of {size} bytes written to {RESERVE_FILE}")
+    # Even without --journal-fsync, once: blocks that are only promised are no reserve.
     os.fsync(descriptor)

@@ -139,7 +139,9 @@ class SegmentFile:
                 if head is not None:
                     at = begin + place
                     yield Found(at, at + FRAME_HEAD_BYTES + head.size, head)
+                # A marker within a payload is followed by no head that checks; look on right behind its first byte.
                 place += 1
+            # Windows overlap by a frame head, so that one across their border is found.
             offset = begin + last + 1
 
     def _reach(self, offset: int) -> int:
@@ -154,6 +156,7 @@ class SegmentFile:
         begin = offset - self._begin
         if begin >= 0 and begin + size <= len(self._window):
             return self._window[begin : begin + size]
+        # A large payload is read once and handed out; keeping it as the window would hold it in memory twice.
         if size > _WINDOW:
             return self._bytes(offset, size)
         self._begin, self._window = offset, self._bytes(offset, _WINDOW)

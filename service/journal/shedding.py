@@ -43,6 +43,7 @@ class Shedding:
         begins = self._last_at is None
         self._records += records
         self._why, self._then, self._last_at = why, then, time.monotonic()
+        # Once, not for each batch: a full disk would else be filled with log lines about it.
         if begins:
             _log.error("records_dropped", why=why, then=f"they are counted in the table gaps; {then}")
             self._say()

@@ -44,6 +44,7 @@ class DiskUsage:
 def bytes_below(root: Path) -> int:
     """Bytes in the files of all journals; what vanishes meanwhile counts nothing."""
     total = 0
+    # Each level may vanish while it is looked at: the recorder deletes journals, and so do people.
     with suppress(OSError), os.scandir(root) as journals:
         for journal in journals:
             with suppress(OSError), os.scandir(journal) as files:

@@ -123,6 +123,7 @@ class JournalWriter:
                 new = [NewFrame(_VERSION, needs[key], 0, key) for key in needs if key not in segment.versions]
                 frames = new + frames
             whole, on_disk, problem = self._write(segment, frames)
+            # Fewer than all means that the batch itself, which stands behind its versions, is not there.
             if whole < len(frames):
                 raise JournalFull(problem)
             if not on_disk:
@@ -198,6 +199,7 @@ class JournalWriter:
                 return
             with suppress(JournalFull):
                 self._write_gap()
+            # After the gap, and before the totals, which count the seal as well.
             self._journal.seal()
             self._closed = True
             with suppress(OSError):
@@ -275,7 +277,9 @@ class JournalWriter:
         if not is_the_file(home.directory, home.descriptor):
             what = home.directory
             self._journal = self._settled()
+            # It is still why the disk was full a moment ago.
             self._journal.problem = journal.problem
+            # Only now: where no other could be begun, this one stays in use.
             journal.close()
         elif segment is not None and not is_the_file(
             segment.name, segment.descriptor, size=segment.size, directory=home.descriptor

@@ -74,6 +74,7 @@ class CallMetrics:
             code: the JSON-RPC error code, 0 for success.
             seconds: from arrival to answer.
         """
+        # As they came, without making text of them: this is for every call.
         key = (method, model, version, role, code)
         (self._by_key.get(key) or self._resolve(key)).add(seconds)
 
@@ -95,6 +96,7 @@ class CallMetrics:
             if isinstance(counter, families.Uncounted) or isinstance(histogram, families.Uncounted):
                 return tally
             self._tallies[labels] = tally
+        # A caller that makes up names would else add an entry with each call.
         if UNKNOWN not in labels:
             self._by_key[key] = tally
         return tally

@@ -124,6 +124,7 @@ def bind(registry: CollectorRegistry | None) -> None:
 
 def flush() -> None:
     """Write out the gauges that are set often."""
+    # On the flusher's thread, four times a second, and before each scrape.
     for gauge in (in_flight, queue_depth, queue_seconds):
         gauge.flush()
 

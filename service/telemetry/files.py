@@ -36,4 +36,5 @@ class _RoomyDict(MmapedDict):
 
 def install() -> None:
     """Have prometheus-client write to such files; once a process."""
+    # It has no hook for this; the name is looked up where files are opened.
     values.MmapedDict = _RoomyDict  # type: ignore[attr-defined]

@@ -92,6 +92,7 @@ def _configure_stdlib(level: int, shared: list[Processor], final: list[Processor
     for old in [each for each in root.handlers if isinstance(each.formatter, structlog.stdlib.ProcessorFormatter)]:
         root.removeHandler(old)
     root.addHandler(handler)
+    # Libraries' debug lines hold what they were given, payloads among it.
     root.setLevel(max(level, logging.INFO))
     logging.captureWarnings(capture=True)
 

@@ -73,6 +73,7 @@ def init(name: str, directory: Path | None) -> None:
         values.ValueClass = values.MutexValue
     else:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.fspath(directory)
+        # What a killed process of this name said of its present state would be taken for this one's.
         forget(name, directory)
         install()
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: name)
@@ -110,6 +111,7 @@ def _collect() -> bytes:
     registry = CollectorRegistry()
     directory = _place.directory or Path()
     collector = MultiProcessCollector(None, path=os.fspath(directory))
+    # A recorder that hangs cannot take its last figures back.
     registry.register(collector if silence(directory.parent) is None else _WithoutRecorder(collector))
     return generate_latest(registry)
 

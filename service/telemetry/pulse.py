@@ -35,6 +35,7 @@ class Pulse:
 
     def __init__(self, path: Path) -> None:
         with path.open("wb+") as file:
+            # An empty file cannot be mapped.
             file.write(bytes(_BEAT.size))
             file.flush()
             self._memory = mmap.mmap(file.fileno(), _BEAT.size)
@@ -43,9 +44,11 @@ class Pulse:
         """Write the time for ever; once this is cancelled nobody waits for the next beat."""
         try:
             while True:
+                # Into memory, not by a call of the system: a full or slow disk must not look like a loop that stands still.
                 _BEAT.pack_into(self._memory, 0, time.monotonic())
                 await asyncio.sleep(_EVERY_S)
         finally:
+            # An end that is wanted is no silence.
             _BEAT.pack_into(self._memory, 0, 0.0)
 
 

@@ -35,5 +35,6 @@ class Sampler:
             self._left_out += 1
             return None
         self._lines += 1
+        # Told with the next line that is written, so that a reader knows that there were more.
         left_out, self._left_out = self._left_out, 0
         return left_out

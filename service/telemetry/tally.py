@@ -61,6 +61,7 @@ class Tally:
 
     def flush(self) -> None:
         """Carry over what is new. Only ever reads what `add` writes, so that the two need no lock."""
+        # A copy at once: `add` goes on meanwhile, and what it adds is carried over next time.
         counts, total = list(self._counts), self._total
         new = [now - then for now, then in zip(counts, self._flushed, strict=True)]
         if not any(new):
@@ -76,6 +77,7 @@ class Flusher:
     def __init__(self, flush: Callable[[], None]) -> None:
         self._flush = flush
         self._done = threading.Event()
+        # A daemon: a process that ends by an error must not wait for it.
         self._thread = threading.Thread(target=self._run, name="metrics-flush", daemon=True)
         self._thread.start()
 

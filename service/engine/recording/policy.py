@@ -95,6 +95,7 @@ class RowPolicy:
         for blank in self._elements:
             place = self._columns.index(blank.column)
             columns[place] = _without(columns[place], blank.path)
+        # All inputs together, so that equal samples are found, and no single input can be looked up.
         if self.policy == "hashed":
             count = len(batch.ok) if rows is None else len(rows)
             return [("uint8", [count, 32], b"".join(self._hash(columns, row) for row in range(count)))]
@@ -116,6 +117,7 @@ class RowPolicy:
             why[margins <= self._recording.low_margin] = _LOW_MARGIN
         if batch.outlier is not None:
             why[batch.outlier] = _OUTLIER
+        # Last: a row has one reason, and this is the strongest.
         why[~batch.ok] = _ERROR
 
     def _hash(self, columns: Sequence[Array], row: int) -> bytes:
@@ -155,6 +157,7 @@ def _blanks(pointers: Sequence[str], signature: Signature) -> list[_Blank]:
             continue
         spec = signature.inputs[places[name]]
         indexed = all(token.isdecimal() for token in path) and len(path) <= len(spec.shape)
+        # An integer has no value that says that there is none.
         blankable = spec.dtype == STRING or spec.dtype.startswith("float")
         blanks.append(_Blank(places[name], tuple(int(token) for token in path) if indexed and blankable else ()))
     return blanks
@@ -183,6 +186,7 @@ def _margins(signature: Signature, first: Array) -> Array | None:
     if signature.task == "multi-label":
         margins: Array = np.abs(scores - thresholds(signature)).min(axis=1)
     else:
+        # A partition, not a sort: only the two highest are of interest, of maybe thousands.
         top = np.partition(scores, -2, axis=1)
         margins = top[:, -1] - top[:, -2]
     return margins

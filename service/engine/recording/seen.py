@@ -43,6 +43,7 @@ class Seen:
     def _remember(self, key: int) -> None:
         self._latest.add(key)
         if len(self._latest) >= REMEMBERED:
+            # Two generations, so that the oldest half goes at once: dropping single rows would need their order.
             self._earlier, self._latest = self._latest, set()
 
 
@@ -52,5 +53,6 @@ def _keys(column: Array, rows: int) -> list[bytes] | list[tuple[bytes, ...]]:
         return [tuple(row) for row in column.reshape(rows, -1).tolist()]
     data = column.tobytes()
     size = len(data) // rows
+    # Rows of other shapes can have the same bytes.
     shape = repr(column.shape[1:]).encode()
     return [data[place : place + size] + shape for place in range(0, len(data), size)] if size else [shape] * rows

@@ -109,6 +109,7 @@ class JournalSink:
             {(name, each.version) for name, s in catalog.models.items() for each in s.versions if each.state == "live"}
         )
         self._unread = {name: s.problem or "" for name, s in catalog.models.items() if s.serving.get("unread")}
+        # While versions are being loaded roles are not final: deployments would be journaled that never were.
         if not catalog.ready:
             return
         now = {
@@ -162,6 +163,7 @@ class JournalSink:
                 _gap(batch, _UNSAFE, executed if kept.rows is None else len(kept.rows), executed, counts.flagged)
             )
             return
+        # Of `none` nothing is written but counts, which are small and still wanted.
         if self._writer.over_budget and policy.policy != "none":
             special = self._shed_ordinary(batch, policy, kept, counts)
             if special is None:
@@ -250,6 +252,7 @@ class JournalSink:
 
     def _version(self, source: Source) -> dict[str, bytes]:
         place = (source.model, source.version)
+        # Encoded once: the writer puts it into a segment where it is missing, and compares keys only.
         known = self._needs.get(place)
         if known is None or known[0] is not source:
             record = VersionRecord(source.model, source.version, source.weights_sha256, _json(source.manifest))

@@ -99,6 +99,7 @@ class EngineClient:
 
     async def predict(self, call: PredictCall) -> PredictAnswer:
         """See `EnginePort.predict`."""
+        # The engine reads nothing: what is sent now would only wait in memory until its deadline.
         if self.full:
             raise Overloaded("The engine does not take in what it has been sent", retry_after_ms=_RETRY_AFTER_MS)
         number, outcome = self._ask(call.deadline)
@@ -111,6 +112,7 @@ class EngineClient:
         try:
             return cast("PredictAnswer", await outcome)
         except asyncio.CancelledError:
+            # Still there means that no answer has come: the engine may have to be told.
             if self._pending.pop(number, None) is not None:
                 self._send(CancelMessage(number))
             raise
@@ -123,6 +125,7 @@ class EngineClient:
         try:
             return cast("Mapping[str, Any]", await outcome)
         finally:
+            # However it ended: an answer that comes later finds nobody, and is dropped.
             self._pending.pop(number, None)
 
     # -- the way out ---------------------------------------------------------------------------------------------
@@ -204,6 +207,7 @@ class EngineClient:
                 wait = min(_LONGEST_WAIT_S, wait * 2)
                 continue
             wait = _FIRST_WAIT_S
+            # Nothing else to do: what was under way was failed in `lost`, and callers may try again at once.
             await ended
             _log.warning("engine_lost", socket=self._path.name)
 
@@ -226,6 +230,7 @@ class _EngineConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        # Above this asyncio calls pause_writing, and calls are refused at once.
         self._transport.set_write_buffer_limits(high=_MOST_BUFFERED)
         self._client.connected_to(self._transport)
 

@@ -62,6 +62,7 @@ class _ApiConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._unsubscribe()
+        # Nobody is there to answer: what still waits would take the place of others' calls.
         for work in list(self._works.values()):
             self._engine.cancel(work)
         for task in self._tasks:
@@ -86,6 +87,7 @@ class _ApiConnection(asyncio.Protocol):
         if isinstance(message, CallMessage):
             number = message.id
             work = self._engine.submit(message.unpack(self._first_source), partial(self._answer, number))
+            # It may have been answered, or refused, before `submit` returned.
             if work is not None and not work.closed:
                 self._works[number] = work
         elif isinstance(message, CancelMessage):
@@ -156,9 +158,11 @@ class EngineServer:
 
     async def __aenter__(self) -> Self:
         with suppress(FileNotFoundError):
+            # Left by an engine that was killed; the supervisor runs one at a time.
             self._path.unlink()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._connect, str(self._path))
+        # Calls come without a key here: the api has checked them.
         self._path.chmod(0o600)
         return self
 
@@ -167,6 +171,7 @@ class EngineServer:
     ) -> None:
         if self._server is not None:
             self._server.close()
+        # No new connections come; those that are there get the answers to what they have sent.
         await self._engine.drain()
         await asyncio.sleep(0)  # the last answers gather until the next tick
         for connection in list(self._connections):

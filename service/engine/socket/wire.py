@@ -270,6 +270,7 @@ class FrameReader:
     def feed(self, data: bytes) -> list[Any]:
         """Take bytes; returns the messages that are complete with them."""
         buffer = self._buffer
+        # The usual case, a frame that came whole, without a copy into the buffer.
         if not buffer and len(data) >= 4 and len(data) == _LENGTH.unpack_from(data)[0] + 4:
             return self._decode(data[4:])
         buffer += data
