@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 _MIB = 1 << 20
 _IDLE_GRACE_S = 1.0
+# Kept back of the drain's time, so that what is left can be cut before the supervisor kills the process.
 _CUT_S = 1.0
 _GAUGE_EVERY_S = 0.25
 
@@ -89,6 +90,7 @@ class Application:
         self.book = CodecBook()
         self._observer = CallObserver(settings.log_level)
         self._health = Health(engine, draining=self._is_draining, recording=recording_state, silent_s=engine_silent_s)
+        # A dispatcher for each face: calls of the admin face, which may take minutes, take no place of predict calls.
         self._public = self._public_dispatcher(engine, url, recording)
         self._admin = self._admin_dispatcher(engine, admin_url, recording)
         self._sockets = WebSockets(
@@ -108,6 +110,7 @@ class Application:
         """Accept connections on bound sockets; without an admin socket that face stays shut."""
         self._hosts.bound_to(public)
         await self.public.start(public)
+        # Only the first api process opens the admin face.
         if admin is not None:
             self._admin_hosts.bound_to(admin)
             await self.admin.start(admin)
@@ -119,6 +122,8 @@ class Application:
         """
         self.draining = True
         until = asyncio.get_running_loop().time() + max(0.0, self._settings.drain_timeout_s - _CUT_S)
+        # First no new connection, then the sockets, then what is at work: otherwise each answered client could come
+        # again.
         await self.public.stop_accepting()
         await self.admin.stop_accepting()
         with suppress(TimeoutError):
@@ -153,6 +158,7 @@ class Application:
     def _public_dispatcher(self, engine: EnginePort, url: str, recording: CallRecording | None) -> Dispatcher:
         limits = limits_of(self._settings)
         methods = public_methods(engine, self.book, limits, recording, self.decoder)
+        # Only `predict` is called often enough for a lane of its own; it stands first in the list.
         lane = FastLane(methods[0])
         known = table(with_discovery(methods, self.book, url=url, title="Hoverboard"))
         return Dispatcher(known, limits, self._observer, lane=lane, recording=recording, decoder=self.decoder)
@@ -215,6 +221,7 @@ async def running(
         engine_silent_s=engine_silent_s,
     )
     application.know_methods()
+    # Closed in reverse: listeners first, then the decoder that their calls may wait for, then the catalog.
     async with AsyncExitStack() as stack:
         stack.callback(engine.subscribe(application.book.update))
         stack.callback(engine.subscribe(calls.know_catalog))

@@ -43,6 +43,8 @@ class Arriving(WebSocketDataQueue):
         self._wait_turn = wait_turn
         self._clock = asyncio.get_running_loop()
         super().__init__(connection, SMALL_BYTES, loop=self._clock)
+        # A part without a limit of its own: it only knows what this socket holds, so that `close` can give it back at
+        # once.
         self._bodies = bodies.part(sys.maxsize)
         self._timeout_s = timeout_s
         self._share = self._bodies.share()
@@ -68,6 +70,7 @@ class Arriving(WebSocketDataQueue):
         self._read = len(data)
         self._unfinished += self._read + _PIECE_BYTES
         parse(data)
+        # Small messages are never paced nor counted: nearly all are small, and together they fit a read buffer.
         if self._unfinished > SMALL_BYTES and not self._over:
             self._wait_turn()
             self._hold()
@@ -123,4 +126,5 @@ class Arriving(WebSocketDataQueue):
 
     def _refuse(self, code: int, words: str) -> None:
         self._over = True
+        # Behind the whole messages that came before: they are still answered.
         super().feed_data(WSMessage(WSMsgType.ERROR, WebSocketError(code, words), None), 0)

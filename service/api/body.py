@@ -91,10 +91,12 @@ async def read_body(
 
 
 async def _arriving(request: web.BaseRequest, limit: int, timeout_s: float, share: BudgetShare) -> bytes:
+    # A length that is too large is refused before a byte is read; without one (chunked) the count below decides.
     length = request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)
     await _continue(request)
+    # Grown in place: joining pieces in the end would need the memory twice.
     body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
@@ -102,6 +104,7 @@ async def _arriving(request: web.BaseRequest, limit: int, timeout_s: float, shar
                 body += chunk
                 if len(body) > limit:
                     raise _too_large(limit)
+                # Small bodies are not counted: `max_connections` of them take less memory than one large body may.
                 if len(body) > SMALL_BYTES:
                     share.grow(len(body) - share.size)
     except TimeoutError:

@@ -97,6 +97,7 @@ class Connection(web.RequestHandler):
         return not self.busy and (self.waiting_since is None or not self.heard)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A client that connects and says nothing is late from here on.
         self.waiting_since = self._loop.time()
         super().connection_made(transport)
 
@@ -105,6 +106,7 @@ class Connection(web.RequestHandler):
             self.heard = True
             if self.waiting_since is None:
                 self.waiting_since = self._loop.time()
+        # A WebSocket's bytes are counted before aiohttp keeps them as messages.
         if self.arriving is not None:
             self.arriving.take(data, super().data_received)
             return
@@ -125,6 +127,7 @@ class Connection(web.RequestHandler):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends nothing more: either it has gone, or it only waits for its answers, as `nc -N` does."""
+        # With half a request here, no answer is due: the client has gone.
         waiting = self.busy or bool(self._messages)
         if self.transport is None or self._upgraded or not waiting or self._is_incomplete():
             return None
@@ -145,6 +148,7 @@ class Connection(web.RequestHandler):
         self._messages.clear()
         self.arriving = self._data_received_cb = None
 
+    # The transport calls this once more waits for the client than it keeps by itself.
     def pause_writing(self) -> None:
         self.unread_since = self._loop.time(), sys.maxsize
         super().pause_writing()
@@ -207,6 +211,7 @@ class Connection(web.RequestHandler):
             if isinstance(resp, PlainAnswer) and not self._upgraded:
                 if self.is_ending:
                     return resp, True
+                # Past aiohttp's writer: it would look at headers that are not there.
                 cast(asyncio.Transport, self.transport).write(resp.message)
                 finished: tuple[web.StreamResponse, bool] = resp, False
             else:

@@ -77,8 +77,10 @@ class DecoderProcess:
             reply, _ = await self._asked(ask, self._long, body)
             if reply.taken is None:
                 raise InternalError
+            # What was packed has taken its share as it came; unpacked, it takes as much more as it grew.
             share.grow(max(0, reply.taken.size - len(body)))
         except BaseException:
+            # A cancelled client leaves as well; the other process must not keep what nobody will ask for.
             self.drop(number)
             raise
         return _LargeMessage(self, number, reply.taken, share)
@@ -96,6 +98,7 @@ class DecoderProcess:
 
     def drop(self, number: int) -> None:
         """Let go of a message."""
+        # Told with the next ask: a message of its own would have to wait for its turn.
         self._dropped.append(number)
         self._work.set()
 
@@ -126,6 +129,7 @@ class DecoderProcess:
         self, ask: TakeAsk | ColumnsAsk, raw: bytes, answer: asyncio.Future[tuple[DecoderReply, bytes]]
     ) -> None:
         try:
+            # A decoder that hangs is ended like one that died: the next ask starts another.
             async with asyncio.timeout(_LONGEST_S):
                 reply = await self._exchange(ask, raw)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, msgspec.DecodeError) as reason:
@@ -152,6 +156,7 @@ class DecoderProcess:
             return None
         writer.write(frame(ask))
         data = memoryview(raw)
+        # In pieces, since `write` copies what the socket does not take at once.
         for at in range(0, len(data), _CHUNK):
             writer.write(data[at : at + _CHUNK])
             await writer.drain()
@@ -162,6 +167,7 @@ class DecoderProcess:
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
         with theirs:
+            # `-P`: what lies in the working directory must not stand in for a module.
             arguments = ["-P", "-m", "hoverboard.api.decoder_process", str(theirs.fileno()), str(self._memory)]
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -181,6 +187,7 @@ class DecoderProcess:
         if self._streams is not None:
             self._streams[1].close()
         if self._process is not None:
+            # Killed, not asked to end: it may be in the middle of a long decode, and keeps nothing that matters.
             if self._process.returncode is None:
                 self._process.kill()
             await self._process.wait()

@@ -25,6 +25,7 @@ from hoverboard.rpc.large import Fault, Samples, columns_of, take_apart
 
 __all__ = ["main"]
 
+# Behind small calls and the engine where the machine is short of cores.
 _NICE: Final = 5
 _CODECS: Final = 64
 
@@ -47,6 +48,7 @@ class _Messages:
             packed, n = columns_of(self._samples(ask, raw), _codec(ask.signature), ask.name)
         except RpcError as error:
             return DecoderReply(fault=Fault.of(error)), b""
+        # RLIMIT_DATA makes one: the message is refused, and this process goes on.
         except MemoryError:
             return DecoderReply(fault=Fault.of(RequestTooLarge("The message takes too much memory to decode"))), b""
         except Exception:  # noqa: BLE001 - one message's trouble; the next is decoded
@@ -80,6 +82,7 @@ def main() -> None:
     with contextlib.suppress(OSError):
         os.nice(_NICE)
     with contextlib.suppress(OSError, ValueError):
+        # Else one message that unpacks into millions of Python objects could take the whole machine's memory.
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     messages = _Messages()
     with socket.socket(fileno=descriptor) as asking, contextlib.suppress(ConnectionError):

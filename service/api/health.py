@@ -57,6 +57,7 @@ class Health:
         catalog = self._engine.catalog
         lacking = missing(catalog, connected=self._engine.connected)
         silent_s = self._silent_s()
+        # The connection stands also while the engine hangs: only its pulse tells.
         if silent_s > _SILENT_S and not lacking:
             why = f"it has not answered for {silent_s:.0f} s; if it stays silent it is ended and started again"
             lacking.append({"what": "engine", "why": why})
@@ -85,17 +86,17 @@ def missing(catalog: Catalog, *, connected: bool) -> list[dict[str, str]]:
 
 def reported(catalog: Catalog) -> list[dict[str, str]]:
     """What is wrong with models and versions, whether or not anybody needs them."""
-    found = [] if catalog.problem is None else [{"what": "models directory", "why": catalog.problem}]
-    held = {status.sandbox for model in catalog.models.values() for status in model.versions}
-    if "none" in held:
+    problems = [] if catalog.problem is None else [{"what": "models directory", "why": catalog.problem}]
+    sandboxes = {status.sandbox for model in catalog.models.values() for status in model.versions}
+    if "none" in sandboxes:
         why = "this system has neither landlock nor seccomp: versions are tried with full rights before they are loaded"
-        found.append({"what": "sandbox", "why": why})
+        problems.append({"what": "sandbox", "why": why})
     for name, model in sorted(catalog.models.items()):
         if model.problem is not None:
-            found.append({"what": f"model {name}", "why": model.problem})
+            problems.append({"what": f"model {name}", "why": model.problem})
         refused = [status for status in model.versions if status.state == "refused"]
-        found += [{"what": f"model {name} version {one.version}", "why": one.reason or ""} for one in refused]
-    return found
+        problems += [{"what": f"model {name} version {one.version}", "why": one.reason or ""} for one in refused]
+    return problems
 
 
 class Exposition:
@@ -110,6 +111,7 @@ class Exposition:
         if self._collecting is None or self._collecting.done():
             self._collecting = asyncio.get_running_loop().run_in_executor(self._thread, metrics.exposition)
         try:
+            # Shielded: others wait for the same text when this scraper leaves.
             text = await asyncio.shield(self._collecting)
         except OSError as reason:
             return as_json({"metrics": f"cannot be read now: {reason.strerror}"}, status=503)

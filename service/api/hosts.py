@@ -48,9 +48,11 @@ class Hosts:
         Raises:
             HttpRefusal: 421 for a name that is not ours, 403 for a page of another site.
         """
+        # On other interfaces the names are not known here; a proxy or a firewall is what guards those.
         if self._open:
             return
         host = request.headers.get(hdrs.HOST)
+        # The names of one client after another are the same few: checked once, then remembered.
         if host not in self._known:
             self._look_at(host)
         if not request.raw_path.startswith("/"):
@@ -65,6 +67,7 @@ class Hosts:
             raise HttpRefusal.invalid(
                 421, "this name is not served here; `allowed_hosts` has those that are", close=True
             )
+        # A stranger can send as many names as it likes; they must not take memory.
         if len(self._known) < _REMEMBERED:
             self._known.add(host)
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 __all__ = ["new_request_id", "request_id_of", "traceparent_of"]
 
+# It goes into every log line and record of the call.
 _LONGEST_ID = 128
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]{0,200})?")
 
@@ -24,13 +25,13 @@ def new_request_id() -> str:
 
 def request_id_of(request: web.BaseRequest) -> str:
     """The client's `X-Request-ID`, or a new one where it is absent or unfit to be echoed and logged."""
-    given = request.headers.get("X-Request-ID")
-    if given is None or not 1 <= len(given) <= _LONGEST_ID or not (given.isascii() and given.isprintable()):
+    header = request.headers.get("X-Request-ID")
+    if header is None or not 1 <= len(header) <= _LONGEST_ID or not (header.isascii() and header.isprintable()):
         return new_request_id()
-    return given
+    return header
 
 
 def traceparent_of(request: web.BaseRequest) -> str | None:
     """The W3C trace context; a malformed one counts as none."""
-    given = request.headers.get("traceparent")
-    return given if given is None or _TRACEPARENT.fullmatch(given) else None
+    header = request.headers.get("traceparent")
+    return header if header is None or _TRACEPARENT.fullmatch(header) else None

@@ -20,6 +20,7 @@ __all__ = ["Handler", "Listener", "listening_socket"]
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+# Connections that the kernel completes while the event loop is busy.
 _BACKLOG = 1024
 _LINGER_S = 2.0
 _POLL_S = 0.02
@@ -52,7 +53,10 @@ class Listener(web.Server):
         self._options: dict[str, Any] = {
             "keepalive_timeout": keepalive_timeout_s,
             "access_log": None,
+            # aiohttp would unpack gzip without a limit of its own; `inflate` has one.
             "auto_decompress": False,
+            # What a refused client still sends is read for a while: closing at once would reset the connection, and
+            # the answer with it.
             "lingering_time": _LINGER_S,
             "read_bufsize": _UNPACED_BYTES,
         }
@@ -70,6 +74,7 @@ class Listener(web.Server):
 
     def __call__(self) -> Any:
         """A protocol for a new connection."""
+        # Told 503 in place of being left in the kernel's queue: the client can try another server.
         if self.open >= self._max_connections:
             return _Full(self._surplus)
         return Connection(self, self._turns, loop=asyncio.get_running_loop(), **self._options)
@@ -155,6 +160,7 @@ class Listener(web.Server):
         """Close connections whose next head or message takes too long, or whose client does not read."""
         loop = asyncio.get_running_loop()
         while True:
+            # One timer for all connections: one each would cost more than the calls.
             await asyncio.sleep(min(1.0, self._header_timeout_s / 4, self._write_timeout_s / 4))
             late = loop.time() - self._header_timeout_s
             for connection in self._ours():
@@ -210,6 +216,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # The kernel spreads connections over the processes that share the port.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind(address)
     except BaseException:

@@ -31,6 +31,7 @@ class MessageSocket(web.WebSocketResponse[Any]):
     arriving: Arriving
 
     def __init__(self, intake: Intake, **options: Any) -> None:
+        # Bytes, since the dispatcher takes bytes; and no compression, which costs more than a local network gains.
         super().__init__(max_msg_size=intake.max_body_bytes, compress=False, decode_text=False, **options)
         self._intake = intake
 

@@ -26,6 +26,7 @@ class CallObserver:
 
     def __init__(self, level: str) -> None:
         self._lines = Sampler(_REFUSED_LINES_PER_S)
+        # Asked once: structlog would build each line's facts only to drop them.
         self._log_answered = level == "debug"
         self._log_refused = level in ("debug", "info")
 

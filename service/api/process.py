@@ -52,6 +52,7 @@ async def _serve(process: children.ChildProcess) -> int:
         ) as application,
     ):
         children.calm_gc()
+        # Only now, with both sockets listening: the supervisor prints the banner on it.
         children.say_ready()
         log.info("api_started", pid=os.getpid(), port=public.getsockname()[1])
         await stop.wait()

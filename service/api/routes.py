@@ -34,6 +34,7 @@ class Routes:
             self.hosts.check(request)
         except HttpRefusal as reason:
             return refusal(reason, request_id_of(request))
+        # Most targets are a bare path; only the others are taken apart.
         verbs = self._table.get(request.raw_path)
         if verbs is None:
             verbs = self._table.get(_path(request.raw_path))

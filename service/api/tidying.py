@@ -11,6 +11,7 @@ from typing import Final
 
 __all__ = ["Tidying"]
 
+# Less is not worth a pause, and is soon needed again.
 _SPARE_BYTES: Final = 64 << 20
 _GAIN_BYTES: Final = 16 << 20
 _SHORTEST_S: Final = 10.0
@@ -42,6 +43,7 @@ class Tidying:
         if before > self._least + _SPARE_BYTES:
             self._trim(0)
             gained = before - _resident() > _GAIN_BYTES
+            # Where trimming gained little, the memory is in use or in pieces: it would gain little again.
             self._wait = _SHORTEST_S if gained else min(_LONGEST_S, self._wait * 2)
             self._next = now + self._wait
 

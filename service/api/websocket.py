@@ -26,6 +26,7 @@ from hoverboard.telemetry import logs
 
 __all__ = ["WebSockets"]
 
+# Below the minute after which most proxies and routers forget an idle connection.
 _HEARTBEAT_S = 30.0
 _CLOSE_S = 2.0
 _DRAIN_POLL_S = 0.01
@@ -129,6 +130,7 @@ class _Session:
                     if message.type is WSMsgType.ERROR:
                         await self._socket.refuse(message.data)
                         break
+                    # Between reading a message and starting its task `drain` must not take the session for idle.
                     self._taking = True
                     await self._connection.read_by_client()
                     await self._limits.turns.take(1 + len(message.data) // _UNIT_BYTES)

@@ -19,7 +19,7 @@ __all__ = ["describe_on_disk", "list_on_disk"]
 
 def list_on_disk(models: Path) -> dict[str, Any]:
     """What `models.list` would answer, as far as it can be told without loading anything."""
-    catalog = Catalog({name: _model(found) for name, found in scan(models).items()})
+    catalog = Catalog({name: _model(on_disk) for name, on_disk in scan(models).items()})
     answer: dict[str, Any] = msgspec.to_builtins(summaries(catalog))
     return answer
 
@@ -30,10 +30,10 @@ def describe_on_disk(models: Path, name: str, version: int | None) -> dict[str, 
     Raises:
         NotFound: no such model or version.
     """
-    found = scan(models)
-    if name not in found:
-        raise ModelNotFound(f"no model {name!r} in {models}; there is {', '.join(found) or 'none'}")
-    status = _model(found[name])
+    models_on_disk = scan(models)
+    if name not in models_on_disk:
+        raise ModelNotFound(f"no model {name!r} in {models}; there is {', '.join(models_on_disk) or 'none'}")
+    status = _model(models_on_disk[name])
     if version is not None and status.version(version) is None:
         raise VersionNotFound(f"{name} has no version {version} in {models}")
     described = describe(status, version)
@@ -43,15 +43,15 @@ def describe_on_disk(models: Path, name: str, version: int | None) -> dict[str, 
     return answer
 
 
-def _model(found: ModelOnDisk) -> ModelStatus:
-    versions = tuple(_version(found.versions[number]) for number in sorted(found.versions))
-    manifests = {each.version: read_version(found.versions[each.version].path) for each in versions if each.signature}
-    serving = found.serving or Serving()
+def _model(on_disk: ModelOnDisk) -> ModelStatus:
+    versions = tuple(_version(on_disk.versions[number]) for number in sorted(on_disk.versions))
+    manifests = {each.version: read_version(on_disk.versions[each.version].path) for each in versions if each.signature}
+    serving = on_disk.serving or Serving()
     roles = {
         role: each.version for role, each in intended(serving, lineage(manifests)).items() if each.version in manifests
     }
-    problem = found.problem or (None if roles else "no version can be stable")
-    return ModelStatus(found.name, roles, versions, problem, msgspec.to_builtins(serving))
+    problem = on_disk.problem or (None if roles else "no version can be stable")
+    return ModelStatus(on_disk.name, roles, versions, problem, msgspec.to_builtins(serving))
 
 
 def _version(place: VersionOnDisk) -> VersionStatus:

@@ -40,8 +40,8 @@ def described(manifest: Mapping[str, Any]) -> RenderableType:
 
 def _outliers(manifest: Mapping[str, Any]) -> list[RenderableType]:
     """What is promised: said already by `models.describe`, or by a manifest's own figures."""
-    said = manifest.get("outliers")
-    words = said if isinstance(said, str) else promise(manifest) if said else None
+    outliers = manifest.get("outliers")
+    words = outliers if isinstance(outliers, str) else promise(manifest) if outliers else None
     return ["", escape(f"outliers: {words}")] if words else []
 
 
@@ -92,13 +92,13 @@ def _failure(version: Mapping[str, Any]) -> list[RenderableType]:
     return ["", f"[red]{escape('last sample that failed, {at}: {reason}'.format(**last))}[/]"]
 
 
-def differences(found: Sequence[Difference]) -> RenderableType:
+def differences(changes: Sequence[Difference]) -> RenderableType:
     """What two versions do not have in common, as a table."""
-    if not found:
+    if not changes:
         return "They take and answer the same."
     rows = [
         [escape(one.what), escape(one.before), escape(one.after), "[red]yes[/]" if one.breaking else "no"]
-        for one in found
+        for one in changes
     ]
     return table(["what", "before", "after", "callers may break"], rows)
 

@@ -38,10 +38,10 @@ class _Age(click.ParamType[timedelta]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         if isinstance(value, timedelta):
             return value
-        found = _AGE.fullmatch(str(value))
-        if found is None:
+        match = _AGE.fullmatch(str(value))
+        if match is None:
             self.fail(f"{value!r}: expected a number and a unit, such as 90m, 12h, 30d or 8w", param, ctx)
-        age = timedelta(**{_UNITS[found[2]]: int(found[1])})
+        age = timedelta(**{_UNITS[match[2]]: int(match[1])})
         if age > _OLDEST:
             self.fail(f"{value!r}: expected at most {_OLDEST.days}d; nothing that was recorded is older", param, ctx)
         return age
@@ -53,12 +53,12 @@ class _Tag(click.ParamType[tuple[str, str]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         if isinstance(value, tuple):
             return value
-        key, equals, wanted = str(value).partition("=")
+        key, equals, subject = str(value).partition("=")
         if not key or not equals:
             self.fail(f"{value!r}: expected NAME=VALUE, such as customer=17", param, ctx)
-        if not _is_text(f"{key}{wanted}"):
+        if not _is_text(f"{key}{subject}"):
             self.fail(f"{value!r}: expected UTF-8 without NUL, as every recorded tag is", param, ctx)
-        return key, wanted
+        return key, subject
 
 
 def _is_text(value: str) -> bool:
@@ -121,7 +121,7 @@ def command(
     and is not in Postgres yet is erased when it comes. Journal files that hold copies go as soon as they are
     drained. The service may run or not; Postgres must.
     """
-    if sum(given is not None for given in (sample, tag, older_than)) != 1:
+    if sum(choice is not None for choice in (sample, tag, older_than)) != 1:
         raise click.UsageError("give just one of --sample, --tag and --older-than")
     if sample is not None and model is not None:
         raise click.UsageError("--model goes with --tag or --older-than: a sample is of one model")

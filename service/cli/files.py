@@ -73,6 +73,7 @@ def _npz_rows(path: Path) -> list[Any]:
     import numpy as np
 
     try:
+        # A pickle runs code when it is loaded.
         with np.load(path, allow_pickle=False) as arrays:
             return _rows({name: arrays[name][:_MOST_SAMPLES].tolist() for name in arrays.files})
     except (OSError, ValueError) as error:
@@ -134,12 +135,14 @@ def read_contract(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        found = _json(text.encode(), str(path)) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        limits_by_input = _json(text.encode(), str(path)) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(found, dict) or not all(isinstance(limits, dict) for limits in found.values()):
+    if not isinstance(limits_by_input, dict) or not all(
+        isinstance(limits, dict) for limits in limits_by_input.values()
+    ):
         raise ConfigError(f"{path}: expected a table of limits for each input name")
-    return found
+    return limits_by_input
 
 
 def read_request(text: bytes, place: str, *, lines: bool = False) -> dict[str, Any]:
@@ -162,24 +165,24 @@ def read_request(text: bytes, place: str, *, lines: bool = False) -> dict[str, A
     if lines:
         return {"instances": [_json(row, f"{place}, row {index}") for index, row in enumerate(rows)]}
     try:
-        found = msgspec.json.decode(text)
+        body = msgspec.json.decode(text)
     except msgspec.DecodeError:
         if len(rows) == 1 or not text.lstrip().startswith((b"{", b"[", b'"')):
             raise ConfigError(f"{place}: no JSON") from None
         return read_request(text, place, lines=True)
-    return _params(found)
+    return _params(body)
 
 
-def _params(found: Any) -> dict[str, Any]:
-    if isinstance(found, list):
-        return {"instances": found}
-    if not isinstance(found, dict):
-        return {"instances": [found]}
-    if isinstance(found.get("params"), dict):
-        found = found["params"]
-    if "instances" in found or "inputs" in found:
-        return dict(found)
-    return {"instances": [found]}
+def _params(body: Any) -> dict[str, Any]:
+    if isinstance(body, list):
+        return {"instances": body}
+    if not isinstance(body, dict):
+        return {"instances": [body]}
+    if isinstance(body.get("params"), dict):
+        body = body["params"]
+    if "instances" in body or "inputs" in body:
+        return dict(body)
+    return {"instances": [body]}
 
 
 def _json(text: bytes, place: str) -> Any:

@@ -49,12 +49,12 @@ def command(*, days: int, database_url: str | None, data_dir: Path | None, json_
 
     One line a reason, model and version, with the last detail and what to do next. The service may run or not; Postgres must.
     """
-    found = asyncio.run(_read(Settings.load(data_dir=data_dir, database_url=database_url), days))
+    gaps = asyncio.run(_read(Settings.load(data_dir=data_dir, database_url=database_url), days))
     if as_json(json_):
-        emit({"gaps": found})
-    elif found:
-        console().print(_listed(found))
-        for reason in dict.fromkeys(gap["reason"] for gap in found):
+        emit({"gaps": gaps})
+    elif gaps:
+        console().print(_listed(gaps))
+        for reason in dict.fromkeys(gap["reason"] for gap in gaps):
             click.echo(f"{reason}: {_next(reason)}")
     else:
         click.echo(f"Nothing is missing from the last {days} days.")
@@ -76,7 +76,7 @@ async def _read(settings: Settings, days: int) -> list[dict[str, Any]]:
     return [dict(row) | {"next": _next(row["reason"])} for row in rows]
 
 
-def _listed(found: Sequence[dict[str, Any]]) -> Any:
+def _listed(gaps: Sequence[dict[str, Any]]) -> Any:
     names = ["reason", "model", "version", "records", "gaps", "last", "detail"]
     rows = [
         [
@@ -88,6 +88,6 @@ def _listed(found: Sequence[dict[str, Any]]) -> Any:
             f"{gap['last']:%Y-%m-%d %H:%M} UTC",
             gap["detail"] or "",
         ]
-        for gap in found
+        for gap in gaps
     ]
     return table(names, rows, right=["version", "records", "gaps"])

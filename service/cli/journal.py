@@ -89,7 +89,9 @@ def verify(data_dir: Path | None, option: Path | None, json_: bool | None) -> No
         emit({"journals": [_described(survey) for survey in found], "damages": listed})
     else:
         for survey, damage in damages:
-            click.echo(f"{survey.info.directory.name} ({survey.info.process or 'unknown process'}): {_said(damage)}")
+            click.echo(
+                f"{survey.info.directory.name} ({survey.info.process or 'unknown process'}): {_in_words(damage)}"
+            )
         frames = sum(sum(survey.frames.values()) for survey in found)
         records = sum(sum(survey.records.values()) for survey in found)
         click.echo(
@@ -152,7 +154,7 @@ def _listed(found: list[Survey]) -> Any:
     return table(names, rows, right=right)
 
 
-def _said(damage: Damage) -> str:
+def _in_words(damage: Damage) -> str:
     place = f"segment {damage.segment}, byte {damage.offset:,}: {damage.reason}, {damage.bytes:,} bytes"
     if damage.frames is None:
         return f"{place}; what was lost with them, if anything, is unknown"

@@ -70,28 +70,28 @@ def command(
     from hoverboard.cli.target import connected, public_url
 
     several = sample_id == "-" or sample_id.startswith("@")
-    given = bool(label) + none + (value is not None)
-    if several and given:
+    truths = bool(label) + none + (value is not None)
+    if several and truths:
         raise click.UsageError("--label, --none and --value are for one SAMPLE_ID; lines have their own")
-    if not several and given != 1:
+    if not several and truths != 1:
         raise click.UsageError("give --label or --value; or --none, where no label of a multi-label model holds")
     if value is not None and not math.isfinite(value):
         raise click.UsageError("--value: expected a finite number")
-    said = {name: text for name, text in by.items() if text is not None}
+    by_whom = {name: text for name, text in by.items() if text is not None}
     with connected(url or public_url()) as client:
         if several:
-            accepted = _many(client, sample_id, said)
+            accepted = _many(client, sample_id, by_whom)
         else:
             said_labels = label[0] if len(label) == 1 else list(label)
             truth = {"label": said_labels} if value is None else {"value": value}
-            accepted = _call(client, {"sample_id": sample_id, **truth, **said})
+            accepted = _call(client, {"sample_id": sample_id, **truth, **by_whom})
     if as_json(json_):
         emit({"accepted": accepted})
     else:
         click.echo(f"Accepted {accepted} label{'' if accepted == 1 else 's'}.")
 
 
-def _many(client: Any, argument: str, said: dict[str, str]) -> int:
+def _many(client: Any, argument: str, by_whom: dict[str, str]) -> int:
     """Send every line of a file or of stdin; answers how many were accepted."""
     accepted = 0
     chunk: list[tuple[int, Any]] = []
@@ -99,7 +99,7 @@ def _many(client: Any, argument: str, said: dict[str, str]) -> int:
         rows = _rows(lines, name)
         try:
             while chunk := list(itertools.islice(rows, _AT_ONCE)):
-                accepted += _call(client, {"labels": [row for _, row in chunk], **said})
+                accepted += _call(client, {"labels": [row for _, row in chunk], **by_whom})
         except HoverboardError as error:
             raise _placed(error, name, [number for number, _ in chunk], accepted) from error
     if not accepted:
@@ -123,8 +123,8 @@ def _placed(error: HoverboardError, name: str, numbers: list[int], accepted: int
     if place is None:
         return HoverboardError(f"{error}{before}")
     member = f": {place[2]}" if place[2] else ""
-    said = f"expected {details.get('expected')}, got {details.get('got')}"
-    return ConfigError(f"{name}, line {numbers[int(place[1])]}{member}: {said}{before}")
+    reason = f"expected {details.get('expected')}, got {details.get('got')}"
+    return ConfigError(f"{name}, line {numbers[int(place[1])]}{member}: {reason}{before}")
 
 
 @contextmanager

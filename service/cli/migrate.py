@@ -41,30 +41,30 @@ def command(database_url: str | None, only_status: bool, json_: bool | None) -> 
 
     url = _url(database_url)
     done = () if only_status else asyncio.run(migrate.migrate(url))
-    found = asyncio.run(migrate.status(url))
+    status = asyncio.run(migrate.status(url))
     if as_json(json_):
         emit(
             {
-                "applied": [{"name": one.name, "applied_at": one.applied_at} for one in found.applied],
-                "pending": [one.name for one in found.pending],
+                "applied": [{"name": one.name, "applied_at": one.applied_at} for one in status.applied],
+                "pending": [one.name for one in status.pending],
                 "now": [one.name for one in done],
             }
         )
     elif only_status:
-        console().print(_listed(found))
+        console().print(_listed(status))
     elif done:
         click.echo(f"Applied {', '.join(one.name for one in done)}.")
     else:
-        click.echo(f"Nothing to do: {found.applied[-1].name} is the last migration, and applied.")
+        click.echo(f"Nothing to do: {status.applied[-1].name} is the last migration, and applied.")
 
 
-def _url(given: str | None) -> str:
+def _url(flag: str | None) -> str:
     from hoverboard.database.address import database_url
     from hoverboard.postgres.passwords import USER
 
-    return database_url(Settings.load(database_url=given), USER)
+    return database_url(Settings.load(database_url=flag), USER)
 
 
-def _listed(found: Status) -> object:
-    applied = [[one.name, f"applied {one.applied_at:%Y-%m-%d %H:%M} UTC"] for one in found.applied]
-    return table(["migration", ""], applied + [[one.name, "pending"] for one in found.pending])
+def _listed(status: Status) -> object:
+    applied = [[one.name, f"applied {one.applied_at:%Y-%m-%d %H:%M} UTC"] for one in status.applied]
+    return table(["migration", ""], applied + [[one.name, "pending"] for one in status.pending])

@@ -54,14 +54,14 @@ def command(context: click.Context, url: str | None, models: Path | None, json_:
         if url or models:
             raise click.UsageError(f"give --url and --models after `{context.invoked_subcommand}`")
         return
-    found = _asked("models.list", {}, url) if models is None else _catalog().list_on_disk(models)
+    listed = _called("models.list", {}, url) if models is None else _catalog().list_on_disk(models)
     if as_json(json_):
-        emit(found)
+        emit(listed)
     else:
-        console().print(_listed(found["models"]))
+        console().print(_listed(listed["models"]))
 
 
-def _asked(method: str, params: Mapping[str, Any], url: str | None) -> Any:
+def _called(method: str, params: Mapping[str, Any], url: str | None) -> Any:
     with connected(url or public_url()) as client:
         return client.call(method, params)
 
@@ -74,7 +74,7 @@ def _described(params: Mapping[str, Any], url: str | None) -> Any:
             connected(admin_url(), token=admin_token(data_dir())) as client,
         ):
             return client.call("models.describe", params)
-    return _asked("models.describe", params, url)
+    return _called("models.describe", params, url)
 
 
 def _catalog() -> Any:
@@ -119,15 +119,15 @@ def show(name: str, version: int | None, url: str | None, models: Path | None, j
     """
     if models is None:
         params = {"model": name} if version is None else {"model": name, "version": version}
-        found = _described(params, url)
+        description = _described(params, url)
     else:
-        found = _catalog().describe_on_disk(models, name, version)
+        description = _catalog().describe_on_disk(models, name, version)
     if as_json(json_):
-        emit(found)
+        emit(description)
     else:
         from hoverboard.cli.descriptions import described_model
 
-        console().print(described_model(found))
+        console().print(described_model(description))
 
 
 @command.command(
@@ -152,22 +152,22 @@ def diff(name: str, before: int, after: int, *, url: str | None, models: Path | 
     from hoverboard.versions.compare import compare
 
     was, now = (_manifest(name, number, url, models) for number in (before, after))
-    found = compare(was, now)
+    changes = compare(was, now)
     if as_json(json_):
-        emit({"model": name, "before": before, "after": after, "differences": [asdict(one) for one in found]})
+        emit({"model": name, "before": before, "after": after, "differences": [asdict(one) for one in changes]})
     else:
         from hoverboard.cli.descriptions import differences
 
-        console().print(differences(found))
+        console().print(differences(changes))
 
 
 def _manifest(name: str, number: int, url: str | None, models: Path | None) -> Manifest:
     """A version's manifest as a server or a directory tells it, without checksums."""
     if models is None:
-        found = _asked("models.describe", {"model": name, "version": number}, url)
+        description = _called("models.describe", {"model": name, "version": number}, url)
     else:
-        found = _catalog().describe_on_disk(models, name, number)
-    version = found["versions"][0]
+        description = _catalog().describe_on_disk(models, name, number)
+    version = description["versions"][0]
     if version["manifest"] is None:
         raise VersionRefused(f"{name} version {number} cannot be compared: {version['reason']}", check="manifest")
     return Manifest.of_public(version["manifest"])
@@ -214,6 +214,7 @@ def _action(action: str, summary: str) -> click.Command:
     return run
 
 
+# They differ in nothing but their names, as their methods do.
 for _name, _summary in VERSION_ACTIONS.items():
     command.add_command(_action(_name, _summary))
 

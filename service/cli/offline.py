@@ -14,7 +14,7 @@ import click
 from hoverboard.cli.framework import load_framework
 from hoverboard.cli.output import as_json, console, emit
 from hoverboard.cli.target import models_dir
-from hoverboard.offline.run import Asked, Plan, prepare, run
+from hoverboard.offline.run import Plan, RunOptions, prepare, run
 from hoverboard.offline.workspace import Workspace
 from hoverboard.telemetry import logs
 
@@ -36,10 +36,10 @@ def score_file(model: str, input_: Path, output: Path, json_: bool | None, optio
     Raises:
         HoverboardError: what was asked for cannot be done, in one sentence.
     """
-    asked = _asked(model, input_, output, options)
+    run_options = _options(model, input_, output, options)
     workspace = Workspace(output.absolute())
     with workspace.locked():
-        plan = prepare(asked, workspace)
+        plan = prepare(run_options, workspace)
         _say_where_it_begins(plan)
         load_framework()
         logs.configure("warning", process="predict")
@@ -56,11 +56,11 @@ def score_file(model: str, input_: Path, output: Path, json_: bool | None, optio
         sys.exit(_ROWS_LOST)
 
 
-def _asked(model: str, input_: Path, output: Path, options: Mapping[str, Any]) -> Asked:
+def _options(model: str, input_: Path, output: Path, options: Mapping[str, Any]) -> RunOptions:
     for name in ("url", "deadline_ms"):
         if options[name] is not None:
             raise click.UsageError(f"--{name.replace('_', '-')} is for a server; --input scores in this process")
-    return Asked(
+    return RunOptions(
         model=model,
         input=input_,
         output=output,
@@ -99,7 +99,7 @@ def _progress(plan: Plan) -> Iterator[Callable[[RowPosition], None]]:
 
     total = plan.source.total
     columns = (
-        TextColumn(f"{plan.asked.model} {plan.checkpoint.version}"),
+        TextColumn(f"{plan.options.model} {plan.checkpoint.version}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[rows]:,} rows"),
@@ -119,9 +119,9 @@ def _report(plan: Plan, summary: Summary, json_: bool | None) -> None:
     if as_json(json_):
         emit(
             {
-                "model": plan.asked.model,
+                "model": plan.options.model,
                 "version": plan.checkpoint.version,
-                "output": str(plan.asked.output),
+                "output": str(plan.options.output),
                 "rows": summary.rows,
                 "errors": summary.faults,
                 "unreadable": summary.lost,
@@ -131,5 +131,5 @@ def _report(plan: Plan, summary: Summary, json_: bool | None) -> None:
             }
         )
         return
-    click.echo(f"{summary.rows:,} rows in {plan.asked.output}, {summary.faults:,} of them with an error.")
+    click.echo(f"{summary.rows:,} rows in {plan.options.output}, {summary.faults:,} of them with an error.")
     click.echo(f"This run: {scored:,} rows in {summary.seconds:.1f} s ({rate or 0:,} rows/s).")

@@ -33,18 +33,18 @@ _STOPPED: Final = "Stopped. What was unfinished is removed."
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def _thresholds(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float] | None:
+def _thresholds(context: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, float] | None:
     """`name=0.7` pairs; a label may hold `=` itself."""
-    found = {}
-    for pair in given:
+    thresholds = {}
+    for pair in pairs:
         label, sign, number = pair.rpartition("=")
         try:
-            found[label] = float(number)
+            thresholds[label] = float(number)
         except ValueError:
             sign = ""
         if not sign:
             raise click.BadParameter(f"{pair}: expected LABEL=P, such as chair=0.7", context, option)
-    return found or None
+    return thresholds or None
 
 
 @click.command(

@@ -85,6 +85,7 @@ class _Lines(_Steps):
 
     def _begun(self, words: str) -> None:
         self._timer = threading.Timer(self._slow_s, click.echo, [f"{words} ..."], {"err": True})
+        # Else a step that fails would keep the command alive until the timer rings.
         self._timer.daemon = True
         self._timer.start()
 

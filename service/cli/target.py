@@ -64,6 +64,7 @@ def connected(url: str, *, token: str | None = None) -> Client:
     Raises:
         ConfigError: the URL is none.
     """
+    # Imported late: `--help` should not wait for what it does not need.
     from hoverboard.client.retries import Retries
     from hoverboard.client.sync import Client
 

@@ -106,6 +106,7 @@ class Codec:
             raise InvalidParams("/instances", "an array of samples", kind(instances), violation="shape")
         if not instances:
             raise InvalidParams("/instances", "at least one sample", "an empty array", violation="shape")
+        # Most models have one input, whose samples need no object around them.
         if len(self._names) == 1:
             return (self._only_column(instances),), len(instances)
         for row, sample in enumerate(instances):

@@ -158,6 +158,7 @@ def _column(column: pa.Array, spec: TensorSpec, bounds: Bounds, *, bare: bool) -
     n = len(column)
     dims: list[int] = []
     while _is_list(column.type):
+        # `flatten` would leave null lists out, and move every row behind them.
         if len(dims) == len(spec.shape) or column.null_count:
             raise Unusual
         dims.append(_one_length(column))
@@ -232,6 +233,7 @@ def _numbers(column: pa.Array, spec: TensorSpec, bounds: Bounds) -> Array:
         raise Refused
     if spec.allowed is not None and not set(np.unique(values).tolist()) <= set(spec.allowed):
         raise Refused
+    # A copy also where the dtype is the same: Arrow's memory is the file's, and read-only.
     return values.astype(spec.dtype)
 
 
@@ -269,6 +271,4 @@ def _strings(column: pa.Array, spec: TensorSpec) -> Array:
         allowed = {str(value).encode() for value in spec.allowed}
         if not set(pc.unique(data).to_pylist()) <= allowed:
             raise Refused
-    strings = np.empty(len(data), dtype=object)
-    strings[:] = data.to_pylist()
-    return strings
+    return np.array(data.to_pylist(), dtype=object)

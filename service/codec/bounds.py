@@ -40,6 +40,7 @@ def bounds_of(spec: TensorSpec) -> Bounds:
     if spec.dtype.startswith("float"):
         return Bounds(low, high, _OVERFLOW.get(spec.dtype, math.inf), integral=False)
     info = np.iinfo(spec.dtype)
+    # As Python integers: int64 and uint64 have ends that no float64 is equal to.
     lowest = int(info.min) if low == -math.inf else max(int(info.min), math.ceil(low))
     highest = int(info.max) if high == math.inf else min(int(info.max), math.floor(high))
     return Bounds(lowest, highest, math.inf, integral=True)

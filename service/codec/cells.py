@@ -22,6 +22,7 @@ _REASONS: Final = {
 }
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+# What pandas and spreadsheets write for a missing number.
 _ABSENT: Final = frozenset({"", "nan", "na", "n/a", "null", "none"})
 _TRUTH: Final = {"true": True, "false": False}
 
@@ -34,6 +35,7 @@ def cell(text: str, spec: TensorSpec) -> Any:
     false); `True` and `FALSE` for a bool. A vector is a JSON array. Whatever else is no JSON stays text, so that the
     codec says what it expected there.
     """
+    # A text is never looked into: `null`, `1` and `[2]` may be words.
     if spec.dtype == STRING and spec.shape in ((), (1,)):
         return text
     if spec.dtype == "bool":

@@ -18,6 +18,7 @@ from hoverboard.errors import InvalidParams, Violation
 
 __all__ = ["ColumnBuilder", "TooLarge", "column_from_tensor"]
 
+# Below it, another split costs more than it saves.
 _ONE_BY_ONE = 16
 _FINITE = sys.float_info.max
 _EXACT = 2**53  # from here on, not every whole number is a float64
@@ -71,6 +72,7 @@ class ColumnBuilder:
             place: the pointer to a row.
             first: the row of the first value.
         """
+        # A million plain samples with one bad among them: the halves without it are taken at once.
         together = self._together(values, place(first))
         if together is not None:
             self._parts.append(together)
@@ -161,13 +163,13 @@ class ColumnBuilder:
             raise _located(value, pointer(place, path)) from None
 
     def _match_length(self, length: int, axis: int, path: list[int], place: str) -> None:
-        wanted = self._dims[axis]
-        if wanted == length:
+        expected_length = self._dims[axis]
+        if expected_length == length:
             return
-        if wanted is None:
+        if expected_length is None:
             self._settle(axis, length, pointer(place, path))
             return
-        words = f"{wanted} {plural(self._spec, axis)}"
+        words = f"{expected_length} {plural(self._spec, axis)}"
         if axis in self._settled_by:
             words += f" as in {self._settled_by[axis]}"
         raise InvalidParams(pointer(place, path), words, str(length), violation="shape")
@@ -182,6 +184,7 @@ class ColumnBuilder:
         if length < self._least[axis]:
             words = f"at least {self._least[axis]} {plural(self._spec, axis)}"
             raise InvalidParams(place, words, str(length), violation="too_short")
+        # From now on every sample of the call has to have it: they become one array.
         self._dims[axis] = length
         self._settled_by[axis] = place
 
@@ -236,6 +239,7 @@ def _bulk_check(spec: TensorSpec) -> Callable[[Sequence[Any]], bool]:
     """The function that says of many elements at once whether all are plainly right; a no means nothing."""
     bounds = bounds_of(spec)
     if spec.dtype == STRING or spec.allowed is not None:
+        # Each string has a length and perhaps a list to be in: there is no short cut.
         return lambda _: False
     if spec.dtype == "bool":
         return lambda values: set(map(type, values)) <= {bool}

@@ -141,6 +141,7 @@ def _plan(spec: TensorSpec) -> tuple[Any, _Build] | None:
     element = _element_type(spec.dtype, bounds_of(spec))
     if not spec.finite and spec.dtype.startswith("float"):
         element = element | None  # null stands for NaN, which NumPy makes of it
+    # Samples of one number come bare nearly always; `[x]` takes the exact way.
     if spec.shape == (1,):
         return element, _scalar_column(spec.dtype)
     return _nested(element, spec), _number_column(spec)
@@ -158,6 +159,7 @@ def _element_type(dtype: str, bounds: Bounds) -> Any:
     if dtype == "bool":
         return bool
     if bounds.integral:
+        # msgspec takes no limits beyond int64; NumPy refuses what is then too large for uint64.
         low, high = (end if _INT64[0] <= end <= _INT64[1] else None for end in (bounds.low, bounds.high))
         return Annotated[int, Meta(ge=low, le=high)]
     limits: dict[str, Any] = {}
@@ -197,6 +199,7 @@ def _number_column(spec: TensorSpec) -> _Build:
             array = np.array(values, dtype=dtype)
         except (ValueError, OverflowError):
             raise NotPlain from None
+        # NumPy makes fewer dimensions of ragged or empty lists; the exact way says which it was.
         if variable and (array.ndim != rank or 0 in array.shape):
             raise NotPlain
         return array

@@ -50,6 +50,7 @@ class ColumnPlan:
         (column,) = self.inputs.values()
         if column in record:
             return record[column]
+        # A tensor object or bytes, not a record with one other column.
         if "b64" in record:
             return record
         others = [value for name, value in record.items() if name not in self.keep]
@@ -70,24 +71,25 @@ def plan_columns(
     Raises:
         ConfigError: the file lacks a column that is needed.
     """
-    wanted = [spec.name for spec in signature.inputs]
-    bare = len(wanted) == 1
+    inputs = [spec.name for spec in signature.inputs]
+    bare = len(inputs) == 1
     if names is None:
-        return ColumnPlan({name: name for name in wanted}, bare, tuple(dict.fromkeys(keep)), keep_all)
+        return ColumnPlan({name: name for name in inputs}, bare, tuple(dict.fromkeys(keep)), keep_all)
     missing = [column for column in keep if column not in names]
     if missing:
         raise ConfigError(f"--keep {missing[0]}: the input has no such column; it has {_listed(names)}")
-    kept = tuple(names) if keep_all else tuple(dict.fromkeys(keep))
-    return ColumnPlan(_matched(wanted, names, keep), bare, kept)
+    carried = tuple(names) if keep_all else tuple(dict.fromkeys(keep))
+    return ColumnPlan(_matched(inputs, names, keep), bare, carried)
 
 
-def _matched(wanted: Sequence[str], names: Sequence[str], keep: Sequence[str]) -> dict[str, str]:
-    missing = [name for name in wanted if name not in names]
+def _matched(inputs: Sequence[str], names: Sequence[str], keep: Sequence[str]) -> dict[str, str]:
+    missing = [name for name in inputs if name not in names]
     if not missing:
-        return {name: name for name in wanted}
+        return {name: name for name in inputs}
     others = [name for name in names if name not in keep]
-    if len(wanted) == 1 and len(others) == 1:
-        return {wanted[0]: others[0]}
+    # One input and one column that can feed it: whatever that is called, it is meant.
+    if len(inputs) == 1 and len(others) == 1:
+        return {inputs[0]: others[0]}
     raise ConfigError(f"the input has no column {missing[0]!r} for the model's input; it has {_listed(names)}")
 
 

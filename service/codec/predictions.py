@@ -21,6 +21,7 @@ __all__ = ["UNCATEGORIZED", "Predictions"]
 UNCATEGORIZED = "Uncategorized"
 """The label of a sample that is too strange for any other, where the model abstains."""
 
+# Below it, Python's own loop over floats is quicker than a call of NumPy.
 _FEW = 32
 
 
@@ -76,16 +77,16 @@ class Predictions:
             return None
         label, confidence = self._label_texts[answer.label_index[0]], _number(answer.confidence[0])
         p_value, outlier = "null", "null"
-        told, nearest = label, ""
+        shown, nearest = label, ""
         if answer.p_value is not None:
             usual = answer.p_value[0]
             p_value = _number(usual)
             outlier = "true" if is_outlier(usual, self._alpha) else "false"
             if self._abstains(usual):
-                told, nearest = f'"{UNCATEGORIZED}"', f',"nearest":{label}'
+                shown, nearest = f'"{UNCATEGORIZED}"', f',"nearest":{label}'
         (sample_id,) = _uuids(answer.sample_ids)
         return (
-            f'[{{"sample_id":"{sample_id}","label":{told},"confidence":{confidence},'
+            f'[{{"sample_id":"{sample_id}","label":{shown},"confidence":{confidence},'
             f'"top":[{{"label":{label},"confidence":{confidence}}}],"p_value":{p_value},"outlier":{outlier}{nearest}}}]'
         ).encode()
 
@@ -105,15 +106,16 @@ class Predictions:
 
     def _tops(self, answer: PredictAnswer, top_k: int) -> list[list[dict[str, Any]]]:
         """The `top_k` most probable classes of each sample, most probable first."""
-        found = _finite(probabilities(self._signature, _columns(answer)[0]))
-        order = np.argsort(-found, axis=1, kind="stable")[:, :top_k]
-        return [self._named(row, indexes) for row, indexes in zip(found, order, strict=True)]
+        confidences = _finite(probabilities(self._signature, _columns(answer)[0]))
+        # Stable: of equally probable classes the first is named first, as argmax has it.
+        order = np.argsort(-confidences, axis=1, kind="stable")[:, :top_k]
+        return [self._named(row, indexes) for row, indexes in zip(confidences, order, strict=True)]
 
     def _add_labels(self, predictions: list[dict[str, Any]], answer: PredictAnswer, top_k: int) -> None:
         """Every label at or above its threshold, most probable first; `top` whatever the thresholds."""
-        found = _finite(probabilities(self._signature, _columns(answer)[0]))
-        order = np.argsort(-found, axis=1, kind="stable")
-        for prediction, row, indexes in zip(predictions, found, order, strict=True):
+        confidences = _finite(probabilities(self._signature, _columns(answer)[0]))
+        order = np.argsort(-confidences, axis=1, kind="stable")
+        for prediction, row, indexes in zip(predictions, confidences, order, strict=True):
             prediction["labels"] = self._named(row, indexes[row[indexes] >= self._thresholds[indexes]])
             prediction["top"] = self._named(row, indexes[:top_k])
 

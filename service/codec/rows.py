@@ -54,6 +54,7 @@ class RowsCodec:
         except Unusual:
             return self._from_json(rows.instances())
         except Refused:
+            # Several rows are halved until the wrong one stands alone; the words for it are made only then.
             if len(rows) > 1:
                 raise
             return self._from_json(rows.instances())

@@ -54,8 +54,10 @@ def tensor_from(
     if len(data) != expected:
         words = f"{expected} bytes for {dtype.name} {list(dims)}"
         raise InvalidParams(f"{place}/b64", words, f"{len(data)} bytes", violation="encoding")
+    # Booleans as bytes first: NumPy would take any byte but 0 for true.
     array = np.frombuffer(data, dtype=np.uint8 if dtype.name == "bool" else dtype).reshape(dims)
     _check_elements(array, spec, bounds, place)
+    # Also makes a copy that can be written to; the decoded bytes cannot.
     return array.astype(spec.dtype)
 
 

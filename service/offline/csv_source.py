@@ -93,6 +93,7 @@ class _CsvRows:
         self._file = file
         self._width = width
         self._line = lines_before(file, offset)
+        # It reads through this iterator, which so always knows the byte behind the last row.
         self._reader = csv.reader(self, delimiter=delimiter, strict=True)
         file.seek(offset)
         if not offset:
@@ -131,6 +132,7 @@ class _CsvRows:
 
     def _checked(self, cells: list[str], line: int) -> _CsvRow:
         try:
+            # Bytes that are no UTF-8 came through as surrogates, which do not encode: one check for all cells.
             "".join(cells).encode()
         except UnicodeEncodeError:
             return _CsvRow((), _lost(line + 1, "it is not UTF-8"))

@@ -34,29 +34,29 @@ def resolve_version(models: Path, name: str, version: int | None) -> tuple[int, 
         NotFound: no such model or version.
         VersionRefused: its manifest is no good.
     """
-    found = _model(models, name)
-    number = version or _stable(found)
-    if number not in found.versions:
-        have = ", ".join(map(str, sorted(found.versions))) or "none"
+    model = _model(models, name)
+    number = version or _stable(model)
+    if number not in model.versions:
+        have = ", ".join(map(str, sorted(model.versions))) or "none"
         raise VersionNotFound(f"{name} has no version {number} in {models}; it has {have}")
-    return number, read_version(found.versions[number].path).signature
+    return number, read_version(model.versions[number].path).signature
 
 
-def _stable(found: ModelOnDisk) -> int:
+def _stable(model: ModelOnDisk) -> int:
     """The version that a server would make stable; where none can be read, the highest, whose reading says why."""
     manifests = {}
-    for number, place in found.versions.items():
+    for number, place in model.versions.items():
         with suppress(VersionRefused):
             manifests[number] = read_version(place.path)
-    roles = intended(found.serving or Serving(), lineage(manifests))
-    return roles[STABLE].version if STABLE in roles else max(found.versions, default=0)
+    roles = intended(model.serving or Serving(), lineage(manifests))
+    return roles[STABLE].version if STABLE in roles else max(model.versions, default=0)
 
 
 def _model(models: Path, name: str) -> ModelOnDisk:
-    found = scan(models)
-    if name not in found:
-        raise ModelNotFound(f"no model {name!r} in {models}; there is {', '.join(found) or 'none'}")
-    return found[name]
+    models_on_disk = scan(models)
+    if name not in models_on_disk:
+        raise ModelNotFound(f"no model {name!r} in {models}; there is {', '.join(models_on_disk) or 'none'}")
+    return models_on_disk[name]
 
 
 @asynccontextmanager
@@ -78,9 +78,11 @@ def _select(models: Path, name: str, version: int, folder: Path) -> None:
     """Make `folder` a models directory with that version alone, and with the model's batching limits."""
     model, chosen = models.resolve() / name, folder / name
     chosen.mkdir()
+    # A link, not a copy: weights may be gigabytes.
     (chosen / str(version)).symlink_to(model / str(version), target_is_directory=True)
     if (model / SERVING_FILE).exists():
         shutil.copyfile(model / SERVING_FILE, chosen / SERVING_FILE)
+        # Else the engine would look for a stable version that this folder does not have.
         rewrite(chosen, stable=None, pins=None)
 
 

@@ -128,6 +128,7 @@ class Job:
         if not checkpoint.complete:
             checkpoint = await self._score_rest(checkpoint)
             checkpoint = await asyncio.to_thread(self._merge, checkpoint)
+        # Also where an earlier run was killed between merging and delivering.
         self.workspace.deliver()
         seconds = time.monotonic() - began
         rows, lost, first = checkpoint.position.rows, checkpoint.lost, checkpoint.first_lost
@@ -147,6 +148,7 @@ class Job:
                         checkpoint = await asyncio.to_thread(self._close, closing, checkpoint)
                     self.progress(chunk.after)
         finally:
+            # Also after Ctrl-C or a refused row: what was scored is paid for.
             checkpoint = self._close(part, checkpoint)
         return checkpoint
 
@@ -157,6 +159,7 @@ class Job:
         try:
             while (chunk := await asyncio.to_thread(next, reader, None)) is not None:
                 pending.append(asyncio.create_task(self.scorer.score(chunk)))
+                # Always the oldest first: rows leave in the order they came, and the rest are under way meanwhile.
                 if len(pending) >= self.pace.in_flight:
                     yield await pending.popleft()
             while pending:
@@ -178,6 +181,7 @@ class Job:
             return checkpoint
         path = self.workspace.part(checkpoint.parts)
         self.form.write(path, part.encoded)
+        # Before the checkpoint names it: after a power cut a checkpoint must not name what is not there.
         synchronise(path)
         checkpoint = checkpoint.further(part.after, part.faults, part.lost)
         self.workspace.save(checkpoint)
@@ -185,6 +189,7 @@ class Job:
 
     def _merge(self, checkpoint: Checkpoint) -> Checkpoint:
         parts = [self.workspace.part(number) for number in range(checkpoint.parts)]
+        # Beside the output and renamed in the end: nobody ever sees half of it.
         self.form.merge(parts, self.workspace.merged)
         synchronise(self.workspace.merged)
         checkpoint = replace(checkpoint, complete=True)

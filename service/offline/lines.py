@@ -67,6 +67,7 @@ def lines_from(file: BinaryIO, offset: int) -> Iterator[Line]:
 
 def lines_before(file: BinaryIO, offset: int) -> int:
     """How many lines end before a byte; one pass over what lies before it."""
+    # Counted only when a run goes on from its middle, for the line numbers in errors.
     file.seek(0)
     lines = 0
     while offset > 0 and (block := file.read(min(_BLOCK, offset))):

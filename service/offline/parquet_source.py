@@ -51,6 +51,7 @@ class ParquetSource:
         return position.rows
 
     def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
+        # Mapped: pages that were read can be dropped by the system, whatever the file's size.
         with pq.ParquetFile(self.path, memory_map=True) as file:
             groups, skip = _groups_from(file, start.rows)
             at = start.rows
@@ -79,6 +80,7 @@ def _batches(
     if not groups:
         return
     for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=columns):
+        # A run that goes on begins within a row group, which can only be read from its start.
         dropped = min(skip, batch.num_rows)
         skip -= dropped
         if dropped < batch.num_rows:

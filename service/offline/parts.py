@@ -163,6 +163,7 @@ class ParquetParts:
         return int(encoded.nbytes)
 
     def write(self, path: Path, encoded: Sequence[pa.Table]) -> None:
+        # Kept jsonl columns may change their types from chunk to chunk; a part has one.
         schema = _common_schema([table.schema for table in encoded])
         schema = _lossless(schema, [table.schema for table in encoded], lambda part, name: encoded[part].column(name))
         table = pa.concat_tables([_as(table, schema) for table in encoded])
@@ -174,6 +175,7 @@ class ParquetParts:
         schema = _common_schema(schemas or [nothing.schema])
         schema = _lossless(schema, schemas, lambda part, name: pq.read_table(parts[part], columns=[name]).column(name))
         schema = schema.with_metadata({f"hoverboard.{name}": value for name, value in self.about.items()})
+        # Part by part: merging takes the memory of one.
         with pq.ParquetWriter(path, schema) as writer:
             for part in parts:
                 with pq.ParquetFile(part) as file:

@@ -21,8 +21,9 @@ from hoverboard.offline.workspace import Checkpoint, Workspace
 from hoverboard.outliers.summary import alpha_of
 from hoverboard.version import __version__
 
-__all__ = ["Asked", "Plan", "pace_for", "prepare", "run"]
+__all__ = ["Plan", "RunOptions", "pace_for", "prepare", "run"]
 
+# 16 MB of float32 in all calls under way; as Python values, where rows are read as such, several times that.
 _ELEMENTS_IN_FLIGHT: Final = 4_000_000
 _BUCKETS_A_CALL: Final = 8
 _ASSUMED_DIMENSION: Final = 1024
@@ -30,7 +31,7 @@ _ASSUMED_TEXT: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunOptions:
     """What a run is to do.
 
     Attributes:
@@ -95,7 +96,7 @@ class Plan:
         form: what is written.
     """
 
-    asked: Asked
+    options: RunOptions
     workspace: Workspace
     checkpoint: Checkpoint
     signature: Signature
@@ -108,42 +109,43 @@ class Plan:
         return self.checkpoint.parts > 0
 
 
-def prepare(asked: Asked, workspace: Workspace) -> Plan:
+def prepare(options: RunOptions, workspace: Workspace) -> Plan:
     """Check what was asked for and find where to begin.
 
     Raises:
         ConfigError: the input, the output, the model or an unfinished run does not suit what was asked for.
         NotFound: no such model or version.
     """
-    if not asked.input.is_file():
-        raise ConfigError(f"there is no file {asked.input}")
-    checkpoint = _checkpoint(asked, workspace)
-    version, signature = resolve_version(asked.models, asked.model, checkpoint.version or asked.version)
-    about = {"model": asked.model, "version": str(version), "software": __version__}
-    form = open_format(asked.output, signature, outputs=asked.outputs, prefix=asked.prefix, about=about)
-    source = open_source(asked.input, signature, keep=asked.keep, keep_all=asked.keep_all)
+    if not options.input.is_file():
+        raise ConfigError(f"there is no file {options.input}")
+    checkpoint = _checkpoint(options, workspace)
+    # The version of the checkpoint counts: one output is of one version, also when another became stable since.
+    version, signature = resolve_version(options.models, options.model, checkpoint.version or options.version)
+    about = {"model": options.model, "version": str(version), "software": __version__}
+    form = open_format(options.output, signature, outputs=options.outputs, prefix=options.prefix, about=about)
+    source = open_source(options.input, signature, keep=options.keep, keep_all=options.keep_all)
     form.check_kept(source.kept)
     if not checkpoint.version:
-        checkpoint = Checkpoint(asked.identity(), version)
-    return Plan(asked, workspace, checkpoint, signature, source, form)
+        checkpoint = Checkpoint(options.identity(), version)
+    return Plan(options, workspace, checkpoint, signature, source, form)
 
 
-def _checkpoint(asked: Asked, workspace: Workspace) -> Checkpoint:
+def _checkpoint(options: RunOptions, workspace: Workspace) -> Checkpoint:
     """The checkpoint to go on from, or one of version 0 where nothing has been done."""
-    if asked.restart:
+    if options.restart:
         workspace.clear()
-    found = workspace.load()
-    if found is None:
-        if asked.output.exists() and not asked.overwrite:
-            raise ConfigError(f"{asked.output} is there already; --overwrite replaces it")
-        return Checkpoint(asked.identity(), 0)
-    differing = [name for name, value in asked.identity().items() if found.job.get(name) != value]
+    checkpoint = workspace.load()
+    if checkpoint is None:
+        if options.output.exists() and not options.overwrite:
+            raise ConfigError(f"{options.output} is there already; --overwrite replaces it")
+        return Checkpoint(options.identity(), 0)
+    differing = [name for name, value in options.identity().items() if checkpoint.job.get(name) != value]
     if differing:
         raise ConfigError(
             f"{workspace.folder} holds an unfinished run with another {differing[0].replace('_', ' ')}; "
             "--restart throws it away"
         )
-    return found
+    return checkpoint
 
 
 async def run(plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:
@@ -153,16 +155,16 @@ async def run(plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:
         VersionRefused: the version cannot go live, and why.
         RowRefused: strict, and a row has no prediction.
     """
-    asked, version = plan.asked, plan.checkpoint.version
-    async with one_version(asked.models, asked.model, version) as (engine, largest_bucket):
-        status = engine.catalog.models[asked.model].version(version)
+    options, version = plan.options, plan.checkpoint.version
+    async with one_version(options.models, options.model, version) as (engine, largest_bucket):
+        status = engine.catalog.models[options.model].version(version)
         alpha = alpha_of(status.manifest if status else None)
         # What it was tried with may have told the least lengths that an old manifest does not say.
         signature = (status and status.signature) or plan.signature
-        codec = RowsCodec(signature, top_k=asked.top_k, outputs=asked.outputs, alpha=alpha)
-        scorer = Scorer(engine, codec, asked.model, version, signature.fingerprint, codec.wants_outputs)
-        pace = pace_for(plan.signature, largest_bucket, asked.batch_rows)
-        job = Job(plan.source, scorer, plan.form, plan.workspace, pace, asked.strict, progress)
+        codec = RowsCodec(signature, top_k=options.top_k, outputs=options.outputs, alpha=alpha)
+        scorer = Scorer(engine, codec, options.model, version, signature.fingerprint, codec.wants_outputs)
+        pace = pace_for(plan.signature, largest_bucket, options.batch_rows)
+        job = Job(plan.source, scorer, plan.form, plan.workspace, pace, options.strict, progress)
         return await job.run(plan.checkpoint)
 
 

@@ -19,6 +19,7 @@ from hoverboard.offline.rows import RowChunk, RowFault, ScoredChunk
 
 __all__ = ["Scorer"]
 
+# Nobody waits for one answer here; the deadline only ends a call that the engine has lost.
 _DEADLINE_S: Final = 600.0
 _PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0
@@ -79,6 +80,7 @@ class Scorer:
         except (InvalidParams, InternalError) as error:
             if len(rows) == 1:
                 return [_fault(error)]
+        # A model fails on a call as a whole: halving finds one bad row of n with 2 log2(n) further calls.
         half = len(rows) // 2
         first, second = await asyncio.gather(self._answer(rows[:half]), self._answer(rows[half:]))
         return [*first, *second]

@@ -82,5 +82,6 @@ def _record(line: Line) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # msgspec says only that a value is invalid; these are what Python's json writes unasked.
         reason = next((words for word, words in _NOT_JSON.items() if word in text), str(error))
         return RowFault("", f"Line {line.number} is no JSON: {reason}", lost=True)

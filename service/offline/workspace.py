@@ -135,6 +135,7 @@ class Workspace:
 
     def deliver(self) -> None:
         """Put the merged output in its place and remove the folder; may be called again after a kill."""
+        # Else an earlier run was killed after the rename: only the folder is left to remove.
         if self.merged.exists():
             synchronise(self.merged)
             self.merged.replace(self.output)

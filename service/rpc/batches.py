@@ -40,6 +40,7 @@ class _Room:
 
     def fits(self, size: int) -> bool:
         """Whether one more fits; once one does not, none does."""
+        # Later, smaller answers do not slip in: clients could not tell which of the batch are missing.
         self._left -= size
         return self._left >= 0
 

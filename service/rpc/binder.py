@@ -39,18 +39,19 @@ class Binder(Generic[P]):
         """
         if len(positional) > len(self._names):
             raise InvalidParams("", f"at most {len(self._names)} positional params", str(len(positional)))
-        given = dict(zip(self._names, positional, strict=False)) if positional else named
-        for name in given:
+        raws = dict(zip(self._names, positional, strict=False)) if positional else named
+        for name in raws:
             if name not in self._fields:
                 expected = f"one of {', '.join(self._names)}" if self._names else "no params"
                 raise InvalidParams(f"/{token(name)}", expected, "an unknown param")
-        values = {name: self._decoded(name, raw) for name, raw in given.items()}
+        # One by one, so that an error names the param: the whole struct at once would name only the first byte.
+        values = {name: self._decoded(name, raw) for name, raw in raws.items()}
         for name, field in self._fields.items():
             if field.required and name not in values:
                 raise InvalidParams(f"/{token(name)}", words_of(field.type), "nothing")
         return self._params(**values)
 
-    def understood(self, given: P | Mapping[str, Raw] | Sequence[Raw] | None, names: Sequence[str]) -> dict[str, Any]:
+    def understood(self, params: P | Mapping[str, Raw] | Sequence[Raw] | None, names: Sequence[str]) -> dict[str, Any]:
         """Those of some params that can be read, of a call that as a whole may make no sense.
 
         Args:
@@ -58,17 +59,17 @@ class Binder(Generic[P]):
             names: of the wanted params; those that the method does not have are left out.
         """
         known = [name for name in names if name in self._fields]
-        if isinstance(given, self._params):
-            return {name: getattr(given, name) for name in known}
-        raw = cast(Mapping[str, Raw] | Sequence[Raw], given or ())
+        if isinstance(params, self._params):
+            return {name: getattr(params, name) for name in known}
+        raw = cast(Mapping[str, Raw] | Sequence[Raw], params or ())
         named = raw if isinstance(raw, Mapping) else dict(zip(self._names, raw, strict=False))
-        found = {name: self._fields[name].default for name in known if not self._fields[name].required}
+        values = {name: self._fields[name].default for name in known if not self._fields[name].required}
         for name in known:
             if name in named:
-                found.pop(name, None)
+                values.pop(name, None)
                 with suppress(InvalidParams):
-                    found[name] = self._decoded(name, named[name])
-        return found
+                    values[name] = self._decoded(name, named[name])
+        return values
 
     def repoint(self, error: InvalidParams) -> InvalidParams:
         """The same error for positional params: its pointer begins with an index instead of a name."""
@@ -149,13 +150,13 @@ def _bad_member(expected_type: Any, raw: Raw) -> tuple[str, Any, Raw, str] | Non
 
 def _bad_element(place: str, expected_type: Any, raw: Raw) -> InvalidParams | None:
     """What is wrong with the first element that does not fit of a param that is a list."""
-    wanted = _element_type(expected_type)
-    if wanted is None or bytes(raw)[:1] != b"[":
+    element_type = _element_type(expected_type)
+    if element_type is None or bytes(raw)[:1] != b"[":
         return None
     elements = msgspec.json.decode(raw, type=list[Raw])
-    if not (isinstance(wanted, type) and issubclass(wanted, msgspec.Struct)):
-        return _bad_value(place, wanted, elements)
-    binder = Binder(wanted)
+    if not (isinstance(element_type, type) and issubclass(element_type, msgspec.Struct)):
+        return _bad_value(place, element_type, elements)
+    binder = Binder(element_type)
     for index, element in enumerate(elements):
         try:
             binder.bind((), msgspec.json.decode(element, type=dict[str, Raw]))
@@ -167,13 +168,13 @@ def _bad_element(place: str, expected_type: Any, raw: Raw) -> InvalidParams | No
     return None
 
 
-def _bad_value(place: str, wanted: Any, elements: Sequence[Raw]) -> InvalidParams | None:
+def _bad_value(place: str, element_type: Any, elements: Sequence[Raw]) -> InvalidParams | None:
     """What is wrong with the first element of a list of plain values."""
     for index, element in enumerate(elements):
         try:
-            msgspec.json.decode(element, type=wanted)
+            msgspec.json.decode(element, type=element_type)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return InvalidParams(f"{place}/{index}", words_of(wanted), _got(element, str(error)))
+            return InvalidParams(f"{place}/{index}", words_of(element_type), _got(element, str(error)))
     return None
 
 
@@ -190,9 +191,9 @@ def _member_types(expected_type: Any) -> tuple[Any, Any] | None:
         keys, values = get_args(expected_type)
         return keys, values
     for part in get_args(expected_type):
-        found = _member_types(part)
-        if found is not None:
-            return found
+        types = _member_types(part)
+        if types is not None:
+            return types
     return None
 
 

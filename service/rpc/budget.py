@@ -8,6 +8,7 @@ from hoverboard.errors import Overloaded
 
 __all__ = ["Budget", "BudgetShare"]
 
+# By then a large request or two should be through.
 _RETRY_MS = 1000
 
 
@@ -44,6 +45,7 @@ class Budget:
             raise Overloaded(
                 f"Too many bytes of {self._what} in this process, try again later", retry_after_ms=_RETRY_MS
             )
+        # The whole first: where it is full, nothing may be held of the part either.
         if self._whole is not None:
             self._whole.take(size)
         self.held += size

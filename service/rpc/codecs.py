@@ -63,6 +63,7 @@ class CodecBook:
             for role, number in model.roles.items():
                 if (name, number) in routes:
                     routes[name, role] = routes[name, number]
+        # Replaced together and whole: calls under way see the old or the new, never half of each.
         self.catalog, self._routes = catalog, routes
         for future in self._waiting:
             if not future.done():
@@ -94,10 +95,10 @@ class CodecBook:
         Raises:
             InternalError: the engine answered with a version that it never announced.
         """
-        found = self._routes.get((model, version))
-        if found is None:
+        route = self._routes.get((model, version))
+        if route is None:
             raise InternalError
-        return found.codec
+        return route.codec
 
     def missing(self, name: str, version: int | str = STABLE) -> RpcError:
         """Why there is no such route: what to raise."""

@@ -56,6 +56,7 @@ class Dispatcher:
         self._runner = CallRunner(methods, limits, observer, recording)
         self._batches = BatchRunner(limits, self._runner)
         self._bridge = Bridge(methods)
+        # Where another process finds the params' classes: it cannot be sent a class.
         self._params = {
             name: f"{method.params.__module__}:{method.params.__name__}" for name, method in methods.items()
         }
@@ -80,8 +81,11 @@ class Dispatcher:
 
     async def _handled(self, body: bytes, request: RpcRequest) -> Reply:
         try:
+            # msgspec looks into strings only where it decodes them; JSON that is no UTF-8 would pass where it is
+            # skipped.
             if not is_utf8(body):
                 return await self._runner.refuse(no_utf8(body), request)
+            # Tried first, since nearly every call takes it.
             fast = None if self._lane is None else self._lane.parse(body)
             if fast is None or self._lane is None:
                 return await self._parsed(body, request)
@@ -107,6 +111,7 @@ class Dispatcher:
 
     async def _item(self, raw: Raw, request: RpcRequest) -> ItemAnswer | None:
         """One batch item's answer; None for a notification."""
+        # Items are told apart and run here, not in jsonrpcserver, which would decode every sample into Python values.
         fast = None if self._lane is None else self._lane.parse(raw)
         if fast is None or self._lane is None:
             return await self._incoming(parse_item(raw), request)
@@ -143,6 +148,7 @@ class Dispatcher:
         try:
             return await self._taken(message, request)
         finally:
+            # The other process keeps the samples until then, also when a call fails.
             message.close()
 
     async def _taken(self, message: Message, request: RpcRequest) -> Reply:

@@ -70,6 +70,8 @@ def parse(body: bytes) -> Incoming | CallBatch:
         ParseError: no JSON.
     """
     try:
+        # Whether it is JSON at all is asked first: what follows skips over params, and would pass what is broken
+        # there.
         _document(body)
         return CallBatch(_items(body)) if body.lstrip(b" \t\r\n")[:1] == b"[" else parse_item(body)
     except msgspec.DecodeError as error:
@@ -84,6 +86,7 @@ def parse_item(raw: bytes | Raw) -> Incoming:
         item = _item(raw)
     except msgspec.ValidationError:
         return _invalid(None, "a call is an object")
+    # Raw, so that a client gets back what it sent: 1.0 stays 1.0, and 2^80 stays what it is.
     call_id = bytes(item.id) or None
     if call_id is not None and call_id[0] not in _ID_STARTS:
         return _invalid(None, "id must be a string, a number or null")
@@ -115,6 +118,7 @@ def is_utf8(body: bytes) -> bool:
 
 def success(call_id: bytes, result: bytes) -> bytes:
     """A response object around an encoded result."""
+    # Put together as bytes: the result is JSON already, and may be megabytes.
     return b'{"jsonrpc":"2.0","result":' + result + b',"id":' + call_id + b"}"
 
 

@@ -59,10 +59,10 @@ def no_json(body: bytes, words: str) -> ParseError:
     """
     if body.startswith(BOM_UTF8):
         return _error(0, "it begins with a byte order mark: send UTF-8 without one")
-    found = _PLACE.match(words)
-    if found is None:
+    place = _PLACE.match(words)
+    if place is None:
         return _cut_off(body)
-    reason, at = found[1], int(found[2])
+    reason, at = place[1], int(place[2])
     if "surrogate" in reason or "hex escape" in reason:
         return _error(at, _SURROGATE)
     if reason in _REASONS:
@@ -70,9 +70,9 @@ def no_json(body: bytes, words: str) -> ParseError:
     if reason != "invalid character":
         # `expected ':'` and the like; a single quote where a name should begin is the commonest of them.
         return _error(at, _WORDS[b"'"] if body[at : at + 1] == b"'" else reason)
-    for text, said in _WORDS.items():
+    for text, reason_words in _WORDS.items():
         if body.startswith(text, at):
-            return _error(at - 1 if body[at - 1 : at] == b"-" and text != b"." else at, said)
+            return _error(at - 1 if body[at - 1 : at] == b"-" and text != b"." else at, reason_words)
     if at >= len(body):  # a lone minus
         return _cut_off(body)
     if body[at] < 0x20:

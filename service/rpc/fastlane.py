@@ -29,6 +29,7 @@ class FastLane(Generic[P]):
     def __init__(self, method: Method[P]) -> None:
         self.method = method
         fields = [("jsonrpc", Literal["2.0"]), ("method", Literal[method.name]), ("params", method.params), ("id", Raw)]
+        # One typed decode checks the envelope and the params; any member beyond them is for the dispatcher to judge.
         envelope: Any = msgspec.defstruct("FastEnvelope", fields, forbid_unknown_fields=True)
         self._decode = msgspec.json.Decoder(envelope).decode
 
@@ -39,4 +40,5 @@ class FastLane(Generic[P]):
         except (msgspec.DecodeError, RecursionError):
             return None
         call_id = bytes(item.id)
+        # An id may be no object, array or boolean; the dispatcher has the words for that.
         return FastCall(item.params, call_id) if call_id[0] in _ID_STARTS else None

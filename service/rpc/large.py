@@ -46,6 +46,7 @@ RECORDED_PARAMS: Final = ("model", "version", "tags")
 """What is recorded of a refused call."""
 
 _SAMPLES: Final = ("instances", "inputs")
+# What is recorded of a method or a version that does not exist is cut there anyway.
 _LONGEST_TEXT: Final = 200
 
 Samples = Mapping[str, Raw]
@@ -195,6 +196,7 @@ def columns_of(raw: bytes | Raw, codec: Codec, name: str) -> tuple[bytes, int]:
     return msgspec.msgpack.encode([pack_column(column) for column in columns]), n
 
 
+# Built once: each makes a decoder for every param.
 @lru_cache
 def _binder(params: str) -> Binder[Any]:
     module, _, name = params.partition(":")

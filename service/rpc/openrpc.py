@@ -42,6 +42,7 @@ class Document:
 
     def text(self) -> bytes:
         """The document as JSON text."""
+        # Written when somebody asks: catalogs change more often than documents are read.
         generation = self._book.catalog.generation
         if self._written is None or self._written[0] != generation:
             self._written = (generation, orjson.dumps(self.build(), option=orjson.OPT_SERIALIZE_NUMPY))
@@ -51,6 +52,7 @@ class Document:
         """The document as JSON-ready values."""
         types = [kind for method in self._methods for kind in (*_param_types(method), method.result)]
         schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+        # One list for all methods, in their order, so that they share `components`.
         remaining = iter(schemas)
         head = {"openrpc": OPENRPC, "info": self._info(), "servers": [{"name": self._title, "url": self._url}]}
         return {

@@ -56,6 +56,7 @@ class CallRunner:
         """The result as JSON text, or the error that the call is answered with."""
         error: RpcError | None = None
         source, counts = call.request.source, self._in_flight_of
+        # Counted here rather than at the door: a batch of a thousand calls is a thousand.
         self.in_flight += 1
         counts[source] = counts.get(source, 0) + 1
         try:

@@ -41,9 +41,11 @@ class Turns:
         self._left = self._most
         while self._waiting and self._left > 0:
             waiter, units = self._waiting.popleft()
+            # Else its task was cancelled meanwhile, and takes no room.
             if not waiter.done():
                 waiter.set_result(None)
                 self._left -= units
+        # Nothing was begun in this turn: no timer is needed until something is.
         self._renewing = self._left < self._most
         if self._renewing:
             loop.call_soon(self._renew, loop)

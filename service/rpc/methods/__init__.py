@@ -44,10 +44,10 @@ def admin_methods(engine: EnginePort, book: CodecBook, recording: CallRecording 
 
     async def failures(model: str) -> Mapping[str, LastFailure]:
         try:
-            told = await engine.admin("failures", {"model": model})
+            latest = await engine.admin("failures", {"model": model})
         except (ModelNotFound, NotReady):  # it went, or the engine is away: what is in the catalog can still be told
             return {}
-        return msgspec.convert(told, dict[str, LastFailure])
+        return msgspec.convert(latest, dict[str, LastFailure])
 
     resets = [] if recording is None else [alarms_reset(recording, book)]
     return [models_list(book), models_describe(book, failures), *models_admin(engine), *resets]

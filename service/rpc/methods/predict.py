@@ -162,6 +162,7 @@ class _Predictor:
         except StaleSignature:
             route, answer = await self._again(call, params, route, deadline)
         codec = route.codec
+        # The role moved on while the call waited; its inputs are the same, or it would be stale.
         if answer.version != route.version:
             codec = self._book.answering(params.model, answer.version)
         call.version, call.role = answer.version, answer.role
@@ -171,10 +172,10 @@ class _Predictor:
 
     def _deadline(self, call: Call, params: PredictParams) -> float:
         longest = self._limits.max_deadline_ms
-        wanted = self._limits.default_deadline_ms if params.deadline_ms is None else params.deadline_ms
-        if wanted > longest:
-            raise InvalidParams("/deadline_ms", f"a number from 1 to {longest:g}", f"{wanted:g}")
-        return call.request.received_at + wanted / 1000
+        deadline_ms = self._limits.default_deadline_ms if params.deadline_ms is None else params.deadline_ms
+        if deadline_ms > longest:
+            raise InvalidParams("/deadline_ms", f"a number from 1 to {longest:g}", f"{deadline_ms:g}")
+        return call.request.received_at + deadline_ms / 1000
 
     async def _encoded(self, call: Call, params: PredictParams, codec: Codec, deadline: float) -> PredictCall:
         """The call for the engine; samples that take long to decode are decoded elsewhere."""
@@ -188,6 +189,8 @@ class _Predictor:
         except NotPlain as stopped:
             rows = params.inputs is ABSENT
             raw, decode = (params.instances, codec.exact_instances) if rows else (params.inputs, codec.exact_inputs)
+            # The exact way takes seconds for megabytes, the fast one milliseconds: only the exact one goes to the
+            # other process.
             if self._decoder is not None and len(bytes(raw)) > _SMALL_BYTES:
                 name = "instances" if rows else "inputs"
                 packed, n = await self._decoder.columns(bytes(raw), codec.signature, name)
@@ -299,8 +302,8 @@ def _example(shown: Shown) -> Example:
     signature = shown.signature
     if signature is None or shown.version is None:
         return Example({"model": shown.name, "instances": [0.0]}, {})
-    given = (shown.version.manifest or {}).get("example_instance")
-    instance = example_instance(signature) if given is None else given
+    golden = (shown.version.manifest or {}).get("example_instance")
+    instance = example_instance(signature) if golden is None else golden
     result = {
         "model": shown.name,
         "version": shown.number,

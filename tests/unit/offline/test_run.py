@@ -11,7 +11,7 @@ import pytest
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.errors import ConfigError, ModelNotFound, VersionNotFound, VersionRefused
 from hoverboard.offline.engine import resolve_version
-from hoverboard.offline.run import Asked, Plan, pace_for, prepare
+from hoverboard.offline.run import Plan, RunOptions, pace_for, prepare
 from hoverboard.offline.workspace import Workspace
 from hoverboard.versions import Manifest
 
@@ -38,17 +38,17 @@ def models(tmp_path: Path, pair: Signature) -> Path:
 
 
 @pytest.fixture
-def asked(tmp_path: Path, models: Path) -> Asked:
+def asked(tmp_path: Path, models: Path) -> RunOptions:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"pair": [1, 2], "id": 1}\n')
-    return Asked("pair", rows, tmp_path / "scored.jsonl", models)
+    return RunOptions("pair", rows, tmp_path / "scored.jsonl", models)
 
 
 @pytest.fixture
-def planned() -> Callable[[Asked], Plan]:
+def planned() -> Callable[[RunOptions], Plan]:
     """Plan a run as the command does, the folder beside the output locked."""
 
-    def _planned(asked: Asked) -> Plan:
+    def _planned(asked: RunOptions) -> Plan:
         workspace = Workspace(asked.output)
         with workspace.locked():
             return prepare(asked, workspace)
@@ -56,13 +56,13 @@ def planned() -> Callable[[Asked], Plan]:
     return _planned
 
 
-def unfinished(asked: Asked, plan: Plan) -> None:
+def unfinished(asked: RunOptions, plan: Plan) -> None:
     """Leave the folder as a kill after the first part would."""
     plan.workspace.folder.mkdir()
     plan.workspace.save(replace(plan.checkpoint, parts=1))
 
 
-Planned = Callable[[Asked], Plan]
+Planned = Callable[[RunOptions], Plan]
 
 
 def test_the_highest_version_answers_unless_serving_toml_or_the_caller_says_otherwise(models: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_version_with_a_broken_manifest_is_refused(models: Path) -> None:
         resolve_version(models, "pair", 2)
 
 
-def test_an_output_that_is_there_is_only_replaced_when_told_so(asked: Asked, planned: Planned) -> None:
+def test_an_output_that_is_there_is_only_replaced_when_told_so(asked: RunOptions, planned: Planned) -> None:
     asked.output.write_text("precious")
     with pytest.raises(ConfigError, match="--overwrite"):
         planned(asked)
@@ -93,7 +93,7 @@ def test_an_output_that_is_there_is_only_replaced_when_told_so(asked: Asked, pla
     assert asked.output.read_text() == "precious"
 
 
-def test_an_unfinished_run_keeps_its_version_when_the_stable_one_changed(asked: Asked, planned: Planned) -> None:
+def test_an_unfinished_run_keeps_its_version_when_the_stable_one_changed(asked: RunOptions, planned: Planned) -> None:
     unfinished(asked, planned(asked))
     (asked.models / "pair" / "serving.toml").write_text("stable = 1\n")
     plan = planned(asked)
@@ -112,7 +112,7 @@ def test_an_unfinished_run_keeps_its_version_when_the_stable_one_changed(asked: 
     ],
 )
 def test_an_unfinished_run_of_something_else_is_not_gone_on_with(
-    asked: Asked, planned: Planned, change: dict[str, Any], word: str
+    asked: RunOptions, planned: Planned, change: dict[str, Any], word: str
 ) -> None:
     unfinished(asked, planned(asked))
     with pytest.raises(ConfigError, match=f"unfinished run with another {word}; --restart"):
@@ -120,14 +120,14 @@ def test_an_unfinished_run_of_something_else_is_not_gone_on_with(
     assert not planned(replace(asked, **change, restart=True)).resumed
 
 
-def test_an_input_that_changed_since_is_not_gone_on_with(asked: Asked, planned: Planned) -> None:
+def test_an_input_that_changed_since_is_not_gone_on_with(asked: RunOptions, planned: Planned) -> None:
     unfinished(asked, planned(asked))
     os.utime(asked.input, (1, 1))
     with pytest.raises(ConfigError, match="another input mtime"):
         planned(asked)
 
 
-def test_a_run_that_cannot_begin_leaves_nothing_behind(asked: Asked, planned: Planned, tmp_path: Path) -> None:
+def test_a_run_that_cannot_begin_leaves_nothing_behind(asked: RunOptions, planned: Planned, tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     for impossible in (
         replace(asked, input=tmp_path / "no.jsonl"),
