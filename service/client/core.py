@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, SupportsFloat, TypeVar, cast
 
 import msgspec
 
-from hoverboard.client.described import KnownModel, KnownVersion, TensorInfo
+from hoverboard.client.described import RememberedModel, RememberedVersion, TensorInfo
 from hoverboard.client.retries import Retries
 from hoverboard.errors import DeadlineExceeded, InvalidParams, RequestTooLarge, ResponseTooLarge, RpcError, Unreachable
 
@@ -118,7 +118,7 @@ class _Accepted(msgspec.Struct, frozen=True):
 
 
 _response = msgspec.json.Decoder(_Response).decode
-_Described = tuple[KnownModel, KnownVersion | None]
+_Described = tuple[RememberedModel, RememberedVersion | None]
 
 
 class Core:
@@ -233,7 +233,9 @@ class Core:
         if known is not None:
             return known
         params = {"model": model} if isinstance(version, str) else {"model": model, "version": version}
-        found = yield from self.call("models.describe", params, msgspec.json.Decoder(KnownModel).decode, deadline_s)
+        found = yield from self.call(
+            "models.describe", params, msgspec.json.Decoder(RememberedModel).decode, deadline_s
+        )
         number = found.roles.get(version) if isinstance(version, str) else version
         described = (found, next((each for each in found.versions if each.version == number), None))
         self._described[model, version] = described

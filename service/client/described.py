@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["KnownModel", "KnownVersion", "TensorInfo"]
+__all__ = ["RememberedModel", "RememberedVersion", "TensorInfo"]
 
 
 class TensorInfo(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class TensorInfo(msgspec.Struct, frozen=True):
     shape: tuple[int | None, ...] = ()
 
 
-class KnownVersion(msgspec.Struct, frozen=True):
+class RememberedVersion(msgspec.Struct, frozen=True):
     """One version.
 
     Attributes:
@@ -36,7 +36,7 @@ class KnownVersion(msgspec.Struct, frozen=True):
     outputs: list[TensorInfo] = []
 
 
-class KnownModel(msgspec.Struct, frozen=True):
+class RememberedModel(msgspec.Struct, frozen=True):
     """One model.
 
     Attributes:
@@ -45,6 +45,6 @@ class KnownModel(msgspec.Struct, frozen=True):
         serving: what its `serving.toml` says.
     """
 
-    versions: list[KnownVersion]
+    versions: list[RememberedVersion]
     roles: dict[str, int] = {}
     serving: dict[str, Any] = {}

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import CancelledError, Future
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -73,8 +73,13 @@ class InProcessService:
         self._serving: _Serving | None = None
 
     def __enter__(self) -> Client:
+        require_framework("serve_in_process")
         self._serving = _Serving(self._settings)
-        self._serving.start().result()
+        try:
+            self._serving.start().result()
+        except BaseException:  # Ctrl-C too, while models load: nobody would end it any more
+            self._serving.stop()
+            raise
         return Client(_URL, transport=_Transport(self._serving))
 
     def __exit__(
@@ -84,8 +89,13 @@ class InProcessService:
             self._serving.stop().result()
 
     async def __aenter__(self) -> AsyncClient:
+        require_framework("serve_in_process")
         self._serving = _Serving(self._settings)
-        await asyncio.wrap_future(self._serving.start())
+        try:
+            await asyncio.wrap_future(self._serving.start())
+        except BaseException:  # as above
+            self._serving.stop()
+            raise
         return AsyncClient(_URL, transport=_AsyncTransport(self._serving))
 
     async def __aexit__(
@@ -111,13 +121,12 @@ class _Serving:
 
     def start(self) -> Future[None]:
         """Begin; the future is done once every model has had its chance to load, or with why nothing runs."""
-        require_framework("serve_in_process")
         self._thread.start()
         return self._begun
 
     def stop(self) -> Future[None]:
         """Answer what was asked, and end; the future is done when that is done."""
-        if not self._ended.done():
+        with suppress(RuntimeError):  # it has ended already, and its loop with it
             self._loop.call_soon_threadsafe(self._stop.set)
         return self._ended
 

@@ -100,7 +100,7 @@ class Client:
         Args:
             model: its name.
             samples: an array `(n, ...)` of n samples, whose first axis is always theirs; a list of n samples (values,
-                arrays, texts, bytes, or mappings by input name); or a mapping of input name -> column. An array of 512
+                arrays, texts, bytes, or mappings by input name); or a mapping of input name -> column. An array of 1,024
                 numbers or more goes as a tensor, in the input's own dtype where none of its values changes by that
                 beyond rounding; everything else as JSON. NaN stands for a number that is missing.
             version: a number, or a role.

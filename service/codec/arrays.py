@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from hoverboard.codec.exact import ColumnBuilder, TooLarge, column_from_tensor
 from hoverboard.codec.fastdecode import Columns, NotPlain, column_decoder, row_decoder
-from hoverboard.codec.predictions import Predictions
+from hoverboard.codec.predictions import PredictionEncoder
 from hoverboard.codec.words import kind, token
 from hoverboard.contract.calls import PredictAnswer
 from hoverboard.contract.outlier import DEFAULT_ALPHA
@@ -48,7 +48,7 @@ class Codec:
         self._name_set = set(self._names)
         self._rows = row_decoder(signature)
         self._columns = column_decoder(signature)
-        self._predictions = Predictions(signature, alpha, uncategorized_below)
+        self._predictions = PredictionEncoder(signature, alpha, uncategorized_below)
 
     def decode_instances_json(self, raw: Buffer) -> Columns:
         """As `decode_instances`, from the JSON text of the list."""

@@ -16,7 +16,7 @@ from hoverboard.contract.outlier import is_outlier
 from hoverboard.contract.signature import STRING, Array, Signature
 from hoverboard.errors import InternalError, NonFiniteOutput
 
-__all__ = ["UNCATEGORIZED", "Predictions"]
+__all__ = ["UNCATEGORIZED", "PredictionEncoder"]
 
 UNCATEGORIZED = "Uncategorized"
 """The label of a sample that is too strange for any other, where the model abstains."""
@@ -25,7 +25,7 @@ UNCATEGORIZED = "Uncategorized"
 _FEW = 32
 
 
-class Predictions:
+class PredictionEncoder:
     """Builds the predictions of one signature's answers.
 
     Args:

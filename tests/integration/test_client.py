@@ -75,9 +75,9 @@ def test_texts_and_bytes_are_samples(client: hoverboard.Client) -> None:
 
 
 def test_columns_rows_and_arrays_of_several_inputs_agree(client: hoverboard.Client) -> None:
-    columns = {name: np.array([value] * 700) for name, value in DIAMOND.items()}
+    columns = {name: np.array([value] * 1100) for name, value in DIAMOND.items()}
     values = client.predict_many("diamonds", columns).values
-    assert values.shape == (700,)
+    assert values.shape == (1100,)
     np.testing.assert_allclose(values, client.predict("diamonds", [DIAMOND]).values[0], rtol=1e-5)
 
 
