@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.outliers.studies import ROOT, SHIPPED
 from hoverboard.backends.executor import Executor
 from hoverboard.backends.tensorflow import artifact, device
-from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.errors import VersionRefused
 from hoverboard.outliers import OutlierPackage, load_package
@@ -77,7 +77,7 @@ def _with_watch(package: OutlierPackage, signature: Signature, golden: Sequence[
     return replace(package, watch=replace(watch, scale=scale, calibration=calibration))
 
 
-def _served(graph: Graph, signature: Signature) -> Executor:
+def _served(graph: TensorFlowGraph, signature: Signature) -> Executor:
     """As the engine runs it: directly, where that can be."""
     try:
         return graph.direct(signature, 1)

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from hoverboard.backends.tensorflow import artifact
-from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.outliers import Features
 from hoverboard.publishing.calibration import ROWS, FeaturesOf
@@ -211,7 +211,7 @@ def _trained(model: Any, layer: str | None = None) -> FeaturesOf:
     return _features_of(graph, Signature("classification", graph.inputs, graph.outputs, head="softmax"), layer)
 
 
-def _features_of(graph: Graph, signature: Signature, layer: str | None) -> FeaturesOf:
+def _features_of(graph: TensorFlowGraph, signature: Signature, layer: str | None) -> FeaturesOf:
     """What publishing takes from a Keras model: inner features, logits, and numeric inputs, for any number of rows."""
     extract = graph.extractor(signature, layer)
 

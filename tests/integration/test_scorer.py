@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hoverboard.backends.tensorflow import artifact
-from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import PublishError
 from hoverboard.outliers.detectors import CANDIDATES
@@ -21,7 +21,7 @@ ROWS = 200
 
 
 @pytest.fixture(scope="module")
-def classifier() -> tuple[Graph, Signature]:
+def classifier() -> tuple[TensorFlowGraph, Signature]:
     """A classifier of two inputs of different dtypes, with a softmax behind its last dense layer."""
     import keras
 
@@ -58,7 +58,7 @@ def package(features: Features, labels: Any, name: str, layer: str | None) -> Ou
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("name", [candidate.name for candidate in CANDIDATES])
 def test_every_detector_scores_in_the_graph_as_its_reference_does(
-    classifier: tuple[Graph, Signature], name: str, jit: bool
+    classifier: tuple[TensorFlowGraph, Signature], name: str, jit: bool
 ) -> None:
     graph, signature = classifier
     view = graph.view(signature)
@@ -106,7 +106,7 @@ def test_rows_of_any_size_score_in_the_graph_as_in_the_reference(name: str, jit:
 
 
 @pytest.mark.parametrize("name", [candidate.name for candidate in CANDIDATES])
-def test_what_is_not_finite_is_as_strange_as_can_be(classifier: tuple[Graph, Signature], name: str) -> None:
+def test_what_is_not_finite_is_as_strange_as_can_be(classifier: tuple[TensorFlowGraph, Signature], name: str) -> None:
     graph, signature = classifier
     view = graph.view(signature)
     extract = graph.extractor(signature)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hoverboard.backends.tensorflow import artifact
-from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 from hoverboard.contract.signature import Array, Signature, TensorSpec
 from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.models.loading import Loader
@@ -212,7 +212,7 @@ def table(kind: str, rows: int, seed: int) -> dict[str, Array]:
     return found
 
 
-def untrained(kind: str, task: str) -> tuple[Graph, Signature]:
+def untrained(kind: str, task: str) -> tuple[TensorFlowGraph, Signature]:
     """A model of such a table with weights as they were drawn: a promise needs no good model."""
     import keras
 
@@ -236,7 +236,7 @@ def untrained(kind: str, task: str) -> tuple[Graph, Signature]:
     return graph, Signature(task, specs, graph.outputs, labels)  # type: ignore[arg-type]
 
 
-def flagged(graph: Graph, signature: Signature, package: OutlierPackage, given: Mapping[str, Array]) -> float:
+def flagged(graph: TensorFlowGraph, signature: Signature, package: OutlierPackage, given: Mapping[str, Array]) -> float:
     scores = graph.watched(package).executor(signature, jit=False).run(in_order(signature.inputs, given))[-1]
     return float((p_values(scores, package.calibration) <= package.alpha).mean())
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hoverboard.backends.reasons import reason_of
 from hoverboard.backends.tensorflow.device import quiet
-from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 from hoverboard.backends.tensorflow.keras_archive import check_keras_archive
 from hoverboard.backends.tensorflow.operations import never
 from hoverboard.backends.tensorflow.saved_model import GRAPH_FILE, check_saved_model
@@ -40,7 +40,9 @@ __all__ = [
 DEFAULT_SIGNATURE: Final = "serving_default"
 
 
-def load(directory: Path, artifact: str, allowed_ops: Sequence[str] = (), signature: str | None = None) -> Graph:
+def load(
+    directory: Path, artifact: str, allowed_ops: Sequence[str] = (), signature: str | None = None
+) -> TensorFlowGraph:
     """Load a version's artifact in safe mode: no pickles, no Lambda, no Python of the model's own.
 
     Args:
@@ -56,7 +58,7 @@ def load(directory: Path, artifact: str, allowed_ops: Sequence[str] = (), signat
         raise VersionRefused(str(error), check=check_of(error, "load")) from error
 
 
-def load_artifact(path: Path, allowed_ops: Sequence[str] = (), signature: str | None = None) -> Graph:
+def load_artifact(path: Path, allowed_ops: Sequence[str] = (), signature: str | None = None) -> TensorFlowGraph:
     """Load a `.keras` file or a SavedModel directory, in safe mode.
 
     Args:
@@ -92,7 +94,7 @@ def _reason(error: BaseException) -> str:
     return "it holds code, or opens a file, when it is loaded" if "safe_mode" in str(error) else reason_of(error)
 
 
-def wrap_keras(model: Any) -> Graph:
+def wrap_keras(model: Any) -> TensorFlowGraph:
     """A Keras model in memory as a `Graph`.
 
     Raises:
@@ -118,7 +120,7 @@ def wrap_keras(model: Any) -> Graph:
         return list(keras.tree.flatten(model(packed, training=False)))
 
     memory = sum(_nbytes(w.shape, str(w.dtype)) for w in model.weights)
-    return Graph(inputs, outputs, call, memory, keep=model, model=model)
+    return TensorFlowGraph(inputs, outputs, call, memory, keep=model, model=model)
 
 
 def _freed(model: Any, structure: Any) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -165,7 +167,7 @@ def save_keras(model: Any, path: Path) -> None:
         model.save(path)
 
 
-def _load_saved_model(path: Path, allowed_ops: Sequence[str], signature: str | None) -> Graph:
+def _load_saved_model(path: Path, allowed_ops: Sequence[str], signature: str | None) -> TensorFlowGraph:
     if not (path / GRAPH_FILE).is_file():
         raise PublishError(f"{path.name}: no {GRAPH_FILE} in it")
     check_saved_model(path, allowed_ops)  # first: loading one runs functions that it brings along
@@ -197,7 +199,7 @@ def _load_saved_model(path: Path, allowed_ops: Sequence[str], signature: str | N
     # By identity, since layers may share one, and variables cannot be told apart by ==, which compares what they hold.
     variables = {id(v): v for v in getattr(loaded, "variables", None) or function.graph.variables}
     memory = sum(_nbytes(v.shape, v.dtype.name) for v in variables.values())
-    return Graph(inputs, outputs, call, memory, keep=loaded)
+    return TensorFlowGraph(inputs, outputs, call, memory, keep=loaded)
 
 
 def _by_number(name: str) -> list[str | int]:

@@ -11,14 +11,14 @@ from hoverboard.backends.tensorflow.artifact import layer_classes, load, wrap_ke
 from hoverboard.backends.tensorflow.device import configure, device_kind, software
 from hoverboard.backends.tensorflow.executors import DIRECT, PLAIN, XLA
 from hoverboard.backends.tensorflow.export import numbered
-from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 from hoverboard.backends.tensorflow.writing import further_ops, write_artifact
 from hoverboard.versions.manifest import Manifest
 
 __all__ = ["BACKEND"]
 
 
-def _load(directory: Path, manifest: Manifest) -> Graph:
+def _load(directory: Path, manifest: Manifest) -> TensorFlowGraph:
     graph = load(directory, manifest.artifact, manifest.allowed_ops, manifest.saved_signature)
     named = graph.named(manifest.graph_names)
     named.compare(manifest.signature)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from hoverboard.backends.reasons import reason_of
 from hoverboard.backends.tensorflow.artifact import paths, unique_names, wrap_keras
 from hoverboard.backends.tensorflow.device import quiet
-from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 
 with quiet():
     import keras
@@ -58,7 +58,7 @@ class Exported:
     model: Any
     doubt: str
 
-    def called(self, graph: Graph) -> Graph:
+    def called(self, graph: TensorFlowGraph) -> TensorFlowGraph:
         """The Keras model itself behind the tensors of the graph that was loaded, which has the version's names."""
         endpoint = {spec.name: spec for spec in graph.inputs}
         given = {spec.name: spec for spec in graph.outputs}
@@ -181,7 +181,7 @@ def numbered(name: str) -> bool:
     return _NUMBERED.fullmatch(name) is not None
 
 
-def input_paths(graph: Graph) -> dict[str, str]:
+def input_paths(graph: TensorFlowGraph) -> dict[str, str]:
     """Names for the inputs of a SavedModel that Keras' export numbered: the keys of the dict that the model is called with.
 
     Returns:

@@ -37,7 +37,7 @@ from hoverboard.versions.manifest import GraphNames
 with quiet():
     import tensorflow as tf
 
-__all__ = ["Graph"]
+__all__ = ["TensorFlowGraph"]
 
 _DIRECT_BYTES: Final = 4 * 1024 * 1024
 """Weights that may become constants, which a session keeps some five times over (measured); a graph with more of them takes
@@ -48,7 +48,7 @@ needs at most half the time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class TensorFlowGraph:
     """A loaded model, ready to be traced.
 
     Attributes:
@@ -70,7 +70,7 @@ class Graph:
     outliers: OutlierPackage | None = field(repr=False, default=None)
     allowed_ops: tuple[str, ...] = ()
 
-    def watched(self, outliers: OutlierPackage) -> Graph:
+    def watched(self, outliers: OutlierPackage) -> TensorFlowGraph:
         """See `backend.Graph`."""
         return replace(self, outliers=outliers)
 
@@ -79,7 +79,7 @@ class Graph:
         """See `authoring.Draft`."""
         return _half(self.model)
 
-    def named(self, names: GraphNames) -> Graph:
+    def named(self, names: GraphNames) -> TensorFlowGraph:
         """The same graph, whose inputs and outputs have a version's names."""
         return replace(self, inputs=_named(self.inputs, names.inputs), outputs=_named(self.outputs, names.outputs))
 
@@ -220,7 +220,7 @@ class Graph:
         """The signature's outputs, likewise."""
         return [next(i for i, s in enumerate(self.outputs) if s.name == spec.name) for spec in signature.outputs]
 
-    def as_traced(self) -> Graph:
+    def as_traced(self) -> TensorFlowGraph:
         """The same graph, its outputs as they are once it is traced, where that contradicts what Keras declares.
 
         Some layers declare another shape than they give: TextVectorization of whole texts, say, one dimension more.

@@ -11,7 +11,7 @@ from hoverboard.backends.authoring import Written
 from hoverboard.backends.tensorflow import artifact
 from hoverboard.backends.tensorflow.device import first_operation
 from hoverboard.backends.tensorflow.export import export_keras, input_paths
-from hoverboard.backends.tensorflow.graph import Graph
+from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 from hoverboard.backends.tensorflow.kinds import check_kind, keras_2_hint
 from hoverboard.backends.tensorflow.operations import allowed, never
 from hoverboard.errors import PublishError, VersionRefused
@@ -94,7 +94,7 @@ def _exported(model: Any, place: Path, allowed_ops: Sequence[str]) -> Written:
     return Written(SAVED_MODEL_DIR, graph, called, names, exported.doubt, artifact.layer_classes(called.model))
 
 
-def _loaded(path: Path, allowed_ops: Sequence[str], signature: str | None = None) -> Graph:
+def _loaded(path: Path, allowed_ops: Sequence[str], signature: str | None = None) -> TensorFlowGraph:
     try:
         return artifact.load_artifact(path, allowed_ops, signature)
     except (PublishError, VersionRefused) as refusal:

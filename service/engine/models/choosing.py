@@ -24,7 +24,7 @@ from hoverboard.errors import VersionRefused
 from hoverboard.machine import check_of
 from hoverboard.versions import GoldenSet
 
-__all__ = ["Candidate", "Chooser", "RunJob"]
+__all__ = ["ProvenWay", "Chooser", "RunJob"]
 
 T = TypeVar("T")
 RunJob = Callable[[Callable[[], T]], T]
@@ -45,7 +45,7 @@ _SHAPED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ProvenWay:
     """A way that passed, with the buckets that are worth having."""
 
     executor: Executor
@@ -81,7 +81,7 @@ class Chooser:
 
     def choose(
         self, plain: Callable[[], Executor], ways: Mapping[str, Way], known: Measured | None = None
-    ) -> Candidate:
+    ) -> ProvenWay:
         """The quickest way.
 
         Args:
@@ -104,8 +104,8 @@ class Chooser:
         return best
 
     def _accepted(
-        self, way: Way, *, known: Measured | None = None, instead_of: Candidate | None = None
-    ) -> Candidate | None:
+        self, way: Way, *, known: Measured | None = None, instead_of: ProvenWay | None = None
+    ) -> ProvenWay | None:
         """The graph in another way, or None where it cannot be had, computes differently, or is not worth it.
 
         Whatever goes wrong with it, the graph runs without it.
@@ -118,13 +118,13 @@ class Chooser:
         except (VersionRefused, GraphError, OutOfMemory):
             return None
 
-    def _worthwhile(self, way: Way, executor: Executor, best: Candidate) -> bool:
+    def _worthwhile(self, way: Way, executor: Executor, best: ProvenWay) -> bool:
         """Whether it is quick enough in the smallest and the largest bucket: only two, since a way may compile each one for good."""
         ends = {timing.size: timing for timing in (best.timings[0], best.timings[-1])}
         offered = [self._prove_bucket(executor, size, timed=True).mean_ms for size in ends]
         return sum(offered) < way.margin * sum(timing.mean_ms for timing in ends.values())
 
-    def _prove(self, executor: Executor, known: Measured | None) -> Candidate:
+    def _prove(self, executor: Executor, known: Measured | None) -> ProvenWay:
         """Warm every bucket, check the golden samples in it, time it."""
         sizes = ladder(self.largest) if known is None else [timing.size for timing in known.buckets]
         timings: dict[int, BucketTiming] = {}
@@ -142,9 +142,9 @@ class Chooser:
             if known is None and half is not None and timing.mean_ms > _STEEP * half.mean_ms and size > 8:
                 break
         if known is not None:
-            return Candidate(executor, tuple(known.buckets))
+            return ProvenWay(executor, tuple(known.buckets))
         useful = useful_buckets({size: timing.mean_ms for size, timing in timings.items()})
-        return Candidate(executor, tuple(timings[size] for size in useful))
+        return ProvenWay(executor, tuple(timings[size] for size in useful))
 
     def _prove_bucket(self, executor: Executor, size: int, *, timed: bool) -> BucketTiming:
         # Padded with itself, as the engine pads: what is timed and proved is what will run.
