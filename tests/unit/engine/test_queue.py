@@ -221,6 +221,16 @@ def test_callers_of_a_model_take_turns_so_that_a_large_call_holds_up_no_small_on
     assert abs(rows[1] - rows[4]) <= 32
 
 
+def test_a_turn_that_began_with_a_small_call_is_no_longer_for_that() -> None:
+    live = version()
+    house = House(live)
+    house.push(call(live, n=4, source=1))
+    assert _who(house.queue.next_batch(0.0)) == {1: 4}
+    house.push(call(live, n=100, deadline=5.0, source=1))
+    house.push(call(live, n=100, deadline=9.0, source=2))
+    assert _who(house.queue.next_batch(0.0)) == {1: 12, 2: 4}
+
+
 def test_what_a_caller_took_back_is_not_held_against_it() -> None:
     live = version()
     house = House(live)

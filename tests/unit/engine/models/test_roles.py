@@ -44,6 +44,20 @@ async def test_what_is_pinned_stays_in_memory_beside_what_fills_a_role(parts: Pa
     assert (model.answering(1), model.answering(2)) == (model.versions[1].live, None)
 
 
+async def test_what_was_loaded_for_a_call_and_then_filled_a_role_leaves_with_the_role(parts: Parts) -> None:
+    model = parts.model("m", 1, 2)
+    await parts.settle(model)
+    parts.loads.demand(model, 1)
+    await parts.loads.quiet()
+    assert model.alive() == [1, 2]
+    model.serving = Serving(stable=1)
+    await parts.settle(model)
+    assert (model.stable, model.alive()) == (1, [1])
+    model.serving = Serving()
+    await parts.settle(model)
+    assert (model.stable, model.alive()) == (2, [2])
+
+
 async def test_a_swap_says_who_wanted_it_and_that_the_model_has_served(parts: Parts) -> None:
     model = parts.model("m", 1, 2)
     await parts.settle(model)
