@@ -1,4 +1,4 @@
-"""Every statement of docs/sql.md, asked of a database in which a small story is known."""
+"""Every statement of docs/sql.md and docs/sql-whole.md, asked of a database in which a small story is known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from hoverboard.database.connect import connected
 
-PAGE = Path(__file__).parents[2] / "docs" / "sql.md"
+PAGES = [Path(__file__).parents[2] / "docs" / page for page in ("sql.md", "sql-whole.md")]
 JOURNAL = UUID(int=7)
 
 
@@ -152,12 +152,15 @@ def _tags(customer: str | None) -> str | None:
 
 
 def blocks() -> dict[str, str]:
-    """The statement under each numbered heading of the page; what is before the first one is `begin`."""
+    """The statement under each numbered heading of the pages; what is before the first one is `begin`."""
     found = {}
-    for part in re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE):
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for part in re.split(r"^##? ", text, flags=re.MULTILINE):
         statements = re.findall(r"^```sql\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
-        assert len(statements) == 1, part.partition("\n")[0]
         heading = re.match(r"(\d+)\. ", part)
+        if not statements and not heading:
+            continue
+        assert len(statements) == 1, part.partition("\n")[0]
         found[heading[1] if heading else "begin"] = statements[0]
     return found
 
