@@ -32,6 +32,7 @@ _EVERYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # n
 
 _DEBUG: Final = f"{ENV_PREFIX}DEBUG"
 """No setting, but read by commands: at `1` they show where an error that nobody expected comes from."""
+# An unknown variable with our prefix is refused, as a setting that was misspelt; these are nobody's.
 _KUBERNETES: Final = re.compile(
     rf"{ENV_PREFIX}(SERVICE_(HOST|PORT(_.+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )

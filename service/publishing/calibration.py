@@ -71,6 +71,7 @@ def calibrate(
     report = progress or silent
     if detector is not None and detector not in (names := [candidate.name for candidate in CANDIDATES]):
         raise PublishError(f"detector {detector!r}: there is none of that name; there are {', '.join(names)}")
+    # Before the model runs over everything, which may take minutes; and again below, once rows have been left out.
     check_alpha(alpha, len(data), FEWEST)
     notes = _copies(data)
     extraction = _Extraction(features_of, inputs, classes, seed, report, notes)
@@ -78,6 +79,7 @@ def calibrate(
     check_alpha(alpha, len(known.features), FEWEST)
     chosen_rows, calibration_rows = _halves(len(known.features), known.labels, alpha, seed)
     first, second = known[chosen_rows], known[calibration_rows]
+    # Never on the second half: a detector knows the rows that it was fitted on, and would call them too usual.
     base = first if fitting is None else extraction.known(fitting, "fitting")
 
     suited, unsuited = _suited(base)
@@ -94,6 +96,7 @@ def calibrate(
     notes += _unscored(detectors[choice.name])
     watch = None
     if inputs:
+        # The watch must not be judged on rows that it was fitted on, either.
         held_out = [(base, first)] if base is not first else base.turns(seed)
         watch = watched(inputs, detectors[choice.name], base, held_out, second, alpha=alpha)
     return OutlierPackage(
@@ -137,6 +140,7 @@ def class_indexes(labels: Sequence[Any], classes: Sequence[str], place: str = "c
     found = np.empty(len(labels), np.int64)
     for row, label in enumerate(labels):
         index = places.get(_text(label))
+        # Names come first: a model may have classes that are called 0 and 1, in another order.
         if index is None and not isinstance(label, str | bytes | bool) and _whole(label, len(classes)):
             index = int(label)
         if index is None:
@@ -194,11 +198,13 @@ class _Extraction:
         most = max(1000, MOST_NUMBERS // max(width, 1))
         rows = np.arange(n)
         if n > most:
+            # At random and not the first ones: files are often sorted by class or by time.
             rows = np.sort(np.random.default_rng(self.seed).choice(n, most, replace=False))
         pieces = []
         for start in range(0, len(rows), ROWS):
             part = rows[start : start + ROWS]
             piece = self.features_of([column[part] for column in columns])
+            # A graph that mixes or drops rows has no features of a single sample.
             if len(piece) != len(part):
                 raise PublishError(f"the model gives features of {len(piece)} rows for {len(part)} samples")
             pieces.append(piece)
@@ -211,6 +217,7 @@ class _Extraction:
             return
         share = float((_predicted(features.logits) == labels).mean())
         guessing = 1 / features.logits.shape[1]
+        # Of fewer labels chance alone may give so poor a share.
         if len(labels) >= _ENOUGH and share <= guessing:
             raise PublishError(
                 f"{place}: the model agrees with {share:.1%} of the labels, guessing would with {guessing:.1%}: "

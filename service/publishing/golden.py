@@ -47,6 +47,7 @@ def _drawn(graph: Draft, signature: Signature, lengths: Lengths) -> GoldenSet:
         try:
             return _answered(graph, signature, lengths, drawn(signature.inputs, size))
         except PublishError:
+            # A graph may need more than a small sample has, as a convolution does; more than the largest is a fault of its own.
             if size == sizes[-1]:
                 raise
     raise AssertionError
@@ -59,6 +60,7 @@ def _answered(graph: Draft, signature: Signature, lengths: Lengths, samples: Seq
     try:
         executor = graph.executor(signature)
         golden = GoldenSet(tuple(GoldenSample(sample, tuple(executor.run(sample))) for sample in samples))
+        # Dropout that is left on, or a state between calls, shows only when it is asked a second time.
         again = [executor.run(sample) for sample in samples]
     except (GraphError, OutOfMemory, VersionRefused) as error:
         raise PublishError(
@@ -96,6 +98,7 @@ def _chosen(signature: Signature, instances: Sequence[Any]) -> list[tuple[Array,
     """
     if not instances:
         raise PublishError("samples: the list is empty")
+    # Spread over all of them: samples are often sorted, and the first eight would be of one class.
     picks = sorted({round(i) for i in np.linspace(0, len(instances) - 1, min(_MOST, len(instances)))})
     codec = Codec(signature)
     found = []
@@ -114,6 +117,7 @@ def drawn(inputs: Sequence[TensorSpec], size: int = SIZES[0]) -> list[tuple[Arra
     """Four samples from the signature alone, the same ones every time; variable dimensions have `size` elements, or the nearest
     number that their limits allow.
     """
+    # The same seed always, so that publishing a model again gives the same version.
     generator = np.random.default_rng(0)
     return [tuple(_draw(generator, spec, size) for spec in inputs) for _ in range(4)]
 

@@ -42,6 +42,7 @@ class Lengths:
         if self._shapes is None:
             return
         sizes = [column.shape[1:] for column in sample]
+        # Asked of the shapes, not of the graph: TensorFlow ends the process on some lengths that are too short.
         if self._shapes.fit(sizes) is Fit.SHORT:
             named = zip(self._signature.inputs, sizes, strict=True)
             shapes = ", ".join(f"{spec.name} {list(size)}" for spec, size in named)
@@ -64,6 +65,7 @@ class Lengths:
         from hoverboard.engine.models.lengths import with_least
 
         inputs = self._signature.inputs
+        # What the graph needs by itself: else the publisher's own word would be what it is held against.
         unsaid = replace(self._signature, inputs=tuple(replace(spec, min_length=None) for spec in inputs))
         found = with_least(self._graph, unsaid, golden, self._shapes)
         return tuple(_declared(spec, need) for spec, need in zip(inputs, found, strict=True))

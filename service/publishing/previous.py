@@ -23,6 +23,7 @@ def previous(model_dir: Path, number: int | None) -> Manifest | None:
         if number is None or known < number:
             try:
                 return read_version(model_dir / str(known))
+            # One that cannot be read has no callers who could break.
             except VersionRefused:
                 continue
     return None

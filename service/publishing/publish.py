@@ -327,6 +327,7 @@ def _commit(writer: VersionWriter, manifest: Manifest, version: int | None) -> P
     if version is not None:
         compare_with_previous(writer.model_dir, manifest, version)
         return writer.commit(manifest)
+    # Two who publish at once may have seen the same highest number; the rename lets only one of them have it.
     for _ in range(_TRIES):
         compare_with_previous(writer.model_dir, manifest, None)
         number = max(numbers(writer.model_dir), default=0) + 1

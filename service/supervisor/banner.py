@@ -75,6 +75,7 @@ def _probe(address: str) -> Readiness:
 
 
 def _fetch(address: str) -> Readiness:
+    # Past any proxy of the environment: it could not reach an address on loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(address, timeout=_PROBE_TIMEOUT_S) as response:

@@ -62,6 +62,7 @@ class Backoff:
 
     def delay(self, deaths: int) -> float:
         """Seconds to wait after so many deaths in a row: between half the full delay and all of it."""
+        # The exponent is bounded: a child that dies for days would overflow it.
         full = min(self.most_s, self.first_s * 2.0 ** min(deaths - 1, 30))
         return full * random.uniform(0.5, 1.0)  # noqa: S311 - spreads restarts, guards nothing
 
@@ -155,6 +156,7 @@ class Child:
                 stderr=asyncio.subprocess.STDOUT,
                 env=_inherited() | dict(self.spec.environment) | {READY_FD: str(pipe.writing)},
                 pass_fds=(pipe.writing,),
+                # Ctrl-C on the terminal goes to a whole session: the children are told by us, in their order.
                 start_new_session=True,
             )
         except OSError as error:
@@ -182,6 +184,7 @@ class Child:
         while chunk := await stream.read(_CHUNK):
             lines, newline, rest = (rest + chunk).rpartition(b"\n")
             self._write(lines + newline)
+            # A program that never ends its line must not fill our memory.
             if len(rest) > _CHUNK:
                 self._write(rest + b"\n")
                 rest = b""

@@ -58,6 +58,7 @@ class DataDir:
                 f"data_dir {path} cannot be used: {error.strerror}; mend that, or choose another with --data-dir"
             ) from error
         try:
+            # Not a file with a pid, which a killed service would leave behind: a lock goes with its process.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = _read(descriptor).get("pid", "unknown")
@@ -119,6 +120,7 @@ def runtime_directory(previous: str | None = None) -> Iterator[Path]:
     """
     base = tempfile.gettempdir()
     base = base if len(base) <= _LONGEST_SOCKET_BASE else "/tmp"  # noqa: S108 - mkdtemp makes a private one in it
+    # The lock file is only text: nothing is removed that does not look like a folder of ours.
     if previous and Path(previous).name.startswith(_RUNTIME_PREFIX) and Path(previous).parent == Path(base):
         shutil.rmtree(previous, ignore_errors=True)
     path = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX, dir=base))
@@ -220,6 +222,7 @@ def admin_token(data_dir: Path) -> Path:
     """The file with the admin listener's bearer token; made with a new one where it is missing. Mode 0600."""
     path = data_dir / TOKEN_FILE
     if path.exists():
+        # It may have come out of a backup, or from a person, with wider rights.
         path.chmod(0o600)
         return path
     put_file(path, f"{secrets.token_urlsafe(32)}\n".encode("ascii"))

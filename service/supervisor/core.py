@@ -196,6 +196,7 @@ class Supervisor:
         if configured.recording == "on":
             data.require_room(_ROOM_MIB * (1 + configured.api_workers))
         if configured.recording == "on" and not configured.database_url.get_secret_value():
+            # Refused here, in words, where this machine or user cannot run one; nothing has been started yet.
             Cluster.of(configured.data_dir)
         public = held.enter_context(reserve(configured.host, configured.port))
         admin = held.enter_context(reserve(configured.admin_host, configured.admin_port, setting="admin_port"))

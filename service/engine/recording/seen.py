@@ -31,6 +31,7 @@ class Seen:
             columns: one array per input, `(rows, ...)`.
         """
         rows = len(columns[0])
+        # Column by column: slicing each row out of each array would take longer than the rest together.
         keys = [_keys(column, rows) for column in columns]
         found = np.ones(rows, bool)
         for row, key in enumerate(map(hash, zip(*keys, strict=True))):
