@@ -40,6 +40,8 @@ class _Lazy(CommandGroup):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - likewise
         if name not in _COMMANDS:
             return None
+        # `hoverboard --help` lists all commands, and imports none: some take seconds, and some need what is not
+        # installed.
         command: click.Command = importlib.import_module(_COMMANDS[name][0]).command
         return command
 
@@ -56,6 +58,8 @@ class _Lazy(CommandGroup):
         except HoverboardError as error:
             _fail(str(error))
         except OSError as error:
+            # Files and sockets fail for reasons that the system puts into words; the path is what a person can act
+            # on.
             place = error.filename2 or error.filename  # of two, the one that was to be written
             if error.strerror is None or place is None:
                 _fail(f"{type(error).__name__}: {error} (HOVERBOARD_DEBUG=1 shows where)")

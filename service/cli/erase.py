@@ -125,14 +125,17 @@ def command(
         raise click.UsageError("give just one of --sample, --tag and --older-than")
     if sample is not None and model is not None:
         raise click.UsageError("--model goes with --tag or --older-than: a sample is of one model")
+    # Late, as everything that needs Postgres: `--help` works where its client is missing.
     from hoverboard.recorder.erasure.erase import ErasureRequest
 
     now = datetime.now(UTC)
+    # A moment from here on: the time that a person takes to confirm must not move it.
     before = None if older_than is None else now - older_than
     request = ErasureRequest(
         sample_id=sample, tag=tag, before=before, model=model, actor=_whoever_asks(), reason=reason
     )
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
+    # Without a terminal nobody can be asked; a job that erases has decided already.
     if not (dry_run or yes) and sys.stdin.isatty() and sys.stderr.isatty():
         click.echo(_would(asyncio.run(_erase(settings, request, dry_run=True))), err=True)
         if not click.confirm("Erase this? It cannot be undone", err=True):

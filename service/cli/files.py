@@ -43,6 +43,7 @@ def read_samples(path: Path) -> list[Any]:
 
 def _jsonl_rows(path: Path) -> list[Any]:
     with path.open("rb") as file:
+        # Only so many are used, and a file of samples may be larger than memory.
         lines = itertools.islice((line for line in file if not line.isspace()), _MOST_SAMPLES)
         return [_json(line.removeprefix(BOM_UTF8), f"{path}, row {row}") for row, line in enumerate(lines)]
 

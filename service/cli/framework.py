@@ -32,14 +32,16 @@ def load_framework() -> None:
 def _stderr_aside() -> Iterator[TextIO]:
     """Collect what goes to file descriptor 2 meanwhile; yields the real standard error."""
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as said, os.fdopen(os.dup(2), "w") as terminal:
-        os.dup2(said.fileno(), 2)
+    with tempfile.TemporaryFile() as collected, os.fdopen(os.dup(2), "w") as terminal:
+        # The descriptor and not `sys.stderr`: what is written is C++.
+        os.dup2(collected.fileno(), 2)
         try:
             yield terminal
         except BaseException:
-            said.seek(0)
-            shutil.copyfileobj(said, terminal.buffer)
+            collected.seek(0)
+            shutil.copyfileobj(collected, terminal.buffer)
             raise
         finally:
+            # Also after Ctrl-C: the terminal gets its stderr back whatever happens.
             sys.stderr.flush()
             os.dup2(terminal.fileno(), 2)

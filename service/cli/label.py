@@ -98,6 +98,7 @@ def _many(client: Any, argument: str, by_whom: dict[str, str]) -> int:
     with _opened(argument) as (lines, name):
         rows = _rows(lines, name)
         try:
+            # The most that one call takes; and each call is taken or refused as a whole, so that a line can be named.
             while chunk := list(itertools.islice(rows, _AT_ONCE)):
                 accepted += _call(client, {"labels": [row for _, row in chunk], **by_whom})
         except HoverboardError as error:

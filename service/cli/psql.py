@@ -56,6 +56,7 @@ def command(data_dir: Path | None, program: str, arguments: tuple[str, ...]) -> 
         )
     url = embedded_url(data_dir or configured_data_dir())
     path = binaries() / program
+    # In this process' place, so that the terminal, signals and the exit status are psql's own.
     os.execve(path, [str(path), *arguments], _environment(url))  # noqa: S606 - there is no shell to avoid
 
 

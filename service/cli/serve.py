@@ -49,6 +49,7 @@ def _type(annotation: Any) -> Any:
 
 
 def _serve(**flags: Any) -> None:
+    # Before the supervisor: its engine would die again and again, and say why in a log only.
     from hoverboard.backends.backend import require_framework
 
     require_framework("hoverboard serve")

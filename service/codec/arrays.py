@@ -45,6 +45,7 @@ class Codec:
         self.signature = signature
         self.fingerprint = signature.fingerprint
         self._names = tuple(spec.name for spec in signature.inputs)
+        # Compared whole: names are almost always right, and then nothing is looped over.
         self._name_set = set(self._names)
         self._rows = row_decoder(signature)
         self._columns = column_decoder(signature)
@@ -79,6 +80,7 @@ class Codec:
     def exact_instances(self, raw: Buffer, stopped: NotPlain) -> Columns:
         """The slow half of `decode_instances_json`, seconds for megabytes; begins with the sample that looks wrong."""
         if stopped.suspect is not None:
+            # Likely the only one at fault: found in milliseconds, where walking from the first would take seconds.
             self._judge(_loads(_array(raw)[stopped.suspect]), f"/instances/{stopped.suspect}")
         return self.decode_instances(_loads(raw))
 
@@ -251,6 +253,7 @@ def _loads(raw: Buffer) -> Any:
     try:
         return _anything(raw)
     except (msgspec.DecodeError, RecursionError):
+        # msgspec refuses 1e999, which is well-formed: Python's own decoder says what it was.
         return _loads_patiently(raw)
 
 

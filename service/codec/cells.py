@@ -13,6 +13,7 @@ from hoverboard.contract.signature import STRING, TensorSpec
 
 __all__ = ["cell", "csv_header", "reason_of", "value_of"]
 
+# The one that the header has most of is taken: what Excel writes depends on the country.
 _DELIMITERS: Final = (",", ";", "\t")
 _REASONS: Final = {
     "unexpected end of data": "the quote that opens here is never closed",

@@ -86,6 +86,7 @@ class ColumnBuilder:
 
     def column(self) -> Array:
         """All samples, `(n, *shape)`; dimensions that no sample settled, those of empty arrays, are as small as may be."""
+        # Only now: an empty array settles no dimension, and a later sample may have.
         shape = self._shape()
         return np.concatenate([part.reshape(len(part), *shape) for part in self._parts])
 
@@ -207,6 +208,7 @@ def column_from_tensor(value: Mapping[str, Any], spec: TensorSpec, place: str) -
 
 
 def _tensor_column(value: Mapping[str, Any], spec: TensorSpec, place: str) -> Array:
+    # Strings differ in length, so that no bytes could be told apart.
     if spec.dtype == STRING:
         raise InvalidParams(place, "an array of strings", "an object", violation="type")
     array = tensor_from(value, spec, bounds_of(spec), place, (None, *spec.shape))

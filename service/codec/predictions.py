@@ -69,6 +69,7 @@ class PredictionEncoder:
             one = self._one_class(answer) if self._task == "classification" else None
         if one is not None:
             return one
+        # orjson writes NumPy's numbers with as many digits as their type needs: 0.1 of a float32 is `0.1`.
         return orjson.dumps(self.of(answer, top_k=top_k, outputs=outputs), option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _one_class(self, answer: PredictAnswer) -> bytes | None:

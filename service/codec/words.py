@@ -31,6 +31,7 @@ def pointer(base: str, path: list[int]) -> str:
 def excerpt(value: object, most: int = EXCERPT) -> str:
     """A short, one-line picture of a scalar."""
     text = value if isinstance(value, str) else _repr(value)
+    # It goes into logs and terminals, where control characters could pretend to be something else.
     text = "".join(char if char.isprintable() else "?" for char in text[: most + 1])
     return text if len(text) <= most else text[:most] + "..."
 

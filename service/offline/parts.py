@@ -92,6 +92,7 @@ class JsonlParts:
     def merge(self, parts: Sequence[Path], path: Path) -> None:
         with path.open("wb") as whole:
             for part in parts:
+                # Lines need no common schema: parts are only put one behind the other.
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, whole, 1 << 20)
 

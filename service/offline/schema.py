@@ -36,6 +36,7 @@ def prediction_fields(signature: Signature, *, outputs: bool) -> Iterator[pa.Fie
 
 def _arrow_type(spec: TensorSpec) -> pa.DataType:
     kind = pa.string() if spec.dtype == STRING else pa.from_numpy_dtype(spec.dtype)
+    # Lists also where the size is fixed: Spark and pandas read those everywhere.
     for _ in spec.shape:
         kind = pa.list_(kind)
     return kind

@@ -94,6 +94,7 @@ class Binder(Generic[P]):
 
 def explained(place: str, expected_type: Any, raw: Raw, text: str) -> InvalidParams:
     """What is wrong with one param, from the decoder's own error text; goes into objects and lists to find the place."""
+    # msgspec's own error names a byte or a path in its own words; clients get a JSON Pointer, as everywhere.
     element = _bad_element(place, expected_type, raw)
     if element is not None:
         return element

@@ -53,6 +53,7 @@ class CodecBook:
                 if status.signature is not None:
                     try:
                         key = _key(status.signature, status, model)
+                        # Building a codec takes milliseconds, and catalogs come in floods while models load.
                         codec = known.get(key) or self._codecs.get(key) or _codec(key)
                     except Exception:  # noqa: BLE001 - see below
                         # One version that nobody foresaw must not take the routes of all others with it.
@@ -65,6 +66,7 @@ class CodecBook:
                     routes[name, role] = routes[name, number]
         # Replaced together and whole: calls under way see the old or the new, never half of each.
         self.catalog, self._routes = catalog, routes
+        # Calls that were encoded for inputs which have changed since: they may try again now.
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)

@@ -53,6 +53,7 @@ class Shown(NamedTuple):
 
 def shown(catalog: Catalog) -> Shown:
     """The first model that answers, by name, with its stable version."""
+    # By name, so that the document does not change with the order in which models came up.
     for _, model in sorted(catalog.models.items()):
         version = model.version(model.roles["stable"]) if "stable" in model.roles else None
         if version is not None and version.signature is not None:
@@ -83,5 +84,6 @@ def _element(spec: TensorSpec) -> Any:
     if spec.dtype == "bool":
         return False
     bounds = bounds_of(spec)
+    # Zero where the contract allows it: a reader sees at once that it is made up.
     nearest = min(max(0.0, bounds.low), bounds.high)
     return int(nearest) if bounds.integral else nearest

@@ -70,6 +70,7 @@ def no_json(body: bytes, words: str) -> ParseError:
     if reason != "invalid character":
         # `expected ':'` and the like; a single quote where a name should begin is the commonest of them.
         return _error(at, _WORDS[b"'"] if body[at : at + 1] == b"'" else reason)
+    # The mistakes that people make, by what stands at the byte where the decoder stopped.
     for text, reason_words in _WORDS.items():
         if body.startswith(text, at):
             return _error(at - 1 if body[at - 1 : at] == b"-" and text != b"." else at, reason_words)

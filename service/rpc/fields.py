@@ -26,6 +26,7 @@ __all__ = [
 ABSENT = Raw()
 """Stands for a raw param that was left out."""
 
+# Any valid JSON would do: it is never decoded, and only tells the param from one that is absent.
 KEPT = Raw(b"{}")
 """Stands for samples that are in the decoder."""
 

@@ -26,6 +26,7 @@ def inflate(packed: bytes, limit: int) -> bytes:
         RequestTooLarge: there is more.
         ParseError: it is not gzip, is cut off, or has too many members.
     """
+    # A view: each member would otherwise copy all that follows it, and many members take quadratic time.
     view, parts, room = memoryview(packed), [], limit
     at, members = 0, 0
     while at < len(view) or not members:

@@ -175,6 +175,7 @@ def take_apart(
     Args:
         limit: most bytes of JSON.
     """
+    # Here and not in the api process: unpacking 25 MB would hold up every other call there.
     if packed:
         body = inflate(body, limit)
     if not is_utf8(body):
@@ -193,6 +194,7 @@ def take_apart(
 def columns_of(raw: bytes | Raw, codec: Codec, name: str) -> tuple[bytes, int]:
     """See `Decoder.columns`."""
     columns, n = codec.decode_instances_json(raw) if name == "instances" else codec.decode_inputs_json(raw)
+    # As the engine's socket takes them: the api only passes them on, and never has the arrays.
     return msgspec.msgpack.encode([pack_column(column) for column in columns]), n
 
 

@@ -108,6 +108,7 @@ def _default(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
 
 def _errors(classes: Sequence[type[RpcError]]) -> list[dict[str, Any]]:
     """One error object per code, as OpenRPC wants it; `types` are the values that `data.type` may have."""
+    # A code may stand once in a method's list, while several of our errors can share one.
     by_code: dict[int, list[type[RpcError]]] = {}
     for cls in classes:
         by_code.setdefault(cls.code, []).append(cls)

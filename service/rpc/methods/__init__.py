@@ -35,6 +35,7 @@ def public_methods(
     decoder: Decoder | None = None,
 ) -> list[Method[Any]]:
     """What the public face answers, but for `rpc.discover`; without a recording there is no `label` either."""
+    # A method that could only fail is not offered: clients see in the document what they can do here.
     labels = [] if recording is None else [label(recording, book)]
     return [predict(engine, book, limits, decoder), *labels, models_list(book), models_describe(book)]
 

@@ -32,6 +32,7 @@ def models_admin(engine: EnginePort) -> list[Method[Any]]:
     """The methods."""
 
     def action(name: str, params: type[P], summary: str, example: Callable[[Shown], Example]) -> Method[P]:
+        # The engine answers once the action holds; nothing of it is decided here.
         async def run(call: Call, given: P) -> bytes:
             call.model = getattr(given, "model", None)
             return msgspec.json.encode(await engine.admin(name, msgspec.to_builtins(given)))

@@ -115,6 +115,7 @@ def models_describe(book: CodecBook, failures: Failures | None = None) -> Method
         if params.version is not None and model.version(params.version) is None:
             raise book.missing(params.model, params.version)
         described = describe(model, params.version)
+        # Only the admin face: a graph's own words may show how it is made.
         if failures is not None:
             last = await failures(params.model)
             for version in described.versions:

@@ -166,6 +166,7 @@ class _Predictor:
         if answer.version != route.version:
             codec = self._book.answering(params.model, answer.version)
         call.version, call.role = answer.version, answer.role
+        # Nearly every answer: a task switch would cost more than encoding it.
         if _weight(answer) <= _AT_ONCE:
             return _result(params, answer, codec.encode_text(answer, top_k=params.top_k, outputs=params.outputs))
         return _result(params, answer, await self._encoded_text(codec, params, answer))
@@ -221,7 +222,9 @@ class _Predictor:
         self, call: Call, params: PredictParams, stale: Route, deadline: float
     ) -> tuple[Route, PredictAnswer]:
         """The answer to a call whose version changed its inputs under way: it is encoded anew."""
+        # Few: inputs that change faster than a call travels are somebody's mistake.
         for _ in range(_ATTEMPTS):
+            # The engine knew of the change before this process did: its catalog is on the way.
             if self._book.route(params.model, params.version).codec is stale.codec:
                 await self._book.changed(_CATALOG_WAIT_S)
             route = self._route(call, params)
