@@ -72,7 +72,7 @@ def command(context: click.Context, database_url: str | None, data_dir: Path | N
 def reset(
     *, name: str, version: int, reason: str | None, url: str | None, data_dir: Path | None, json_: bool | None
 ) -> None:
-    """Take note of a version's alarm: it is quiet, and counts anew from now on. Goes to the admin listener."""
+    """Take note of a version's alarm, so that it is quiet and counts anew from now on. Goes to the admin listener."""
     params = {"model": name, "version": version, "reason": reason}
     with connected(url or admin_url(), token=admin_token(data_dir or configured_data_dir())) as client:
         answer = client.call("alarms.reset", params)

@@ -61,11 +61,12 @@ def command(
     json_: bool | None,
     **by: str | None,
 ) -> None:
-    """Label a SAMPLE_ID as a prediction gave it, even weeks later.
+    """Say what a sample truly was, under the SAMPLE_ID that its prediction came with. Weeks later will do.
 
-    `-` reads stdin, @FILE a file: one JSON object a line, with `sample_id`, either `label` (for a multi-label model a
-    list of all that hold) or `value`, and where they differ from --source and --author, `source` and `author`. Lines are sent by the thousand; each thousand is taken as a
-    whole or refused as a whole. The same labels may be sent again without harm.
+    `-` reads stdin, @FILE a file: one JSON object a line, with `sample_id` and either `label` or `value`. A multi-label
+    model takes a list of all labels that hold as `label`. `source` and `author` are needed only where they differ from
+    --source and --author. Lines are sent by the thousand, and each thousand is taken as a whole or refused as a whole.
+    The same labels may be sent again without harm.
     """
     from hoverboard.cli.target import connected, public_url
 

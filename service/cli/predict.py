@@ -39,7 +39,7 @@ __all__ = ["command"]
 @click.argument("instances", metavar="[INSTANCE|-|@FILE]...", nargs=-1)
 @click.option("--version", help="A version's number, or a role.  [default: stable]")
 @click.option("--top-k", type=click.IntRange(min=1), help="Classes to name for each instance.  [default: 1]")
-@click.option("--outputs", is_flag=True, help="Whole outputs too.")
+@click.option("--outputs", is_flag=True, help="Answer with the model's whole outputs, too.")
 @click.option("--url", help="The server.  [default: http://HOST:PORT of the settings]")
 @click.option("--deadline-ms", type=click.IntRange(min=1), help="Milliseconds that the server may take.")
 @click.option("--input", "input_", type=click.Path(path_type=Path), help="Rows to score: .parquet, .jsonl or .csv.")
@@ -58,7 +58,7 @@ __all__ = ["command"]
 def command(
     model: str, instances: Sequence[str], input_: Path | None, output: Path | None, json_: bool | None, **options: Any
 ) -> None:
-    """Predictions of MODEL.
+    """Ask MODEL for predictions, or score a file with it.
 
     Against a server: each INSTANCE is JSON (an array, a number, an object by input name) or plain text; `-` reads
     stdin, @FILE a file. Files hold a JSON-RPC request, its params, a list of instances, or one instance a line
