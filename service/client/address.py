@@ -47,10 +47,12 @@ class Address:
             host = port = None
         if not host or parts.scheme not in ("http", "https"):
             raise ConfigError(f"{_shown(url)}: expected something like http://127.0.0.1:8080")
+        # Put together anew, which leaves out a user and a password: errors and logs show what is kept here.
         place = f"[{host}]" if ":" in host else host
         origin = f"{parts.scheme}://{place}" + ("" if port is None else f":{port}")
         loopback = _is_loopback(host)
         around = loopback or bool(urllib.request.proxy_bypass(host))
+        # Once, and not for each call: a client goes one way for as long as it lives.
         proxies = {} if around else urllib.request.getproxies()
         proxy = proxies.get(parts.scheme) or proxies.get("all")
         return cls(origin + parts.path, origin, parts.path or "/", proxy, loopback)

@@ -238,7 +238,7 @@ class _HttpTransport:
     async def exchange(self, message: Send) -> Received:
         """See `AsyncTransport.exchange`."""
         if self._session is None or self._session.closed:
-            # `trust_env` would send even loopback to a proxy.
+            # Here and not in `__init__`, which may run before there is a loop. `trust_env` would send even loopback to a proxy.
             self._session = aiohttp.ClientSession(headers=self._headers, trust_env=False)
         timeout = aiohttp.ClientTimeout(total=message.timeout_s, sock_connect=CONNECT_S)
         try:
@@ -251,6 +251,7 @@ class _HttpTransport:
             ) as response:
                 return Received(await response.read(), response.status, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError) as error:
+            # As of the other client: these come before the call has left.
             sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
             place = self._address.url
             raise Unreachable(f"no server answers at {place} ({reason_of(error)})", sent=sent) from error

@@ -153,6 +153,7 @@ class Core:
         told = method == "predict" and deadline_s is not None
         for attempt in itertools.count(1):
             left = until - time.monotonic()
+            # Anew for each try: the server counts from the arrival of each, and the caller from the first.
             sent = {**params, "deadline_ms": max(1.0, left * 1000)} if told else params
             number = next(self._ids)
             request = {"jsonrpc": "2.0", "id": number, "method": method, "params": sent}
@@ -161,9 +162,11 @@ class Core:
                 return read(self._result(cast(Received, received)))
             except (RpcError, Unreachable) as error:
                 now = time.monotonic()
+                # Silence past the deadline is the deadline's doing, whatever the transport calls it.
                 if isinstance(error, Unreachable) and error.sent and now >= until:
                     raise DeadlineExceeded(f"{self.url} did not answer {method} within {seconds:.3g} s") from error
                 pause = self._retries.pause_s(attempt, error, method)
+                # A try that would begin past the deadline can only fail: the caller hears so now rather than then.
                 if pause is None or now + pause >= until:
                     if attempt > 1:
                         error.add_note(f"{method} was tried {attempt} times in {now - begun:.1f} s")
@@ -215,12 +218,13 @@ class Core:
             # Perhaps another version is stable by now, which takes other dtypes than those that are remembered.
             self._described.pop((model, version), None)
             again = (yield from self._inputs(model, version, left())) if batch.wants_inputs else ()
-            if again == inputs:
+            if again == inputs:  # nothing has changed: the samples are wrong
                 raise
             answer = yield from self.call("predict", params | batch.params(again), Predictions.read, left())
         if not answer.has_outputs:
             return answer
         described = yield from self._describe(model, answer.version, left())
+        # By number: the version that answered may not be stable any more.
         return answer if described[1] is None else answer.described(described[1].outputs)
 
     def _inputs(self, model: str, version: int | str, deadline_s: float | None) -> Procedure[Sequence[TensorInfo]]:
@@ -254,6 +258,7 @@ class Core:
         whole = SampleBatch.of(samples)
         found, described = yield from self._describe(model, version, None)
         most = (found.serving.get("limits") or {}).get("max_instances") or _AT_ONCE
+        # The size of a body is only known once it is written, and writing all of it to learn that would cost as much as sending it.
         few = whole.part(0, _LOOKED_AT)
         written = few.params(() if described is None else described.inputs)
         each = sum(len(bytes(text)) for text in written.values()) / few.n
@@ -267,9 +272,10 @@ class Core:
         except (RequestTooLarge, ResponseTooLarge):
             if batch.n == 1:
                 raise
+        # Outside the handler, so that an error of a half is not shown as one that came of handling this one.
         middle = math.ceil(batch.n / 2)
         first = yield from self.halved(batch.part(0, middle), model, options)
-        pinned = replace(options, version=first[0].version)
+        pinned = replace(options, version=first[0].version)  # both halves by one version, whatever is swapped meanwhile
         return first + (yield from self.halved(batch.part(middle, batch.n), model, pinned))
 
     # -- label ---------------------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ class InProcessService:
 
     def __init__(self, models: Path, recording: Path | None, settings: dict[str, Any]) -> None:
         where = {"recording": "off"} if recording is None else {"recording": "on", "data_dir": recording}
+        # Models of a test do not change under it; `scan` looks at the disk when asked to.
         self._settings = Settings.load(**{"scan_interval_s": 3600.0, **settings, "models": models, **where})
         self._serving: _Serving | None = None
 
@@ -164,6 +165,7 @@ class _Serving:
     async def _answer(self, body: bytes) -> Received:
         from hoverboard.rpc.call import RpcRequest
 
+        # A call that comes while the loop ends would never be answered.
         if self._dispatcher is None or self._stop.is_set():
             raise Unreachable(_GONE, sent=False)
         request = RpcRequest(f"in-process-{next(self._numbers)}", time.monotonic())
@@ -189,6 +191,7 @@ async def _dispatcher(settings: Settings) -> AsyncIterator[Dispatcher]:
     async with AsyncExitStack() as stack:
         if settings.recording == "on":
             stack.callback(DataDir.claim(settings.data_dir).release)
+        # In the order in which the service has them: what records outlives what is recorded, and the lock outlives both.
         sink = await stack.enter_async_context(journaling(settings, "engine-0", None))
         engine = await stack.enter_async_context(Engine(settings, sink=sink))
         journal = await stack.enter_async_context(recording(settings, "api-0", lambda: engine.catalog))
@@ -196,7 +199,7 @@ async def _dispatcher(settings: Settings) -> AsyncIterator[Dispatcher]:
         stack.callback(engine.subscribe(book.update))
         if sink is not None:
             stack.callback(engine.subscribe(sink.follow))
-        await engine.settled()
+        await engine.settled()  # before that, calls would be told that the engine is starting
         limits = limits_of(settings)
         public = public_methods(engine, book, limits, journal)
         admin = admin_methods(engine, book, journal)

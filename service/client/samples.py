@@ -138,6 +138,7 @@ def to_json(value: Any) -> bytes:
             raise error.__cause__ from None
         # Lone surrogates stand for bytes that were no UTF-8: they are looked for only once orjson has stumbled on one.
         text = orjson.dumps(_bytes_in_b64(value), default=_plain, option=_OPTIONS)
+    # orjson writes NaN, infinity and None alike, and looking for an infinity takes longer than writing: only where there may be one.
     if b"null" in text and _has_infinity(value):
         raise ValueError("samples: infinity cannot be written as JSON; give numbers as an array")
     return text
@@ -148,6 +149,7 @@ def _stacked(values: Any) -> NDArray[Any] | Sequence[Any]:
     if isinstance(values, np.ndarray):
         return values
     first = values[0]
+    # One dtype too: stacking would turn whole numbers into floats, and those may be refused.
     if isinstance(first, np.ndarray) and all(
         isinstance(value, np.ndarray) and value.shape == first.shape and value.dtype == first.dtype for value in values
     ):
@@ -168,6 +170,7 @@ def _tensor(values: Any, spec: TensorInfo | None) -> dict[str, Any] | None:
         return None
     wanted = np.dtype(spec.dtype)
     array = values
+    # Booleans and numbers are told apart by the service, and 1.5 is no whole number: as JSON that is said with its place.
     if (array.dtype.kind == "b") != (wanted.kind == "b") or (array.dtype.kind == "f" and wanted.kind != "f"):
         return None
     if not np.can_cast(array.dtype, wanted, casting="safe"):

@@ -38,18 +38,20 @@ class SocketTransport:
     async def exchange(self, message: Send) -> Received:
         """See `AsyncTransport.exchange`."""
         answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-        sent = False
+        sent, waiting = False, self._waiting
         try:
             async with asyncio.timeout(message.timeout_s):
                 socket = await self._opened()
-                self._waiting[message.id] = answer
+                # Before it is sent: the answer may be read before this task has its turn again.
+                waiting = self._waiting
+                waiting[message.id] = answer
                 sent = True
                 await socket.send_frame(message.body, aiohttp.WSMsgType.TEXT)
                 return await answer
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise self._broken(reason_of(error), sent=sent) from error
         finally:
-            self._waiting.pop(message.id, None)
+            waiting.pop(message.id, None)
 
     async def close(self) -> None:
         """See `AsyncTransport.close`."""
@@ -61,7 +63,7 @@ class SocketTransport:
             await self._session.close()
 
     async def _opened(self) -> aiohttp.ClientWebSocketResponse:
-        async with self._opening:
+        async with self._opening:  # one of many first calls opens it, the others wait for that
             if self._socket is None or self._socket.closed:
                 if self._session is None:
                     self._session = aiohttp.ClientSession(headers=self._headers, trust_env=False)
@@ -72,20 +74,26 @@ class SocketTransport:
                         proxy=self._address.proxy,
                         max_msg_size=0,
                     )
-                self._reading = asyncio.create_task(self._read(self._socket))
+                # Those who wait are of one socket: when it breaks, who waits for the next one is not told so.
+                self._waiting = {}
+                self._reading = asyncio.create_task(self._read(self._socket, self._waiting))
             return self._socket
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _read(
+        self, socket: aiohttp.ClientWebSocketResponse, waiting: dict[int, asyncio.Future[Received]]
+    ) -> None:
         """Hand answers to those who wait for them; when the socket ends, so do all of them."""
         async for frame in socket:
             body = frame.data.encode() if isinstance(frame.data, str) else frame.data
-            with suppress(msgspec.DecodeError):
+            with suppress(
+                msgspec.DecodeError
+            ):  # an answer that nobody can read has no call either: that one runs into its deadline
                 number = _answer(body).id
-                answer = None if number is None else self._waiting.get(number)
+                answer = None if number is None else waiting.get(number)
                 if answer is not None and not answer.done():
                     answer.set_result(Received(body))
         reason = socket.close_code and f"the WebSocket was closed with {socket.close_code}"
-        for answer in self._waiting.values():
+        for answer in waiting.values():
             if not answer.done():
                 answer.set_exception(self._broken(str(reason or "the WebSocket broke"), sent=True))
 

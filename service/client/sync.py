@@ -317,7 +317,7 @@ class Client:
                     continue
                 try:
                     received = self._transport.exchange(step)
-                except HoverboardError as error:
+                except HoverboardError as error:  # judged in the generator: whether to try again, for one
                     step = procedure.throw(error)
                 else:
                     step = procedure.send(received)
@@ -332,6 +332,7 @@ class _Http:
     def __init__(self, address: Address, token: str | None) -> None:
         self._address = address
         self._headers = headers_of(address, token)
+        # urllib3's own retries know neither the deadline nor which calls may be repeated.
         options: dict[str, Any] = {"maxsize": _CONNECTIONS, "retries": False}
         if address.proxy is None:
             self._pool: urllib3.PoolManager = urllib3.PoolManager(**options)
@@ -348,9 +349,10 @@ class _Http:
                 body=message.body,
                 headers=self._headers,
                 timeout=timeout,
-                redirect=False,
+                redirect=False,  # a POST that is sent elsewhere would take the token along
             )
         except HTTPError as error:
+            # These come before a byte of the call has left; of all others nobody knows how far it got.
             sent = not isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError | SSLError)
             reason = reason_of(_innermost(error))
             raise Unreachable(f"no server answers at {self._address.url} ({reason})", sent=sent) from error
