@@ -55,7 +55,6 @@ class Moved:
         gaps: records that are missing, by reason.
         quarantined: records put aside.
         implausible: rows whose clock cannot be right.
-        erased: rows that an earlier erasure meant.
         news: of the versions that are watched, to be told now.
         passed: the types of records that Postgres took.
         damages: of the journal, on the way.
@@ -67,7 +66,6 @@ class Moved:
     gaps: Counter[str] = field(default_factory=Counter)
     quarantined: int = 0
     implausible: int = 0
-    erased: int = 0
     news: Sequence[News] = ()
     passed: Collection[type[Record]] = ()
     damages: Sequence[Damage] = ()
@@ -212,7 +210,8 @@ class Session:
         gaps = [*map(_gap, chunk.damages), *contents.expired, *load.outcome.gaps]
         await insert_gaps(connection, journal.uuid, journal.process, gaps)
         # After the rows are in, so that SQL decides for them as for all others; nobody has seen them yet.
-        erased = 0 if contents.drained is None else await apply_tombstones(connection, contents.drained)
+        if contents.drained is not None:
+            await apply_tombstones(connection, contents.drained)
         records = [piece.record for piece in contents.pieces]
         news = await self.watchers.follow(connection, contents.batches, records, self._versions.found)
         moved = replace(
@@ -237,7 +236,6 @@ class Session:
             counts,
             quarantined,
             contents.implausible,
-            erased,
             news,
             load.outcome.passed,
             chunk.damages,

@@ -171,41 +171,36 @@ async def tombstones_since(connection: Connection, number: int, samples: Sequenc
     return [Tombstone.of(row) for row in await connection.fetch(_SQL["erasures_since"], number, samples)]
 
 
-async def apply_tombstones(connection: Connection, drained: Drained) -> int:
+async def apply_tombstones(connection: Connection, drained: Drained) -> None:
     """Delete what a chunk has just brought and an earlier erasure means; in the transaction that copied it.
 
-    That transaction shares the lock `hoverboard.erasing`, so every erasure is either seen here or sees these rows.
-
-    Returns:
-        Rows deleted, over all tables.
+    That transaction shares the lock `hoverboard.erasing`, so every erasure is either seen here or sees these rows. What is
+    deleted is added to the count of the erasure that meant it.
     """
     latest = await latest_erasure(connection)
     if latest is None:
-        return 0
+        return
     # Labels name a sample that may have been erased long before; all else can only be older than the erasure.
     earlier = drained.first <= latest[1]
     sampled = uuids(drained.sample_ids) if earlier else []
-    erased = await _erase_samples(connection, [*drained.labelled, *sampled])
+    await _erase_samples(connection, [*drained.labelled, *sampled])
     if earlier:
         for row in await connection.fetch(_SQL["wide_erasures_since"], drained.first):
-            erased += await _apply_wide(connection, Tombstone.of(row), drained)
-    return erased
+            await _apply_wide(connection, Tombstone.of(row), drained)
 
 
-async def _erase_samples(connection: Connection, ids: Sequence[UUID]) -> int:
+async def _erase_samples(connection: Connection, ids: Sequence[UUID]) -> None:
     """What comes of a sample that was erased by itself, by its tag or by its model's age; its labels however late."""
     if not ids:
-        return 0
+        return
     by_erasure: dict[int, list[UUID]] = {}
     for row in await connection.fetch(_SQL["erased_samples"], ids):
         by_erasure.setdefault(row["id"], []).append(row["sample_id"])
-    erased = 0
     for number, samples in by_erasure.items():
-        erased += await _counted(connection, number, await connection.fetchrow(_SQL["erase_samples"], samples))
-    return erased
+        await _count(connection, number, await connection.fetchrow(_SQL["erase_samples"], samples))
 
 
-async def _apply_wide(connection: Connection, tombstone: Tombstone, drained: Drained) -> int:
+async def _apply_wide(connection: Connection, tombstone: Tombstone, drained: Drained) -> None:
     last = min(drained.last, tombstone.at)
     if tombstone.kind == "age":
         row = await connection.fetchrow(
@@ -232,11 +227,10 @@ async def _apply_wide(connection: Connection, tombstone: Tombstone, drained: Dra
             tombstone.actor,
             timeout=_PATIENCE_S,
         )
-    return await _counted(connection, tombstone.id, row)
+    await _count(connection, tombstone.id, row)
 
 
-async def _counted(connection: Connection, number: int, row: asyncpg.Record | None) -> int:
+async def _count(connection: Connection, number: int, row: asyncpg.Record | None) -> None:
     rows = 0 if row is None else sum(int(row[table]) for table in TABLES)
     if rows:
         await connection.execute(_SQL["count_erased"], number, rows)
-    return rows
