@@ -48,5 +48,6 @@ class Executor(Protocol):
 def run_in_pieces(executor: Executor, columns: Sequence[Array], rows: int) -> list[Array]:
     """Run columns of any length at most `rows` at a time; arguments, answers and errors are those of `Executor.run`."""
     starts = range(0, len(columns[0]), rows)
+    # All but the last piece have one size, so that a graph compiled by size is compiled twice at most.
     pieces = [executor.run([column[start : start + rows] for column in columns]) for start in starts]
     return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]

@@ -90,6 +90,7 @@ def fit_mahalanobis(features: Features, labels: Labels | None) -> GaussianParame
     preparation = Preparation.of(z[good], unit=features.unit)
     rows = preparation.apply(z[good])
     classes = _classes(rows, None if labels is None else labels[good])
+    # Not weighted by class: a rare class is as normal as a frequent one.
     means = np.stack([rows[classes == index].mean(axis=0) for index in range(classes.max() + 1)])
     matrix = _whitening(rows - means[classes], len(means))
     return GaussianParameters(

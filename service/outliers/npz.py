@@ -87,6 +87,7 @@ def save_package(package: OutlierPackage, path: Path) -> None:
     for name, values in parts.items():
         for place, value in values.items():
             array = np.ascontiguousarray(value)
+            # Detectors share arrays, such as Mahalanobis++ and the first half of the relative one: each is stored once.
             key = known.setdefault((array.dtype.str, array.shape, array.tobytes()), f"a{len(known)}")
             stored[key] = array
             arrays[f"{name}/{place}"] = key

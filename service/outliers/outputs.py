@@ -72,7 +72,7 @@ def fit_gen(features: Features, labels: Labels | None) -> GenParameters:  # noqa
 def without_energy(features: Features, labels: Labels | None) -> str | None:  # noqa: ARG001 - one signature for all
     """Why energy says nothing here: of log-probabilities it is 0, whatever the sample."""
     energy = -_log_sum_exp(_logits(features.get("logits")))
-    energy = energy[np.isfinite(energy)]
+    energy = energy[np.isfinite(energy)]  # a row that cannot be scored says nothing about the others
     if energy.size and np.ptp(energy) < 1e-3:
         return "the model gives probabilities, whose energy is the same for every sample"
     return None

@@ -111,6 +111,7 @@ class OutlierPackage:
     @property
     def calibration(self) -> Array:
         """float32 `(n,)`, ascending: what the calibration points score as calls do, the watch included."""
+        # With a watch, calls are scored by the larger of two: their p-values must be taken among scores of that kind.
         return self.detector.calibration if self.watch is None else self.watch.calibration
 
     @property

@@ -164,6 +164,7 @@ def _held_out(folds: Sequence[Fold], seed: int) -> list[int]:
     classes = sorted(int(index) for index in set.intersection(*both)) if both else []
     if len(classes) < 2:
         return []
+    # Each class left out is a fit of its own, and that of a covariance grows with the cube of the width.
     most = _FEW_CLASSES if folds[0].fitting.width > _WIDE else MOST_CLASSES
     if len(classes) <= most:
         return classes

@@ -98,7 +98,7 @@ class Numbers:
     def strangeness(self, numbers: Array) -> Matrix:
         """Of float32 `(rows, m)`, column by column; Infinity is as strange as can be."""
         with np.errstate(invalid="ignore", over="ignore"):
-            x = numbers.astype(np.float64)
+            x = numbers.astype(np.float64)  # after float32, which is what the graph sees
             y = np.maximum((x - self.high) * self.above, (self.low - x) * self.below)
             strangeness: Matrix = np.where(np.isnan(x), self.missing, np.where(y > 0, self.offset + y, 0.0))
         return strangeness

@@ -112,6 +112,7 @@ def view_of(
     vector = signature.task in ("classification", "multi-label", "embedding") and not outputs[first].variable
     # Also where z is the inputs: the logits of a linear model are those of its one layer.
     tap = _tap(model, layer, first) if model is not None and space != "outputs" else None
+    # A tap without a layer is that of a linear model: what its one layer is given are the inputs.
     best: Space = "outputs" if vector and tap is None else "inputs"
     chosen: Space = space or ("features" if tap and tap.layer else best)
     if chosen == "inputs" and not numeric:
@@ -124,6 +125,7 @@ def view_of(
         if signature.task == "classification":
             if logits is None:
                 logits = logits_of(signature.head, tf.cast(answers[first], tf.float32), _log)
+            # As `two_sided` does for the reference: detectors of logits weigh classes against each other.
             logits = tf.concat([-logits / 2, logits / 2], axis=1) if logits.shape[1] == 1 else logits
         else:
             logits = None
@@ -165,6 +167,7 @@ def _tap(model: Any, layer: str | None, output: int) -> Tap | None:
     else:
         return None
     width = _width(inner)
+    # One model for outputs and features: its layers run once for both.
     tapped = keras.Model(model.inputs, [*model.outputs, inner, inner if head is None else head.input])
 
     def call(*tensors: Any) -> tuple[list[Any], Any, Any]:

@@ -138,7 +138,7 @@ class TensorFlowGraph:
 
         def call(columns: Sequence[Array]) -> list[Array]:
             tensors = [tf.constant(column, spec.dtype) for column, spec in zip(columns, specs, strict=True)]
-            with quiet():
+            with quiet():  # layers warn when they are called, here each time
                 answers = self.call(*_reordered(tensors, order))
             return [dense(answers[pick]).numpy() for pick in picks]
 
@@ -172,6 +172,7 @@ class TensorFlowGraph:
             return [dense(answers[pick]) for pick in picks] + scores
 
         specs = tensor_specs(signature)
+        # Nothing here is Python control flow for autograph to rewrite, and rewriting a model's own functions can fail.
         function = tf.function(flat, input_signature=specs, autograph=False, jit_compile=jit)
         try:
             with quiet():

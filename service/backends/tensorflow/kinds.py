@@ -109,6 +109,7 @@ def _hdf5(source: Path) -> str:
 def _other(source: Path, head: bytes) -> str:
     if not head:
         return "is empty: copy it again"
+    # In this order, since later marks are short: bytes that mean something elsewhere may begin another format, too.
     if head.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the file itself: git lfs pull fetches it"
     if head[4:8] == b"TFL3":

@@ -74,6 +74,7 @@ def check_nodes(
     """
     functions = {function.signature.name for function in graph.library.function}
     known = ((allowed() | {name for name in extra if not never(name)}) - set(refused)) | set(spared)
+    # Else a function could stand for an allowed operation here, and be something else where TensorFlow looks its name up.
     for name in functions:
         if name in known or (never(name) and not name.startswith("_")):
             raise VersionRefused(f"a function has the name of an operation: {name}", check="safety")

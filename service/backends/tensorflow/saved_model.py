@@ -45,6 +45,7 @@ def check_saved_model(directory: Path, extra: Collection[str] = ()) -> None:
         VersionRefused: what is wrong, with its place.
     """
     meta = _read(directory / GRAPH_FILE)
+    # The loader hands these paths to functions of the model as they are.
     for asset in meta.asset_file_def:
         _check_asset(directory / _ASSETS, asset.filename)
     check_nodes(meta.graph_def, extra, spared=_CHECKPOINT)

@@ -72,6 +72,7 @@ def write_artifact(
 
 
 def _copied(source: Path, place: Path, allowed_ops: Sequence[str], signature: str | None) -> Written:
+    # A version must be whole wherever it is copied to, and checksums cover files.
     if any(path.is_symlink() for path in source.rglob("*")):
         raise PublishError(f"{source}: holds links, which are not followed")
     shutil.copytree(source, place)

@@ -128,6 +128,7 @@ class _Search:
     def _fit(self, sizes: _Sizes) -> Fit:
         if sizes not in self._known:
             fit = self._shapes.fit(sizes)
+            # Only a graph that looks by itself may be run to find out: others might answer with unset memory, or divide by zero.
             if fit is Fit.GOOD and self._shapes.checked and TOO_SHORT in (self._failure(sizes) or ""):
                 fit = Fit.SHORT  # for a window behind a loop, say, whose length shapes do not tell
             self._known[sizes] = fit

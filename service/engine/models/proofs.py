@@ -271,6 +271,7 @@ class Proofs:
 
 
 def _key(manifest: Manifest, software: Mapping[str, str]) -> str:
+    # The whole manifest, since limits and allowed operations decide what a trial does; its checksums stand for the files.
     parts = (*(f"{name}={version}" for name, version in sorted(software.items())), __version__)
     return hashlib.sha256("|".join(parts).encode() + manifest.to_json()).hexdigest()
 
