@@ -1,37 +1,4 @@
-"""Every error Hoverboard raises on purpose, in one tree. A client raises the very classes that the server answered with.
-
-HoverboardError                     code    HTTP  retryable
-|- RpcError
-|  |- ParseError                   -32700   200   no
-|  |- InvalidRequest               -32600   200   no
-|  |- UnknownMethod                -32601   200   no
-|  |- InvalidParams                -32602   200   no     details: pointer, expected, got
-|  |- InternalError                -32603   200   no
-|  |  |- ModelFailed               -32603   200   no     the graph raised on this sample
-|  |  |- NonFiniteOutput           -32603   200   no     the graph answered NaN or Infinity
-|  |- NotFound                     -32001   200   no
-|  |  |- ModelNotFound
-|  |  |- VersionNotFound
-|  |- NotReady                     -32002   503   yes
-|  |- Overloaded                   -32005   503   yes
-|  |- RequestTooLarge              -32007   413   no
-|  |- ResponseTooLarge             -32008   200   no
-|  |- BatchTooLarge                -32010   200   no
-|  |- DeadlineExceeded             -32012   200   yes
-|  |- Unauthorized                 -32013   401   no
-|  |- Cancelled                    -32800          no     never sent: whoever asked has gone; counted and recorded
-|- Unreachable                     a client got no answer that is JSON-RPC
-|- EngineMissing                   what was asked for needs TensorFlow, which is not installed here
-|- StaleSignature                  never leaves the service: the api re-encodes and tries again
-|- VersionRefused                  a version on disk that must not go live, and why
-|- PublishError                    what `hoverboard publish` was given cannot become a version
-|- ConfigError                     a setting, a flag or a serving.toml that makes no sense
-|- DataDirLocked                   another service already owns the data directory
-|- NewerFormat                     a journal that a newer Hoverboard has written
-|- PortInUse                       another service already listens on the port
-|- DatabaseUnavailable             Postgres cannot be used now, and why
-|- MigrationRefused                the database's schema is not what this version's migrations make
-"""
+"""Errors that a client sees, by code and `data.type`, and how they survive the way there."""
 
 from __future__ import annotations
 
@@ -39,42 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self
 
+from hoverboard.errors.local import HoverboardError
+
 __all__ = [
     "BY_KIND",
-    "MACHINE",
     "VIOLATIONS",
     "BatchTooLarge",
     "Cancelled",
     "Cause",
-    "ConfigError",
-    "DataDirLocked",
-    "DatabaseUnavailable",
     "DeadlineExceeded",
-    "EngineMissing",
-    "HoverboardError",
     "InternalError",
     "InvalidParams",
     "InvalidRequest",
-    "MigrationRefused",
     "ModelFailed",
     "ModelNotFound",
-    "NewerFormat",
     "NonFiniteOutput",
     "NotFound",
     "NotReady",
     "Overloaded",
     "ParseError",
-    "PortInUse",
-    "PublishError",
     "RequestTooLarge",
     "ResponseTooLarge",
     "RpcError",
-    "StaleSignature",
     "Unauthorized",
     "UnknownMethod",
-    "Unreachable",
     "VersionNotFound",
-    "VersionRefused",
     "Violation",
 ]
 
@@ -105,13 +61,6 @@ VIOLATIONS: Final[Mapping[Violation, str]] = {
     "encoding": "bytes, a tensor object or a text does not decode, or the bytes do not fill the shape",
 }
 """What came, for each of them."""
-
-MACHINE: Final = "machine"
-"""The check that refuses a version for what is wrong with this machine at the moment; see `hoverboard.machine`."""
-
-
-class HoverboardError(Exception):
-    """Base of every deliberate error; its text is written for the person who reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,86 +338,6 @@ class Cancelled(RpcError):
     """The caller has gone before its answer: its connection closed, say. The code is the Language Server Protocol's."""
 
     code, kind, default = -32800, "cancelled", "The caller has gone"
-
-
-class Unreachable(HoverboardError):
-    """No server answers at the URL, or what answers is no JSON-RPC server.
-
-    Args:
-        message: one sentence.
-        sent: whether the call may have been carried out all the same.
-        retry_after_ms: when trying again is worth it, where whoever answered said so.
-    """
-
-    def __init__(self, message: str, *, sent: bool = True, retry_after_ms: int | None = None) -> None:
-        self.sent = sent
-        self.retry_after_ms = retry_after_ms
-        super().__init__(message)
-
-
-class EngineMissing(HoverboardError):
-    """TensorFlow is not installed; the text says what to type.
-
-    Args:
-        what: needs it.
-    """
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what} needs TensorFlow, which is not installed here: "
-            "pip install 'hoverboard-server[cpu]', or 'hoverboard-server[gpu]' for an NVIDIA GPU"
-        )
-
-
-class StaleSignature(HoverboardError):
-    """The version that would answer now takes other inputs than those the call was encoded for."""
-
-
-class VersionRefused(HoverboardError):
-    """A version on disk that must not go live; the text is the reason an operator reads.
-
-    Args:
-        reason: one sentence.
-        check: which check refused it, such as `checksum`, `load`, `safety`, `signature`, `golden`.
-    """
-
-    def __init__(self, reason: str, *, check: str) -> None:
-        self.reason = reason
-        self.check = check
-        super().__init__(reason)
-
-    @property
-    def passing(self) -> bool:
-        """Whether it is this machine that is at fault, so that trying again is worth it."""
-        return self.check == MACHINE
-
-
-class PublishError(HoverboardError):
-    """What was given cannot become a model version."""
-
-
-class ConfigError(HoverboardError):
-    """A setting that makes no sense; the text names it and where it came from."""
-
-
-class DataDirLocked(HoverboardError):
-    """Another service owns this data directory."""
-
-
-class NewerFormat(HoverboardError):
-    """A journal that a newer Hoverboard has written."""
-
-
-class PortInUse(HoverboardError):
-    """Another process listens on this address."""
-
-
-class DatabaseUnavailable(HoverboardError):
-    """Postgres cannot be used now; the text says where it is and why, without the password."""
-
-
-class MigrationRefused(HoverboardError):
-    """The schema of a database is not what the migrations at hand make, or a migration failed."""
 
 
 def _leaves(cls: type[RpcError]) -> list[type[RpcError]]:
