@@ -22,7 +22,7 @@ from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.errors import VersionRefused
 from hoverboard.outliers import OutlierPackage, load_package
-from hoverboard.outliers.watching import fit_scale, fit_watch
+from hoverboard.outliers.input_watch_fit import fit_scale, fit_watch
 from hoverboard.versions import read_version
 from hoverboard.versions.store import read_golden
 

@@ -11,14 +11,14 @@ import structlog
 
 from hoverboard.api.admin import TokenGuard
 from hoverboard.api.body import Intake
+from hoverboard.api.call_log import CallObserver
 from hoverboard.api.decoder import DecoderProcess
 from hoverboard.api.handlers import RpcHandler
 from hoverboard.api.health import Exposition, Health
 from hoverboard.api.hosts import Hosts
 from hoverboard.api.listener import Listener
-from hoverboard.api.observer import CallObserver
+from hoverboard.api.memory import Tidying
 from hoverboard.api.routes import Routes, Table
-from hoverboard.api.tidying import Tidying
 from hoverboard.api.websocket import WebSockets
 from hoverboard.config import TOKEN_FILE, Settings, url
 from hoverboard.contract.calls import EnginePort

@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from hoverboard.api.replies import HttpRefusal
 from hoverboard.errors import ParseError, RequestTooLarge
 from hoverboard.rpc.budget import Budget, BudgetShare
-from hoverboard.rpc.large import SMALL_BYTES
+from hoverboard.rpc.large_messages import SMALL_BYTES
 
 __all__ = ["Intake", "accept_content", "body_at_hand", "read_body"]
 

@@ -12,12 +12,12 @@ from typing import Any, cast
 import structlog
 from aiohttp import web
 
-from hoverboard.api.arriving import Arriving
+from hoverboard.api.arriving_messages import Arriving
 from hoverboard.api.identity import new_request_id
 from hoverboard.api.replies import HttpRefusal, PlainAnswer, refusal
 from hoverboard.errors import InternalError
 from hoverboard.rpc.budget import BudgetShare
-from hoverboard.rpc.large import SMALL_BYTES
+from hoverboard.rpc.large_messages import SMALL_BYTES
 from hoverboard.telemetry.sampling import Sampler
 
 __all__ = ["Connection", "ReadingTurns"]

@@ -21,7 +21,7 @@ from hoverboard.children import IMPORT_PATH
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import InternalError, Overloaded
 from hoverboard.rpc.budget import Budget, BudgetShare
-from hoverboard.rpc.large import SMALL_BYTES, Taken
+from hoverboard.rpc.large_messages import SMALL_BYTES, Taken
 
 __all__ = ["DecoderProcess"]
 

@@ -21,7 +21,7 @@ from hoverboard.api.decoder_wire import ColumnsAsk, DecoderReply, DropAsk, TakeA
 from hoverboard.codec.arrays import Codec
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import InternalError, Overloaded, RequestTooLarge, RpcError
-from hoverboard.rpc.large import Fault, Samples, columns_of, take_apart
+from hoverboard.rpc.large_messages import Fault, Samples, columns_of, take_apart
 
 __all__ = ["main"]
 

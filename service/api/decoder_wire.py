@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hoverboard.rpc.large import Fault, Taken
+from hoverboard.rpc.large_messages import Fault, Taken
 
 __all__ = ["LENGTH", "ColumnsAsk", "DecoderReply", "DropAsk", "TakeAsk", "asks", "frame"]
 

@@ -19,7 +19,7 @@ from hoverboard.errors import RpcError, Unauthorized
 from hoverboard.rpc.budget import BudgetShare
 from hoverboard.rpc.call import Reply, RpcRequest
 from hoverboard.rpc.dispatch import Dispatcher
-from hoverboard.rpc.large import SMALL_BYTES
+from hoverboard.rpc.large_messages import SMALL_BYTES
 from hoverboard.telemetry import logs
 
 __all__ = ["RpcHandler"]

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.http import WebSocketError, WebSocketReader
 
-from hoverboard.api.arriving import Arriving
+from hoverboard.api.arriving_messages import Arriving
 from hoverboard.api.body import Intake
 from hoverboard.api.connection import Connection
 

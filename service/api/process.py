@@ -9,8 +9,8 @@ import structlog
 
 from hoverboard import children
 from hoverboard.api.app import running
+from hoverboard.api.journal import recording
 from hoverboard.api.listener import listening_socket
-from hoverboard.api.recording import recording
 from hoverboard.engine.socket.client import EngineClient
 from hoverboard.errors import ConfigError
 from hoverboard.telemetry import recording_state

@@ -20,8 +20,8 @@ from hoverboard.errors import Overloaded
 from hoverboard.rpc.budget import Budget, BudgetShare
 from hoverboard.rpc.call import RpcRequest
 from hoverboard.rpc.dispatch import Dispatcher
-from hoverboard.rpc.large import SMALL_BYTES
-from hoverboard.rpc.turns import Turns
+from hoverboard.rpc.large_messages import SMALL_BYTES
+from hoverboard.rpc.loop_turns import Turns
 from hoverboard.telemetry import logs
 
 __all__ = ["WebSockets"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from hoverboard.cli.output import table
-from hoverboard.rpc.promise import promise
+from hoverboard.rpc.outlier_promise import promise
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

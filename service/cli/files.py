@@ -85,7 +85,7 @@ def _parquet_rows(path: Path) -> list[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from hoverboard.codec.arrow import jsonable
+    from hoverboard.codec.arrow_columns import jsonable
 
     try:
         with pq.ParquetFile(path) as file:

@@ -177,8 +177,8 @@ class _Serving:
 async def _dispatcher(settings: Settings) -> AsyncIterator[Dispatcher]:
     """What answers messages: an engine that has settled, with its journals where it records, and every method."""
     from hoverboard.api.app import limits_of
-    from hoverboard.api.observer import CallObserver
-    from hoverboard.api.recording import recording
+    from hoverboard.api.call_log import CallObserver
+    from hoverboard.api.journal import recording
     from hoverboard.engine.engine import Engine
     from hoverboard.engine.process import journaling
     from hoverboard.rpc.codecs import CodecBook

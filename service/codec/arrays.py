@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from hoverboard.codec.exact import ColumnBuilder, TooLarge, column_from_tensor
-from hoverboard.codec.fastdecode import Columns, NotPlain, column_decoder, row_decoder
+from hoverboard.codec.error_words import kind, token
+from hoverboard.codec.json_exact import ColumnBuilder, TooLarge, column_from_tensor
+from hoverboard.codec.json_fast import Columns, NotPlain, column_decoder, row_decoder
 from hoverboard.codec.predictions import PredictionEncoder
-from hoverboard.codec.words import kind, token
 from hoverboard.contract.calls import PredictAnswer
 from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Signature, TensorSpec

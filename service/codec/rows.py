@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from hoverboard.codec.arrays import Codec
-from hoverboard.codec.arrow import ArrowDecoder, ArrowRows, Refused, Unusual
+from hoverboard.codec.arrow_columns import ArrowDecoder, ArrowRows, Refused, Unusual
 from hoverboard.contract.calls import PredictAnswer
 from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Signature

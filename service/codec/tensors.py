@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hoverboard.codec.bounds import Bounds
-from hoverboard.codec.words import contract, excerpt, kind, token
+from hoverboard.codec.error_words import contract, excerpt, kind, token
 from hoverboard.contract.signature import NUMERIC_DTYPES, Array, TensorSpec
 from hoverboard.errors import InvalidParams, Violation
 

@@ -18,7 +18,7 @@ from hoverboard.config import Settings
 from hoverboard.contract.calls import PredictAnswer, PredictCall, RecordSink
 from hoverboard.contract.catalog import Catalog
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.models.attempts import LoadAttempts, attempts_dir
+from hoverboard.engine.models.deaths import LoadAttempts, attempts_dir
 from hoverboard.engine.models.proofs import Proofs
 from hoverboard.engine.models.registry import Registry
 from hoverboard.engine.runner import Runner
@@ -32,7 +32,7 @@ from hoverboard.versions import VersionOnDisk
 from hoverboard.versions.manifest import KERAS_FILE
 
 if TYPE_CHECKING:
-    from hoverboard.engine.models.loading import Loader
+    from hoverboard.engine.models.loader import Loader
 
 __all__ = ["Engine"]
 
@@ -214,7 +214,7 @@ class Engine:
         """On the loader's thread: the imports that take seconds."""
         self._proofs.prepare()
         from hoverboard.backends.backend import configured
-        from hoverboard.engine.models.loading import Loader
+        from hoverboard.engine.models.loader import Loader
 
         threads = thread_settings(self._settings)
         if configured(KERAS_FILE, threads).device_kind() == "gpu":

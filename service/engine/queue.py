@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from hoverboard.contract.calls import PredictCall
+from hoverboard.engine.fairness import TURN_S, Share
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.shares import TURN_S, Share
 from hoverboard.engine.work import Batch, Slice, Work
 from hoverboard.errors import DeadlineExceeded, HoverboardError, InternalError, StaleSignature
 

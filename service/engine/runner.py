@@ -11,7 +11,7 @@ import structlog
 from hoverboard.contract.calls import RecordSink
 from hoverboard.contract.signature import Array
 from hoverboard.engine.answers import BatchOutcome, Strange, record_of, strange_of
-from hoverboard.engine.costs import followed
+from hoverboard.engine.buckets import followed
 from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.engine.slots import EXECUTION, Slots

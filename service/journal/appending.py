@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from hoverboard.journal.directory import Home
 from hoverboard.journal.format import (
     CLOSED_FILE,
     FRAME_HEAD_BYTES,
@@ -21,7 +22,6 @@ from hoverboard.journal.format import (
     pack_totals,
     segment_name,
 )
-from hoverboard.journal.home import Home
 from hoverboard.journal.reserve import synchronise
 
 __all__ = ["Appender", "JournalFull", "NewFrame", "NotOnDisk", "OpenSegment", "WriteResult"]

@@ -16,12 +16,12 @@ import structlog
 from hoverboard.config import Settings
 from hoverboard.errors import ConfigError
 from hoverboard.journal.appending import Appender, JournalFull, NewFrame, NotOnDisk, OpenSegment, WriteResult
+from hoverboard.journal.directory import Home, is_the_file
 from hoverboard.journal.finding import JOURNALS
 from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MAX_PAYLOAD, RESERVE_FILE
-from hoverboard.journal.home import Home, is_the_file
 from hoverboard.journal.records import KINDS, GapEntry, GapRecord, VersionRecord
 from hoverboard.journal.reserve import PendingGap, Reserve
-from hoverboard.journal.shedding import Shedding
+from hoverboard.journal.shed_log import Shedding
 from hoverboard.journal.usage import DiskUsage
 from hoverboard.telemetry.recording_state import Part
 

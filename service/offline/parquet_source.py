@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hoverboard.codec.arrow import ArrowRows
+from hoverboard.codec.arrow_columns import ArrowRows
 from hoverboard.codec.file_columns import ColumnPlan, plan_columns, refuse_repeated
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError

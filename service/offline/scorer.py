@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hoverboard.codec.arrow import ArrowRows, Refused
+from hoverboard.codec.arrow_columns import ArrowRows, Refused
 from hoverboard.codec.rows import RowsCodec
 from hoverboard.contract.calls import EnginePort, PredictAnswer, PredictCall
 from hoverboard.contract.signature import Array

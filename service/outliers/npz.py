@@ -19,8 +19,8 @@ from hoverboard.machine import check_of
 from hoverboard.outliers.conformal import smallest_alpha
 from hoverboard.outliers.detectors import BY_NAME
 from hoverboard.outliers.features import Space
+from hoverboard.outliers.input_watch import ClosedSet, Numbers, Scale, Watch
 from hoverboard.outliers.package import Calibrated, OutlierPackage
-from hoverboard.outliers.watch import ClosedSet, Numbers, Scale, Watch
 from hoverboard.versions.reading import read_file
 
 __all__ = ["FORMAT", "OUTLIERS_FILE", "load_package", "save_package"]

@@ -14,8 +14,8 @@ from hoverboard.contract.signature import Array
 from hoverboard.outliers.conformal import p_values, rate_bound, smallest_alpha
 from hoverboard.outliers.detectors import BY_NAME, Candidate
 from hoverboard.outliers.features import Features, Space, never_nan
+from hoverboard.outliers.input_watch import Watch
 from hoverboard.outliers.summary import OutlierSummary
-from hoverboard.outliers.watch import Watch
 
 __all__ = ["INPUT", "Calibrated", "Looked", "OutlierPackage"]
 

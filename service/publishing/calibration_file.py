@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from hoverboard.codec.arrays import Codec
-from hoverboard.codec.exact import column_from_tensor
+from hoverboard.codec.json_exact import column_from_tensor
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.errors import InvalidParams, PublishError
 from hoverboard.publishing.calibration_formats import read_columns

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from hoverboard.contract.signature import Array, TensorSpec
 from hoverboard.outliers import Calibrated, Features
 from hoverboard.outliers.features import Labels
+from hoverboard.outliers.input_watch import Watch, set_places, watchable
+from hoverboard.outliers.input_watch_fit import fit_scale, fit_watch
 from hoverboard.outliers.select import turns_of
-from hoverboard.outliers.watch import Watch, set_places, watchable
-from hoverboard.outliers.watching import fit_scale, fit_watch
 
 __all__ = ["Known", "watchable_columns", "watched"]
 

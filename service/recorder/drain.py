@@ -20,13 +20,13 @@ from hoverboard.journal.chunk import Damage
 from hoverboard.journal.finding import JOURNALS, JournalInfo, journals
 from hoverboard.journal.format import segment_name
 from hoverboard.recorder.cursor import Cursor
-from hoverboard.recorder.doubts import Doubts
-from hoverboard.recorder.gone import Gone
 from hoverboard.recorder.housekeeping import Housekeeping
 from hoverboard.recorder.lag import Behind, Lag
 from hoverboard.recorder.quarantine import Quarantine
+from hoverboard.recorder.removed_journals import Gone
 from hoverboard.recorder.session import CHUNK_BYTES, Moved, Session, Stuck, UnreadableJournal
 from hoverboard.recorder.stalls import cause
+from hoverboard.recorder.stuck_journals import Doubts
 from hoverboard.telemetry import families
 
 __all__ = ["Drain", "OpenDatabase"]

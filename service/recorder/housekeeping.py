@@ -19,9 +19,9 @@ from hoverboard.journal.finding import JournalInfo
 from hoverboard.recorder import cursor as cursors
 from hoverboard.recorder.erasure.erase import latest_erasure, tombstones_since
 from hoverboard.recorder.erasure.put_aside import purge, sample_ids
+from hoverboard.recorder.journal_files import Tidy
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import Session
-from hoverboard.recorder.tidy import Tidy
 from hoverboard.telemetry import families
 
 __all__ = ["Housekeeping"]

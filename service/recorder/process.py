@@ -16,8 +16,8 @@ from hoverboard import children
 from hoverboard.config import Settings
 from hoverboard.database.address import DATABASE_VARIABLE
 from hoverboard.database.connect import Connection, connect
+from hoverboard.database.logins import prepare
 from hoverboard.database.migrate import require_current
-from hoverboard.database.roles import prepare
 from hoverboard.errors import ConfigError, DatabaseUnavailable
 from hoverboard.postgres.endpoint import embedded_url, endpoint
 from hoverboard.postgres.passwords import RECORDER

@@ -20,14 +20,15 @@ from hoverboard.journal.finding import JournalInfo
 from hoverboard.journal.reader import read as read_journal
 from hoverboard.journal.records import Record
 from hoverboard.recorder import cursor as cursors
+from hoverboard.recorder.chunk_load import ChunkLoad, Stuck
 from hoverboard.recorder.cursor import Cursor
-from hoverboard.recorder.doubts import Doubt
-from hoverboard.recorder.erasure.erase import apply_tombstones, share_erasing
+from hoverboard.recorder.erasure.erase import share_erasing
+from hoverboard.recorder.erasure.late_rows import apply_tombstones
 from hoverboard.recorder.gaps import Gap, insert_gaps
 from hoverboard.recorder.insert import Inserts
-from hoverboard.recorder.load import ChunkLoad, Stuck
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.sorting import Sorted, Unreadable, sort_out
+from hoverboard.recorder.stuck_journals import Doubt
 from hoverboard.watch.watcher import News
 from hoverboard.watch.watchers import Watchers
 

@@ -28,7 +28,7 @@ from hoverboard.journal.records import (
     decode,
     encode,
 )
-from hoverboard.recorder.erasure.erase import Drained
+from hoverboard.recorder.erasure.late_rows import Drained
 from hoverboard.recorder.gaps import EXPIRED, Gap
 from hoverboard.recorder.rows.split import split
 

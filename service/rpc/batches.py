@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, cast
 from hoverboard.errors import BatchTooLarge, InvalidRequest
 from hoverboard.rpc.call import Call, CallLimits, Reply, RpcRequest
 from hoverboard.rpc.envelope import NULL, failure
+from hoverboard.rpc.loop_turns import Turns
 from hoverboard.rpc.running import CallRunner, error_reply, unforeseen
-from hoverboard.rpc.turns import Turns
 
 __all__ = ["BatchRunner", "ItemAnswer"]
 

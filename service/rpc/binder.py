@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast, get_args, get_origin
 import msgspec
 from msgspec import Raw
 
-from hoverboard.codec.words import excerpt, kind, token
+from hoverboard.codec.error_words import excerpt, kind, token
 from hoverboard.errors import InvalidParams
 from hoverboard.rpc.fields import LARGEST
 

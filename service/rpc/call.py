@@ -9,7 +9,7 @@ import msgspec
 
 from hoverboard.errors import RpcError
 from hoverboard.rpc.budget import BudgetShare
-from hoverboard.rpc.large import RemoteSamples
+from hoverboard.rpc.large_messages import RemoteSamples
 
 __all__ = ["OK", "Call", "CallLimits", "Observer", "Reply", "RpcRequest"]
 

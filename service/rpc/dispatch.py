@@ -19,7 +19,7 @@ from hoverboard.rpc.explain import no_utf8
 from hoverboard.rpc.fastlane import FastLane
 from hoverboard.rpc.fields import KEPT
 from hoverboard.rpc.inflate import inflate
-from hoverboard.rpc.large import SMALL_BYTES, Decoder, Message, RemoteSamples, TakenCall
+from hoverboard.rpc.large_messages import SMALL_BYTES, Decoder, Message, RemoteSamples, TakenCall
 from hoverboard.rpc.methods.method import Methods
 from hoverboard.rpc.recording import CallRecording
 from hoverboard.rpc.running import CallRunner, error_reply, reply_to, unforeseen

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from hoverboard.codec.words import excerpt
+from hoverboard.codec.error_words import excerpt
 from hoverboard.errors import InvalidRequest, RpcError
 from hoverboard.rpc.explain import no_json, too_deep
 

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import structlog
 
-from hoverboard.codec.words import excerpt
+from hoverboard.codec.error_words import excerpt
 from hoverboard.errors import Cancelled, InternalError, Overloaded, ResponseTooLarge, RpcError
 from hoverboard.rpc.call import Call, CallLimits, Observer, Reply, RpcRequest
 from hoverboard.rpc.envelope import NULL, failure, success
-from hoverboard.rpc.large import RECORDED_PARAMS
+from hoverboard.rpc.large_messages import RECORDED_PARAMS
 from hoverboard.rpc.methods.method import Methods
 from hoverboard.rpc.recording import CallRecording, Rejection
 from hoverboard.telemetry.sampling import Sampler

@@ -17,7 +17,7 @@ from typing import Final
 from hoverboard.children import IMPORT_PATH, stop_signals
 from hoverboard.config import Settings
 from hoverboard.database.address import DATABASE_VARIABLE
-from hoverboard.engine.models.attempts import LoadAttempts, attempts_dir
+from hoverboard.engine.models.deaths import LoadAttempts, attempts_dir
 from hoverboard.engine.slots import Run, slots_path
 from hoverboard.errors import ConfigError
 from hoverboard.postgres import process as postgres_process

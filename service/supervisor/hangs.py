@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.slots import EXECUTION, LOOP, Run, clear_runs, read_runs
 from hoverboard.telemetry import logs
 from hoverboard.telemetry.pulse import is_stopped, last_beat, silent_s

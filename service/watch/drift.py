@@ -23,8 +23,8 @@ from hoverboard.telemetry import families
 from hoverboard.versions import read_version
 from hoverboard.versions.baseline import Baseline, read_baseline
 from hoverboard.watch import drift_table
+from hoverboard.watch.drift_windows import Finding, Reference
 from hoverboard.watch.watcher import News, Ran
-from hoverboard.watch.windows import Finding, Reference
 
 __all__ = ["Drift"]
 

@@ -24,8 +24,8 @@ import psutil
 import pytest
 
 from hoverboard.database.connect import connect
+from hoverboard.database.logins import prepare
 from hoverboard.database.migrate import migrate, require_current
-from hoverboard.database.roles import prepare
 from hoverboard.errors import ConfigError
 from hoverboard.postgres import leftovers, unprivileged
 from hoverboard.postgres.cluster import Cluster

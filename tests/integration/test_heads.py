@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hoverboard.contract.heads import probabilities, read_head
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.errors import PublishError
 from hoverboard.publishing import publish
 from hoverboard.publishing.calibration_file import CalibrationRows

@@ -19,7 +19,7 @@ import pytest
 from hoverboard.backends.tensorflow import artifact, export
 from hoverboard.contract.signature import Signature
 from hoverboard.engine.models.lengths import with_least
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.errors import ModelFailed, PublishError
 from hoverboard.publishing import publish
 from hoverboard.versions import GoldenSample, GoldenSet, VersionOnDisk, read_version

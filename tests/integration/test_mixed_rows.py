@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.publishing import publish
 from hoverboard.versions import VersionOnDisk

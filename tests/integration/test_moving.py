@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hoverboard.database.connect import connected
+from hoverboard.database.logins import prepare
 from hoverboard.database.migrate import require_current
-from hoverboard.database.roles import prepare
 from tests.integration.running import HOVERBOARD, ROOT, environment
 from tests.integration.test_embedded import database, made, template
 from tests.integration.test_older_postgres import INSTALLED, server

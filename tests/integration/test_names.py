@@ -14,7 +14,7 @@ import pytest
 from hoverboard.backends.authoring import Written
 from hoverboard.backends.tensorflow import artifact
 from hoverboard.contract.signature import Array, Signature, TensorSpec
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.errors import PublishError
 from hoverboard.publishing import publish
 from hoverboard.publishing.names import keep_names

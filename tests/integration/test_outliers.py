@@ -223,7 +223,7 @@ def test_too_few_calibration_samples_for_alpha_are_refused(model: Any, tmp_path:
 def test_a_changed_outliers_file_is_refused(models: Path, tmp_path: Path) -> None:
     import shutil
 
-    from hoverboard.engine.models.loading import Loader
+    from hoverboard.engine.models.loader import Loader
     from hoverboard.errors import VersionRefused
     from hoverboard.versions import VersionOnDisk, scan
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from hoverboard.contract.signature import Array
-from hoverboard.engine.costs import ladder
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.buckets import ladder
+from hoverboard.engine.models.loader import Loader
 from hoverboard.publishing.golden import drawn
 from hoverboard.versions import VersionOnDisk, read_version
 from hoverboard.versions.store import read_golden

@@ -12,7 +12,7 @@ import pytest
 from hoverboard.backends.tensorflow import artifact
 from hoverboard.config import Settings
 from hoverboard.engine.engine import Engine
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.errors import ModelFailed, PublishError, VersionRefused
 from hoverboard.publishing import publish
 from hoverboard.versions import VersionOnDisk, read_version

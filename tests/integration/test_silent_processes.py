@@ -13,7 +13,7 @@ from typing import Self
 
 import pytest
 
-from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.slots import slots_path
 from hoverboard.supervisor import hangs
 from hoverboard.supervisor.child import Backoff, Child, ChildSpec

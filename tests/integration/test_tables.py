@@ -16,12 +16,12 @@ from hoverboard.backends.tensorflow import artifact
 from hoverboard.backends.tensorflow.graph import TensorFlowGraph
 from hoverboard.contract.signature import Array, Signature, TensorSpec
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.outliers import OutlierPackage, load_package, p_values
 from hoverboard.publishing import publish
 from hoverboard.publishing.calibration import calibrate
 from hoverboard.publishing.calibration_file import CalibrationRows
-from hoverboard.rpc.promise import promise
+from hoverboard.rpc.outlier_promise import promise
 from hoverboard.versions import read_version
 from hoverboard.watch.evidence import Alarm, Block, blocks_of
 from tests.integration.tables import CLASSES, calibration, churn_model, customers, in_order

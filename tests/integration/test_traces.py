@@ -11,7 +11,7 @@ import pytest
 
 from hoverboard.backends.tensorflow import artifact
 from hoverboard.contract.signature import Array
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.publishing import publish
 from hoverboard.publishing.calibration_file import CalibrationRows

@@ -15,7 +15,7 @@ import pytest
 
 from hoverboard.backends.backend import backend_of
 from hoverboard.backends.executor import GraphError
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.publishing import publish
 from hoverboard.publishing.calibration_file import CalibrationRows

@@ -22,10 +22,10 @@ from hoverboard.backends.tensorflow.executors import (
 )
 from hoverboard.backends.tensorflow.features import FeatureExtractor, View, parts_of, view_of
 from hoverboard.backends.tensorflow.heads import head_of
+from hoverboard.backends.tensorflow.input_watch import watch_of
 from hoverboard.backends.tensorflow.operations import OURS, check_graph, checks_input
 from hoverboard.backends.tensorflow.scores import score_of
 from hoverboard.backends.tensorflow.shapes import GraphShapes
-from hoverboard.backends.tensorflow.watch import watch_of
 from hoverboard.backends.tensorflow.windows import with_checks
 from hoverboard.contract.signature import STRING, Array, Head, Signature, TensorSpec
 from hoverboard.errors import VersionRefused

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.models.jobs import LoadJobs
 from hoverboard.engine.models.memory import MOST_ON_DEMAND, Memory
 from hoverboard.engine.models.catalog import Models

@@ -21,7 +21,7 @@ import structlog
 from hoverboard.children import IMPORT_PATH
 from hoverboard.version import __version__
 from hoverboard.engine.models.sandbox import NONE
-from hoverboard.engine.models.trial import Trial, Verdict
+from hoverboard.engine.models.proof_messages import Trial, Verdict
 from hoverboard.errors import MACHINE, VersionRefused
 from hoverboard.files import put_file
 from hoverboard.versions import Manifest

@@ -24,9 +24,9 @@ from typing import Final
 import msgspec
 
 from hoverboard.backends.backend import installed
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.engine.models.sandbox import NONE, enter
-from hoverboard.engine.models.trial import Trial, Verdict
+from hoverboard.engine.models.proof_messages import Trial, Verdict
 from hoverboard.errors import MACHINE, VersionRefused
 from hoverboard.machine import check_of, confine
 from hoverboard.telemetry.pulse import is_stopped

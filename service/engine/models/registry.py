@@ -11,13 +11,13 @@ from hoverboard.contract.catalog import Catalog
 from hoverboard.contract.unavailable import unavailable
 from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.models.admin import Admin
-from hoverboard.engine.models.attempts import LoadAttempts
-from hoverboard.engine.models.follow import Follower
+from hoverboard.engine.models.deaths import LoadAttempts
+from hoverboard.engine.models.disk_changes import Follower
 from hoverboard.engine.models.loads import Loads, LoadVersion
 from hoverboard.engine.models.memory import Memory
 from hoverboard.engine.models.catalog import Models
-from hoverboard.engine.models.roles import Roles
-from hoverboard.engine.models.served import Served
+from hoverboard.engine.models.role_filling import Roles
+from hoverboard.engine.models.served_before import Served
 from hoverboard.engine.models.state import Model
 from hoverboard.engine.models.status import status_of
 from hoverboard.errors import RpcError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from hoverboard.engine.models.attempts import CRASH
+from hoverboard.engine.models.deaths import CRASH
 from hoverboard.engine.live import LiveVersion
 from hoverboard.errors import MACHINE, VersionRefused
 from hoverboard.contract.catalog import STABLE

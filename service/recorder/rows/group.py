@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Array
-from hoverboard.journal.forms import form
+from hoverboard.journal.batch_forms import form
 from hoverboard.journal.records import BatchRecord, CallPart, Column, float_dtype
 from hoverboard.recorder.rows.layout import Layout, Unencodable, is_vector
 

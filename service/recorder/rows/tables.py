@@ -13,7 +13,7 @@ from hoverboard.contract.heads import held
 from hoverboard.contract.signature import Array
 from hoverboard.contract.times import times_ms
 from hoverboard.database.known import KnownVersion, VersionKey, version_key
-from hoverboard.journal.forms import form
+from hoverboard.journal.batch_forms import form
 from hoverboard.journal.records import WHYS, BatchRecord
 from hoverboard.recorder.rows.arrays import ARRAYS, real_arrays, text_arrays
 from hoverboard.recorder.rows.group import BatchGroup, Side, alike

@@ -14,7 +14,7 @@ from hoverboard.contract.calls import EnginePort
 from hoverboard.errors import ModelNotFound, NotReady
 from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
-from hoverboard.rpc.large import Decoder
+from hoverboard.rpc.large_messages import Decoder
 from hoverboard.rpc.methods.alarms_reset import alarms_reset
 from hoverboard.rpc.methods.label import label
 from hoverboard.rpc.methods.method import Method, Methods, table

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from hoverboard.codec.words import excerpt
+from hoverboard.codec.error_words import excerpt
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound
 from hoverboard.journal.records import LabelRecord

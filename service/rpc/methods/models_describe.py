@@ -16,7 +16,7 @@ from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.examples import Example, Shown
 from hoverboard.rpc.fields import ModelName, VersionNumber
 from hoverboard.rpc.methods.method import Method
-from hoverboard.rpc.promise import promise
+from hoverboard.rpc.outlier_promise import promise
 
 __all__ = ["LastFailure", "describe", "models_describe"]
 

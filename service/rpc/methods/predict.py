@@ -12,8 +12,8 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from hoverboard.codec.arrays import Codec
-from hoverboard.codec.fastdecode import Columns, NotPlain
-from hoverboard.codec.words import token
+from hoverboard.codec.error_words import token
+from hoverboard.codec.json_fast import Columns, NotPlain
 from hoverboard.contract.calls import EnginePort, PredictAnswer, PredictCall
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.errors import (
@@ -32,7 +32,7 @@ from hoverboard.rpc.call import Call, CallLimits
 from hoverboard.rpc.codecs import CodecBook, Route
 from hoverboard.rpc.examples import SHOWN_ID, Example, Shown, example_instance
 from hoverboard.rpc.fields import ABSENT, ModelName, Tags, VersionOrRole, refuse_nul
-from hoverboard.rpc.large import Decoder
+from hoverboard.rpc.large_messages import Decoder
 from hoverboard.rpc.methods.method import Method
 
 __all__ = ["PredictParams", "PredictResult", "predict"]

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from hoverboard.api.connection import Connection
-from hoverboard.api.tidying import Tidying, _resident
+from hoverboard.api.memory import Tidying, _resident
 from tests.unit.api.conftest import PIXELS, PREDICT, Service, Start, http
-from tests.unit.api.test_arriving import CLOSE, MIB, TEXT, UPGRADE, frame
+from tests.unit.api.test_arriving_messages import CLOSE, MIB, TEXT, UPGRADE, frame
 from tests.unit.rpc.linear import LinearEngine
 
 CALL = json.dumps(PREDICT).encode()

@@ -10,7 +10,7 @@ import numpy as np
 from hoverboard.backends.executor import GraphError, OutOfMemory
 from hoverboard.contract.calls import PredictCall
 from hoverboard.contract.signature import Array, TensorSpec
-from hoverboard.engine.costs import CostModel
+from hoverboard.engine.buckets import CostModel
 from hoverboard.engine.live import LiveVersion
 from hoverboard.versions import Manifest
 

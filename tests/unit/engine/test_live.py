@@ -8,7 +8,8 @@ import pytest
 
 from hoverboard.contract.heads import read_head
 from hoverboard.contract.signature import Array, Signature, TensorSpec
-from hoverboard.engine.live import LiveVersion, pad
+from hoverboard.engine.isolation import pad
+from hoverboard.engine.live import LiveVersion
 from hoverboard.errors import ModelFailed, NonFiniteOutput, Overloaded
 from tests.unit.engine.fakes import Doubling, version
 

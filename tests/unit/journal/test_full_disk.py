@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from hoverboard.journal import JournalFull, JournalWriter, shedding
+from hoverboard.journal import JournalFull, JournalWriter, shed_log
 from hoverboard.journal.format import FRAME_HEAD_BYTES
 from hoverboard.telemetry import recording_state
 from tests.disks import small_disk
@@ -95,7 +95,7 @@ def test_a_full_disk_is_counted_and_written_to_again_once_there_is_room(
 def test_that_records_are_dropped_is_told_as_it_begins_and_as_it_ends(
     disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shedding, "_CALM_S", 0.0)
+    monkeypatch.setattr(shed_log, "_CALM_S", 0.0)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(300_000))
     with capture_logs() as logged:

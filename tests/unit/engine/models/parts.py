@@ -11,12 +11,12 @@ from typing import Any
 
 from hoverboard.contract.catalog import Catalog
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.loads import Loads
 from hoverboard.engine.models.memory import Memory
-from hoverboard.engine.models.roles import Roles
-from hoverboard.engine.models.served import Served
+from hoverboard.engine.models.role_filling import Roles
+from hoverboard.engine.models.served_before import Served
 from hoverboard.engine.models.state import Model, Version
 from hoverboard.versions import Serving, VersionOnDisk
 from tests.unit.engine.fakes import version

@@ -18,7 +18,7 @@ import pytest
 
 from hoverboard.contract.catalog import Catalog, ModelStatus
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.models.registry import Registry
 from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound, VersionRefused
 from hoverboard.versions import GoldenSample, GoldenSet, Manifest, VersionOnDisk, VersionWriter, read_version, scan
@@ -228,7 +228,7 @@ async def test_an_order_is_not_undone_by_a_look_that_began_before_it(
         go_on.wait(10)
         return found
 
-    monkeypatch.setattr("hoverboard.engine.models.follow.scan", slowly)
+    monkeypatch.setattr("hoverboard.engine.models.disk_changes.scan", slowly)
     look = asyncio.ensure_future(bench.look())
     await until(looked.is_set)
     await bench.admin("route", "a", stable=1)
@@ -323,7 +323,7 @@ async def test_a_version_that_cannot_be_read_is_refused_alone(bench: Bench, monk
             raise RuntimeError("nobody thought of this")
         return read_version(place)
 
-    monkeypatch.setattr("hoverboard.engine.models.follow.read_version", read)
+    monkeypatch.setattr("hoverboard.engine.models.disk_changes.read_version", read)
     for name in ("a", "b"):
         write(bench.root, name, 1)
     write(bench.root, "a", 2)

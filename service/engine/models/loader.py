@@ -17,10 +17,10 @@ from typing import Any, Final
 import structlog
 
 from hoverboard.backends.backend import Backend, configured
-from hoverboard.engine.costs import CostModel
+from hoverboard.engine.buckets import CostModel
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.models.choosing import Chooser, RunJob
-from hoverboard.engine.models.company import Company
+from hoverboard.engine.models.executor_choice import Chooser, RunJob
+from hoverboard.engine.models.golden_batches import Company
 from hoverboard.engine.models.lengths import with_least
 from hoverboard.engine.models.proofs import Proofs
 from hoverboard.engine.models.timings import Measured, file_for, processor, recall, remember

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hoverboard.engine.models.attempts import LoadAttempts
+from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.slots import EXECUTION, LOOP, Slots, clear_runs, read_runs
 from hoverboard.errors import VersionRefused
 

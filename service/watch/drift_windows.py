@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from hoverboard.contract.signature import Array, Signature
-from hoverboard.journal.forms import form
+from hoverboard.journal.batch_forms import form
 from hoverboard.journal.records import BatchRecord, Column, column_array, float_dtype
 from hoverboard.versions.baseline import Baseline
 from hoverboard.versions.binning import Bins, Place

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hoverboard.engine.models.follow import Follower
+from hoverboard.engine.models.disk_changes import Follower
 from tests.unit.engine.models.parts import Parts
 from tests.unit.engine.models.test_registry import write
 

@@ -12,8 +12,8 @@ from hoverboard.backends.executor import Executor
 from hoverboard.backends.graph import Way
 from hoverboard.contract.catalog import BucketTiming
 from hoverboard.contract.signature import Array, Signature
-from hoverboard.engine.models.choosing import Chooser
-from hoverboard.engine.models.company import Company
+from hoverboard.engine.models.executor_choice import Chooser
+from hoverboard.engine.models.golden_batches import Company
 from hoverboard.engine.models.timings import Measured
 from hoverboard.errors import VersionRefused
 from hoverboard.versions import GoldenSample, GoldenSet

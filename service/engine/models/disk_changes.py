@@ -13,7 +13,7 @@ import structlog
 
 from hoverboard.engine.models.loads import Loads
 from hoverboard.engine.models.catalog import Models
-from hoverboard.engine.models.roles import Roles
+from hoverboard.engine.models.role_filling import Roles
 from hoverboard.engine.models.state import DISK, Model, Version
 from hoverboard.errors import ConfigError, VersionRefused
 from hoverboard.machine import check_of

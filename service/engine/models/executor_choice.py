@@ -16,9 +16,9 @@ from hoverboard.backends.graph import Way
 from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
 from hoverboard.contract.catalog import BucketTiming
 from hoverboard.contract.signature import Array, Signature
-from hoverboard.engine.costs import ladder, useful_buckets
-from hoverboard.engine.live import pad
-from hoverboard.engine.models.company import Company, Shared
+from hoverboard.engine.buckets import ladder, useful_buckets
+from hoverboard.engine.isolation import pad
+from hoverboard.engine.models.golden_batches import Company, Shared
 from hoverboard.engine.models.timings import Measured
 from hoverboard.errors import VersionRefused
 from hoverboard.machine import check_of

@@ -13,7 +13,7 @@ from aiohttp.http import WebSocketError
 
 from hoverboard.errors import Overloaded
 from hoverboard.rpc.budget import Budget, BudgetShare
-from hoverboard.rpc.large import SMALL_BYTES
+from hoverboard.rpc.large_messages import SMALL_BYTES
 
 __all__ = ["Arriving"]
 

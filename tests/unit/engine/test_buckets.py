@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoverboard.engine.costs import CostModel, ladder, useful_buckets
+from hoverboard.engine.buckets import CostModel, ladder, useful_buckets
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from hoverboard.codec.bounds import bounds_of
+from hoverboard.codec.error_words import contract, excerpt, kind, noun, plural, pointer
 from hoverboard.codec.tensors import from_b64, tensor_from
-from hoverboard.codec.words import contract, excerpt, kind, noun, plural, pointer
 from hoverboard.contract.signature import STRING, Array, TensorSpec
 from hoverboard.errors import InvalidParams, Violation
 

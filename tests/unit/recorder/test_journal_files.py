@@ -9,7 +9,7 @@ from hoverboard.config import Settings
 from hoverboard.journal.chunk import Position
 from hoverboard.journal.finding import JournalInfo, journals
 from hoverboard.recorder.cursor import Cursor
-from hoverboard.recorder.tidy import Tidy
+from hoverboard.recorder.journal_files import Tidy
 from tests.journaled import batch, open_journal, write
 
 

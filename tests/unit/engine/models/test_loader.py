@@ -15,9 +15,9 @@ from hoverboard.backends.backend import Backend
 from hoverboard.backends.executor import Executor
 from hoverboard.backends.graph import Shapes, Way
 from hoverboard.contract.signature import Array, Signature
-from hoverboard.engine.models.loading import Loader
+from hoverboard.engine.models.loader import Loader
 from hoverboard.engine.models.proofs import Proofs
-from hoverboard.engine.models.trial import Verdict
+from hoverboard.engine.models.proof_messages import Verdict
 from hoverboard.errors import VersionRefused
 from hoverboard.outliers import Features, OutlierPackage
 from hoverboard.versions import GoldenSample, GoldenSet, Manifest, VersionOnDisk, VersionWriter

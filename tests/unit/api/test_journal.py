@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from hoverboard.api.recording import JournalRecording, recording
+from hoverboard.api.journal import JournalRecording, recording
 from hoverboard.config import Settings
 from hoverboard.contract.catalog import Catalog, ModelStatus
 from hoverboard.errors import (

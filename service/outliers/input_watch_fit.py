@@ -12,7 +12,7 @@ import numpy as np
 
 from hoverboard.contract.signature import STRING, Array, TensorSpec
 from hoverboard.outliers.features import STRANGEST, Matrix
-from hoverboard.outliers.watch import (
+from hoverboard.outliers.input_watch import (
     UNSEEN,
     ClosedSet,
     Numbers,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hoverboard.rpc.promise import promise
+from hoverboard.rpc.outlier_promise import promise
 
 
 def manifest(detector: str, **changes: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from hoverboard.codec.words import excerpt, token
+from hoverboard.codec.error_words import excerpt, token
 from hoverboard.config import Settings
 from hoverboard.contract.catalog import Catalog, ModelStatus
 from hoverboard.errors import InvalidParams, Overloaded

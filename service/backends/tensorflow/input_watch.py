@@ -1,4 +1,4 @@
-"""The watch over a version's inputs as operations of its graph, beside its detector's score; see `hoverboard.outliers.watch`."""
+"""The watch over a version's inputs as operations of its graph, beside its detector's score; see `hoverboard.outliers.input_watch`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from hoverboard.backends.tensorflow.device import quiet
 from hoverboard.contract.signature import TensorSpec
 from hoverboard.outliers.features import STRANGEST
-from hoverboard.outliers.watch import UNSEEN, ClosedSet, Numbers, Scale, Watch
+from hoverboard.outliers.input_watch import UNSEEN, ClosedSet, Numbers, Scale, Watch
 
 with quiet():
     import tensorflow as tf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from hoverboard.codec.words import excerpt
+from hoverboard.codec.error_words import excerpt
 from hoverboard.errors import InvalidParams, RpcError
 from hoverboard.rpc.call import OK, Call
 from hoverboard.telemetry.calls import calls

@@ -1,6 +1,6 @@
 import asyncio
 
-from hoverboard.rpc.turns import Turns
+from hoverboard.rpc.loop_turns import Turns
 
 
 async def test_what_many_begin_in_one_turn_is_bounded_and_each_gets_its_share() -> None:

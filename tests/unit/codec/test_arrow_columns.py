@@ -11,7 +11,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from hoverboard.codec.arrow import ArrowDecoder, ArrowRows, Refused, Unusual
+from hoverboard.codec.arrow_columns import ArrowDecoder, ArrowRows, Refused, Unusual
 from hoverboard.codec.rows import RowsCodec
 from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Array, Signature, TensorSpec
 from hoverboard.errors import InvalidParams
