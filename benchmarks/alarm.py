@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.outliers import p_values, rate_bound
-from hoverboard.watch.evidence import Alarm, Block
+from hoverboard.watch.alarm import Alarm, Block
 
 ALPHA: Final = 0.01
 POINTS: Final = 1000

@@ -17,8 +17,8 @@ from hoverboard.cli.target import data_dir as configured_data_dir
 from hoverboard.config import Settings
 
 if TYPE_CHECKING:
+    from hoverboard.watch.alarm import Raised
     from hoverboard.watch.alarm_table import AlarmRow
-    from hoverboard.watch.evidence import Raised
 
 __all__ = ["command"]
 

@@ -1,6 +1,6 @@
 """Arrow columns, as Parquet files hold them, straight to the arrays of a call: checked all at once, never value by value.
 
-Only what is plainly right goes this way, as in `fastdecode`: what is unusual (decimals, timestamps, an infinity) or wrong
+Only what is plainly right goes this way, as in `json_fast`: what is unusual (decimals, timestamps, an infinity) or wrong
 is looked at as the JSON values that the rows stand for, which says exactly what is at fault and where.
 """
 

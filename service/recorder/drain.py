@@ -22,11 +22,11 @@ from hoverboard.journal.format import segment_name
 from hoverboard.recorder.cursor import Cursor
 from hoverboard.recorder.housekeeping import Housekeeping
 from hoverboard.recorder.lag import Behind, Lag
+from hoverboard.recorder.missing_journals import MissingJournals
 from hoverboard.recorder.quarantine import Quarantine
-from hoverboard.recorder.removed_journals import Gone
 from hoverboard.recorder.session import CHUNK_BYTES, Moved, Session, Stuck, UnreadableJournal
 from hoverboard.recorder.stalls import cause
-from hoverboard.recorder.stuck_journals import Doubts
+from hoverboard.recorder.stuck_journals import StuckJournals
 from hoverboard.telemetry import families
 
 __all__ = ["Drain", "OpenDatabase"]
@@ -87,8 +87,8 @@ class Drain:
         self._session: Session | None = None
         self._cursors: dict[UUID, Cursor] = {}
         self._shelved: dict[UUID, float] = {}
-        self._doubts = Doubts()
-        self._gone = Gone(settings.data_dir)
+        self._doubts = StuckJournals()
+        self._gone = MissingJournals(settings.data_dir)
         self._trouble: str | None = None
         self._step_at: float | None = None
         """When the step that is under way began; None between passes."""

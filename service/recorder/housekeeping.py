@@ -19,7 +19,7 @@ from hoverboard.journal.finding import JournalInfo
 from hoverboard.recorder import cursor as cursors
 from hoverboard.recorder.erasure.erase import latest_erasure, tombstones_since
 from hoverboard.recorder.erasure.put_aside import purge, sample_ids
-from hoverboard.recorder.journal_files import Tidy
+from hoverboard.recorder.journal_deletion import JournalDeletion
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import Session
 from hoverboard.telemetry import families
@@ -48,7 +48,7 @@ class Housekeeping:
     def __init__(self, settings: Settings, quarantine: Quarantine) -> None:
         self._settings = settings
         self._quarantine = quarantine
-        self._tidy = Tidy(settings)
+        self._tidy = JournalDeletion(settings)
         self._due: dict[str, float] = {}
         self._purged = (0, 0)
         self._erased_at: float | None = None

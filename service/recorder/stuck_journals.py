@@ -9,7 +9,7 @@ from uuid import UUID
 
 from hoverboard.journal.records import Record
 
-__all__ = ["Doubt", "Doubts"]
+__all__ = ["Doubt", "StuckJournals"]
 
 # A restart of the server breaks a connection or two; a record that crashes it breaks every one.
 _CAREFUL: Final = 3
@@ -46,7 +46,7 @@ class Doubt:
         return self.losses >= _CONDEMNED and bool(self.proven)
 
 
-class Doubts:
+class StuckJournals:
     """The journals that do not move."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.database.text import storable
 from hoverboard.journal.records import AlarmResetRecord
-from hoverboard.watch.evidence import Alarm, Block, Counts, Evidence, Raised
+from hoverboard.watch.alarm import Alarm, Block, Counts, Evidence, Raised
 
 __all__ = ["AlarmRow", "find_numbered", "follow", "list_alarms", "reset"]
 

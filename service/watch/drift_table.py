@@ -17,7 +17,7 @@ from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.journal.records import BatchRecord
 from hoverboard.versions.baseline import Baseline, Feature
-from hoverboard.watch.drift_windows import Finding, Reference, Window, count
+from hoverboard.watch.drift import Finding, Reference, Window, count
 
 __all__ = ["expire_windows", "find_baseline", "follow", "insert_baseline", "latest_findings"]
 

@@ -14,8 +14,8 @@ from hoverboard.database.failures import doubtful, refused, transient
 from hoverboard.database.known import KnownVersion, VersionKey, version_key
 from hoverboard.journal.records import BatchRecord, Record
 from hoverboard.telemetry import families
-from hoverboard.watch.alarms import Alarms
-from hoverboard.watch.drift import Drift
+from hoverboard.watch.alarm_watcher import Alarms
+from hoverboard.watch.drift_watcher import Drift
 from hoverboard.watch.watcher import News, Ran, Watcher
 
 __all__ = ["ALL", "Watchers"]

@@ -48,7 +48,7 @@ from hoverboard.recorder.process import open_database
 from hoverboard.telemetry import metrics
 from hoverboard.versions import Manifest
 from hoverboard.versions.baseline import BASELINE_FILE, write_baseline
-from hoverboard.watch.evidence import BLOCK_ROWS
+from hoverboard.watch.alarm import BLOCK_ROWS
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD
 from tests.journaled import open_journal
@@ -583,7 +583,7 @@ async def test_a_baseline_that_this_machine_could_not_read_is_read_with_the_next
 async def test_a_defect_in_monitoring_does_not_keep_records_from_postgres(
     database: str, settings: Settings, sql: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hoverboard.watch import alarms
+    from hoverboard.watch import alarm_watcher as alarms
 
     def broken(_: object) -> list[object]:
         raise RuntimeError("a defect")

@@ -23,7 +23,7 @@ from hoverboard.publishing.calibration import calibrate
 from hoverboard.publishing.calibration_file import CalibrationRows
 from hoverboard.rpc.outlier_promise import promise
 from hoverboard.versions import read_version
-from hoverboard.watch.evidence import Alarm, Block, blocks_of
+from hoverboard.watch.alarm import Alarm, Block, blocks_of
 from tests.integration.tables import CLASSES, calibration, churn_model, customers, in_order
 
 ALPHA = 0.01

@@ -20,13 +20,13 @@ from hoverboard.files import put_file
 from hoverboard.journal.finding import JOURNALS, JournalInfo
 from hoverboard.recorder.cursor import Cursor
 
-__all__ = ["Gone"]
+__all__ = ["MissingJournals"]
 
 _FILE: Final = "undrained.json"
 _log = structlog.get_logger(__name__)
 
 
-class Gone:
+class MissingJournals:
     """Remembers what is there, to tell what is not there any more.
 
     Args:

@@ -16,7 +16,7 @@ from hoverboard.database.known import bound_of
 from hoverboard.journal.records import AlarmResetRecord, BatchRecord, GapRecord, Record
 from hoverboard.telemetry import families
 from hoverboard.watch import alarm_table
-from hoverboard.watch.evidence import Alarm, Block, blocks_of
+from hoverboard.watch.alarm import Alarm, Block, blocks_of
 from hoverboard.watch.watcher import News, Ran
 
 __all__ = ["Alarms"]

@@ -10,7 +10,7 @@ from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.journal.records import BatchRecord, pack_column
 from hoverboard.publishing.baseline import make_baseline
 from hoverboard.versions.baseline import Baseline
-from hoverboard.watch.drift_windows import Finding, Reference, Window, count
+from hoverboard.watch.drift import Finding, Reference, Window, count
 from tests.records import record, texts
 
 SIGNATURE = Signature(

@@ -18,7 +18,7 @@ from hoverboard.journal.finding import JournalInfo
 from hoverboard.journal.format import segment_name
 from hoverboard.recorder.cursor import Cursor
 
-__all__ = ["Tidy"]
+__all__ = ["JournalDeletion"]
 
 _MIB: Final = 1024 * 1024
 _SPAN_S: Final = 660.0
@@ -42,7 +42,7 @@ class _Drained:
     changed: float
 
 
-class Tidy:
+class JournalDeletion:
     """Deletes drained files: after `journal_keep_s`; sooner, the oldest first, while all journals together take more than
     half of `journal_budget_mb`; at once where something was erased since.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from hoverboard.watch.evidence import BLOCK_ROWS, ODDS, Alarm, Block, Counts, Evidence, blocks_of
+from hoverboard.watch.alarm import BLOCK_ROWS, ODDS, Alarm, Block, Counts, Evidence, blocks_of
 
 BOUND = 0.0157
 NOVEL = 0.055
