@@ -61,7 +61,8 @@ def command(*, days: int, database_url: str | None, data_dir: Path | None, json_
 
 
 def _next(reason: str) -> str:
-    return NEXT_STEPS.get(reason.removeprefix("rejections: "), "See question 8 of docs/sql.md.")
+    otherwise = 'See "What is missing?" on the documentation page "Ask the database: is the record whole?".'
+    return NEXT_STEPS.get(reason.removeprefix("rejections: "), otherwise)
 
 
 async def _read(settings: Settings, days: int) -> list[dict[str, Any]]:
