@@ -13,7 +13,17 @@ import aiohttp
 import msgspec
 
 from hoverboard.client.address import Address
-from hoverboard.client.core import PATIENCE_S, Core, Pause, PredictOptions, Procedure, Received, Send, Truth
+from hoverboard.client.core import (
+    PATIENCE_S,
+    Core,
+    Pause,
+    PredictOptions,
+    Procedure,
+    Received,
+    Send,
+    Truth,
+    at_least_one,
+)
 from hoverboard.client.retries import Retries
 from hoverboard.client.socket import SocketTransport
 from hoverboard.client.transport import CONNECT_S, AsyncTransport, headers_of, reason_of
@@ -43,10 +53,14 @@ class AsyncClient:
         url, token, deadline_s, patience_s, retries: as of `Client`.
         websocket: go by one WebSocket instead of HTTP: a third less time a call, and no more than one connection. It is
             opened by the first call, and again by the next one where it broke.
+        max_in_flight: most calls on the way at once: messages of the WebSocket, connections of HTTP. Further calls wait here
+            for their turn, as long as their deadlines allow. A service takes as many as its `ws_max_inflight` by one
+            WebSocket, 64 unless told otherwise, and refuses those above.
         transport: carries messages in place of either.
 
     Raises:
         ConfigError: the URL is none.
+        ValueError: another argument makes no sense.
     """
 
     def __init__(
@@ -58,11 +72,13 @@ class AsyncClient:
         patience_s: float = PATIENCE_S,
         retries: Retries | None = None,
         websocket: bool = False,
+        max_in_flight: int = 64,
         transport: AsyncTransport | None = None,
     ) -> None:
         address = Address.of(url)
         self.url = address.url
-        self._transport = transport or (SocketTransport if websocket else _HttpTransport)(address, token)
+        kind = SocketTransport if websocket else _HttpTransport
+        self._transport = transport or kind(address, token, at_least_one("max_in_flight", max_in_flight))
         self._core = Core(self.url, retries or Retries(), patience_s, deadline_s)
 
     def __repr__(self) -> str:
@@ -118,6 +134,7 @@ class AsyncClient:
             model, samples, version, batch, deadline_s, top_k, outputs, tags: as there.
             at_once: most calls at once: enough to keep an engine busy while answers travel, and few enough to leave it to others.
         """
+        at_least_one("at_once", at_once)
         options = PredictOptions(version, deadline_s, top_k, outputs, tags)
         first, *rest = await self._run(self._core.batches(model, samples, version, batch))
         begun = await self._run(self._core.halved(first, model, options))
@@ -230,8 +247,9 @@ class AsyncClient:
 class _HttpTransport:
     """HTTP by a pool of connections that stay open; opened by the first call, on the event loop that it runs on."""
 
-    def __init__(self, address: Address, token: str | None) -> None:
+    def __init__(self, address: Address, token: str | None, max_in_flight: int) -> None:
         self._address = address
+        self._max_in_flight = max_in_flight
         self._headers = headers_of(address, token)
         self._session: aiohttp.ClientSession | None = None
 
@@ -239,7 +257,8 @@ class _HttpTransport:
         """See `AsyncTransport.exchange`."""
         if self._session is None or self._session.closed:
             # Here and not in `__init__`, which may run before there is a loop. `trust_env` would send even loopback to a proxy.
-            self._session = aiohttp.ClientSession(headers=self._headers, trust_env=False)
+            connector = aiohttp.TCPConnector(limit=self._max_in_flight)
+            self._session = aiohttp.ClientSession(connector=connector, headers=self._headers, trust_env=False)
         timeout = aiohttp.ClientTimeout(total=message.timeout_s, sock_connect=CONNECT_S)
         try:
             async with self._session.post(

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from hoverboard.rpc.methods.models_describe import ModelDescription
     from hoverboard.rpc.methods.models_list import ModelSummary
 
-__all__ = ["PATIENCE_S", "Core", "Pause", "PredictOptions", "Procedure", "Received", "Send", "Truth"]
+__all__ = [
+    "PATIENCE_S",
+    "Core",
+    "Pause",
+    "PredictOptions",
+    "Procedure",
+    "Received",
+    "Send",
+    "Truth",
+    "at_least_one",
+]
 
 T = TypeVar("T")
 
@@ -97,6 +107,9 @@ class PredictOptions:
     outputs: bool = False
     tags: Mapping[str, str] | None = None
 
+    def __post_init__(self) -> None:
+        _no_less_than_zero("deadline_s", self.deadline_s)
+
     def params(self) -> dict[str, Any]:
         """Those that differ from what a call has without them."""
         optional = {"top_k": self.top_k, "outputs": self.outputs, "tags": self.tags and dict(self.tags)}
@@ -132,6 +145,8 @@ class Core:
     """
 
     def __init__(self, url: str, retries: Retries, patience_s: float, deadline_s: float | None) -> None:
+        _no_less_than_zero("deadline_s", deadline_s)
+        _no_less_than_zero("patience_s", patience_s)
         self.url = url
         self._retries = retries
         self._patience_s = patience_s
@@ -146,8 +161,15 @@ class Core:
 
         Args:
             read: makes the result of its JSON text.
+            deadline_s: seconds until no answer is wanted; 0 is a deadline that has passed. None for `patience_s`.
+
+        Raises:
+            ValueError: the deadline is negative, or no number.
         """
+        _no_less_than_zero("deadline_s", deadline_s)
         seconds = self._patience_s if deadline_s is None else deadline_s
+        if not seconds:
+            raise DeadlineExceeded(f"{method} was not sent to {self.url}: its deadline has passed")
         begun = time.monotonic()
         until = begun + seconds
         told = method == "predict" and deadline_s is not None
@@ -165,7 +187,7 @@ class Core:
                 # Silence past the deadline is the deadline's doing, whatever the transport calls it.
                 if isinstance(error, Unreachable) and error.sent and now >= until:
                     raise DeadlineExceeded(f"{self.url} did not answer {method} within {seconds:.3g} s") from error
-                pause = self._retries.pause_s(attempt, error, method)
+                pause = self._retries.pause_s(attempt, error, method, has_deadline=deadline_s is not None)
                 # A try that would begin past the deadline can only fail: the caller hears so now rather than then.
                 if pause is None or now + pause >= until:
                     if attempt > 1:
@@ -203,13 +225,14 @@ class Core:
         from hoverboard.client.answers import Predictions
         from hoverboard.client.samples import SampleBatch
 
-        version, seconds = options.version, options.deadline_s or self._deadline_s
+        version = options.version
+        seconds = self._deadline_s if options.deadline_s is None else options.deadline_s
         until = None if seconds is None else time.monotonic() + seconds
         batch = samples if isinstance(samples, SampleBatch) else SampleBatch.of(samples)
         params = {"model": model, **options.params()}
 
         def left() -> float | None:
-            return None if until is None else until - time.monotonic()
+            return None if until is None else max(0.0, until - time.monotonic())
 
         inputs = (yield from self._inputs(model, version, left())) if batch.wants_inputs else ()
         try:
@@ -255,6 +278,8 @@ class Core:
         """
         from hoverboard.client.samples import SampleBatch
 
+        if size is not None:
+            at_least_one("batch", size)
         whole = SampleBatch.of(samples)
         found, described = yield from self._describe(model, version, None)
         most = (found.serving.get("limits") or {}).get("max_instances") or _AT_ONCE
@@ -332,6 +357,22 @@ class Core:
     ) -> Procedure[dict[str, Any]]:
         """One action of the admin listener."""
         return self.call(f"models.{action}", params, msgspec.json.Decoder(dict[str, Any]).decode, deadline_s)
+
+
+def at_least_one(name: str, value: int) -> int:
+    """The value of an argument that counts something.
+
+    Raises:
+        ValueError: it is less than 1.
+    """
+    if value < 1:
+        raise ValueError(f"{name}: expected 1 or more, got {value}")
+    return value
+
+
+def _no_less_than_zero(name: str, seconds: float | None) -> None:
+    if seconds is not None and not seconds >= 0:  # so that NaN is refused too
+        raise ValueError(f"{name}: expected 0 seconds or more, got {seconds}")
 
 
 def _items(pairs: Iterator[tuple[str, Truth]]) -> list[dict[str, Any]]:

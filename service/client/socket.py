@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import aiohttp
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from hoverboard.client.address import Address
 from hoverboard.client.core import Received, Send
 from hoverboard.client.transport import CONNECT_S, headers_of, reason_of
-from hoverboard.errors import Unreachable
+from hoverboard.errors import DeadlineExceeded, Unreachable
 
 __all__ = ["SocketTransport"]
 
@@ -23,35 +24,61 @@ class _Answer(msgspec.Struct, frozen=True):
 _answer = msgspec.json.Decoder(_Answer).decode
 
 
-class SocketTransport:
-    """An `AsyncTransport` by a WebSocket at `/ws`; opened by the first call, and by the first one after it broke."""
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """One open WebSocket.
 
-    def __init__(self, address: Address, token: str | None) -> None:
+    Attributes:
+        turns: free places among the messages that may be on the way at once.
+        waiting: who waits for which answer. A call that is given up stays until its answer comes: until then the server
+            works on it, and counts it.
+    """
+
+    socket: aiohttp.ClientWebSocketResponse
+    turns: asyncio.Semaphore
+    waiting: dict[int, asyncio.Future[Received]] = field(default_factory=dict)
+
+
+class SocketTransport:
+    """An `AsyncTransport` by a WebSocket at `/ws`; opened by the first call, and by the first one after it broke.
+
+    Args:
+        max_in_flight: most messages on the way at once; calls beyond it wait here, since the server would refuse them.
+    """
+
+    def __init__(self, address: Address, token: str | None, max_in_flight: int) -> None:
         self._address = address
+        self._max_in_flight = max_in_flight
         self._headers = headers_of(address, token)
         self._session: aiohttp.ClientSession | None = None
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._channel: _Channel | None = None
         self._reading: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
-        self._waiting: dict[int, asyncio.Future[Received]] = {}
 
     async def exchange(self, message: Send) -> Received:
         """See `AsyncTransport.exchange`."""
         answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-        sent, waiting = False, self._waiting
+        sent, channel = False, None
         try:
             async with asyncio.timeout(message.timeout_s):
-                socket = await self._opened()
+                while True:
+                    channel = await self._opened()
+                    await channel.turns.acquire()
+                    if not channel.socket.closed:
+                        break
+                    channel.turns.release()  # it broke meanwhile; the next one has places of its own
                 # Before it is sent: the answer may be read before this task has its turn again.
-                waiting = self._waiting
-                waiting[message.id] = answer
+                channel.waiting[message.id] = answer
                 sent = True
-                await socket.send_frame(message.body, aiohttp.WSMsgType.TEXT)
+                await channel.socket.send_frame(message.body, aiohttp.WSMsgType.TEXT)
                 return await answer
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            if isinstance(error, TimeoutError) and channel is not None and not sent:
+                raise DeadlineExceeded(
+                    f"the call was not sent to {self._address.url} within its time: {self._max_in_flight} others were on "
+                    "the way (max_in_flight)"
+                ) from error
             raise self._broken(reason_of(error), sent=sent) from error
-        finally:
-            waiting.pop(message.id, None)
 
     async def close(self) -> None:
         """See `AsyncTransport.close`."""
@@ -62,38 +89,40 @@ class SocketTransport:
         if self._session is not None:
             await self._session.close()
 
-    async def _opened(self) -> aiohttp.ClientWebSocketResponse:
+    async def _opened(self) -> _Channel:
         async with self._opening:  # one of many first calls opens it, the others wait for that
-            if self._socket is None or self._socket.closed:
+            if self._channel is None or self._channel.socket.closed:
                 if self._session is None:
                     self._session = aiohttp.ClientSession(headers=self._headers, trust_env=False)
                 async with asyncio.timeout(CONNECT_S):
                     # Answers are as large as the server lets them be; it is the one that is trusted here.
-                    self._socket = await self._session.ws_connect(
+                    socket = await self._session.ws_connect(
                         f"{self._address.origin}{self._address.path.rstrip('/')}/ws",
                         proxy=self._address.proxy,
                         max_msg_size=0,
                     )
                 # Those who wait are of one socket: when it breaks, who waits for the next one is not told so.
-                self._waiting = {}
-                self._reading = asyncio.create_task(self._read(self._socket, self._waiting))
-            return self._socket
+                self._channel = _Channel(socket, asyncio.Semaphore(self._max_in_flight))
+                self._reading = asyncio.create_task(self._read(self._channel))
+            return self._channel
 
-    async def _read(
-        self, socket: aiohttp.ClientWebSocketResponse, waiting: dict[int, asyncio.Future[Received]]
-    ) -> None:
+    async def _read(self, channel: _Channel) -> None:
         """Hand answers to those who wait for them; when the socket ends, so do all of them."""
-        async for frame in socket:
+        async for frame in channel.socket:
             body = frame.data.encode() if isinstance(frame.data, str) else frame.data
             with suppress(
                 msgspec.DecodeError
             ):  # an answer that nobody can read has no call either: that one runs into its deadline
                 number = _answer(body).id
-                answer = None if number is None else waiting.get(number)
-                if answer is not None and not answer.done():
-                    answer.set_result(Received(body))
-        reason = socket.close_code and f"the WebSocket was closed with {socket.close_code}"
-        for answer in waiting.values():
+                answer = None if number is None else channel.waiting.pop(number, None)
+                if answer is not None:
+                    channel.turns.release()
+                    if not answer.done():
+                        answer.set_result(Received(body))
+        code = channel.socket.close_code
+        reason = code and f"the WebSocket was closed with {code}"
+        for answer in channel.waiting.values():
+            channel.turns.release()
             if not answer.done():
                 answer.set_exception(self._broken(str(reason or "the WebSocket broke"), sent=True))
 

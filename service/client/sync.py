@@ -45,7 +45,7 @@ class Client:
     Args:
         url: of the public listener; for admin methods, that of the admin listener.
         token: the admin listener's bearer token; neither shown nor logged.
-        deadline_s: of `predict` calls that name none: seconds that one may take, its tries together. The server is told, too.
+        deadline_s: of `predict` calls that name none: seconds that one may take, its tries together; 0 or more. The server is told, too.
         patience_s: seconds that any other call may take, and a `predict` without a deadline.
         retries: when a call is tried again; `Retries(attempts=1)` for never.
         transport: carries messages in place of HTTP.

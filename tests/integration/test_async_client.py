@@ -133,3 +133,56 @@ async def test_a_websocket_that_breaks_fails_what_waits_and_is_opened_again() ->
         async with AsyncClient(url, websocket=True) as client:
             with pytest.raises(Unreachable, match="closed with 1013"):
                 await client.route("digits", 1)  # an admin action is not repeated on its own
+
+
+@asynccontextmanager
+async def counting(pause_s: float) -> AsyncIterator[tuple[str, list[int]]]:
+    """A WebSocket server that answers each call after a while; yields its URL, and how many it worked on as each came."""
+    working: set[int] = set()
+    seen: list[int] = []
+
+    async def answer(socket: web.WebSocketResponse, number: int) -> None:
+        await asyncio.sleep(pause_s)
+        working.discard(number)
+        await socket.send_json({"jsonrpc": "2.0", "id": number, "result": {}})
+
+    async def take(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async with asyncio.TaskGroup() as tasks:
+            async for message in socket:
+                number = message.json()["id"]
+                working.add(number)
+                seen.append(len(working))
+                tasks.create_task(answer(socket, number))
+        return socket
+
+    async with serving(web.get("/ws", take)) as url:
+        yield url, seen
+
+
+async def test_many_calls_at_once_by_a_websocket_wait_their_turn_and_none_is_lost(service: Service) -> None:
+    async with AsyncClient(service.url, websocket=True, retries=Retries(attempts=1)) as client:
+        answers = await asyncio.gather(*(client.predict_one("products", f"a chair {at}") for at in range(1000)))
+    assert len(answers) == 1000
+
+
+@pytest.mark.parametrize("most", [1, 5, 64])
+async def test_no_more_calls_are_on_the_way_than_the_client_is_told(most: int) -> None:
+    async with counting(0.01) as (url, seen), AsyncClient(url, websocket=True, max_in_flight=most) as client:
+        await asyncio.gather(*(client.call("rpc.discover", {}) for _ in range(3 * most)))
+    assert max(seen) == most
+
+
+async def test_a_call_that_waits_for_its_turn_past_its_deadline_says_so_and_one_given_up_keeps_its_place() -> None:
+    async with counting(1.0) as (url, seen), AsyncClient(url, websocket=True, max_in_flight=2) as client:
+        slow = [asyncio.ensure_future(client.call("rpc.discover", {})) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        slow[0].cancel()  # the server works on it all the same
+        with pytest.raises(DeadlineExceeded, match=r"2 others were on the way \(max_in_flight\)"):
+            await client.call("rpc.discover", {}, deadline_s=0.1)
+        assert await slow[1] == {}
+        assert await client.call("rpc.discover", {}) == {}
+    assert max(seen) == 2
+    with pytest.raises(ValueError, match="max_in_flight: expected 1 or more, got 0"):
+        AsyncClient(max_in_flight=0)

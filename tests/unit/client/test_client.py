@@ -227,3 +227,48 @@ def test_a_client_may_be_shared_by_threads() -> None:
         done = list(threads.map(lambda _: client.call("predict", {}), range(count)))
     assert done == [{"x": 1}] * count
     assert len({call["id"] for call in seen}) == count
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["of the call", "of the client"])
+def test_a_deadline_of_zero_has_passed_before_anything_is_sent(own: bool) -> None:
+    with serving() as (url, seen), Client(url, deadline_s=None if own else 0) as client:
+        with pytest.raises(DeadlineExceeded, match=r"predict was not sent to http.*: its deadline has passed"):
+            client.predict("digits", [1.0], deadline_s=0 if own else None)
+        if own:
+            with pytest.raises(DeadlineExceeded):
+                client.label("0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718", "9", deadline_s=0)
+    assert not seen
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.001, float("nan")])
+def test_a_deadline_that_is_none_is_a_value_error_that_names_the_argument(seconds: float) -> None:
+    with serving() as (url, seen), Client(url) as client:
+        said = "deadline_s: expected 0 seconds or more"
+        with pytest.raises(ValueError, match=said):
+            client.predict("digits", [1.0], deadline_s=seconds)
+        with pytest.raises(ValueError, match=said):
+            client.predict_many("digits", [1.0], deadline_s=seconds)
+        with pytest.raises(ValueError, match=said):
+            client.label("0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718", "9", deadline_s=seconds)
+        with pytest.raises(ValueError, match=said):
+            Client(url, deadline_s=seconds)
+        with pytest.raises(ValueError, match="patience_s: expected 0 seconds or more"):
+            Client(url, patience_s=seconds)
+        with pytest.raises(ValueError, match="batch: expected 1 or more, got 0"):
+            client.predict_many("digits", [1.0], batch=0)
+    assert not seen
+
+
+def test_a_call_with_a_deadline_is_tried_until_that() -> None:
+    busy = refusal(-32005, retryable=True, after=1)
+    with serving(*[(503, busy)] * 20, (200, OK)) as (url, seen), Client(url) as client:
+        assert client.call("predict", {}, deadline_s=30) == {"x": 1}
+    assert len(seen) == 21
+
+
+def test_tries_until_a_deadline_are_at_most_a_second_apart_and_a_number_of_them_holds() -> None:
+    drawn = [Retries().pause_s(at, Overloaded(), "predict", has_deadline=True) for at in range(1, 3000)]
+    assert all(pause is not None and pause <= 1.0 for pause in drawn)
+    assert len({pause for pause in drawn[10:] if pause is not None and pause > 0.5}) > 100
+    assert Retries(attempts=3).pause_s(3, Overloaded(), "predict", has_deadline=True) is None
+    assert Retries().pause_s(6, Overloaded(), "predict") is None
