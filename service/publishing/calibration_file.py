@@ -126,8 +126,7 @@ def _columns(path: Path, signature: Signature, values: Sequence[Any]) -> tuple[A
         except InvalidParams as error:
             details = error.details or {}
             place = _place(str(details["pointer"]), start)
-            hint = "; declare finite = false in the input's contract where a value may be missing"
-            hint = hint if details["got"] == "null" else ""
+            hint = _null_hint(signature, error.input_name) if details["got"] == "null" else ""
             raise PublishError(
                 f"{path}: {place}: expected {details['expected']}, got {details['got']}{hint}"
             ) from error
@@ -135,6 +134,16 @@ def _columns(path: Path, signature: Signature, values: Sequence[Any]) -> tuple[A
         if len({piece.shape[1:] for piece in column}) > 1:
             raise PublishError(f"{path}: samples of {spec.name} differ in shape: give calibration samples of one shape")
     return tuple(np.concatenate(column) for column in zip(*pieces, strict=True))
+
+
+def _null_hint(signature: Signature, name: str | None) -> str:
+    """What to do about a value that is missing; only floats have one that stands for it."""
+    dtype = next((spec.dtype for spec in signature.inputs if spec.name == name), None)
+    if dtype == STRING:
+        return '; send the empty text ("") where a word is missing'
+    if dtype is None or not dtype.startswith("float"):
+        return ""
+    return "; declare finite = false in the input's contract where a value may be missing"
 
 
 def _tensors(signature: Signature, arrays: Sequence[Array]) -> tuple[Array, ...]:

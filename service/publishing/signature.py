@@ -68,6 +68,9 @@ def _contract_problem(spec: TensorSpec, declared: _Contract) -> str | None:
     """Why an input's limits cannot be meant; None where they can."""
     if spec.dtype == STRING and (declared.min is not None or declared.max is not None):
         return "min and max are for numbers, its dtype is string"
+    # Refused here and not in `TensorSpec`: versions on disk that declare it are read as before.
+    if spec.dtype == STRING and not declared.finite:
+        return 'finite is for numbers, its dtype is string: leave it out, and send the empty text ("") where a word is missing'
     if declared.min is not None and declared.max is not None and declared.min > declared.max:
         return f"min {declared.min} is above max {declared.max}"
     if declared.allowed is not None and not declared.allowed:

@@ -13,6 +13,7 @@ import pytest
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.errors import PublishError
 from hoverboard.publishing.calibration_file import read_calibration
+from hoverboard.publishing.signature import apply_contract
 
 Y = (TensorSpec("y", "float32", ()),)
 PIXELS = Signature("raw", (TensorSpec("pixels", "float32", (2,), min=0, max=16),), Y)
@@ -160,6 +161,30 @@ def test_a_missing_value_is_nan_where_the_input_may_be_and_else_refused_with_wha
     words = "x: expected" if write is npz else "row 1/x: expected a number, got null; declare finite = false"
     with pytest.raises(PublishError, match=words):
         read_calibration(path, strict)
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_a_missing_text_is_refused_with_what_to_send_instead_and_finite_is_no_cure_for_it(
+    tmp_path: Path, finite: bool
+) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"job": ["clerk", None], "age": [30, 40]}), path)
+    inputs = (TensorSpec("job", "string", (), finite=finite), TensorSpec("age", "int64", ()))
+    with pytest.raises(PublishError) as refused:
+        read_calibration(path, Signature("raw", inputs, Y))
+    assert str(refused.value).endswith(
+        'row 1/job: expected a string, got null; send the empty text ("") where a word is missing'
+    )
+    with pytest.raises(PublishError, match=r'contract of input job: finite is for numbers, .*the empty text \(""\)'):
+        apply_contract(inputs, {"job": {"finite": False}})
+
+
+def test_a_missing_integer_is_not_told_to_be_nan(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"x": 1, "age": 30}\n{"x": 1, "age": null}\n')
+    inputs = (TensorSpec("x", "float32", ()), TensorSpec("age", "int64", ()))
+    with pytest.raises(PublishError, match=r"row 1/age: expected an integer, got null$"):
+        read_calibration(path, Signature("raw", inputs, Y))
 
 
 def test_a_csv_of_other_programs_is_read_as_they_mean_it(tmp_path: Path) -> None:
