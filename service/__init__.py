@@ -7,8 +7,9 @@ What users need is here; whatever is not asked for is not imported, so that a cl
     with hoverboard.Client("http://127.0.0.1:8080") as client:
         print(client.predict("digits", images).labels)
 
-`Client` and `AsyncClient` call a service; `serve_in_process` is one within a test or a notebook; `publish` makes a model version; the
-errors are those that a service answers with, `RpcError` above all, and those of what never reached one.
+`Client` and `AsyncClient` call a service; `serve_in_process` is one within a test or a notebook; `publish` makes a model version,
+`CalibrationRows` are arrays for it; the errors are those that a service answers with, `RpcError` above all, and those of what never
+reached one.
 """
 
 from __future__ import annotations
@@ -51,11 +52,13 @@ if TYPE_CHECKING:
         VersionNotFound,
         VersionRefused,
     )
+    from hoverboard.publishing.calibration_file import CalibrationRows
     from hoverboard.publishing.publish import publish
 
 __all__ = [
     "AsyncClient",
     "BatchTooLarge",
+    "CalibrationRows",
     "Client",
     "ConfigError",
     "DeadlineExceeded",
@@ -90,6 +93,7 @@ __all__ = [
 
 _ELSEWHERE = {
     "AsyncClient": "hoverboard.client.aio",
+    "CalibrationRows": "hoverboard.publishing.calibration_file",
     "Client": "hoverboard.client.sync",
     "Prediction": "hoverboard.client.answers",
     "Predictions": "hoverboard.client.answers",

@@ -133,7 +133,7 @@ class Products:
 
         parts = split(load())
         rows = train.calibration((*parts.calibration, *parts.test))
-        return Pool(PRODUCTS, _shipped(PRODUCTS)(rows.columns), rows.labels, LABELS, train.DETECTOR)
+        return Pool(PRODUCTS, _shipped(PRODUCTS)(rows.columns), list(rows.labels or ()), LABELS, train.DETECTOR)
 
     def left_out(self) -> Iterator[Trial]:
         from examples.products import train

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from docs.generate import commands, errors, methods, metrics, settings, tables
+from docs.generate import commands, errors, methods, metrics, python, settings, tables
 
 __all__ = ["ROOT", "pages"]
 
@@ -26,6 +26,7 @@ def pages() -> dict[Path, str]:
         "errors": errors.page(),
         "metrics": metrics.page(),
         "commands": commands.page(),
+        "python": python.page(),
         "tables": tables.page(dump),
     }
     generated = {ROOT / "docs" / "reference" / f"{name}.md": _NOTE + text for name, text in reference.items()}

@@ -130,7 +130,7 @@ def _content(value: Any) -> Any:
     return tuple(value.ravel()) if value.dtype == object else value.tobytes()
 
 
-def class_indexes(labels: Sequence[Any], classes: Sequence[str], place: str = "calibration") -> Labels:
+def class_indexes(labels: Sequence[Any] | Array, classes: Sequence[str], place: str = "calibration") -> Labels:
     """Class indexes, int64 `(n,)`, from class names or indexes.
 
     Raises:
@@ -177,8 +177,9 @@ class _Extraction:
             raise PublishError(f"{place}: there are no samples")
         if data.labels is not None and len(data.labels) != len(data):
             raise PublishError(f"{place}: {len(data.labels)} labels for {len(data)} samples")
-        named = self.classes is not None and data.labels is not None
-        labels = class_indexes(data.labels or (), self.classes or (), place) if named else None
+        labels = None
+        if self.classes is not None and data.labels is not None:
+            labels = class_indexes(data.labels, self.classes, place)
         rows, features = self._extracted(data.columns)
         if len(rows) < len(data):
             self.notes.append(f"{place}: {len(rows)} of {len(data)} samples, drawn at random: no more fit in memory")

@@ -28,15 +28,18 @@ _CHUNK: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRows:
-    """Samples as a version takes them.
+    """Samples for `publish(calibration=...)` as arrays, in place of a file.
+
+        rows = hoverboard.CalibrationRows((images,), digits)
+        hoverboard.publish(model, name="digits", models_dir="models", labels=list("0123456789"), calibration=rows)
 
     Attributes:
-        columns: one per input in the signature's order, `(n, *shape)`; object arrays of bytes for strings.
-        labels: what each sample is, as it stands in the file (names or class indexes); None without labels.
+        columns: one array `(n, *shape)` for each input of the model, in the order of its manifest and of the input's dtype; object arrays of bytes for strings.
+        labels: what each sample is: names, or indexes of classes. None without labels.
     """
 
     columns: tuple[Array, ...]
-    labels: Sequence[Any] | None = None
+    labels: Sequence[Any] | Array | None = None
 
     def __len__(self) -> int:
         return len(self.columns[0])

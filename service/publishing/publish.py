@@ -97,8 +97,9 @@ def publish(
         notes: anything JSON that is worth keeping: data, figures, licence.
         max_batch: largest batch it may be run with.
         breaking: publish it even where callers of the version before it may break on it.
-        calibration: samples like those to come, with labels, none of which the model was trained on: a file
-            (`calibration_file`) or rows. With them the version answers how usual each sample is.
+        calibration: samples like those to come, with labels, none of which the model was trained on: the path of a file
+            (`.npz`, `.parquet`, `.csv` or `.jsonl`) with a column for each input and one named `label`, or `CalibrationRows`.
+            With them the version answers how usual each sample is.
         ignore_columns: columns of the calibration file that are neither inputs nor labels.
         alpha: the share of normal samples that may be called outliers.
         feature_layer: whose output detectors look at; the one before the last dense layer when left out.

@@ -28,7 +28,9 @@ def test_the_folder_holds_nothing_else() -> None:
     assert {path.name for path in (ROOT / "docs" / "reference").iterdir()} == set(REFERENCE)
 
 
-@pytest.mark.parametrize("name", ["settings.md", "errors.md", "metrics.md", "tables.md", "commands.md", "methods.md"])
+@pytest.mark.parametrize(
+    "name", ["settings.md", "errors.md", "metrics.md", "tables.md", "commands.md", "methods.md", "python.md"]
+)
 def test_everything_is_explained(name: str) -> None:
     rows = re.findall(r"^\| `.*\|$", REFERENCE[name], re.MULTILINE)
     assert rows

@@ -179,6 +179,13 @@ def test_names_and_indexes_are_labels_alike() -> None:
     assert class_indexes(["1", 1, 0], ("1", "0")).tolist() == [0, 0, 1]
 
 
+def test_labels_may_be_an_array_of_class_indexes() -> None:
+    data = rows(400)
+    indexes = class_indexes(data.labels or (), CLASSES)
+    package = calibrate(model, CalibrationRows(data.columns, indexes), classes=CLASSES)
+    assert same(package, calibrate(model, data, classes=CLASSES))
+
+
 def test_without_labels_a_classifiers_predictions_stand_for_them() -> None:
     package = calibrate(model, rows(300, labelled=False), classes=CLASSES)
     assert package.left_out == 4
