@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, SupportsFloat, TypeVar, cast
 
 import msgspec
@@ -321,14 +322,16 @@ class Core:
         """Many labels, by the thousand; answers how many were accepted."""
         pairs = iter(labels.items() if isinstance(labels, Mapping) else labels)
         accepted = 0
-        while chunk := _items(itertools.islice(pairs, _LABELS_AT_ONCE)):
+        while True:
             try:
+                chunk = _items(itertools.islice(pairs, _LABELS_AT_ONCE))
+                if not chunk:
+                    return accepted
                 accepted += yield from self.call("label", {"labels": chunk, **_given(options)}, _accepted, deadline_s)
-            except (RpcError, Unreachable) as error:
+            except (RpcError, Unreachable, TypeError) as error:
                 if accepted:
                     error.add_note(f"the first {accepted} labels were accepted")
                 raise
-        return accepted
 
     # -- models --------------------------------------------------------------------------------------------------
 
@@ -382,9 +385,30 @@ def _items(pairs: Iterator[tuple[str, Truth]]) -> list[dict[str, Any]]:
 def _truth(truth: Truth) -> dict[str, Any]:
     if isinstance(truth, str):
         return {"label": str(truth)}
-    if isinstance(truth, Iterable):
-        return {"label": [str(label) for label in truth]}
-    return {"value": float(truth)}
+    # To Python bytes are many numbers, and True is 1: neither is what was meant.
+    if isinstance(truth, bytes | bytearray | memoryview | Mapping) or _is_bool(truth):
+        raise _no_truth(truth)
+    if isinstance(truth, Iterable) and getattr(truth, "ndim", None) != 0:
+        labels: list[object] = list(truth)
+        for label in labels:
+            if not isinstance(label, str | Integral) or _is_bool(label):
+                raise _no_truth(label, " in a list")
+        return {"label": [str(label) for label in labels]}
+    try:
+        return {"value": float(cast(SupportsFloat, truth))}
+    except (TypeError, ValueError):
+        raise _no_truth(truth) from None
+
+
+def _is_bool(value: object) -> bool:
+    return type(value).__name__ in ("bool", "bool_")  # by name: NumPy's too, which is not imported here
+
+
+def _no_truth(value: object, where: str = "") -> TypeError:
+    return TypeError(
+        f"truth: expected a text (a class), a list of texts (all labels that hold) or a number (a regression's value), "
+        f"got {type(value).__name__}{where}"
+    )
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import time
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,3 +274,39 @@ def test_tries_until_a_deadline_are_at_most_a_second_apart_and_a_number_of_them_
     assert len({pause for pause in drawn[10:] if pause is not None and pause > 0.5}) > 100
     assert Retries(attempts=3).pause_s(3, Overloaded(), "predict", has_deadline=True) is None
     assert Retries().pause_s(6, Overloaded(), "predict") is None
+
+
+@pytest.mark.parametrize(
+    ("truth", "got"),
+    [
+        (b"x", "bytes"),
+        (True, "bool"),
+        (np.True_, "bool"),
+        (None, "NoneType"),
+        ({"a": 1}, "dict"),
+        (object(), "object"),
+        ([1.5], "float in a list"),
+        ([None], "NoneType in a list"),
+        ([True], "bool in a list"),
+        ([b"x"], "bytes in a list"),
+    ],
+)
+def test_a_truth_of_another_type_is_refused_before_anything_is_sent(truth: Any, got: str) -> None:
+    sample = "0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718"
+    said = rf"truth: expected a text .*, a list of texts .* or a number .*, got {got}$"
+    with serving() as (url, seen), Client(url) as client:
+        with pytest.raises(TypeError, match=said):
+            client.label(sample, truth)
+        with pytest.raises(TypeError, match=said):
+            client.label_many({sample: truth})
+    assert not seen
+
+
+def test_numpys_texts_and_numbers_are_truths() -> None:
+    answer = 200, {"jsonrpc": "2.0", "id": 1, "result": {"accepted": 1}}
+    truths: list[Any] = [np.int64(3), np.array(1.5), Decimal("1.5"), np.array(["toys", "books"]), [np.str_("toys")]]
+    with serving(*[answer] * 5) as (url, seen), Client(url) as client:
+        for truth in truths:
+            client.label("0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718", truth)
+    sent = [call["params"].get("value", call["params"].get("label")) for call in seen]
+    assert sent == [3.0, 1.5, 1.5, ["toys", "books"], ["toys"]]

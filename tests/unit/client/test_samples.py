@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -123,3 +124,60 @@ def test_a_part_is_the_samples_in_it(samples: Samples) -> None:
     assert part.n == 2
     values: Sequence[Any] = list(part.params().values())
     assert b"[5,6]" in bytes(values[0])
+
+
+class NAType:
+    """As pandas.NA, which has no truth of its own either."""
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+class Series:
+    """A column as pandas has it, with as much as is used of it."""
+
+    def __init__(self, values: list[Any], dtype: str) -> None:
+        self._values, self._dtype = values, dtype
+
+    def to_numpy(self) -> NDArray[Any]:
+        return np.array(self._values, dtype=self._dtype)
+
+    def tolist(self) -> list[Any]:
+        return self._values
+
+
+class Frame:
+    """A table as pandas has it."""
+
+    def __init__(self, columns: list[tuple[Any, Any]]) -> None:
+        self._columns = columns
+
+    @property
+    def columns(self) -> list[Any]:
+        return [name for name, _ in self._columns]
+
+    def __getitem__(self, name: Any, /) -> Any:
+        return dict(self._columns)[name]
+
+
+def test_a_data_frame_is_a_mapping_of_columns() -> None:
+    columns = {"income": Series([1e4, None], "float64"), "job": Series(["student", NAType()], "object")}
+    income, job = [10000.0, None], ["student", None]
+    assert written(Frame([*columns.items()])) == {"inputs": {"income": income, "job": job}}
+    assert written(columns) == {"inputs": {"income": income, "job": job}}
+    assert written(columns["job"]) == {"instances": job}  # type: ignore[arg-type]
+    assert SampleBatch.of(Frame([("image", Series([0.0] * TENSOR_FROM, "float32"))])).wants_inputs
+
+
+def test_a_data_frame_whose_columns_are_not_named_as_inputs_is_refused_in_words() -> None:
+    with pytest.raises(TypeError, match="samples: expected columns that are named as the inputs are, got 0"):
+        SampleBatch.of(Frame([(0, Series([1], "int64"))]))
+    with pytest.raises(ValueError, match="samples: column 'a' is there 2 times"):
+        SampleBatch.of(Frame([("a", Series([1], "int64"))] * 2))
+    with pytest.raises(ValueError, match="samples: expected a column for each input, got none"):
+        SampleBatch.of(Frame([]))
+
+
+def test_a_table_of_arrow_is_a_mapping_of_columns() -> None:
+    table = pa.table({"carat": [0.2, None], "cut": ["Ideal", None], "size": [1, 2]})
+    assert written(table) == {"inputs": {"carat": [0.2, None], "cut": ["Ideal", None], "size": [1, 2]}}
