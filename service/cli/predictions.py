@@ -34,7 +34,7 @@ def drawn(result: Mapping[str, Any]) -> RenderableType:
         f"ran {timing['infer_ms']:.1f} ms in a batch of {timing['batch']}"
     )
     cells = [[escape(cell) for cell in row] for row in rows]
-    return Group(table(columns, cells, right=("#", "confidence", "value")), "", f"[dim]{footer}[/]")
+    return Group(table(columns, cells, right=("#", "confidence", "value", "p_value")), "", f"[dim]{footer}[/]")
 
 
 _NONE = {"label": "(no label)", "confidence": 0.0}
@@ -46,6 +46,8 @@ def _columns(prediction: Mapping[str, Any]) -> list[str]:
         columns += ["label", "confidence", ""]
     if "value" in prediction:
         columns.append("value")
+    if prediction.get("p_value") is not None:  # null throughout where the version is not calibrated
+        columns += ["p_value", "outlier"]
     if "outputs" in prediction:
         columns.append("outputs")
     return columns
@@ -53,6 +55,8 @@ def _columns(prediction: Mapping[str, Any]) -> list[str]:
 
 def _rows(number: int, prediction: Mapping[str, Any]) -> list[list[str]]:
     rest = [f"{prediction['value']:.6g}"] if "value" in prediction else []
+    if prediction.get("p_value") is not None:
+        rest += [f"{prediction['p_value']:#.3g}", "outlier" if prediction["outlier"] else ""]
     if "outputs" in prediction:
         rest.append(_short(prediction["outputs"]))
     if "label" not in prediction and "labels" not in prediction:

@@ -47,6 +47,19 @@ def test_values_and_outputs_have_their_columns() -> None:
     assert "..." in text(drawn(result({"outputs": {"y": list(range(1000))}})))
 
 
+def test_p_values_and_outliers_are_shown_where_the_version_is_calibrated() -> None:
+    usual = {"label": "chair", "confidence": 0.75, "p_value": 0.5, "outlier": False}
+    strange = {"label": "tin", "confidence": 0.5, "p_value": 0.00019, "outlier": True}
+    lines = text(drawn(result(usual, strange))).splitlines()
+    assert lines[0].split() == ["#", "label", "confidence", "p_value", "outlier"]
+    assert lines[2].split() == ["0", "chair", "0.750", "███████████████", "0.500"]
+    assert lines[3].split() == ["1", "tin", "0.500", "██████████", "0.000190", "outlier"]
+    value = {"value": 2.0, "p_value": 0.001, "outlier": True}
+    assert text(drawn(result(value))).splitlines()[2].split() == ["0", "2", "0.00100", "outlier"]
+    plain = {"value": 2.0, "p_value": None, "outlier": None}
+    assert text(drawn(result(plain))).splitlines()[0].split() == ["#", "value"]
+
+
 @pytest.mark.parametrize("share, drawing", [(0, ""), (0.5, "██"), (1, "████"), (2, "████"), (-1, ""), (1 / 32, "▏")])
 def test_a_bar_is_as_long_as_its_share(share: float, drawing: str) -> None:
     assert bar(share, 4) == drawing
