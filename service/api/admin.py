@@ -13,6 +13,10 @@ from hoverboard.errors import Unauthorized
 
 __all__ = ["TokenGuard"]
 
+_WHAT_TO_SEND = (
+    "The admin listener's token is missing or wrong: send `Authorization: Bearer` and what admin.token in the "
+    "service's data directory holds"
+)
 _STEP_S = 0.05
 _LONGEST_S = 2.0
 _HALF_LIFE_S = 60.0
@@ -42,7 +46,7 @@ class TokenGuard:
         right = hmac.compare_digest(token.strip().encode("utf-8", "surrogateescape"), expected)
         if scheme.lower() != "bearer" or not expected or not right:
             self._failures = self._recent() + 1.0
-            raise Unauthorized
+            raise Unauthorized(_WHAT_TO_SEND)
 
     async def slow_down(self) -> None:
         """Make whoever guesses wait: longer the more have guessed wrong lately. The right token never waits."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 
@@ -27,7 +28,7 @@ from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.fastlane import FastLane
-from hoverboard.rpc.methods import admin_methods, public_methods, table
+from hoverboard.rpc.methods import Method, admin_methods, public_methods, table
 from hoverboard.rpc.openrpc import with_discovery
 from hoverboard.rpc.recording import CallRecording
 from hoverboard.telemetry import families
@@ -91,8 +92,10 @@ class Application:
         self._observer = CallObserver(settings.log_level)
         self._health = Health(engine, draining=self._is_draining, recording=recording_state, silent_s=engine_silent_s)
         # A dispatcher for each face: calls of the admin face, which may take minutes, take no place of predict calls.
-        self._public = self._public_dispatcher(engine, url, recording)
-        self._admin = self._admin_dispatcher(engine, admin_url, recording)
+        public = public_methods(engine, self.book, limits_of(settings), recording, self.decoder)
+        admin = admin_methods(engine, self.book, recording)
+        self._public = self._public_dispatcher(public, _others(admin, "the admin listener"), url, recording)
+        self._admin = self._admin_dispatcher(admin, _others(public, "the public listener"), admin_url)
         self._sockets = WebSockets(
             self._public,
             self.intake,
@@ -155,18 +158,25 @@ class Application:
     def _is_draining(self) -> bool:
         return self.draining
 
-    def _public_dispatcher(self, engine: EnginePort, url: str, recording: CallRecording | None) -> Dispatcher:
-        limits = limits_of(self._settings)
-        methods = public_methods(engine, self.book, limits, recording, self.decoder)
+    def _public_dispatcher(
+        self, methods: list[Method[Any]], elsewhere: Mapping[str, str], url: str, recording: CallRecording | None
+    ) -> Dispatcher:
         # Only `predict` is called often enough for a lane of its own; it stands first in the list.
         lane = FastLane(methods[0])
         known = table(with_discovery(methods, self.book, url=url, title="Hoverboard"))
-        return Dispatcher(known, limits, self._observer, lane=lane, recording=recording, decoder=self.decoder)
+        return Dispatcher(
+            known,
+            limits_of(self._settings),
+            self._observer,
+            lane=lane,
+            recording=recording,
+            decoder=self.decoder,
+            elsewhere=elsewhere,
+        )
 
-    def _admin_dispatcher(self, engine: EnginePort, url: str, recording: CallRecording | None) -> Dispatcher:
-        known = admin_methods(engine, self.book, recording)
-        methods = with_discovery(known, self.book, url=url, title="Hoverboard admin")
-        return Dispatcher(table(methods), limits_of(self._settings), self._observer, decoder=self.decoder)
+    def _admin_dispatcher(self, methods: list[Method[Any]], elsewhere: Mapping[str, str], url: str) -> Dispatcher:
+        known = table(with_discovery(methods, self.book, url=url, title="Hoverboard admin"))
+        return Dispatcher(known, limits_of(self._settings), self._observer, decoder=self.decoder, elsewhere=elsewhere)
 
     def _public_table(self) -> Table:
         post = {"POST": RpcHandler(self._public, self.intake).post}
@@ -196,6 +206,10 @@ class Application:
     def know_methods(self) -> None:
         """Tell the metrics which methods there are."""
         calls.know_methods([*self._public.names, *self._admin.names])
+
+
+def _others(methods: Sequence[Method[Any]], listener: str) -> Mapping[str, str]:
+    return {method.name: listener for method in methods}
 
 
 @asynccontextmanager

@@ -6,6 +6,9 @@ come or gone in between.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+from itertools import islice
 from typing import Final
 
 from hoverboard.contract.catalog import STABLE, ModelStatus
@@ -16,9 +19,14 @@ __all__ = ["unavailable"]
 _RETRY_MS: Final = 1000
 _LONGEST: Final = 500
 """Characters of a message: a reason may quote what a graph or a file says."""
+_NAMES_COMPARED: Final = 100
+"""Names that a wrong one is held against: it costs the event loop some microseconds for each."""
+_NAMES_SHOWN: Final = 5
 
 
-def unavailable(name: str, model: ModelStatus | None, number_or_role: int | str, *, starting: bool) -> RpcError:
+def unavailable(
+    name: str, model: ModelStatus | None, number_or_role: int | str, *, starting: bool, names: Collection[str] = ()
+) -> RpcError:
     """The error for a call that nothing answers: retryable only where waiting may help.
 
     Args:
@@ -26,17 +34,31 @@ def unavailable(name: str, model: ModelStatus | None, number_or_role: int | str,
         model: what is known of it; None where nothing is.
         number_or_role: the number or role that was called.
         starting: whether the engine has not had its first look at all models yet.
+        names: of the models there are, which `models.list` tells every caller; to name the one that was meant.
     """
     if model is None:
         if starting:
             return NotReady("The engine is starting", retry_after_ms=_RETRY_MS)
-        return ModelNotFound(f"There is no model {name!r}"[:200], details={"model": name[:100]})
+        message = f"There is no model {name[:100]!r}{_instead(name[:100], names)}"
+        return ModelNotFound(message[:200], details={"model": name[:100]})
     if isinstance(number_or_role, int):
         return _of_number(model, number_or_role)
     if number_or_role == STABLE:
         return _of_stable(model, starting=starting)
     details = {"model": name, "version": number_or_role[:100]}
     return VersionNotFound(f"Model {name!r} has no version in the role {number_or_role[:100]!r}", details=details)
+
+
+def _instead(name: str, names: Collection[str]) -> str:
+    """The model that was probably meant, or the first few of those there are."""
+    known = list(islice(names, _NAMES_COMPARED))
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; is {close[0]!r} meant?"
+    if not known:
+        return ""
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    return f"; models: {', '.join(known[:_NAMES_SHOWN])}{more}"
 
 
 def _of_stable(model: ModelStatus, *, starting: bool) -> RpcError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from msgspec import Raw
@@ -24,9 +24,15 @@ __all__ = ["Bridge"]
 
 
 class Bridge:
-    """Runs calls through jsonrpcserver with one table of methods."""
+    """Runs calls through jsonrpcserver with one table of methods.
 
-    def __init__(self, methods: Methods) -> None:
+    Args:
+        methods: by name.
+        elsewhere: methods of the other listener -> which one that is, in words.
+    """
+
+    def __init__(self, methods: Methods, elsewhere: Mapping[str, str]) -> None:
+        self._elsewhere = elsewhere
         self._adapted = {name: _adapted(method) for name, method in methods.items()}
 
     async def run(self, call: Call, incoming: Incoming) -> bytes:
@@ -48,7 +54,21 @@ class Bridge:
             validator=_as_is,
             post_process=to_serializable_one,
         )
-        return _outcome(response)
+        return self._outcome(response, incoming.method)
+
+    def unknown(self, method: str) -> UnknownMethod:
+        """The error for a method that is not here; it says where else it is."""
+        where = self._elsewhere.get(method)
+        return UnknownMethod(where and f"Method not found: {method} is on {where}")
+
+    def _outcome(self, response: Any, method: str) -> bytes:
+        """The result in jsonrpcserver's response, or the error it stands for; its own texts are dropped."""
+        error = response.get("error")
+        if error is None:
+            return cast(bytes, response["result"])
+        if isinstance(error.get("data"), RpcError):
+            raise error["data"]
+        raise self.unknown(method) if error["code"] == UnknownMethod.code else InternalError
 
 
 def _as_is(item: Any) -> Any:
@@ -73,13 +93,3 @@ def _adapted(method: Method[Any]) -> Callable[..., Awaitable[Any]]:
 
 def _error(error: RpcError) -> Any:
     return Error(error.code, error.message, data=error)
-
-
-def _outcome(response: Any) -> bytes:
-    """The result in jsonrpcserver's response, or the error it stands for; its own texts are dropped."""
-    error = response.get("error")
-    if error is None:
-        return cast(bytes, response["result"])
-    if isinstance(error.get("data"), RpcError):
-        raise error["data"]
-    raise UnknownMethod if error["code"] == UnknownMethod.code else InternalError

@@ -109,7 +109,7 @@ class CodecBook:
         status = None if model is None or number is None else model.version(number)
         if status is not None and status.signature is not None and status.state != "refused":
             return InternalError(f"Version {number} of {name!r} cannot be called; the server's log says why")
-        return unavailable(name, model, version, starting=not self.catalog.ready)
+        return unavailable(name, model, version, starting=not self.catalog.ready, names=self.catalog.models)
 
 
 def _key(signature: Signature, status: VersionStatus, model: ModelStatus) -> _CodecKey:

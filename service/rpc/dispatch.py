@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from hoverboard.errors import InvalidParams, ParseError, RequestTooLarge, RpcError, UnknownMethod
+from hoverboard.errors import InvalidParams, ParseError, RequestTooLarge, RpcError
 from hoverboard.rpc.batches import BatchRunner, ItemAnswer
 from hoverboard.rpc.bridge import Bridge
 from hoverboard.rpc.call import Call, CallLimits, Observer, Reply, RpcRequest
@@ -37,6 +37,7 @@ class Dispatcher:
         lane: skips jsonrpcserver for one well-formed call of the hot path; None sends everything through it.
         recording: where every refused call is written down before it is answered; None for nowhere.
         decoder: takes large messages apart; without one they are taken apart here.
+        elsewhere: methods of the other listener -> which one that is, in words; a call of one is told so.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Dispatcher:
         lane: FastLane[Any] | None = None,
         recording: CallRecording | None = None,
         decoder: Decoder | None = None,
+        elsewhere: Mapping[str, str] | None = None,
     ) -> None:
         self._methods = methods
         self._most_items = limits.max_batch_items
@@ -55,7 +57,7 @@ class Dispatcher:
         self._decoder = decoder
         self._runner = CallRunner(methods, limits, observer, recording)
         self._batches = BatchRunner(limits, self._runner)
-        self._bridge = Bridge(methods)
+        self._bridge = Bridge(methods, elsewhere or {})
         # Where another process finds the params' classes: it cannot be sent a class.
         self._params = {
             name: f"{method.params.__module__}:{method.params.__name__}" for name, method in methods.items()
@@ -177,7 +179,7 @@ class Dispatcher:
         # Not by way of jsonrpcserver: the params of a large call come as Python values, bound and checked already.
         method = self._methods.get(part.method)
         if method is None:
-            raise UnknownMethod
+            raise self._bridge.unknown(part.method)
         if part.fault is not None:
             raise part.fault.error
         call.given = msgspec.convert({**(part.params or {}), **dict.fromkeys(part.samples, KEPT)}, method.params)

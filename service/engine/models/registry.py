@@ -88,7 +88,7 @@ class Registry:
             model = None
         # Not the catalog's status: a look or an admin call that is under way has not published yet.
         status = None if model is None else status_of(model, only)
-        return unavailable(name, status, number_or_role, starting=starting)
+        return unavailable(name, status, number_or_role, starting=starting, names=self._models.by_name)
 
     def demand(self, model: str, number_or_role: int | str) -> None:
         """Have a version loaded that somebody called by number, where it is on disk only.

@@ -59,8 +59,17 @@ async def test_without_the_token_nothing_is_read_or_done(
     assert response.status == 401
     assert response.headers["WWW-Authenticate"] == "Bearer"
     assert answer["error"]["code"] == -32013
+    assert "what admin.token in the service's data directory holds" in answer["error"]["message"]
     assert answer["id"] is None
     assert engine.admin_calls == []
+
+
+async def test_a_listener_says_which_methods_the_other_one_has(service: Service) -> None:
+    _, answer = await admin(service, "predict", {"model": "digits", "instances": []})
+    assert answer["error"]["message"] == "Method not found: predict is on the public listener"
+    async with service.session.post(service.url, json={"jsonrpc": "2.0", "method": "models.load", "id": 1}) as response:
+        error = (await response.json())["error"]
+    assert (error["code"], error["message"]) == (-32601, "Method not found: models.load is on the admin listener")
 
 
 async def test_the_scheme_may_be_written_in_any_case(service: Service) -> None:

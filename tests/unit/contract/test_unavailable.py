@@ -61,3 +61,14 @@ def test_what_a_caller_sent_and_what_a_graph_said_are_cut_short() -> None:
     assert len(unavailable("m" * 10**6, None, "stable", starting=False).message) <= 200
     assert len(unavailable("m", _model(problem="x" * 10**6), "stable", starting=False).message) <= 500
     assert len(unavailable("m", _model(), "r" * 10**6, starting=False).message) <= 200
+
+
+def test_a_wrong_name_is_told_the_one_that_was_meant_or_a_few_of_those_there_are() -> None:
+    def message(name: str, *names: str) -> str:
+        return unavailable(name, None, "stable", starting=False, names=names).message
+
+    assert message("ticket", "loans", "tickets") == "There is no model 'ticket'; is 'tickets' meant?"
+    assert message("nope", "loans", "tickets") == "There is no model 'nope'; models: loans, tickets"
+    assert message("nope", *"abcdefg") == "There is no model 'nope'; models: a, b, c, d, e, ..."
+    assert message("nope") == "There is no model 'nope'"
+    assert len(message("n" * 10**6, *(f"{letter * 60}" for letter in "abcdef"))) <= 200

@@ -373,3 +373,11 @@ async def test_methods_without_params_take_none() -> None:
 
     error = (await answered(with_method(nothing, NoParams), asked("pair", {"x": 1})))["error"]
     assert error["data"]["details"] == {"pointer": "/x", "expected": "no params", "got": "an unknown param"}
+
+
+async def test_a_method_of_the_other_listener_is_told_where_it_is() -> None:
+    dispatcher = Dispatcher(table([]), CallLimits(), Ledger(), elsewhere={"models.load": "the admin listener"})
+    error = (await answered(dispatcher, asked("models.load", {"model": "digits", "version": 1})))["error"]
+    assert (error["code"], error["data"]["type"]) == (-32601, "method_not_found")
+    assert error["message"] == "Method not found: models.load is on the admin listener"
+    assert (await answered(dispatcher, asked("models.lode")))["error"]["message"] == "Method not found"
