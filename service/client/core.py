@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +51,8 @@ _CALL_BYTES: Final = 4 << 20
 """About what one of several calls may take: well below `max_body_bytes`, and a fraction of a second to send."""
 _AT_ONCE: Final = 256
 """Samples of one of several calls: some full batch buckets, and no long wait for whoever comes next."""
+_IDS_OF_A_PROCESS: Final = 24
+"""Bits of ids below the process's own number, which has 22: together they stay within what JSON carries exactly (53)."""
 _LOOKED_AT: Final = 8
 """Samples that are written to learn how large one is."""
 
@@ -122,6 +125,7 @@ Procedure = Generator[Send | Pause, Received | None, T]
 
 
 class _Response(msgspec.Struct, frozen=True):
+    id: Any = None
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: dict[str, Any] | None = None
     jsonrpc: str = ""
@@ -153,6 +157,7 @@ class Core:
         self._patience_s = patience_s
         self._deadline_s = deadline_s
         self._ids = itertools.count(1)
+        self._process = os.getpid()
         self._described: dict[tuple[str, int | str], _Described] = {}
 
     def call(
@@ -178,11 +183,11 @@ class Core:
             left = until - time.monotonic()
             # Anew for each try: the server counts from the arrival of each, and the caller from the first.
             sent = {**params, "deadline_ms": max(1.0, left * 1000)} if told else params
-            number = next(self._ids)
+            number = self._next_id()
             request = {"jsonrpc": "2.0", "id": number, "method": method, "params": sent}
             try:
                 received = yield Send(msgspec.json.encode(request), number, max(left, 0.0) + GRACE_S)
-                return read(self._result(cast(Received, received)))
+                return read(self._result(cast(Received, received), number))
             except (RpcError, Unreachable) as error:
                 now = time.monotonic()
                 # Silence past the deadline is the deadline's doing, whatever the transport calls it.
@@ -197,15 +202,25 @@ class Core:
             yield Pause(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _result(self, received: Received) -> msgspec.Raw:
+    def _next_id(self) -> int:
+        """An id of a call. A process that was forked off does not go on with those of its parent, which goes on with them, too."""
+        process = os.getpid()
+        if process != self._process:
+            self._ids, self._process = itertools.count((process << _IDS_OF_A_PROCESS) + 1), process
+        return next(self._ids)
+
+    def _result(self, received: Received, number: int) -> msgspec.Raw:
         try:
             response = _response(received.body)
         except msgspec.DecodeError as error:
             raise self._no_answer(received) from error
+        if response.jsonrpc != "2.0" and response.error is None:
+            raise self._no_answer(received)
+        # An error without an id is of a message that the server could not read.
+        if response.id != number and (response.error is None or response.id is not None):
+            raise Unreachable(f"{self.url} answered call {response.id!r:.50} when asked for call {number}")
         if response.error is not None:
             raise RpcError.received(response.error)
-        if response.jsonrpc != "2.0":
-            raise self._no_answer(received)
         return response.result
 
     def _no_answer(self, received: Received) -> Unreachable:

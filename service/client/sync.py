@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -333,18 +334,32 @@ class _Http:
     def __init__(self, address: Address, token: str | None) -> None:
         self._address = address
         self._headers = headers_of(address, token)
+        self._pools = [self._opened()]
+        self._process = os.getpid()
+
+    def _opened(self) -> urllib3.PoolManager:
         # urllib3's own retries know neither the deadline nor which calls may be repeated.
         options: dict[str, Any] = {"maxsize": _CONNECTIONS, "retries": False}
-        if address.proxy is None:
-            self._pool: urllib3.PoolManager = urllib3.PoolManager(**options)
-        else:
-            self._pool = urllib3.ProxyManager(address.proxy, **options)
+        if self._address.proxy is None:
+            return urllib3.PoolManager(**options)
+        return urllib3.ProxyManager(self._address.proxy, **options)
+
+    def _pool(self) -> urllib3.PoolManager:
+        """The connections of this process.
+
+        A process that was forked off shares the open sockets of its parent, and would read the parent's answers from them. It
+        opens its own, and leaves those alone: a thread of the parent may have held their locks, which nobody opens here.
+        """
+        if self._process != os.getpid():
+            self._pools.append(self._opened())
+            self._process = os.getpid()
+        return self._pools[-1]
 
     def exchange(self, message: Send) -> Received:
         """See `Transport.exchange`."""
         timeout = urllib3.Timeout(connect=min(CONNECT_S, message.timeout_s), read=message.timeout_s)
         try:
-            response = self._pool.request(
+            response = self._pool().request(
                 "POST",
                 self._address.origin + self._address.path,
                 body=message.body,
@@ -361,7 +376,7 @@ class _Http:
 
     def close(self) -> None:
         """See `Transport.close`."""
-        self._pool.clear()
+        self._pool().clear()
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -13,18 +13,19 @@ from typing import Any
 
 @contextmanager
 def serving(*answers: tuple[int, Any], pause_s: float = 0.0) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that gives one answer after the other; yields its URL and the requests it saw."""
+    """A server that gives one answer after the other, each with the id of its request; yields its URL and the requests."""
     left, seen = list(answers), []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            seen.append({"headers": dict(self.headers), "path": self.path, **json.loads(body)})
+            call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append({"headers": dict(self.headers), "path": self.path, **call})
             status, answer = left.pop(0)
             time.sleep(pause_s)
-            raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            own = {"id": call["id"]} if isinstance(answer, dict) else {}
+            raw = answer if isinstance(answer, bytes) else json.dumps({**answer, **own}).encode()
             with suppress(ConnectionError):  # a client that waits no longer has gone
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(raw)))
