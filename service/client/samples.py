@@ -101,6 +101,8 @@ class SampleBatch:
         for name, column in columns.items():
             if isinstance(column, str | bytes) or not isinstance(column, Sequence | np.ndarray):
                 raise TypeError(f"samples: column {name!r}: expected an array or a list, got {type(column).__name__}")
+            if isinstance(column, np.ndarray) and not column.ndim:
+                raise ValueError(f"samples: column {name!r}: expected an array with an axis of samples, got a number")
         lengths = {name: len(column) for name, column in columns.items()}
         n = next(iter(lengths.values()))
         for name, length in lengths.items():
@@ -191,7 +193,9 @@ def _column(values: Any) -> Any:
 def _stacked(values: Any) -> NDArray[Any] | Sequence[Any]:
     """A list of equal arrays as one array; anything else as it is."""
     if isinstance(values, np.ndarray):
-        return values
+        return _usual(values)
+    if isinstance(values[0], np.ndarray):
+        values = [_usual(value) if isinstance(value, np.ndarray) else value for value in values]
     first = values[0]
     # One dtype too: stacking would turn whole numbers into floats, and those may be refused.
     if isinstance(first, np.ndarray) and all(
@@ -199,6 +203,27 @@ def _stacked(values: Any) -> NDArray[Any] | Sequence[Any]:
     ):
         return np.stack(values)
     return list(values)
+
+
+def _usual(array: NDArray[Any]) -> NDArray[Any]:
+    """An array of this machine's byte order and of a dtype that travels, missing where it is masked: whether it goes as JSON or as
+    a tensor must not change what arrives.
+
+    Raises:
+        TypeError: of a dtype that stands for no input's.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        if not np.ma.is_masked(array):
+            array = array.data
+        elif array.dtype.kind == "f":
+            array = np.asarray(array.filled(np.nan))
+        else:  # whole numbers have no NaN: None is refused by the service, with its place
+            array = np.array(array.tolist(), dtype=object)
+    if array.dtype.kind in "mM" or (array.dtype.kind == "V" and array.dtype.names):
+        raise TypeError(f"samples: expected numbers, texts or bytes, got an array of {array.dtype}")
+    if array.dtype.kind == "V" or array.dtype == np.longdouble:  # bfloat16 and its like; more digits than any input has
+        array = array.astype(np.float32 if array.dtype.kind == "V" else np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _is_tensor(values: Any) -> bool:
@@ -236,8 +261,11 @@ def _plain(value: Any) -> Any:
         return {"b64": base64.b64encode(value).decode()}
     if isinstance(value, np.ndarray):  # of texts or bytes, not contiguous, or of a dtype that is no plain number
         return value.tolist()
+    if value is np.ma.masked:
+        return None
     if isinstance(value, np.generic):
-        return value.item()
+        # A longdouble's own value is a longdouble again.
+        return float(value) if isinstance(value, np.longdouble) else value.item()
     if type(value).__name__ in _MISSING:
         return None
     raise TypeError(f"samples: expected numbers, texts, bytes, lists and mappings, got {type(value).__name__}")
@@ -251,8 +279,9 @@ def _bytes_in_b64(value: Any) -> Any:
         except UnicodeEncodeError:
             return _plain(value.encode(errors="surrogateescape"))
         return value
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
-        value = value.tolist()
+    if isinstance(value, np.ndarray):  # orjson also stumbles on another byte order
+        value = _usual(value)
+        value = value.tolist() if value.dtype.kind in "OU" else value
     if isinstance(value, Mapping):
         return {name: _bytes_in_b64(each) for name, each in value.items()}
     return [_bytes_in_b64(each) for each in value] if isinstance(value, list | tuple) else value

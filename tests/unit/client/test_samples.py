@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -181,3 +182,46 @@ def test_a_data_frame_whose_columns_are_not_named_as_inputs_is_refused_in_words(
 def test_a_table_of_arrow_is_a_mapping_of_columns() -> None:
     table = pa.table({"carat": [0.2, None], "cut": ["Ideal", None], "size": [1, 2]})
     assert written(table) == {"inputs": {"carat": [0.2, None], "cut": ["Ideal", None], "size": [1, 2]}}
+
+
+@pytest.mark.parametrize("width", [3, TENSOR_FROM])
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        lambda plain: plain.astype(">f4"),
+        lambda plain: plain.astype(np.longdouble),
+        lambda plain: plain.astype(ml_dtypes.bfloat16),
+        lambda plain: plain[:, ::-1][:, ::-1],
+        lambda plain: np.ma.masked_array(plain, mask=False),
+        np.asfortranarray,
+    ],
+    ids=["big-endian", "longdouble", "bfloat16", "strided", "nothing masked", "Fortran's order"],
+)
+def test_an_array_of_another_kind_arrives_as_the_same_numbers_whatever_its_size(unusual: Any, width: int) -> None:
+    plain = np.arange(2 * width, dtype=np.float32).reshape(2, width) % 7
+    spec = TensorInfo("image", "float32", (width,))
+    for samples in (unusual(plain), list(unusual(plain)), {"image": unusual(plain)}):
+        (sent,) = written(samples, spec).values()
+        column = sent["image"] if isinstance(sent, dict) and "image" in sent else sent
+        assert np.array_equal(read(column) if isinstance(column, dict) else np.array(column), plain)
+
+
+@pytest.mark.parametrize("width", [3, TENSOR_FROM])
+def test_what_is_masked_is_missing_whatever_the_size_of_its_array(width: int) -> None:
+    numbers = np.ma.masked_array(np.full((2, width), 7.0, np.float32), mask=False)
+    numbers[1, 1] = np.ma.masked
+    (sent,) = written(numbers, TensorInfo("image", "float32", (width,))).values()
+    arrived = read(sent["image"]) if isinstance(sent, dict) else np.array(sent, float)
+    assert np.isnan(arrived).nonzero() == (np.array([1]), np.array([1]))
+    (whole,) = written(numbers.astype(np.int32), TensorInfo("image", "int32", (width,))).values()
+    assert whole[1][:3] == [7, None, 7]
+
+
+def test_times_are_no_samples() -> None:
+    with pytest.raises(TypeError, match="array of datetime64"):
+        SampleBatch.of(np.array(["2026-01-01"], "datetime64[D]"))
+
+
+def test_a_column_that_is_one_number_is_refused_with_its_name() -> None:
+    with pytest.raises(ValueError, match="column 'x': expected an array with an axis of samples"):
+        SampleBatch.of({"x": np.array(3.0)})
