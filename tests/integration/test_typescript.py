@@ -149,3 +149,22 @@ await client.predict({ model: "m" }, { deadlineMs: 100 }).catch((error) => conso
     with serving((200, OK), pause_s=0.6) as (url, _):
         printed = node(compiled, caught, URL=url)
     assert printed.startswith(f"DeadlineExceeded {url} did not answer predict in time")
+
+
+@needs_node
+def test_numbers_that_json_does_not_have_are_refused_with_their_place_and_never_sent_as_missing_ones(
+    compiled: Path,
+) -> None:
+    caught = """
+const client = new hoverboard.Client(process.env.URL);
+for (const params of [
+  { model: "m", instances: [[0, null], [1, NaN]] },
+  { model: "m", inputs: { "a/b~": [null, -Infinity] } },
+]) await client.predict(params).catch((error) => console.log(error.name, error.message));
+await client.predict({ model: "m", instances: [{ age: null, plan: "null" }] });
+"""
+    with serving((200, OK)) as (url, seen):
+        first, second = node(compiled, caught, URL=url).splitlines()
+    assert first.startswith("RangeError /instances/1/1: expected a number that JSON has, got NaN; send null")
+    assert second.startswith("RangeError /inputs/a~1b~0/1: expected a number that JSON has, got -Infinity; send null")
+    assert len(seen) == 1

@@ -130,6 +130,7 @@ export class Caller {
 
   async #once<T>(method: string, params: object, leftMs: number, signal: AbortSignal | undefined): Promise<T> {
     signal?.throwIfAborted();
+    const body = written({ jsonrpc: "2.0", id: ++this.#id, method, params });
     const stop = new AbortController();
     const onAbort = (): void => stop.abort(signal?.reason);
     signal?.addEventListener("abort", onAbort);
@@ -140,7 +141,7 @@ export class Caller {
       response = await this.#fetch(this.#url, {
         method: "POST",
         headers: this.#headers,
-        body: JSON.stringify({ jsonrpc: "2.0", id: ++this.#id, method, params }),
+        body,
         signal: stop.signal,
       });
       text = await response.text();
@@ -170,6 +171,27 @@ export class Caller {
     const known = this.#classes.byType[error.data?.type ?? ""] ?? this.#classes.byCode[error.code] ?? RpcError;
     return new known(error);
   }
+}
+
+/** A message as JSON, which has no NaN and no Infinity: `JSON.stringify` makes null of them, and null is a missing number. */
+function written(message: { params: object; [member: string]: unknown }): string {
+  const text = JSON.stringify(message);
+  // Looking for such a number takes longer than writing: only where there may be one.
+  const found = text.includes("null") ? notFinite(message.params) : undefined;
+  if (found === undefined) return text;
+  const what = `${found.pointer}: expected a number that JSON has, got ${found.value}`;
+  throw new RangeError(`${what}; send null where the model's input takes missing values, or leave the sample out`);
+}
+
+/** The first number that JSON does not have, and where it is, as a JSON pointer. */
+function notFinite(value: unknown): { pointer: string; value: number } | undefined {
+  if (typeof value === "number") return Number.isFinite(value) ? undefined : { pointer: "", value };
+  if (typeof value !== "object" || value === null) return undefined;
+  for (const [name, each] of Object.entries(value)) {
+    const found = notFinite(each);
+    if (found) return { ...found, pointer: `/${name.replaceAll("~", "~0").replaceAll("/", "~1")}${found.pointer}` };
+  }
+  return undefined;
 }
 
 /** Milliseconds before the next try; undefined where there is to be none. */
