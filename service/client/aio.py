@@ -24,6 +24,7 @@ from hoverboard.client.core import (
     Truth,
     at_least_one,
 )
+from hoverboard.client.home import Home
 from hoverboard.client.retries import Retries
 from hoverboard.client.socket import SocketTransport
 from hoverboard.client.transport import CONNECT_S, AsyncTransport, headers_of, reason_of
@@ -47,7 +48,8 @@ class AsyncClient:
             answer = await client.predict("digits", images)
 
     Every method is that of `Client` of the same name, with the same arguments, results and errors, and is awaited. A call that
-    is cancelled is taken back on the server, too, as far as it still waits there (by HTTP; a WebSocket is shared).
+    is cancelled is taken back on the server, too, as far as it still waits there (by HTTP; a WebSocket is shared). From its first
+    call on it belongs to the event loop and the process of that, until it is closed: elsewhere, calls raise `RuntimeError`.
 
     Args:
         url, token, deadline_s, patience_s, retries: as of `Client`.
@@ -252,9 +254,11 @@ class _HttpTransport:
         self._max_in_flight = max_in_flight
         self._headers = headers_of(address, token)
         self._session: aiohttp.ClientSession | None = None
+        self._home = Home(address.url)
 
     async def exchange(self, message: Send) -> Received:
         """See `AsyncTransport.exchange`."""
+        self._home.require()
         if self._session is None or self._session.closed:
             # Here and not in `__init__`, which may run before there is a loop. `trust_env` would send even loopback to a proxy.
             connector = aiohttp.TCPConnector(limit=self._max_in_flight)
@@ -277,5 +281,6 @@ class _HttpTransport:
 
     async def close(self) -> None:
         """See `AsyncTransport.close`."""
-        if self._session is not None:
+        if self._session is not None and self._home.here():
             await self._session.close()
+            self._home.leave()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, SupportsFloat, TypeVar, cast
 import msgspec
 
 from hoverboard.client.described import RememberedModel, RememberedVersion, TensorInfo
-from hoverboard.client.retries import Retries
+from hoverboard.client.retries import Retries, may_pass
 from hoverboard.errors import DeadlineExceeded, InvalidParams, RequestTooLarge, ResponseTooLarge, RpcError, Unreachable
 
 if TYPE_CHECKING:
@@ -230,6 +230,7 @@ class Core:
         return Unreachable(
             f"{self.url} answered HTTP {received.status} without JSON-RPC",
             sent=received.status not in (429, 503),
+            retryable=may_pass(received.status),
             retry_after_ms=retry_after_ms,
         )
 

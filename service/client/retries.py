@@ -9,7 +9,7 @@ from typing import Final
 
 from hoverboard.errors import RpcError, Unreachable
 
-__all__ = ["SAFE_METHODS", "Retries"]
+__all__ = ["SAFE_METHODS", "Retries", "may_pass"]
 
 SAFE_METHODS: Final = frozenset({"predict", "label", "models.list", "models.describe", "rpc.discover"})
 """Calls that may be sent again when nobody knows whether they were carried out: the same label twice counts once, and a
@@ -73,4 +73,9 @@ class Retries:
     def _is_worth_it(self, error: RpcError | Unreachable, method: str) -> bool:
         if isinstance(error, RpcError):
             return error.retryable
-        return self.unreachable and (not error.sent or method in SAFE_METHODS)
+        return self.unreachable and error.retryable and (not error.sent or method in SAFE_METHODS)
+
+
+def may_pass(status: int) -> bool:
+    """Whether an answer without JSON-RPC may be another one soon: not that the service is elsewhere, or nothing is there."""
+    return not 300 <= status < 500 or status in (408, 425, 429)

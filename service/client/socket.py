@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 import aiohttp
 import msgspec
 
 from hoverboard.client.address import Address
 from hoverboard.client.core import Received, Send
+from hoverboard.client.home import Home
+from hoverboard.client.retries import may_pass
 from hoverboard.client.transport import CONNECT_S, headers_of, reason_of
 from hoverboard.errors import DeadlineExceeded, Unreachable
 
 __all__ = ["SocketTransport"]
+
+_GOODBYE_S: Final = 1.0
+"""Seconds that a server has to answer that the socket is closed."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -24,7 +29,7 @@ class _Answer(msgspec.Struct, frozen=True):
 _answer = msgspec.json.Decoder(_Answer).decode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Channel:
     """One open WebSocket.
 
@@ -32,11 +37,15 @@ class _Channel:
         turns: free places among the messages that may be on the way at once.
         waiting: who waits for which answer. A call that is given up stays until its answer comes: until then the server
             works on it, and counts it.
+        ended: why no more answers come by it; None while they do.
+        closed: whether it ended because the client was closed, and no other is to be opened.
     """
 
     socket: aiohttp.ClientWebSocketResponse
     turns: asyncio.Semaphore
     waiting: dict[int, asyncio.Future[Received]] = field(default_factory=dict)
+    ended: str | None = None
+    closed: bool = False
 
 
 class SocketTransport:
@@ -54,9 +63,11 @@ class SocketTransport:
         self._channel: _Channel | None = None
         self._reading: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
+        self._home = Home(address.url)
 
     async def exchange(self, message: Send) -> Received:
         """See `AsyncTransport.exchange`."""
+        self._home.require()
         answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
         sent, channel = False, None
         try:
@@ -64,9 +75,11 @@ class SocketTransport:
                 while True:
                     channel = await self._opened()
                     await channel.turns.acquire()
-                    if not channel.socket.closed:
+                    if channel.ended is None:
                         break
                     channel.turns.release()  # it broke meanwhile; the next one has places of its own
+                    if channel.closed:
+                        raise self._broken(channel.ended, sent=False, retryable=False)
                 # Before it is sent: the answer may be read before this task has its turn again.
                 channel.waiting[message.id] = answer
                 sent = True
@@ -78,20 +91,28 @@ class SocketTransport:
                     f"the call was not sent to {self._address.url} within its time: {self._max_in_flight} others were on "
                     "the way (max_in_flight)"
                 ) from error
+            if isinstance(error, aiohttp.WSServerHandshakeError):
+                reason = f"it answered HTTP {error.status} when asked for a WebSocket"
+                raise self._broken(reason, sent=False, retryable=may_pass(error.status)) from error
             raise self._broken(reason_of(error), sent=sent) from error
 
     async def close(self) -> None:
-        """See `AsyncTransport.close`."""
-        if self._reading is not None:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reading
-        if self._session is not None:
-            await self._session.close()
+        """See `AsyncTransport.close`. Calls that are on the way or in line are told at once."""
+        if not self._home.here():
+            return
+        try:
+            if self._reading is not None:
+                self._reading.cancel()
+                await asyncio.wait([self._reading])
+        finally:
+            if self._session is not None:
+                await self._session.close()
+            self._session = None
+            self._home.leave()
 
     async def _opened(self) -> _Channel:
         async with self._opening:  # one of many first calls opens it, the others wait for that
-            if self._channel is None or self._channel.socket.closed:
+            if self._channel is None or self._channel.ended is not None:
                 if self._session is None:
                     self._session = aiohttp.ClientSession(headers=self._headers, trust_env=False)
                 async with asyncio.timeout(CONNECT_S):
@@ -100,6 +121,7 @@ class SocketTransport:
                         f"{self._address.origin}{self._address.path.rstrip('/')}/ws",
                         proxy=self._address.proxy,
                         max_msg_size=0,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=_GOODBYE_S),
                     )
                 # Those who wait are of one socket: when it breaks, who waits for the next one is not told so.
                 self._channel = _Channel(socket, asyncio.Semaphore(self._max_in_flight))
@@ -107,24 +129,37 @@ class SocketTransport:
             return self._channel
 
     async def _read(self, channel: _Channel) -> None:
-        """Hand answers to those who wait for them; when the socket ends, so do all of them."""
-        async for frame in channel.socket:
-            body = frame.data.encode() if isinstance(frame.data, str) else frame.data
-            with suppress(
-                msgspec.DecodeError
-            ):  # an answer that nobody can read has no call either: that one runs into its deadline
+        """Hand answers to those who wait for them; whatever ends that, all who still wait are told."""
+        reason = "the WebSocket broke"
+        try:
+            async for frame in channel.socket:
+                if frame.type is aiohttp.WSMsgType.ERROR:
+                    reason = f"the WebSocket broke: {frame.data}"
+                    break
+                body = frame.data.encode() if isinstance(frame.data, str) else frame.data
                 number = _answer(body).id
                 answer = None if number is None else channel.waiting.pop(number, None)
                 if answer is not None:
                     channel.turns.release()
                     if not answer.done():
                         answer.set_result(Received(body))
-        code = channel.socket.close_code
-        reason = code and f"the WebSocket was closed with {code}"
-        for answer in channel.waiting.values():
-            channel.turns.release()
-            if not answer.done():
-                answer.set_exception(self._broken(str(reason or "the WebSocket broke"), sent=True))
+            else:
+                if channel.socket.close_code:
+                    reason = f"the WebSocket was closed with {channel.socket.close_code}"
+        except asyncio.CancelledError:
+            reason, channel.closed = "the client was closed", True
+        except (msgspec.DecodeError, RecursionError) as error:
+            # Whose answer it was is not to be learnt, so that none by this socket can be relied on any more.
+            reason = f"what came by the WebSocket is no answer: {error}"
+        finally:
+            # In one go, without an `await`: who has its turn after this finds the channel ended.
+            channel.ended = reason
+            for answer in channel.waiting.values():
+                channel.turns.release()
+                if not answer.done():
+                    answer.set_exception(self._broken(reason, sent=True, retryable=not channel.closed))
+            channel.waiting.clear()
+            await channel.socket.close()
 
-    def _broken(self, reason: str, *, sent: bool) -> Unreachable:
-        return Unreachable(f"no server answers at {self._address.url} ({reason})", sent=sent)
+    def _broken(self, reason: str, *, sent: bool, retryable: bool = True) -> Unreachable:
+        return Unreachable(f"no server answers at {self._address.url} ({reason})", sent=sent, retryable=retryable)

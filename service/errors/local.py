@@ -35,10 +35,14 @@ class Unreachable(HoverboardError):
         message: one sentence.
         sent: whether the call may have been carried out all the same.
         retry_after_ms: when trying again is worth it, where whoever answered said so.
+        retryable: whether it may pass; False where the next try would find the same.
     """
 
-    def __init__(self, message: str, *, sent: bool = True, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, sent: bool = True, retry_after_ms: int | None = None, retryable: bool = True
+    ) -> None:
         self.sent = sent
+        self.retryable = retryable
         self.retry_after_ms = retry_after_ms
         super().__init__(message)
 
