@@ -13,18 +13,9 @@ import aiohttp
 import msgspec
 
 from hoverboard.client.address import Address
-from hoverboard.client.core import (
-    PATIENCE_S,
-    Core,
-    Pause,
-    PredictOptions,
-    Procedure,
-    Received,
-    Send,
-    Truth,
-    at_least_one,
-)
+from hoverboard.client.core import PATIENCE_S, Core, PredictOptions, Procedure, Truth, at_least_one
 from hoverboard.client.home import Home
+from hoverboard.client.messages import Pause, Received, Send
 from hoverboard.client.retries import Retries
 from hoverboard.client.socket import SocketTransport
 from hoverboard.client.transport import CONNECT_S, AsyncTransport, headers_of, reason_of

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, SupportsFloat, TypeVar, cast
 import msgspec
 
 from hoverboard.client.described import RememberedModel, RememberedVersion, TensorInfo
-from hoverboard.client.retries import Retries, may_pass
+from hoverboard.client.messages import Pause, Received, Send, result_of
+from hoverboard.client.retries import Retries
 from hoverboard.errors import DeadlineExceeded, InvalidParams, RequestTooLarge, ResponseTooLarge, RpcError, Unreachable
 
 if TYPE_CHECKING:
@@ -30,11 +31,8 @@ if TYPE_CHECKING:
 __all__ = [
     "PATIENCE_S",
     "Core",
-    "Pause",
     "PredictOptions",
     "Procedure",
-    "Received",
-    "Send",
     "Truth",
     "at_least_one",
 ]
@@ -61,47 +59,6 @@ Truth = str | Sequence[str] | SupportsFloat
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """A message to send.
-
-    Attributes:
-        body: JSON text.
-        id: of the call in it.
-        timeout_s: seconds until its answer is not waited for any more.
-    """
-
-    body: bytes
-    id: int
-    timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Time to let go by.
-
-    Attributes:
-        seconds: how much.
-    """
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """What came back.
-
-    Attributes:
-        body: JSON text, if all is well.
-        status: of HTTP.
-        retry_after: the header `Retry-After`, if any.
-    """
-
-    body: bytes
-    status: int = 200
-    retry_after: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PredictOptions:
     """How samples are to be answered; see `Client.predict`."""
 
@@ -124,18 +81,10 @@ class PredictOptions:
 Procedure = Generator[Send | Pause, Received | None, T]
 
 
-class _Response(msgspec.Struct, frozen=True):
-    id: Any = None
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    error: dict[str, Any] | None = None
-    jsonrpc: str = ""
-
-
 class _Accepted(msgspec.Struct, frozen=True):
     accepted: int
 
 
-_response = msgspec.json.Decoder(_Response).decode
 _Described = tuple[RememberedModel, RememberedVersion | None]
 
 
@@ -187,7 +136,7 @@ class Core:
             request = {"jsonrpc": "2.0", "id": number, "method": method, "params": sent}
             try:
                 received = yield Send(msgspec.json.encode(request), number, max(left, 0.0) + GRACE_S)
-                return read(self._result(cast(Received, received), number))
+                return result_of(cast(Received, received), number, self.url, read)
             except (RpcError, Unreachable) as error:
                 now = time.monotonic()
                 # Silence past the deadline is the deadline's doing, whatever the transport calls it.
@@ -208,31 +157,6 @@ class Core:
         if process != self._process:
             self._ids, self._process = itertools.count((process << _IDS_OF_A_PROCESS) + 1), process
         return next(self._ids)
-
-    def _result(self, received: Received, number: int) -> msgspec.Raw:
-        try:
-            response = _response(received.body)
-        except msgspec.DecodeError as error:
-            raise self._no_answer(received) from error
-        if response.jsonrpc != "2.0" and response.error is None:
-            raise self._no_answer(received)
-        # An error without an id is of a message that the server could not read.
-        if response.id != number and (response.error is None or response.id is not None):
-            raise Unreachable(f"{self.url} answered call {response.id!r:.50} when asked for call {number}")
-        if response.error is not None:
-            raise RpcError.received(response.error)
-        return response.result
-
-    def _no_answer(self, received: Received) -> Unreachable:
-        """Of something else than a service, such as a proxy that finds none behind it."""
-        after = received.retry_after
-        retry_after_ms = int(after) * 1000 if after is not None and after.isdecimal() else None
-        return Unreachable(
-            f"{self.url} answered HTTP {received.status} without JSON-RPC",
-            sent=received.status not in (429, 503),
-            retryable=may_pass(received.status),
-            retry_after_ms=retry_after_ms,
-        )
 
     # -- predict -------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hoverboard.backends.backend import require_framework
 from hoverboard.client.aio import AsyncClient
-from hoverboard.client.core import Received, Send
+from hoverboard.client.messages import Received, Send
 from hoverboard.client.sync import Client
 from hoverboard.config import Settings
 from hoverboard.errors import Unreachable

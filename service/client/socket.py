@@ -10,8 +10,8 @@ import aiohttp
 import msgspec
 
 from hoverboard.client.address import Address
-from hoverboard.client.core import Received, Send
 from hoverboard.client.home import Home
+from hoverboard.client.messages import Received, Send
 from hoverboard.client.retries import may_pass
 from hoverboard.client.transport import CONNECT_S, headers_of, reason_of
 from hoverboard.errors import DeadlineExceeded, Unreachable

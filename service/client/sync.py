@@ -14,7 +14,8 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from hoverboard.client.address import Address
-from hoverboard.client.core import PATIENCE_S, Core, Pause, PredictOptions, Procedure, Received, Send, Truth
+from hoverboard.client.core import PATIENCE_S, Core, PredictOptions, Procedure, Truth
+from hoverboard.client.messages import Pause, Received, Send
 from hoverboard.client.retries import Retries
 from hoverboard.client.transport import CONNECT_S, Transport, headers_of, reason_of
 from hoverboard.errors import HoverboardError, Unreachable

@@ -6,7 +6,7 @@ import os
 from typing import Final, Protocol
 
 from hoverboard.client.address import Address
-from hoverboard.client.core import Received, Send
+from hoverboard.client.messages import Received, Send
 
 __all__ = ["CONNECT_S", "AsyncTransport", "Transport", "headers_of", "reason_of"]
 
