@@ -13,8 +13,8 @@ import aiohttp
 import msgspec
 
 from hoverboard.client.address import Address
+from hoverboard.client.bound_loop import BoundLoop
 from hoverboard.client.core import PATIENCE_S, Core, PredictOptions, Procedure, Truth, at_least_one
-from hoverboard.client.home import Home
 from hoverboard.client.messages import Pause, Received, Send
 from hoverboard.client.retries import Retries
 from hoverboard.client.socket import SocketTransport
@@ -245,11 +245,11 @@ class _HttpTransport:
         self._max_in_flight = max_in_flight
         self._headers = headers_of(address, token)
         self._session: aiohttp.ClientSession | None = None
-        self._home = Home(address.url)
+        self._bound = BoundLoop(address.url)
 
     async def exchange(self, message: Send) -> Received:
         """See `AsyncTransport.exchange`."""
-        self._home.require()
+        self._bound.require()
         if self._session is None or self._session.closed:
             # Here and not in `__init__`, which may run before there is a loop. `trust_env` would send even loopback to a proxy.
             connector = aiohttp.TCPConnector(limit=self._max_in_flight)
@@ -272,6 +272,6 @@ class _HttpTransport:
 
     async def close(self) -> None:
         """See `AsyncTransport.close`."""
-        if self._session is not None and self._home.here():
+        if self._session is not None and self._bound.here():
             await self._session.close()
-            self._home.leave()
+            self._bound.leave()

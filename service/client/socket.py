@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from hoverboard.client.address import Address
-from hoverboard.client.home import Home
+from hoverboard.client.bound_loop import BoundLoop
 from hoverboard.client.messages import Received, Send
 from hoverboard.client.retries import may_pass
 from hoverboard.client.transport import CONNECT_S, headers_of, reason_of
@@ -63,11 +63,11 @@ class SocketTransport:
         self._channel: _Channel | None = None
         self._reading: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
-        self._home = Home(address.url)
+        self._bound = BoundLoop(address.url)
 
     async def exchange(self, message: Send) -> Received:
         """See `AsyncTransport.exchange`."""
-        self._home.require()
+        self._bound.require()
         answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
         sent, channel = False, None
         try:
@@ -98,7 +98,7 @@ class SocketTransport:
 
     async def close(self) -> None:
         """See `AsyncTransport.close`. Calls that are on the way or in line are told at once."""
-        if not self._home.here():
+        if not self._bound.here():
             return
         try:
             if self._reading is not None:
@@ -108,7 +108,7 @@ class SocketTransport:
             if self._session is not None:
                 await self._session.close()
             self._session = None
-            self._home.leave()
+            self._bound.leave()
 
     async def _opened(self) -> _Channel:
         async with self._opening:  # one of many first calls opens it, the others wait for that

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 
-__all__ = ["Home"]
+__all__ = ["BoundLoop"]
 
 
-class Home:
+class BoundLoop:
     """The event loop and process that the connections of a client belong to, from its first call until it is closed.
 
     Args:
@@ -24,7 +24,7 @@ class Home:
         return self._place in (None, (os.getpid(), asyncio.get_running_loop()))
 
     def require(self) -> None:
-        """Make this loop the home where there is none.
+        """Bind to this loop where there is no other.
 
         Raises:
             RuntimeError: it is another one. Its connections cannot even be closed from here: a process that was forked
