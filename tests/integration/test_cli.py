@@ -155,7 +155,7 @@ def test_text_and_objects_are_instances_too(online: Shell) -> None:
     "words, sentence",
     [
         (["dense", "[1, 2]"], "/instances/0: expected 8 numbers, got 2 (-32602 invalid_params)"),
-        (["nobody", "1"], "'nobody' (-32001 model_not_found)"),
+        (["nobody", "1"], "'nobody'; models: constant, dense, lengths, mixed (-32001 model_not_found)"),
         (["dense", SAMPLE, "--version", "77"], "(-32001 version_not_found)"),
     ],
 )
