@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hoverboard.errors import (
         BatchTooLarge,
         ConfigError,
+        DataDirLocked,
         DeadlineExceeded,
         EngineMissing,
         HoverboardError,
@@ -61,6 +62,7 @@ __all__ = [
     "CalibrationRows",
     "Client",
     "ConfigError",
+    "DataDirLocked",
     "DeadlineExceeded",
     "EngineMissing",
     "HoverboardError",
@@ -114,4 +116,4 @@ if not TYPE_CHECKING:  # else every misspelt name would pass for one that is the
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

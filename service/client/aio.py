@@ -73,6 +73,7 @@ class AsyncClient:
         kind = SocketTransport if websocket else _HttpTransport
         self._transport = transport or kind(address, token, at_least_one("max_in_flight", max_in_flight))
         self._core = Core(self.url, retries or Retries(), patience_s, deadline_s)
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -86,7 +87,8 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close its connections, for good: calls raise RuntimeError from then on."""
+        self._closed = True
         await self._transport.close()
 
     async def predict(
@@ -104,9 +106,20 @@ class AsyncClient:
         options = PredictOptions(version, deadline_s, top_k, outputs, tags)
         return await self._run(self._core.predict(model, samples, options))
 
-    async def predict_one(self, model: str, sample: Any, **options: Any) -> Prediction:
+    async def predict_one(
+        self,
+        model: str,
+        sample: Any,
+        *,
+        version: int | str = "stable",
+        deadline_s: float | None = None,
+        top_k: int = 1,
+        outputs: bool = False,
+        tags: Mapping[str, str] | None = None,
+    ) -> Prediction:
         """See `Client.predict_one`."""
-        return (await self.predict(model, [sample], **options))[0]
+        options = PredictOptions(version, deadline_s, top_k, outputs, tags)
+        return (await self._run(self._core.predict(model, [sample], options)))[0]
 
     async def predict_many(
         self,
@@ -219,6 +232,8 @@ class AsyncClient:
         return await self._run(self._core.call(method, params, msgspec.json.decode, deadline_s))
 
     async def _run(self, procedure: Procedure[T]) -> T:
+        if self._closed:
+            raise RuntimeError(f"{self!r} has been closed: make another, or call within its `async with` block")
         try:
             step = next(procedure)
             while True:

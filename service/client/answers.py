@@ -140,8 +140,10 @@ class Predictions(Sequence[Prediction]):
     @overload
     def __getitem__(self, index: int) -> Prediction: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Prediction]: ...
-    def __getitem__(self, index: int | slice) -> Prediction | Sequence[Prediction]:
+    def __getitem__(self, index: slice) -> Predictions: ...
+    def __getitem__(self, index: int | slice) -> Prediction | Predictions:
+        if isinstance(index, slice):
+            return Predictions(self.model, self.version, self._rows[index], self.timing, outputs=self.specs)
         return self._rows[index]
 
     def __repr__(self) -> str:
@@ -181,8 +183,10 @@ class Predictions(Sequence[Prediction]):
         return np.array([row.p_value for row in self._rows], dtype=np.float32)
 
     @cached_property
-    def outlier(self) -> NDArray[np.bool_]:
-        """Bool `(n,)`: whether each sample is an outlier; False throughout without calibration (`p_values` are NaN then)."""
+    def outlier(self) -> NDArray[np.bool_] | None:
+        """Bool `(n,)`: whether each sample is an outlier. None for a version without calibration, which cannot tell."""
+        if all(row.outlier is None for row in self._rows):
+            return None
         return np.array([row.outlier is True for row in self._rows], dtype=np.bool_)
 
     @cached_property

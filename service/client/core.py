@@ -20,7 +20,16 @@ import msgspec
 from hoverboard.client.described import RememberedModel, RememberedVersion, TensorInfo
 from hoverboard.client.messages import Pause, Received, Send, result_of
 from hoverboard.client.retries import Retries
-from hoverboard.errors import DeadlineExceeded, InvalidParams, RequestTooLarge, ResponseTooLarge, RpcError, Unreachable
+from hoverboard.errors import (
+    DeadlineExceeded,
+    InvalidParams,
+    RequestTooLarge,
+    ResponseTooLarge,
+    RpcError,
+    Unauthorized,
+    UnknownMethod,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from hoverboard.client.answers import Predictions
@@ -51,6 +60,9 @@ _AT_ONCE: Final = 256
 """Samples of one of several calls: some full batch buckets, and no long wait for whoever comes next."""
 _IDS_OF_A_PROCESS: Final = 24
 """Bits of ids below the process's own number, which has 22: together they stay within what JSON carries exactly (53)."""
+_ADMIN: Final = frozenset({
+    "models.load", "models.unload", "models.pin", "models.unpin", "models.route", "models.scan", "alarms.reset",
+})  # fmt: skip
 _LOOKED_AT: Final = 8
 """Samples that are written to learn how large one is."""
 
@@ -142,6 +154,9 @@ class Core:
                 # Silence past the deadline is the deadline's doing, whatever the transport calls it.
                 if isinstance(error, Unreachable) and error.sent and now >= until:
                     raise DeadlineExceeded(f"{self.url} did not answer {method} within {seconds:.3g} s") from error
+                hint = _hint(error, method)
+                if hint is not None:
+                    error.add_note(hint)
                 pause = self._retries.pause_s(attempt, error, method, has_deadline=deadline_s is not None)
                 # A try that would begin past the deadline can only fail: the caller hears so now rather than then.
                 if pause is None or now + pause >= until:
@@ -300,6 +315,21 @@ class Core:
     ) -> Procedure[dict[str, Any]]:
         """One action of the admin listener."""
         return self.call(f"models.{action}", params, msgspec.json.Decoder(dict[str, Any]).decode, deadline_s)
+
+
+def _hint(error: RpcError | Unreachable, method: str) -> str | None:
+    """What to do about a refusal that comes of how the client was made; which listener has what, the service says itself."""
+    if isinstance(error, Unauthorized) or (isinstance(error, UnknownMethod) and method in _ADMIN):
+        return (
+            "admin methods want Client(url, token=...): the URL of the admin listener, http://127.0.0.1:8081 unless told "
+            "otherwise, and what `admin.token` in the service's data directory holds"
+        )
+    if isinstance(error, UnknownMethod) and method == "label":
+        return (
+            "labels are taken by the public listener of a service that records; in process: "
+            'serve_in_process(models, recording="data")'
+        )
+    return None
 
 
 def at_least_one(name: str, value: int) -> int:

@@ -21,7 +21,7 @@ from hoverboard.client.aio import AsyncClient
 from hoverboard.client.messages import Received, Send
 from hoverboard.client.sync import Client
 from hoverboard.config import Settings
-from hoverboard.errors import Unreachable
+from hoverboard.errors import ConfigError, Unreachable
 
 if TYPE_CHECKING:
     from hoverboard.rpc.dispatch import Dispatcher
@@ -58,7 +58,7 @@ def serve_in_process(models: Path | str, *, recording: Path | str | None = None,
 
     Raises:
         EngineMissing: TensorFlow is not installed; entering says what to type.
-        ConfigError: a setting makes no sense, or the data directory cannot be used.
+        ConfigError: there is no such models directory, a setting makes no sense, or the data directory cannot be used.
         DataDirLocked: a service runs on that data directory.
     """
     return InProcessService(Path(models), None if recording is None else Path(recording), settings)
@@ -68,10 +68,20 @@ class InProcessService:
     """A context manager, plain and asynchronous, around an engine in this process; made by `serve_in_process`."""
 
     def __init__(self, models: Path, recording: Path | None, settings: dict[str, Any]) -> None:
+        if not models.is_dir():  # here and not on entering: this is the line that is wrong
+            raise ConfigError(f"models directory {models} does not exist or is no directory")
         where = {"recording": "off"} if recording is None else {"recording": "on", "data_dir": recording}
         # Models of a test do not change under it; `scan` looks at the disk when asked to.
         self._settings = Settings.load(**{"scan_interval_s": 3600.0, **settings, "models": models, **where})
         self._serving: _Serving | None = None
+
+    if not TYPE_CHECKING:  # type checkers know that there is no such method
+
+        def __getattr__(self, name: str) -> object:
+            raise AttributeError(
+                f"{name}: serve_in_process(...) is entered before it is called: "
+                "`with hoverboard.serve_in_process(...) as client:`, and then client.predict(...)"
+            )
 
     def __enter__(self) -> Client:
         require_framework("serve_in_process")

@@ -17,7 +17,7 @@ from hoverboard.client.address import Address
 from hoverboard.client.core import PATIENCE_S, Core, PredictOptions, Procedure, Truth
 from hoverboard.client.messages import Pause, Received, Send
 from hoverboard.client.retries import Retries
-from hoverboard.client.transport import CONNECT_S, Transport, headers_of, reason_of
+from hoverboard.client.transport import CONNECT_S, Transport, headers_of, innermost, reason_of
 from hoverboard.errors import HoverboardError, Unreachable
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Client:
         self.url = address.url
         self._transport = transport or _Http(address, token)
         self._core = Core(self.url, retries or Retries(), patience_s, deadline_s)
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -83,7 +84,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close its connections, for good: calls raise RuntimeError from then on."""
+        self._closed = True
         self._transport.close()
 
     def predict(
@@ -127,17 +129,29 @@ class Client:
         options = PredictOptions(version, deadline_s, top_k, outputs, tags)
         return self._run(self._core.predict(model, samples, options))
 
-    def predict_one(self, model: str, sample: Any, **options: Any) -> Prediction:
+    def predict_one(
+        self,
+        model: str,
+        sample: Any,
+        *,
+        version: int | str = "stable",
+        deadline_s: float | None = None,
+        top_k: int = 1,
+        outputs: bool = False,
+        tags: Mapping[str, str] | None = None,
+    ) -> Prediction:
         """What a model says about one sample: `predict` of a list of it, with the same options.
 
         Args:
             model: its name.
             sample: a value, an array of a sample's shape, a text, bytes, or a mapping by input name.
+            version, deadline_s, top_k, outputs, tags: as of `predict`.
 
         Example:
             `client.predict_one("products", "a chair with a high back").label`
         """
-        return self.predict(model, [sample], **options)[0]
+        options = PredictOptions(version, deadline_s, top_k, outputs, tags)
+        return self._run(self._core.predict(model, [sample], options))[0]
 
     def predict_many(
         self,
@@ -311,6 +325,8 @@ class Client:
         return self._run(self._core.call(method, params, msgspec.json.decode, deadline_s))
 
     def _run(self, procedure: Procedure[T]) -> T:
+        if self._closed:
+            raise RuntimeError(f"{self!r} has been closed: make another, or call within its `with` block")
         try:
             step = next(procedure)
             while True:
@@ -371,19 +387,10 @@ class _Http:
         except HTTPError as error:
             # These come before a byte of the call has left; of all others nobody knows how far it got.
             sent = not isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError | SSLError)
-            reason = reason_of(_innermost(error))
+            reason = reason_of(innermost(error))
             raise Unreachable(f"no server answers at {self._address.url} ({reason})", sent=sent) from error
         return Received(response.data, response.status, response.headers.get("Retry-After"))
 
     def close(self) -> None:
         """See `Transport.close`."""
         self._pool().clear()
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """What the operating system said, where urllib3 has wrapped it."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if not isinstance(error, OSError) and error.args and isinstance(error.args[-1], OSError):
-        return error.args[-1]
-    return error

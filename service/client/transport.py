@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from hoverboard.client.address import Address
 from hoverboard.client.messages import Received, Send
 
-__all__ = ["CONNECT_S", "AsyncTransport", "Transport", "headers_of", "reason_of"]
+__all__ = ["CONNECT_S", "AsyncTransport", "Transport", "headers_of", "innermost", "reason_of"]
 
 CONNECT_S: Final = 10.0
 """Seconds that a connection may take to come about: a machine that is gone does not even refuse."""
@@ -54,3 +54,12 @@ def reason_of(error: BaseException) -> str:
     if isinstance(number, int) and number > 0:
         return os.strerror(number).lower()
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What the operating system said, where urllib3 has wrapped it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if not isinstance(error, OSError) and error.args and isinstance(error.args[-1], OSError):
+        return error.args[-1]
+    return error

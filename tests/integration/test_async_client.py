@@ -15,7 +15,7 @@ from aiohttp import web
 from numpy.typing import NDArray
 
 from hoverboard import AsyncClient, Retries
-from hoverboard.errors import DeadlineExceeded, InvalidParams, ModelNotFound, Unauthorized, Unreachable
+from hoverboard.errors import DeadlineExceeded, InvalidParams, ModelNotFound, Unauthorized, UnknownMethod, Unreachable
 from tests.integration.running import ROOT, Service, free_port, running
 
 BY = pytest.mark.parametrize("websocket", [False, True], ids=["http", "websocket"])
@@ -87,8 +87,19 @@ async def test_admin_methods_take_the_token(service: Service) -> None:
     async with AsyncClient(service.admin_url, token=service.token) as admin:
         assert sorted((await admin.scan())["models"]) == ["digits", "products"]
     async with AsyncClient(service.admin_url, token="wrong") as stranger:
-        with pytest.raises(Unauthorized):
+        with pytest.raises(Unauthorized) as refused:
             await stranger.scan()
+    assert "admin.token" in refused.value.__notes__[0]
+    async with AsyncClient(service.url) as public:
+        with pytest.raises(UnknownMethod) as unknown:
+            await public.scan()
+    assert "http://127.0.0.1:8081" in unknown.value.__notes__[0]
+    async with AsyncClient(service.admin_url, token=service.token) as admin:
+        with pytest.raises(UnknownMethod) as unknown:
+            await admin.predict("digits", [1])
+    assert "the public listener" in str(unknown.value)
+    with pytest.raises(RuntimeError, match="has been closed"):
+        await admin.scan()
 
 
 @BY

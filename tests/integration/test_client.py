@@ -48,6 +48,7 @@ def test_an_array_of_samples_is_answered_in_arrays(client: hoverboard.Client, im
     assert answer.labels.tolist() == ["9"] * 3
     assert answer.confidence.dtype == np.float32
     assert (answer.confidence > 0.99).all()
+    assert answer.outlier is not None
     assert answer.p_values.shape == answer.outlier.shape == (3,)
     assert not answer.outlier.any()
     assert len(answer[0].top or ()) == 3

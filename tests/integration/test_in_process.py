@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import hoverboard
-from hoverboard.errors import DataDirLocked, InvalidParams, ModelNotFound, UnknownMethod, Unreachable
+from hoverboard.errors import ConfigError, DataDirLocked, InvalidParams, ModelNotFound, UnknownMethod, Unreachable
 from hoverboard.journal.finding import JOURNALS
 from hoverboard.journal.inspect import surveys
 from tests.integration.running import ROOT
@@ -47,12 +47,22 @@ def test_plain_code_calls_it_as_it_would_a_service(models: Path, image: NDArray[
         assert (refused.value.details or {})["pointer"] == "/instances/0"
         with pytest.raises(ModelNotFound):
             client.predict("nothing", [1])
-        with pytest.raises(UnknownMethod):
+        with pytest.raises(UnknownMethod) as unknown:
             client.label(answer[0].sample_id, "9")
+        assert 'serve_in_process(models, recording="data")' in unknown.value.__notes__[0]
     with pytest.raises(Unreachable, match="has been shut down"):
         client.predict("digits", image, deadline_s=1)
     assert not [thread for thread in threading.enumerate() if thread.name == "hoverboard"]
     assert threading.active_count() <= before + 2  # TensorFlow's own stay
+
+
+def test_a_folder_that_is_none_is_refused_at_once_and_so_is_a_call_without_with(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "nope", tmp_path / "file"):
+        with pytest.raises(ConfigError, match="does not exist or is no directory"):
+            hoverboard.serve_in_process(folder)
+    with pytest.raises(AttributeError, match=r"`with hoverboard.serve_in_process\(\.\.\.\) as client:`"):
+        hoverboard.serve_in_process(models).predict("digits", [1])  # type: ignore[attr-defined]
 
 
 async def test_an_event_loop_that_runs_already_calls_it_too(models: Path, image: NDArray[np.float64]) -> None:

@@ -26,6 +26,7 @@ def test_a_classification_in_arrays() -> None:
     assert answer.labels.tolist() == ["a", "Uncategorized"]
     assert answer[1].nearest == "b"
     assert (answer.confidence.dtype, answer.p_values.dtype) == (np.dtype("float32"), np.dtype("float32"))
+    assert answer.outlier is not None
     assert answer.outlier.tolist() == [False, True]
     assert [row.sample_id for row in answer] == answer.sample_ids == ["id-0", "id-1"]
     assert np.isnan(answer.values).all()
@@ -44,7 +45,7 @@ def test_what_is_not_there_is_nan_or_none() -> None:
     answer = answered({"value": 1.5}, {"value": 2})
     assert answer.values.tolist() == [1.5, 2.0]
     assert np.isnan(answer.p_values).all()
-    assert not answer.outlier.any()
+    assert answer.outlier is None
     assert answer.labels.tolist() == [None, None]
 
 
@@ -74,3 +75,15 @@ def test_the_answers_of_several_calls_are_one() -> None:
 def test_what_answers_otherwise_is_no_service_that_is_known() -> None:
     with pytest.raises(Unreachable, match="no Hoverboard that this client knows"):
         Predictions.read(b'{"model": 3}')
+
+
+def test_a_slice_is_predictions_too() -> None:
+    specs = [TensorInfo("v", "float32")]
+    answer = answered(*({"label": label, "outputs": {"v": [1.0]}, "outlier": False} for label in "abc")).described(
+        specs
+    )
+    part = answer[1:]
+    assert isinstance(part, Predictions)
+    assert part.labels.tolist() == ["b", "c"]
+    assert part.outputs["v"].dtype == np.float32
+    assert (part.model, part.version, part.timing, len(answer[:0])) == ("m", 3, answer.timing, 0)

@@ -310,3 +310,15 @@ def test_numpys_texts_and_numbers_are_truths() -> None:
             client.label("0198c2f4-7b6a-7cc0-a1d2-5c3be4f60718", truth)
     sent = [call["params"].get("value", call["params"].get("label")) for call in seen]
     assert sent == [3.0, 1.5, 1.5, ["toys", "books"], ["toys"]]
+
+
+def test_a_client_that_is_closed_says_so() -> None:
+    with serving() as (url, _), Client(url) as client:
+        pass
+    with pytest.raises(RuntimeError, match=rf"Client\('{url}'\) has been closed"):
+        client.predict_one("digits", [1.0])
+
+
+def test_an_option_that_is_misspelt_is_refused() -> None:
+    with serving() as (url, _), Client(url) as client, pytest.raises(TypeError, match="tpo_k"):
+        client.predict_one("digits", [1.0], tpo_k=3)  # type: ignore[call-arg]

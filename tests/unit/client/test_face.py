@@ -34,7 +34,7 @@ def python(code: str, folder: Path = ROOT, *, path: Path = ROOT) -> str:
 
 
 def test_every_name_is_there_and_told_by_dir() -> None:
-    assert set(hoverboard.__all__) <= set(dir(hoverboard))
+    assert set(hoverboard.__all__) == set(dir(hoverboard))
     assert all(getattr(hoverboard, name) is not None for name in hoverboard.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = hoverboard.nothing  # type: ignore[attr-defined]
