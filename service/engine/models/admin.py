@@ -10,10 +10,10 @@ from typing import Any, Final
 import structlog
 
 from hoverboard.engine.live import HIDDEN
+from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.disk_changes import LOOKS, Follower, read
 from hoverboard.engine.models.loads import Loads
 from hoverboard.engine.models.memory import Memory
-from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.role_filling import Roles
 from hoverboard.engine.models.state import ADMIN, Model, Version
 from hoverboard.errors import ConfigError, InternalError, InvalidParams, ModelNotFound, UnknownMethod, VersionNotFound

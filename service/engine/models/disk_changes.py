@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 
-from hoverboard.engine.models.loads import Loads
 from hoverboard.engine.models.catalog import Models
+from hoverboard.engine.models.loads import Loads
 from hoverboard.engine.models.role_filling import Roles
 from hoverboard.engine.models.state import DISK, Model, Version
 from hoverboard.errors import ConfigError, VersionRefused

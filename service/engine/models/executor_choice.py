@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from hoverboard.backends.graph import Way
 from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
+from hoverboard.backends.graph import Way
 from hoverboard.contract.catalog import BucketTiming
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.engine.buckets import ladder, useful_buckets
@@ -24,7 +24,7 @@ from hoverboard.errors import VersionRefused
 from hoverboard.machine import check_of
 from hoverboard.versions import GoldenSet
 
-__all__ = ["ProvenWay", "Chooser", "RunJob"]
+__all__ = ["Chooser", "ProvenWay", "RunJob"]
 
 T = TypeVar("T")
 RunJob = Callable[[Callable[[], T]], T]
@@ -154,7 +154,9 @@ class Chooser:
         except GraphError as error:
             raise VersionRefused(f"golden sample 0 fails in bucket {size}: {error}", check="golden") from error
         for index, sample in enumerate(self.golden.samples):  # one batch at a time: all of them may be large
-            batch = [pad(column, size) for column in sample.inputs]  # the first and the last row tell: those between are the same
+            batch = [
+                pad(column, size) for column in sample.inputs
+            ]  # the first and the last row tell: those between are the same
             self._check_rows(executor, Shared(batch, dict.fromkeys((0, size - 1), index)), size)
         for shared in self.company.batches(size, partial(self._runs, executor)):
             self._check_rows(executor, shared, size)
@@ -180,9 +182,7 @@ class Chooser:
             if problem and size == 1:
                 raise VersionRefused(f"{problem} ({executor.name})", check="golden")
             if problem:
-                why = (
-                    _SHAPED if _shaped_by_size(answer, self.golden.samples[index].outputs, batch.columns) else _MIXED
-                )
+                why = _SHAPED if _shaped_by_size(answer, self.golden.samples[index].outputs, batch.columns) else _MIXED
                 raise VersionRefused(f"{problem} (bucket {size}, {executor.name}). {why}", check="rows")
 
     def _runs(self, executor: Executor, row: Sequence[Array]) -> bool:

@@ -30,7 +30,6 @@ NEW_S = 60.0
 """Seconds that readiness waits at most for models that nobody has called yet."""
 
 
-
 @dataclass(slots=True, eq=False)
 class _Job:
     model: Model

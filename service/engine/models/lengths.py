@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from hoverboard.backends.graph import TOO_SHORT, Fit, Graph, Shapes
 from hoverboard.backends.executor import Executor, GraphError, OutOfMemory
+from hoverboard.backends.graph import TOO_SHORT, Fit, Graph, Shapes
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.versions import GoldenSample, GoldenSet
 

@@ -16,10 +16,10 @@ from typing import Final
 import structlog
 
 from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.models.jobs import LoadJobs
 from hoverboard.engine.models.memory import MOST_ON_DEMAND, Memory
-from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.state import Model, Version
 from hoverboard.errors import Overloaded, VersionRefused
 from hoverboard.machine import pause_s
@@ -55,6 +55,7 @@ class Loads:
         load: LoadVersion,
         pool: Executor,
         attempts: LoadAttempts,
+        *,
         settle: Callable[[Model], None],
     ) -> None:
         self._models = models
@@ -101,7 +102,9 @@ class Loads:
             pause = pause_s(version.tries, version.took_s)
             version.again_at = time.monotonic() + pause
             _log.warning("version_waits", **facts, again_in_s=round(pause), tries=version.tries)
-            reason = f"{reason} (something is wrong with this machine, not with the version: tried again in {pause:.0f} s)"
+            reason = (
+                f"{reason} (something is wrong with this machine, not with the version: tried again in {pause:.0f} s)"
+            )
         else:
             _log.error("version_refused", **facts)
         version.refused = VersionRefused(reason, check=refusal.check)

@@ -57,8 +57,13 @@ class Memory:
 
     def crowd_out(self) -> None:
         """Callers may ask for any number on disk; of what is in memory only for that, the last used ones stay."""
-        if sum(version.live is not None and version.on_demand for *_, version in self._models.versions()) > MOST_ON_DEMAND:
-            self._drop_oldest(lambda model, number, v: v.on_demand and not model.kept(number), "others were asked for since")
+        if (
+            sum(version.live is not None and version.on_demand for *_, version in self._models.versions())
+            > MOST_ON_DEMAND
+        ):
+            self._drop_oldest(
+                lambda model, number, v: v.on_demand and not model.kept(number), "others were asked for since"
+            )
 
     def _drop_oldest(self, may_go: Callable[[Model, int, Version], bool], why: str) -> bool:
         """Let go of the least recently used version among those that may go; whether there was one."""

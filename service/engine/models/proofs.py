@@ -19,11 +19,11 @@ import msgspec
 import structlog
 
 from hoverboard.children import IMPORT_PATH
-from hoverboard.version import __version__
-from hoverboard.engine.models.sandbox import NONE
 from hoverboard.engine.models.proof_messages import Trial, Verdict
+from hoverboard.engine.models.sandbox import NONE
 from hoverboard.errors import MACHINE, VersionRefused
 from hoverboard.files import put_file
+from hoverboard.version import __version__
 from hoverboard.versions import Manifest
 
 __all__ = ["DEADLINE_S", "Proofs", "stop_trials", "try_version"]
@@ -69,9 +69,7 @@ class _Prover:
         line = msgspec.json.encode(trial) + b"\n"
         with self._lock:
             for _ in range(2):  # an idle one may end just when it is asked
-                answer = (
-                    self._answer(line, trial.deadline_s + min(_START_S, trial.deadline_s)) if wanted() else None
-                )
+                answer = self._answer(line, trial.deadline_s + min(_START_S, trial.deadline_s)) if wanted() else None
                 if answer is not None:
                     return answer
             return Verdict(_END, "the process that was to try it ended before it said anything")

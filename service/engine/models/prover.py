@@ -25,8 +25,8 @@ import msgspec
 
 from hoverboard.backends.backend import installed
 from hoverboard.engine.models.loader import Loader
-from hoverboard.engine.models.sandbox import NONE, enter
 from hoverboard.engine.models.proof_messages import Trial, Verdict
+from hoverboard.engine.models.sandbox import NONE, enter
 from hoverboard.errors import MACHINE, VersionRefused
 from hoverboard.machine import check_of, confine
 from hoverboard.telemetry.pulse import is_stopped
@@ -187,7 +187,9 @@ def _try(trial: Trial, sandbox: str) -> Verdict:
     except VersionRefused as refusal:
         return Verdict(refusal.check, refusal.reason[:_MOST_WORDS], sandbox)
     except MemoryError as error:
-        return Verdict(check_of(error, "crash"), "it ran out of memory when it was tried in a process of its own", sandbox)
+        return Verdict(
+            check_of(error, "crash"), "it ran out of memory when it was tried in a process of its own", sandbox
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the version's, or the machine's
         return Verdict(check_of(error, "load"), f"loading failed: {type(error).__name__}: {str(error)[:200]}", sandbox)
     return Verdict(sandbox=sandbox, min_length=tuple(spec.min_length for spec in live.signature.inputs))

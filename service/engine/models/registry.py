@@ -11,11 +11,11 @@ from hoverboard.contract.catalog import Catalog
 from hoverboard.contract.unavailable import unavailable
 from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.models.admin import Admin
+from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.models.disk_changes import Follower
 from hoverboard.engine.models.loads import Loads, LoadVersion
 from hoverboard.engine.models.memory import Memory
-from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.role_filling import Roles
 from hoverboard.engine.models.served_before import Served
 from hoverboard.engine.models.state import Model
@@ -52,7 +52,7 @@ class Registry:
     ) -> None:
         self._models = Models(changed)
         memory = Memory(self._models, memory_limit_bytes)
-        self._loads = Loads(self._models, memory, load, pool, attempts, self._settle)
+        self._loads = Loads(self._models, memory, load, pool, attempts, settle=self._settle)
         self._roles = Roles(self._models, memory, self._loads, Served(served))
         self._follower = Follower(models, self._models, self._loads, self._roles)
         self._admin = Admin(self._models, memory, self._loads, self._roles, self._follower)

@@ -12,9 +12,9 @@ from pathlib import Path
 import structlog
 
 from hoverboard.contract.catalog import STABLE
+from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.loads import Loads
 from hoverboard.engine.models.memory import Memory
-from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.served_before import Served
 from hoverboard.engine.models.state import Model
 from hoverboard.telemetry import families

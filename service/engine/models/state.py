@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from hoverboard.engine.models.deaths import CRASH
-from hoverboard.engine.live import LiveVersion
-from hoverboard.errors import MACHINE, VersionRefused
 from hoverboard.contract.catalog import STABLE
+from hoverboard.engine.live import LiveVersion
+from hoverboard.engine.models.deaths import CRASH
+from hoverboard.errors import MACHINE, VersionRefused
 from hoverboard.versions import Manifest, Serving, VersionOnDisk
 from hoverboard.versions.roles import Assignment, Lineage, intended, lineage
 
@@ -120,7 +120,9 @@ class Model:
 
     def intended(self) -> Mapping[str, Assignment]:
         """What is to fill each role."""
-        return intended(self.serving, self.lineage(), {number for number, each in self.versions.items() if each.refused})
+        return intended(
+            self.serving, self.lineage(), {number for number, each in self.versions.items() if each.refused}
+        )
 
     def pending(self) -> Iterator[tuple[str, Assignment, Version]]:
         """The roles that are not filled as intended yet, with the version that is to fill them."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from hoverboard.contract.catalog import Catalog
 from hoverboard.engine.live import LiveVersion
-from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.models.catalog import Models
+from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.models.loads import Loads
 from hoverboard.engine.models.memory import Memory
 from hoverboard.engine.models.role_filling import Roles
@@ -40,8 +40,11 @@ class Parts:
         self.pool = ThreadPoolExecutor(2)
         self.models = Models(self.catalogs.append)
         self.memory = Memory(self.models, memory_limit)
-        self.loads = Loads(self.models, self.memory, self._load, self.pool, self.attempts, lambda m: self.roles.settle(m))
+        self.loads = Loads(self.models, self.memory, self._load, self.pool, self.attempts, settle=self._settle)
         self.roles = Roles(self.models, self.memory, self.loads, Served(data / "served"))
+
+    def _settle(self, model: Model) -> None:
+        self.roles.settle(model)
 
     def _load(self, place: VersionOnDisk, _max_batch: int | None) -> LiveVersion:
         key = place.path.parent.name, place.number

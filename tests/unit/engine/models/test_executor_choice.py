@@ -27,7 +27,9 @@ GOLDEN = GoldenSet((GoldenSample((X,), (2 * X,)),))
 class Timed(Doubling):
     """Doubles, in so many seconds by bucket; a row more costs as much as the first where nothing else is said."""
 
-    def __init__(self, name: str = "plain", seconds: Callable[[int], float] = lambda size: 0.001 * size, **more: Any):
+    def __init__(
+        self, name: str = "plain", seconds: Callable[[int], float] = lambda size: 0.001 * size, **more: Any
+    ) -> None:
         super().__init__(**more)
         self.name, self.seconds, self.timed = name, seconds, 0
 

@@ -16,8 +16,8 @@ from hoverboard.backends.executor import Executor
 from hoverboard.backends.graph import Shapes, Way
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.engine.models.loader import Loader
-from hoverboard.engine.models.proofs import Proofs
 from hoverboard.engine.models.proof_messages import Verdict
+from hoverboard.engine.models.proofs import Proofs
 from hoverboard.errors import VersionRefused
 from hoverboard.outliers import Features, OutlierPackage
 from hoverboard.versions import GoldenSample, GoldenSet, Manifest, VersionOnDisk, VersionWriter
@@ -40,9 +40,7 @@ class NumPyGraph:
     def ways(self, signature: Signature, threads: tuple[int, int], *, xla: bool) -> Mapping[str, Way]:
         return {}
 
-    def extractor(
-        self, signature: Signature, layer: str | None, space: Any
-    ) -> Callable[[Sequence[Array]], Features]:
+    def extractor(self, signature: Signature, layer: str | None, space: Any) -> Callable[[Sequence[Array]], Features]:
         return lambda columns: Features(z=columns[0])
 
     def shapes(self, signature: Signature) -> Shapes:
@@ -147,7 +145,9 @@ def test_detectors_that_the_manifest_promises_and_that_are_not_there_are_a_refus
     assert refusal(publish(tmp_path, outliers={"alpha": 0.01})).check == "outliers"
 
 
-@pytest.mark.parametrize(("model_says", "version_says", "largest"), [(None, None, 8), (4, None, 4), (4, 2, 2), (None, 2, 2)])
+@pytest.mark.parametrize(
+    ("model_says", "version_says", "largest"), [(None, None, 8), (4, None, 4), (4, 2, 2), (None, 2, 2)]
+)
 def test_the_smallest_limit_decides_on_the_largest_batch(
     tmp_path: Path, model_says: int | None, version_says: int | None, largest: int
 ) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hoverboard.engine.models.proofs import Proofs
 from hoverboard.engine.models.proof_messages import Verdict
+from hoverboard.engine.models.proofs import Proofs
 from hoverboard.errors import VersionRefused
 from tests.unit.engine import fakes
 

@@ -22,7 +22,7 @@ from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.models.registry import Registry
 from hoverboard.errors import InvalidParams, ModelNotFound, NotReady, Overloaded, VersionNotFound, VersionRefused
 from hoverboard.versions import GoldenSample, GoldenSet, Manifest, VersionOnDisk, VersionWriter, read_version, scan
-from tests.unit.engine.fakes import INPUT, OUTPUT, version
+from tests.unit.engine.fakes import OUTPUT, version
 
 SOON_S = 2.0
 
