@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.client.described import TensorInfo
-from hoverboard.errors import Unreachable
 
 __all__ = ["CallTiming", "NamedConfidence", "Prediction", "Predictions"]
 
@@ -110,13 +109,10 @@ class Predictions(Sequence[Prediction]):
         """The result of a `predict` call.
 
         Raises:
-            Unreachable: what answered does not speak as this version does.
+            msgspec.DecodeError: it is none.
         """
-        try:
-            found = _decode(result)
-        except msgspec.DecodeError as error:
-            raise Unreachable(f"what answers is no Hoverboard that this client knows: {error}") from error
-        return cls(found.model, found.version, found.predictions, found.timing)
+        answer = _decode(result)
+        return cls(answer.model, answer.version, answer.predictions, answer.timing)
 
     def described(self, outputs: Sequence[TensorInfo]) -> Predictions:
         """The same, knowing the dtypes of its outputs."""

@@ -98,7 +98,7 @@ def result_of(received: Received, number: int, url: str, read: Callable[[msgspec
     try:
         return read(response.result)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Unreachable(f"{url} answered what is no result of this method: {error}") from error
+        raise Unreachable(f"{url} answered as no Hoverboard that this client knows: {error}") from error
 
 
 def _no_answer(received: Received, url: str) -> Unreachable:

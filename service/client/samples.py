@@ -40,8 +40,8 @@ Samples = Sequence[Any] | Mapping[str, Any] | NDArray[Any] | DataTable
 """
 
 TENSOR_FROM: Final = 1024
-"""Numbers from which on an array goes as a tensor. Written here and read by the service, 1,024 float32 take 63 us and 5.5 KB as a tensor, 73 us
-and 10.8 KB as JSON; 65,536 take 1.4 ms and 5.1 ms. Of 512 the tensor takes longer: 48 us against 39."""
+"""Numbers from which on an array goes as a tensor. Written here and read by the service, 1,024 float32 take 63 us and 5.5 KB as
+a tensor, 73 us and 10.8 KB as JSON; 65,536 take 1.4 ms and 5.1 ms. Of 512 the tensor takes longer: 48 us against 39."""
 
 _MISSING: Final = frozenset({"NAType", "NaTType"})
 """What pandas, which is not imported here, has for a missing value beside None and NaN."""

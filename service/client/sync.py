@@ -105,8 +105,9 @@ class Client:
             model: its name.
             samples: an array `(n, ...)` of n samples, whose first axis is always theirs; a list of n samples (values,
                 arrays, texts, bytes, or mappings by input name); or a mapping of input name -> column, which a DataFrame
-                (pandas, polars) and a Table (pyarrow) are, too. An array of 1,024 numbers or more goes as a tensor, in the input's own dtype where none of its values changes by that
-                beyond rounding; everything else as JSON. NaN, None and `pandas.NA` stand for a number that is missing.
+                (pandas, polars) and a Table (pyarrow) are, too. An array of 1,024 numbers or more goes as a tensor, in the
+                input's own dtype where none of its values changes by that beyond rounding; everything else as JSON. NaN, None
+                and `pandas.NA` stand for a number that is missing.
             version: a number, or a role.
             deadline_s: seconds until no answer is wanted, all tries included. The server is told, and refuses at once
                 what it cannot answer in time.

@@ -34,7 +34,8 @@ class CalibrationRows:
         hoverboard.publish(model, name="digits", models_dir="models", labels=list("0123456789"), calibration=rows)
 
     Attributes:
-        columns: one array `(n, *shape)` for each input of the model, in the order of its manifest and of the input's dtype; object arrays of bytes for strings.
+        columns: one array `(n, *shape)` for each input of the model, in the order of its manifest and of the input's dtype;
+            object arrays of bytes for strings.
         labels: what each sample is: names, or indexes of classes. None without labels.
     """
 

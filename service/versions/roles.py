@@ -1,7 +1,8 @@
 """What a role means: which version is to fill it, decided from what is on disk alone.
 
-Stable is the version that `serving.toml` names. Where it names none, the highest one is, but a version on which callers of the one before may break waits for a word from a person. The
-versions are walked upwards, so that a restart comes to the same answer as the service that ran before.
+Stable is the version that `serving.toml` names. Where it names none, the highest one is, but a version on which callers of the
+one before may break waits for a word from a person. The versions are walked upwards, so that a restart comes to the same
+answer as the service that ran before.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 
 from hoverboard.client.answers import Predictions
 from hoverboard.client.described import TensorInfo
+from hoverboard.client.messages import Received, result_of
 from hoverboard.errors import Unreachable
 
 
@@ -74,7 +75,7 @@ def test_the_answers_of_several_calls_are_one() -> None:
 
 def test_what_answers_otherwise_is_no_service_that_is_known() -> None:
     with pytest.raises(Unreachable, match="no Hoverboard that this client knows"):
-        Predictions.read(b'{"model": 3}')
+        result_of(Received(b'{"jsonrpc": "2.0", "id": 1, "result": {"model": 3}}'), 1, "http://x", Predictions.read)
 
 
 def test_a_slice_is_predictions_too() -> None:
