@@ -65,9 +65,16 @@ async def comes_back(service: Service, words: str, hinder: Callable[[], object],
     (engine,) = service.children("_engine")
     engine.kill()
     await unready(service, words, hinder)
-    said = await predict(service, "worded", SAMPLE)
-    assert said["error"]["code"] == NotReady.code, said
-    assert "tried again in" in said["error"]["data"]["details"]["reason"]
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        said = await predict(service, "worded", SAMPLE)
+        assert said["error"]["code"] == NotReady.code, said
+        reason = said["error"]["data"]["details"].get("reason")
+        if reason is not None:
+            break
+        assert time.monotonic() < end, said
+        await asyncio.sleep(0.05)  # it is being tried again at this moment, and has no reason until that is over
+    assert "tried again in" in reason
     mend()
     await answers(service, "worded", SAMPLE)
     assert list((service.folder / "data" / "loading").glob("*")) == []
