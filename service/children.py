@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -27,7 +27,6 @@ __all__ = [
     "ChildProcess",
     "begin",
     "calm_gc",
-    "loop_factory",
     "run",
     "say_ready",
     "stop_event",
@@ -155,15 +154,6 @@ def _exit_at_end(fd: int) -> None:
     os._exit(ORPHANED)
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """The event loop of the serving processes: uvloop where it exists."""
-    if sys.platform == "win32":
-        return asyncio.new_event_loop
-    import uvloop  # it does not exist on Windows
-
-    return uvloop.new_event_loop
-
-
 def run(main: Coroutine[Any, Any, int], pulse: Path | None = None) -> int:
     """Run a child's main coroutine on its event loop; returns the process's exit status.
 
@@ -171,7 +161,9 @@ def run(main: Coroutine[Any, Any, int], pulse: Path | None = None) -> int:
         main: what the process is there for.
         pulse: where the supervisor looks whether the event loop turns.
     """
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_with_pulse(main, pulse) if pulse is not None else main)
 
 

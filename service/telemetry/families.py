@@ -21,6 +21,8 @@ __all__ = ["ALL", "SECONDS", "SIZES", "Family", "OftenSet", "Uncounted", "bind",
 
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_VERSION: Final = ("model", "version")
+_CALL: Final = ("method", "model", "version", "role", "code")
 
 log = structlog.get_logger(__name__)
 
@@ -137,19 +139,19 @@ def _declared(family: _Declared) -> _Declared:
     return family
 
 
-def _counter(name: str, text: str, *labels: str) -> Family[Counter]:
+def _counter(name: str, text: str, labels: Sequence[str] = ()) -> Family[Counter]:
     return _declared(Family(partial(Counter, f"hoverboard_{name}", text, labels)))
 
 
-def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Family[BulkHistogram]:
+def _histogram(name: str, text: str, buckets: tuple[float, ...], labels: Sequence[str]) -> Family[BulkHistogram]:
     return _declared(Family(partial(BulkHistogram, f"hoverboard_{name}", text, labels, buckets=buckets)))
 
 
-def _gauge(name: str, text: str, *labels: str, mode: Any = "livesum") -> Family[Gauge]:
+def _gauge(name: str, text: str, labels: Sequence[str] = (), *, mode: Any = "livesum") -> Family[Gauge]:
     return _declared(Family(partial(Gauge, f"hoverboard_{name}", text, labels, multiprocess_mode=mode)))
 
 
-def _often_set(name: str, text: str, *labels: str) -> OftenSet:
+def _often_set(name: str, text: str, labels: Sequence[str] = ()) -> OftenSet:
     return _declared(OftenSet(partial(Gauge, f"hoverboard_{name}", text, labels, multiprocess_mode="livesum")))
 
 
@@ -158,80 +160,53 @@ disable_created_metrics()
 calls: Final = _counter(
     "calls_total",
     "JSON-RPC calls answered, by the version and role that answered; code 0 is success, -32800 a caller that has gone",
-    "method",
-    "model",
-    "version",
-    "role",
-    "code",
+    _CALL,
 )
 call_seconds: Final = _histogram(
     "call_seconds",
     "Seconds from a call's arrival to its answer, in the api process; the labels are those of hoverboard_calls_total",
     SECONDS,
-    "method",
-    "model",
-    "version",
-    "role",
-    "code",
+    _CALL,
 )
 violations: Final = _counter(
     "contract_violations_total",
     "Predict calls refused because a sample broke the model's contract, by the input at fault and how it was broken",
-    "model",
-    "input",
-    "kind",
+    ("model", "input", "kind"),
 )
 in_flight: Final = _often_set("in_flight_calls", "Calls that wait for an answer, over all api processes")
-queue_depth: Final = _often_set("queue_depth", "Samples waiting in the engine for a batch", "model")
+queue_depth: Final = _often_set("queue_depth", "Samples waiting in the engine for a batch", ("model",))
 queue_seconds: Final = _often_set("queue_predicted_seconds", "Predicted seconds of work in the engine's queue")
-batch_size: Final = _histogram("batch_size", "Samples in one executed batch", SIZES, "model")
+batch_size: Final = _histogram("batch_size", "Samples in one executed batch", SIZES, ("model",))
 execution_seconds: Final = _histogram(
-    "execution_seconds",
-    "Seconds one batch took to execute, by batch bucket",
-    SECONDS,
-    "model",
-    "version",
-    "bucket",
+    "execution_seconds", "Seconds one batch took to execute, by batch bucket", SECONDS, ("model", "version", "bucket")
 )
 loads: Final = _counter(
     "loads_total",
     "Loads of model versions: the outcome is ok, unloaded, or the check that refused the version; machine where the "
     "machine was at fault and it is tried again",
-    "model",
-    "version",
-    "outcome",
+    ("model", "version", "outcome"),
 )
 retraces: Final = _counter(
     "retraces_total",
     "Graphs traced again after a version was ready; anything above 0 is a defect of the service",
-    "model",
-    "version",
+    _VERSION,
 )
 dropped: Final = _counter(
     "dropped_calls_total",
     "Predict calls that never ran: refused on arrival, expired or cancelled while they waited",
-    "model",
-    "why",
+    ("model", "why"),
 )
 shed: Final = _counter(
     "journal_shed_records_total",
     "Records that were dropped before the journal, because of its budget or a full disk; the table gaps counts them, too",
-    "model",
-    "reason",
+    ("model", "reason"),
 )
-restarts: Final = _counter("child_restarts_total", "Child processes started again after they died", "child")
+restarts: Final = _counter("child_restarts_total", "Child processes started again after they died", ("child",))
 live_version: Final = _gauge(
-    "live_version",
-    "Number of the version that fills a role; 0 where nothing does",
-    "model",
-    "role",
-    mode="livemax",
+    "live_version", "Number of the version that fills a role; 0 where nothing does", ("model", "role"), mode="livemax"
 )
 memory_bytes: Final = _gauge(
-    "model_memory_bytes",
-    "Bytes of memory that a version's weights take; 0 once unloaded",
-    "model",
-    "version",
+    "model_memory_bytes", "Bytes of memory that a version's weights take; 0 once unloaded", _VERSION
 )
 recorder_connected: Final = _gauge(
     "recorder_connected",
@@ -240,60 +215,46 @@ recorder_connected: Final = _gauge(
 recorder_lag_rows: Final = _gauge("recorder_lag_rows", "Journaled records that are not in Postgres yet")
 recorder_lag_bytes: Final = _gauge("recorder_lag_bytes", "Bytes of journals that are not in Postgres yet")
 recorder_lag_seconds: Final = _gauge("recorder_lag_seconds", "Age of the oldest record that is not in Postgres yet")
-recorded_rows: Final = _counter("recorded_rows_total", "Rows that the recorder has committed", "table")
+recorded_rows: Final = _counter("recorded_rows_total", "Rows that the recorder has committed", ("table",))
 recorded_chunks: Final = _counter("recorded_chunks_total", "Transactions in which the recorder has committed rows")
 recorder_errors: Final = _counter(
     "recorder_errors_total",
     "Failures after which the recorder tries again, by Postgres' SQLSTATE, or `connection` or `journal`",
-    "sqlstate",
+    ("sqlstate",),
 )
-gap_records: Final = _counter("gap_records_total", "Records that the table gaps counts as missing", "reason")
+gap_records: Final = _counter("gap_records_total", "Records that the table gaps counts as missing", ("reason",))
 quarantined: Final = _counter("quarantined_records_total", "Records put aside because Postgres refused them")
 implausible: Final = _counter(
     "implausible_clock_rows_total", "Rows whose clock cannot be right; they are in the default partitions"
 )
 flag_rate: Final = _gauge(
-    "flag_rate",
-    "Share of outliers among about the last ten thousand samples of a version",
-    "model",
-    "version",
+    "flag_rate", "Share of outliers among about the last ten thousand samples of a version", _VERSION
 )
 flag_rate_bound: Final = _gauge(
-    "flag_rate_bound",
-    "Share of normal samples that the version's calibration allows to be outliers",
-    "model",
-    "version",
+    "flag_rate_bound", "Share of normal samples that the version's calibration allows to be outliers", _VERSION
 )
 alarm_log10_e_value: Final = _gauge(
     "alarm_log10_e_value",
     "Decimal logarithm of the evidence that a version finds more outliers than its bound; the alarm is raised at that "
     "of the setting alarm_run_length",
-    "model",
-    "version",
+    _VERSION,
 )
 alarm_raised: Final = _gauge(
-    "alarm_raised",
-    "1 while the alarm of a version is raised, until somebody resets it; else 0",
-    "model",
-    "version",
+    "alarm_raised", "1 while the alarm of a version is raised, until somebody resets it; else 0", _VERSION
 )
 drift_js: Final = _gauge(
     "drift_js",
     "Jensen-Shannon divergence of a feature's last full window from the version's baseline, 0 to 1",
-    "model",
-    "version",
-    "feature",
+    ("model", "version", "feature"),
 )
 drifted_features: Final = _gauge(
     "drifted_features",
     "Features of a version that have drifted in its last full window: by more than chance explains, and by enough to matter",
-    "model",
-    "version",
+    _VERSION,
 )
 orphan_labels: Final = _gauge("orphan_labels", "Labels of the last hour whose sample is in no table")
 impossible_labels: Final = _gauge(
-    "impossible_labels",
-    "Labels of the last hour that cannot be true of their sample: see the view label_problems",
+    "impossible_labels", "Labels of the last hour that cannot be true of their sample: see the view label_problems"
 )
 
 # Until a process says where its metrics are kept, and in tests and offline commands, they stay in the process.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from contextvars import ContextVar
 from typing import Any, Final, Literal, cast
 
@@ -32,12 +32,6 @@ PAYLOAD_KEYS: Final = frozenset(
 
 _FIRST_KEYS: Final = ("timestamp", "level", "process", "logger", "event")
 _LONGEST_TEXT: Final = 2000
-_LEVELS: Final[Mapping[str, int]] = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
 
 
 def get(name: str) -> FilteringBoundLogger:
@@ -77,14 +71,14 @@ def configure(level: Level = "info", form: Format = "auto", *, process: str = ""
     )
     structlog.configure(
         processors=[*shared, structlog.processors.StackInfoRenderer(), *final],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=_Stderr,
         cache_logger_on_first_use=False,
     )
-    _configure_stdlib(_LEVELS[level], shared, final)
+    _configure_stdlib(level, shared, final)
 
 
-def _configure_stdlib(level: int, shared: list[Processor], final: list[Processor]) -> None:
+def _configure_stdlib(level: Level, shared: list[Processor], final: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     drop = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[drop, *final]))
@@ -93,7 +87,7 @@ def _configure_stdlib(level: int, shared: list[Processor], final: list[Processor
         root.removeHandler(old)
     root.addHandler(handler)
     # Libraries' debug lines hold what they were given, payloads among it.
-    root.setLevel(max(level, logging.INFO))
+    root.setLevel("INFO" if level == "debug" else level.upper())
     logging.captureWarnings(capture=True)
 
 
