@@ -8,7 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-__all__ = ["open_plain", "put_file", "synchronise"]
+__all__ = ["is_the_file", "open_plain", "put_file", "synchronise"]
 
 
 def open_plain(path: Path, *, follow: bool = False) -> int:
@@ -34,6 +34,20 @@ def open_plain(path: Path, *, follow: bool = False) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a plain file", str(path))
     return descriptor
+
+
+def is_the_file(path: str | Path, descriptor: int, *, size: int | None = None, directory: int | None = None) -> bool:
+    """Whether a path still leads to an open file, and that has the size that was written: people remove files.
+
+    Args:
+        directory: descriptor of the directory that a relative path begins in.
+    """
+    try:
+        there = os.stat(path, dir_fd=directory)
+    except OSError:
+        return False
+    # The size as well: somebody may have emptied it, which leaves the file where it was.
+    return os.path.samestat(there, os.fstat(descriptor)) and size in (None, there.st_size)
 
 
 def put_file(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:

@@ -16,7 +16,7 @@ import uuid_utils
 from hoverboard.files import synchronise
 from hoverboard.journal.reserve import Reserve
 
-__all__ = ["Home", "is_the_file"]
+__all__ = ["Home"]
 
 
 class Home(NamedTuple):
@@ -61,17 +61,3 @@ class Home(NamedTuple):
             # Frames that are waited for are of no use in a directory whose name a power cut takes away.
             synchronise(root)
             undo.pop_all()
-
-
-def is_the_file(path: str | Path, descriptor: int, *, size: int | None = None, directory: int | None = None) -> bool:
-    """Whether a path still leads to an open file, and that has the size that was written: people remove files.
-
-    Args:
-        directory: descriptor of the directory that a relative path begins in.
-    """
-    try:
-        there = os.stat(path, dir_fd=directory)
-    except OSError:
-        return False
-    # The size as well: somebody may have emptied it, which leaves the file where it was.
-    return os.path.samestat(there, os.fstat(descriptor)) and size in (None, there.st_size)

@@ -27,6 +27,7 @@ __all__ = [
     "LabelRecord",
     "Record",
     "RejectionRecord",
+    "SingleRecord",
     "SupplementRecord",
     "VersionRecord",
     "WithdrawalRecord",
@@ -59,8 +60,14 @@ class _Journaled(_Positional, frozen=True):
         return 0
 
 
-class _Single(_Journaled, frozen=True):
-    """A frame that is one record."""
+class SingleRecord(_Journaled, frozen=True):
+    """A frame that is one record.
+
+    Attributes:
+        at_us: microseconds since the epoch.
+    """
+
+    at_us: int
 
     @property
     def count(self) -> int:
@@ -165,11 +172,10 @@ class BatchRecord(_Journaled, frozen=True, tag=2):
         return self.rows
 
 
-class RejectionRecord(_Single, frozen=True, tag=3):
+class RejectionRecord(SingleRecord, frozen=True, tag=3):
     """One call that was refused, shed or timed out.
 
     Attributes:
-        at_us: microseconds since the epoch.
         request_id, traceparent: of its HTTP request.
         method, model, version: as far as they were understood, as the caller wrote them, shortened.
         code, kind: of the JSON-RPC error, and `data.type`.
@@ -178,7 +184,6 @@ class RejectionRecord(_Single, frozen=True, tag=3):
         tags: the caller's, as a JSON object.
     """
 
-    at_us: int
     request_id: str
     traceparent: str | None
     method: str
@@ -191,11 +196,10 @@ class RejectionRecord(_Single, frozen=True, tag=3):
     tags: bytes | None
 
 
-class LabelRecord(_Single, frozen=True, tag=4):
+class LabelRecord(SingleRecord, frozen=True, tag=4):
     """What a sample truly was, as somebody says.
 
     Attributes:
-        at_us: microseconds since the epoch.
         sample_id: 16 bytes.
         label: for a classification, or for a multi-label version the one that holds.
         value: for a regression.
@@ -205,7 +209,6 @@ class LabelRecord(_Single, frozen=True, tag=4):
         labels: all that hold, sorted, where they were given as a list; one of `label`, `value` and this is not None.
     """
 
-    at_us: int
     sample_id: bytes
     label: str | None
     value: float | None
@@ -215,11 +218,10 @@ class LabelRecord(_Single, frozen=True, tag=4):
     labels: list[str] | None = None
 
 
-class DeploymentRecord(_Single, frozen=True, tag=5):
+class DeploymentRecord(SingleRecord, frozen=True, tag=5):
     """What answers in a role changed.
 
     Attributes:
-        at_us: microseconds since the epoch.
         model, role: what.
         version: that answers from now on; None where nothing does.
         weights_sha256: its; empty where nothing does.
@@ -228,7 +230,6 @@ class DeploymentRecord(_Single, frozen=True, tag=5):
         actor: `admin`, or `disk` for a change of the models directory or of serving.toml.
     """
 
-    at_us: int
     model: str
     role: str
     version: int | None
@@ -272,18 +273,16 @@ class GapRecord(_Journaled, frozen=True, tag=6):
     entries: list[GapEntry]
 
 
-class AlarmResetRecord(_Single, frozen=True, tag=7):
+class AlarmResetRecord(SingleRecord, frozen=True, tag=7):
     """Somebody has looked at a version's alarm: it counts anew from now on.
 
     Attributes:
-        at_us: microseconds since the epoch.
         model, version: whose alarm.
         reason: why, as the caller put it; None without.
         actor: `admin`.
         request_id: of the HTTP request.
     """
 
-    at_us: int
     model: str
     version: int
     reason: str | None

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from hoverboard.files import open_plain
+from hoverboard.files import is_the_file, open_plain
 from hoverboard.journal.format import RESERVE_FILE, SLOT_BYTES, SLOT_PAYLOAD, pack_slot, unpack_slot
 from hoverboard.journal.records import GapEntry, GapRecord, decode, encode
 
@@ -75,11 +75,7 @@ class Reserve:
 
     def is_there(self, directory: int) -> bool:
         """Whether the file is still in its directory, given by its descriptor, and as large as it was made."""
-        try:
-            there = os.stat(RESERVE_FILE, dir_fd=directory)
-        except OSError:
-            return False
-        return os.path.samestat(there, os.fstat(self._descriptor)) and there.st_size == 2 * SLOT_BYTES
+        return is_the_file(RESERVE_FILE, self._descriptor, size=2 * SLOT_BYTES, directory=directory)
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -15,8 +15,9 @@ import structlog
 
 from hoverboard.config import Settings
 from hoverboard.errors import ConfigError
+from hoverboard.files import is_the_file
 from hoverboard.journal.appending import Appender, JournalFull, NewFrame, NotOnDisk, OpenSegment, WriteResult
-from hoverboard.journal.directory import Home, is_the_file
+from hoverboard.journal.directory import Home
 from hoverboard.journal.finding import JOURNALS
 from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MAX_PAYLOAD, RESERVE_FILE
 from hoverboard.journal.records import KINDS, GapEntry, GapRecord, VersionRecord

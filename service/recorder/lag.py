@@ -24,14 +24,7 @@ from hoverboard.journal.format import (
     unpack_header,
 )
 from hoverboard.journal.reader import read
-from hoverboard.journal.records import (
-    AlarmResetRecord,
-    BatchRecord,
-    DeploymentRecord,
-    LabelRecord,
-    RejectionRecord,
-    decode,
-)
+from hoverboard.journal.records import BatchRecord, SingleRecord, decode
 from hoverboard.recorder.cursor import Cursor
 
 __all__ = ["Behind", "Lag"]
@@ -142,6 +135,6 @@ def _oldest(journal: JournalInfo, at: Position) -> float | None:
             continue
         if isinstance(record, BatchRecord):
             return record.started_us / 1e6
-        if isinstance(record, (AlarmResetRecord, DeploymentRecord, LabelRecord, RejectionRecord)):
+        if isinstance(record, SingleRecord):
             return record.at_us / 1e6
     return None

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hoverboard.journal import Frame, Position
+from hoverboard.journal.chunk import Frame, Position
 from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MARKER, segment_name
 from hoverboard.journal.segment import Found, SegmentFile, out_of_place
 from tests.unit.journal.blows import Blow, strike

@@ -5,12 +5,13 @@ from uuid import UUID
 
 import pytest
 
-from hoverboard.journal import NewerFormat, Position, read
+from hoverboard.journal.chunk import Position
 from hoverboard.journal.format import (
     FRAME_HEAD_BYTES,
     HEADER_BYTES,
     MARKER,
     SLOT_PAYLOAD,
+    NewerFormat,
     SegmentHeader,
     Totals,
     checksum,
@@ -26,6 +27,7 @@ from hoverboard.journal.format import (
     unpack_slot,
     unpack_totals,
 )
+from hoverboard.journal.reader import read
 from tests.unit.journal.written import BATCH, entry, open_writer, read_all
 
 JOURNAL = UUID("01890f3c-0000-7000-8000-0123456789ab")

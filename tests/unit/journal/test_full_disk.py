@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from hoverboard.journal import JournalFull, JournalWriter, shed_log
+from hoverboard.journal import shed_log
 from hoverboard.journal.format import FRAME_HEAD_BYTES
+from hoverboard.journal.writer import JournalFull, JournalWriter
 from hoverboard.telemetry import recording_state
 from tests.disks import small_disk
 from tests.unit.journal.written import BATCH, GAP, MIB, Everything, copied, entry, open_writer, read_all, read_on
@@ -22,7 +23,7 @@ from tests.unit.journal.written import BATCH, GAP, MIB, Everything, copied, entr
 _FILLS_ITS_LIMIT = """
 import os, resource, signal, sys
 from pathlib import Path
-from hoverboard.journal import JournalFull
+from hoverboard.journal.writer import JournalFull
 from tests.unit.journal.written import BATCH, entry, open_writer
 writer = open_writer(Path(sys.argv[1]), segment_bytes=10_000_000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))

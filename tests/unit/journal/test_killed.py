@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hoverboard.journal import is_alive, journals
+from hoverboard.journal.finding import is_alive, journals
 from tests.unit.journal.written import BATCH, read_all
 
 _ANSWERS = """

@@ -14,9 +14,10 @@ import pytest
 
 from hoverboard.engine.recording.sink import JournalSink
 from hoverboard.errors import Overloaded
-from hoverboard.journal import Frame, JournalFull, JournalWriter, NotOnDisk
 from hoverboard.journal import appending as appending_module
 from hoverboard.journal import reserve as reserve_module
+from hoverboard.journal.chunk import Frame
+from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
 from tests.unit.engine.recording.batches import batch
 from tests.unit.journal.written import (
     BATCH,

@@ -13,9 +13,10 @@ from uuid import uuid4
 
 import pytest
 
-from hoverboard.journal import Position, beginning, is_alive, journals, read
-from hoverboard.journal.finding import totals
+from hoverboard.journal.chunk import Position
+from hoverboard.journal.finding import is_alive, journals, totals
 from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, MARKER
+from hoverboard.journal.reader import beginning, read
 from hoverboard.recorder.lag import Lag
 from tests.unit.journal.written import (
     BATCH,

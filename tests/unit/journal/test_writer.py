@@ -12,9 +12,11 @@ from uuid import UUID
 import psutil
 import pytest
 
-from hoverboard.journal import JournalFull, JournalWriter, appending, is_alive, journals, usage
+from hoverboard.journal import appending, usage
+from hoverboard.journal.finding import is_alive, journals
 from hoverboard.journal.format import FRAME_HEAD_BYTES, HEADER_BYTES, SLOT_BYTES
 from hoverboard.journal.records import GapEntry
+from hoverboard.journal.writer import JournalFull, JournalWriter
 from tests.unit.journal.written import BATCH, GAP, MIB, REJECTION, copied, entry, open_writer, read_all
 
 VERSION = 1

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hoverboard.journal import Damage, Frame, JournalWriter, Position, read
+from hoverboard.journal.chunk import Damage, Frame, Position
+from hoverboard.journal.reader import read
 from hoverboard.journal.records import GapEntry, GapRecord, decode
+from hoverboard.journal.writer import JournalWriter
 
 MIB = 1024 * 1024
 BATCH, REJECTION, GAP = 2, 3, 6
