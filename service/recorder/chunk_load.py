@@ -15,20 +15,16 @@ from hoverboard.database.failures import doubtful, refused, sqlstate
 from hoverboard.database.statements import statements
 from hoverboard.database.text import storable
 from hoverboard.journal.chunk import Frame
-from hoverboard.journal.records import (
-    GapRecord,
-    Record,
-)
+from hoverboard.journal.records import GapRecord, Record
 from hoverboard.recorder.gaps import QUARANTINED, Gap
 from hoverboard.recorder.insert import UNFIT, Inserts, RecordsByType, Unfit
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.rows.layout import Unencodable
-from hoverboard.recorder.sorting import Piece, Unreadable
+from hoverboard.recorder.sorting import Piece
 
 __all__ = ["ChunkLoad", "Outcome", "Stuck"]
 
 _SQL: Final = statements(__file__)
-_COPY_TIMEOUT_S: Final = 120.0
 _MOST_SUSPECTS: Final = 8
 """Records that fail for no reason of their own, before it is believed that it is the server."""
 _log = structlog.get_logger(__name__)
@@ -56,21 +52,11 @@ class Stuck(Exception):
 
     Args:
         error: what the server said.
-        kinds: of the records that it said it of.
     """
 
-    def __init__(self, error: asyncpg.PostgresError, kinds: frozenset[type[Record]] = frozenset()) -> None:
+    def __init__(self, error: asyncpg.PostgresError) -> None:
         super().__init__(str(error))
         self.error = error
-        self.kinds = kinds
-
-
-@dataclass(frozen=True, slots=True)
-class _Suspect:
-    """A piece that stands alone and fails, and what Postgres said."""
-
-    piece: Piece
-    error: asyncpg.PostgresError
 
 
 @dataclass(slots=True)
@@ -88,7 +74,8 @@ class ChunkLoad:
     quarantine: Quarantine
     proven: Collection[type[Record]] = ()
     outcome: Outcome = field(default_factory=Outcome)
-    _suspects: list[_Suspect] = field(default_factory=list)
+    _suspects: list[tuple[Piece, asyncpg.PostgresError]] = field(default_factory=list)
+    """Pieces that stand alone and fail, and what Postgres said."""
 
     async def run(self, pieces: Sequence[Piece]) -> None:
         """Insert pieces; those that are refused are halved until the offender stands alone, and put aside.
@@ -101,8 +88,8 @@ class ChunkLoad:
         await self._load(pieces)
         self._give_up_on_server(least=1)
         # Others of their kind passed, so it is these records after all.
-        for suspect in self._suspects:
-            await self._refuse(suspect.piece, suspect.error)
+        for piece, error in self._suspects:
+            await self._refuse(piece, error)
 
     async def _load(self, pieces: Sequence[Piece]) -> None:
         if not pieces:
@@ -128,7 +115,7 @@ class ChunkLoad:
                 await self._load(half)
         elif isinstance(cause, asyncpg.PostgresError) and doubtful(cause):
             # Judged at the end: records of its kind that pass later show that the server was not at fault.
-            self._suspects.append(_Suspect(pieces[0], cause))
+            self._suspects.append((pieces[0], cause))
             self._give_up_on_server(least=_MOST_SUSPECTS)
         else:
             await self._refuse(pieces[0], cause)
@@ -141,39 +128,27 @@ class ChunkLoad:
         """
         # By the type of record: a column that is broken on the server breaks all records of that type.
         proven = {*self.outcome.passed, *self.proven}
-        suspects = [each for each in self._suspects if type(each.piece.record) not in proven]
-        if len(suspects) >= least:
-            raise Stuck(suspects[0].error, frozenset(type(each.piece.record) for each in suspects))
+        errors = [error for piece, error in self._suspects if type(piece.record) not in proven]
+        if len(errors) >= least:
+            raise Stuck(errors[0])
 
     async def _refuse(self, piece: Piece, error: BaseException) -> None:
-        await self._put_aside(
-            piece.frame,
-            piece.row,
-            piece.payload,
-            records=piece.rows,
-            problem=_words(error),
-            code=sqlstate(error),
-            model=getattr(piece.record, "model", None),
-            version=getattr(piece.record, "version", None),
-        )
+        await self.put_aside(piece.frame, _words(error), piece, sqlstate(error))
 
-    async def put_aside(self, unreadable: Unreadable) -> None:
-        """Keep a frame that holds no record."""
-        frame = unreadable.frame
-        await self._put_aside(frame, None, frame.payload, records=frame.count, problem=unreadable.problem, code=None)
+    async def put_aside(self, frame: Frame, problem: str, piece: Piece | None = None, code: str | None = None) -> None:
+        """Keep a frame that holds no record, or a piece that was refused.
 
-    async def _put_aside(
-        self,
-        frame: Frame,
-        row: int | None,
-        payload: bytes,
-        *,
-        records: int,
-        problem: str,
-        code: str | None,
-        model: str | None = None,
-        version: int | str | None = None,
-    ) -> None:
+        Args:
+            frame: where it is from.
+            problem: in words, without values.
+            piece: of the frame; None where nobody can read it.
+            code: Postgres' own, where it was Postgres that refused it.
+        """
+        row, payload, records = None, frame.payload, frame.count
+        if piece is not None:
+            row, payload, records = piece.row, piece.payload, piece.rows
+        record = None if piece is None else piece.record
+        version = getattr(record, "version", None)
         problem = storable(problem)
         # The file first, durably: were the commit first, a crash between the two would lose the record.
         file = await asyncio.to_thread(self.quarantine.put, self.inserts.journal, frame.seq, row, payload)
@@ -191,7 +166,7 @@ class ChunkLoad:
         self.outcome.gaps.append(
             Gap(
                 reason=QUARANTINED,
-                model=model,
+                model=getattr(record, "model", None),
                 version=version if isinstance(version, int) else None,
                 frames=1 if row is None else None,
                 records=records,

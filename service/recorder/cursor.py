@@ -7,7 +7,7 @@ it, and a commit that nobody confirmed is resolved by looking.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final
 from uuid import UUID
 
@@ -59,15 +59,11 @@ async def lock(connection: Connection, journal: UUID) -> Cursor | None:
 
 async def move(connection: Connection, cursor: Cursor) -> None:
     """Write a locked row back."""
-    at = cursor.position
     await connection.execute(
         _SQL["move_cursor"],
         cursor.journal,
         cursor.process,
-        at.segment,
-        at.offset,
-        at.seq,
-        at.rows,
+        *astuple(cursor.position),
         cursor.gap_generation,
         cursor.executed,
         cursor.recorded,

@@ -274,7 +274,7 @@ class Drain:
             self._shelve(journal, str(error))
             return None
         except Stuck as stuck:
-            self._doubts.stuck(journal.uuid, stuck.kinds)
+            self._doubts.stuck(journal.uuid)
             self._shelve(journal, sentence(stuck.error))
             return None
         except Exception as error:

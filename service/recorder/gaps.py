@@ -64,12 +64,7 @@ def gaps_of(record: GapRecord) -> list[Gap]:
 
 
 async def insert_gaps(
-    connection: Connection,
-    journal: UUID,
-    process: str,
-    gaps: Iterable[Gap],
-    *,
-    clip: bool = True,
+    connection: Connection, journal: UUID, process: str, gaps: Iterable[Gap], *, clip: bool = True
 ) -> None:
     """Write gaps of a journal that `process` wrote.
 

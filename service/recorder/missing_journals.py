@@ -14,7 +14,6 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-import structlog
 
 from hoverboard.files import put_file
 from hoverboard.journal.finding import JOURNALS, JournalInfo
@@ -23,7 +22,6 @@ from hoverboard.recorder.cursor import Cursor
 __all__ = ["MissingJournals"]
 
 _FILE: Final = "undrained.json"
-_log = structlog.get_logger(__name__)
 
 
 class MissingJournals:

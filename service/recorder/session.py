@@ -27,7 +27,7 @@ from hoverboard.recorder.erasure.late_rows import apply_tombstones
 from hoverboard.recorder.gaps import Gap, insert_gaps
 from hoverboard.recorder.insert import Inserts
 from hoverboard.recorder.quarantine import Quarantine
-from hoverboard.recorder.sorting import Sorted, Unreadable, sort_out
+from hoverboard.recorder.sorting import Unreadable, sort_out
 from hoverboard.recorder.stuck_journals import Doubt
 from hoverboard.watch.watcher import News
 from hoverboard.watch.watchers import Watchers
@@ -199,7 +199,9 @@ class Session:
         if doubt.condemned:
             contents.unreadable += [Unreadable(frame, "connections break over it") for frame in chunk.frames]
         # Before anything is sent, since it leads out of the transaction.
-        self._require(contents)
+        versions, days = self._versions.missing(contents.versions), contents.days - self._settled
+        if versions or days:
+            raise _Unprepared(versions, days)
         # Nothing new: no row is written, and so nothing has to be synced to the server's disk.
         if chunk.end == cursor.position and chunk.state == "waiting":
             return Moved(cursor, chunk.state)
@@ -207,7 +209,7 @@ class Session:
         load = ChunkLoad(inserts, self._quarantine, doubt.proven)
         await load.run(contents.pieces)
         for unreadable in contents.unreadable:
-            await load.put_aside(unreadable)
+            await load.put_aside(unreadable.frame, unreadable.problem)
         gaps = [*map(_gap, chunk.damages), *contents.expired, *load.outcome.gaps]
         await insert_gaps(connection, journal.uuid, journal.process, gaps)
         # After the rows are in, so that SQL decides for them as for all others; nobody has seen them yet.
@@ -241,12 +243,6 @@ class Session:
             load.outcome.passed,
             chunk.damages,
         )
-
-    def _require(self, contents: Sorted) -> None:
-        versions = self._versions.missing(contents.versions)
-        days = contents.days - self._settled
-        if versions or days:
-            raise _Unprepared(versions, days)
 
 
 def _read(journal: JournalInfo, cursor: Cursor, most_bytes: int) -> Chunk:

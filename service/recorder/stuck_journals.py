@@ -24,13 +24,11 @@ class Doubt:
     """What is known of a journal that does not move.
 
     Attributes:
-        kinds: of records that Postgres does not take from it, without saying whose fault that is.
         proven: types of records that Postgres has taken from other journals since.
         losses: connections that were lost over it, since it has moved.
         frames: that went through one at a time.
     """
 
-    kinds: frozenset[type[Record]] = frozenset()
     proven: set[type[Record]] = field(default_factory=set)
     losses: int = 0
     frames: int = 0
@@ -56,10 +54,9 @@ class StuckJournals:
         """What is known of a journal; nothing, of one that moves."""
         return self._of.get(journal) or Doubt()
 
-    def stuck(self, journal: UUID, kinds: frozenset[type[Record]]) -> None:
-        """Records of these kinds failed, and none of their kind passed."""
-        doubt = self._of.setdefault(journal, Doubt())
-        doubt.kinds = kinds
+    def stuck(self, journal: UUID) -> None:
+        """Records failed, and none of their kind passed: from now on what others prove is remembered for it."""
+        self._of.setdefault(journal, Doubt())
 
     def lost(self, journal: UUID) -> bool:
         """A connection was lost over a journal; returns whether others should have their turn first."""

@@ -9,27 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
-
-import asyncpg
 
 from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.recorder.erasure.tombstones import Kind, Tombstone, digest_of
 
-__all__ = [
-    "SQL",
-    "TABLES",
-    "Erased",
-    "ErasureRequest",
-    "erase",
-    "latest_erasure",
-    "share_erasing",
-    "tombstones_since",
-]
+__all__ = ["SQL", "Erased", "ErasureRequest", "delete", "erase", "latest_erasure", "share_erasing", "tombstones_since"]
 
-TABLES: Final = ("samples", "predictions", "outliers", "labels", "rejections")
 SQL: Final = statements(__file__)
 _EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 _PATIENCE_S: Final = 3600.0
@@ -119,33 +107,23 @@ async def erase(connection: Connection, request: ErasureRequest, *, now: datetim
             request.actor,
             request.reason,
         )
-        row = await _delete(connection, request, number, at)
-        rows = {table: int(row[table]) for table in TABLES}
+        if request.sample_id is not None:
+            rows = await delete(connection, "erase_samples", [request.sample_id])
+        elif request.tag is not None:
+            rows = await delete(
+                connection, "erase_tagged", number, key, value, request.model, at, request.actor, None, None
+            )
+        else:
+            about = request.before, request.model, *_EVER
+            rows = await delete(connection, "erase_older", *about, number, at, request.actor)
         await connection.execute(SQL["count_erased"], number, sum(rows.values()))
     return Erased(number, at, rows)
 
 
-async def _delete(connection: Connection, request: ErasureRequest, number: int, at: datetime) -> asyncpg.Record:
-    if request.sample_id is not None:
-        row = await connection.fetchrow(SQL["erase_samples"], [request.sample_id], timeout=_PATIENCE_S)
-    elif request.tag is not None:
-        key, value = request.tag
-        row = await connection.fetchrow(
-            SQL["erase_tagged"], number, key, value, request.model, at, request.actor, timeout=_PATIENCE_S
-        )
-    else:
-        row = await connection.fetchrow(
-            SQL["erase_older"],
-            request.before,
-            request.model,
-            *_EVER,
-            number,
-            at,
-            request.actor,
-            timeout=_PATIENCE_S,
-        )
-    assert row is not None  # noqa: S101 - a select of counts has a row
-    return row
+async def delete(connection: Connection, statement: str, *arguments: Any) -> Mapping[str, int]:
+    """Run one of the statements that erase; returns how many rows went, by table."""
+    (row,) = await connection.fetch(SQL[statement], *arguments, timeout=_PATIENCE_S)
+    return dict(row)
 
 
 async def tombstones_since(connection: Connection, number: int, samples: Sequence[UUID]) -> list[Tombstone]:

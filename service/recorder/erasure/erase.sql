@@ -41,10 +41,12 @@ select (select count(*) from gone) as samples, (select count(*) from predicted) 
     (select count(*) from flagged) as outliers, (select count(*) from labelled) as labels, 0::bigint as rejections;
 
 -- name: erase_tagged
--- Each sample that goes leaves a tombstone of its own: what comes later of it names its id, and no tag.
+-- Of the tag $2 with the value $3; $7 and $8 bound what is searched, null for no bound. Each sample that goes leaves a
+-- tombstone of its own: what comes later of it names its id, and no tag.
 with gone as (
     delete from samples s
     where s.tags @> jsonb_build_object($2::text, $3::text) and ($4::text is null or s.model = $4)
+        and s.at between coalesce($7::timestamptz, '-infinity') and coalesce($8::timestamptz, 'infinity')
     returning s.id, s.at
 ), predicted as (
     delete from predictions p using gone where p.sample_id = gone.id and p.at = gone.at returning 1
@@ -55,6 +57,7 @@ with gone as (
 ), refused as (
     delete from rejections r
     where r.tags @> jsonb_build_object($2::text, $3::text) and ($4::text is null or r.model = $4)
+        and r.at between coalesce($7::timestamptz, '-infinity') and coalesce($8::timestamptz, 'infinity')
     returning 1
 ), tombstones as (
     insert into erasures (at, kind, sample_id, actor, reason, rows_erased)

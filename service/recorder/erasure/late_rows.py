@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
-
-import asyncpg
 
 from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
-from hoverboard.recorder.erasure.erase import SQL, TABLES, latest_erasure
+from hoverboard.recorder.erasure.erase import SQL, delete, latest_erasure
 from hoverboard.recorder.erasure.tombstones import Tombstone
 from hoverboard.recorder.rows.plain import uuids
 
@@ -68,40 +66,25 @@ async def _erase_samples(connection: Connection, ids: Sequence[UUID]) -> None:
     for row in await connection.fetch(_SQL["erased_samples"], ids):
         by_erasure.setdefault(row["id"], []).append(row["sample_id"])
     for number, samples in by_erasure.items():
-        await _count(connection, number, await connection.fetchrow(_SQL["erase_samples"], samples))
+        await _erase(connection, number, "erase_samples", samples)
 
 
 async def _apply_wide(connection: Connection, tombstone: Tombstone, drained: Drained) -> None:
-    last = min(drained.last, tombstone.at)
+    number, at, actor = tombstone.id, tombstone.at, tombstone.actor
+    first, last = drained.first, min(drained.last, at)
     if tombstone.kind == "age":
-        row = await connection.fetchrow(
-            _SQL["erase_older"],
-            tombstone.before,
-            tombstone.model,
-            drained.first,
-            last,
-            tombstone.id,
-            tombstone.at,
-            tombstone.actor,
-            timeout=_PATIENCE_S,
-        )
-    else:
-        row = await connection.fetchrow(
-            _SQL["erase_tagged_drained"],
-            tombstone.id,
-            tombstone.tag_key,
-            tombstone.tag_digest,
-            tombstone.model,
-            drained.first,
-            last,
-            tombstone.at,
-            tombstone.actor,
-            timeout=_PATIENCE_S,
-        )
-    await _count(connection, tombstone.id, row)
+        about = tombstone.before, tombstone.model
+        await _erase(connection, number, "erase_older", *about, first, last, number, at, actor)
+        return
+    # By the values and not by the digest alone: nearly always there is none, and then nothing has to be deleted.
+    tag = tombstone.tag_key, tombstone.tag_digest
+    for row in await connection.fetch(_SQL["drained_values"], *tag, first, last, timeout=_PATIENCE_S):
+        tagged = tombstone.tag_key, row["value"], tombstone.model
+        await _erase(connection, number, "erase_tagged", number, *tagged, at, actor, first, last)
 
 
-async def _count(connection: Connection, number: int, row: asyncpg.Record | None) -> None:
-    rows = 0 if row is None else sum(int(row[table]) for table in TABLES)
+async def _erase(connection: Connection, number: int, statement: str, *arguments: Any) -> None:
+    """Run a statement that erases, and add what it deletes to the count of the erasure `number`."""
+    rows = sum((await delete(connection, statement, *arguments)).values())
     if rows:
         await connection.execute(_SQL["count_erased"], number, rows)

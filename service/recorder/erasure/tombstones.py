@@ -13,7 +13,6 @@ import asyncpg
 import msgspec
 import numpy as np
 
-from hoverboard.contract.signature import Array
 from hoverboard.contract.times import times_ms
 from hoverboard.journal.records import (
     BatchRecord,
@@ -93,14 +92,10 @@ def means(tombstone: Tombstone, record: Record) -> bool:
         return False
     if tombstone.kind == "sample":
         return tombstone.sample_id is not None and tombstone.sample_id.bytes in ids
-    times = _times_ms(record, b"".join(ids))
+    times = np.array([record.at_us / 1000]) if isinstance(record, RejectionRecord) else times_ms(b"".join(ids))
     if tombstone.kind == "tag":
         return bool((times <= _ms(tombstone.at)).any()) and _tagged(tombstone, tags)
     return tombstone.before is not None and bool((times < _ms(tombstone.before)).any())
-
-
-def _times_ms(record: Record, ids: bytes) -> Array:
-    return np.array([record.at_us / 1000]) if isinstance(record, RejectionRecord) else times_ms(ids)
 
 
 def _ms(at: datetime) -> float:

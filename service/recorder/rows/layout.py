@@ -19,14 +19,7 @@ from typing import Final
 from hoverboard.contract.signature import STRING, Signature, TensorSpec
 from hoverboard.journal.records import BatchRecord, Column
 
-__all__ = [
-    "EXACT",
-    "HASH",
-    "LONGEST",
-    "Layout",
-    "Unencodable",
-    "is_vector",
-]
+__all__ = ["EXACT", "HASH", "LONGEST", "Layout", "Unencodable", "is_vector"]
 
 EXACT: Final = frozenset({"bool", "int8", "int16", "uint8", "uint16", "float16", "float32"})
 """Dtypes of which float32 holds every value."""

@@ -10,17 +10,7 @@ from hoverboard.journal.records import BatchRecord, CallPart, Column
 
 __all__ = ["split"]
 
-_PER_ROW = (
-    "sample_ids",
-    "label_index",
-    "confidence",
-    "value",
-    "p_value",
-    "outlier",
-    "queue_us",
-    "incl_prob",
-    "why",
-)
+_PER_ROW = ("sample_ids", "label_index", "confidence", "value", "p_value", "outlier", "queue_us", "incl_prob", "why")
 
 
 def split(record: BatchRecord) -> tuple[BatchRecord, BatchRecord]:
