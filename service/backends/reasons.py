@@ -122,6 +122,10 @@ _KINDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str | None]
         _always("these bytes are no image that the model can decode"),
     ),
     (
+        re.compile(r"^Input is empty\.?$"),
+        _always("there are no bytes to decode: they are empty"),
+    ),
+    (
         re.compile(r"StringToNumberOp could not correctly convert string"),
         _always("a text is no number"),
     ),

@@ -115,6 +115,8 @@ def _limits(spec: Mapping[str, Any]) -> str:
     limits = [f"{name} {spec[name]:g}" for name in _LIMITS if spec.get(name) is not None]
     if spec.get("min_length"):  # a list where dimensions differ; 0 limits nothing
         limits.append(f"min_length {spec['min_length']}")
+    if spec.get("finite") is False:
+        limits.append("may be missing")
     if spec.get("allowed"):
         limits.append(f"one of {', '.join(map(str, spec['allowed']))}")
     return ", ".join(limits)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hoverboard.errors import PublishError
 
-__all__ = ["check_contract", "check_notes", "check_version", "labels_of", "names_of", "rows_of"]
+__all__ = ["check_contract", "check_notes", "check_parent", "check_version", "labels_of", "names_of", "rows_of"]
 
 
 def rows_of(samples: Any) -> Sequence[Any] | None:
@@ -69,6 +69,14 @@ def check_version(version: Any) -> None:
     """Pass a version's number, or None. Raises PublishError for anything else."""
     if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
         raise PublishError(f"version {version!r}: use a number from 1")
+
+
+def check_parent(parent: Any, versions: Sequence[int]) -> None:
+    """Pass the number of a version that is there, or None. Raises PublishError for another number."""
+    # What is no number from 1 is refused with the manifest.
+    if isinstance(parent, int) and parent > 0 and parent not in versions:
+        there = ", ".join(map(str, sorted(versions))) or "none"
+        raise PublishError(f"parent {parent}: there is no such version; versions: {there}")
 
 
 def check_contract(contract: Any) -> None:

@@ -17,7 +17,15 @@ from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Head, Signature, TensorSpec
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.outliers import OUTLIERS_FILE, save_package
-from hoverboard.publishing.arguments import check_contract, check_notes, check_version, labels_of, names_of, rows_of
+from hoverboard.publishing.arguments import (
+    check_contract,
+    check_notes,
+    check_parent,
+    check_version,
+    labels_of,
+    names_of,
+    rows_of,
+)
 from hoverboard.publishing.baseline import make_baseline
 from hoverboard.publishing.calibration import Progress, calibrate, silent
 from hoverboard.publishing.calibration_file import CalibrationRows, read_calibration
@@ -132,6 +140,7 @@ def publish(
     report = progress or silent
     extra = authoring().further_ops(ops)
     with VersionWriter(Path(models_dir) / name) as writer:
+        check_parent(parent, numbers(writer.model_dir))
         report("reading", 0.0)
         written = authoring().write(model, writer.path, extra, export=export, signature=signature)
         written, kept = keep_names(written, previous(writer.model_dir, version))

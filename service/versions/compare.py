@@ -73,9 +73,20 @@ def _answers(before: Manifest, after: Manifest) -> Iterator[Difference]:
     # Whoever acts on `outlier` would get null from now on, and no error.
     if (before.outliers is None) != (after.outliers is None):
         yield Difference("outliers", _calibrated(before), _calibrated(after), breaking=after.outliers is None)
+    yield from _outliers(before, after)
     # How a version is run is nothing that a caller sees.
     if before.max_batch != after.max_batch:
         yield Difference("max_batch", _batch(before), _batch(after), breaking=False)
+
+
+def _outliers(before: Manifest, after: Manifest) -> Iterator[Difference]:
+    """Which samples are called outliers changes with these; the answer keeps its form, so that nothing breaks."""
+    if before.outliers is None or after.outliers is None:
+        return
+    for name in ("alpha", "detector"):
+        was, now = before.outliers.get(name), after.outliers.get(name)
+        if was != now:
+            yield Difference(f"outliers: {name}", _said(was), _said(now), breaking=False)
 
 
 def _thresholds(before: Manifest, after: Manifest) -> Iterator[Difference]:
@@ -185,6 +196,10 @@ def _shape(spec: TensorSpec) -> str:
 
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.12g}"
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 def _word(value: bool) -> str:

@@ -340,6 +340,7 @@ def test_where_several_outputs_could_be_the_answer_one_must_be_named(tmp_path: P
         ({"contract": {"features": {"allowed": []}}}, "allowed: the list is empty"),
         ({"notes": "x" * 70_000}, "notes: larger than 64 KiB"),
         ({"parent": -5}, "parent: expected a version's number"),
+        ({"parent": 99}, "parent 99: there is no such version; versions: none"),
         ({"labels": ["a\0", "b"], "head": "logits"}, "label 0 holds a zero byte"),
         ({"samples": []}, "empty"),
         ({"samples": [[1, 2], [1]]}, "samples: /1: expected 2 numbers, got 1"),

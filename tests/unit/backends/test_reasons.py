@@ -70,6 +70,11 @@ _FRAMES = (
             "Incompatible shapes: [1,3] vs. [1,5]",
             "the sample's shape does not suit the model",
         ),
+        (
+            "{{function_node __inference_f_20}} Input is empty.\n\t [[{{node decode_image/DecodeImage}}]]",
+            "Input is empty.",
+            "there are no bytes to decode: they are empty",
+        ),
         ("could not open /etc/secret: node a/b", "could not open /etc/secret: node a/b", None),
         ("", "RuntimeError", None),
     ],

@@ -112,3 +112,9 @@ def test_a_refused_version_shows_why_and_nothing_else() -> None:
     assert "version 2: refused: model.keras: sha256 differs" in shown
     assert "stable version 2 is refused" in shown
     assert "task" not in shown
+
+
+def test_an_input_that_may_be_missing_says_so_among_its_limits() -> None:
+    spec = {"name": "age", "dtype": "float32", "shape": [], "min": 0, "finite": False}
+    lines = text(described({"task": "raw", "inputs": [spec], "outputs": []})).splitlines()
+    assert lines[-1].endswith("min 0, may be missing")

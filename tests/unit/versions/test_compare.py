@@ -111,3 +111,11 @@ def test_longer_samples_than_before_break_callers_and_what_nobody_looked_for_doe
     found = compare(old, new)
     assert [difference.breaking for difference in found] == ([] if breaks is None else [breaks])
     assert all(str(each) == f"input pixels: min_length: {before} before, {after} now" for each in found)
+
+
+def test_another_alpha_or_detector_is_a_difference_that_breaks_nobody() -> None:
+    after = changed(outliers={"alpha": 0.05, "detector": "energy"})
+    assert [(str(found), found.breaking) for found in compare(BEFORE, after)] == [
+        ("outliers: alpha: 0.01 before, 0.05 now", False),
+        ("outliers: detector: none before, energy now", False),
+    ]
