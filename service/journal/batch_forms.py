@@ -1,13 +1,17 @@
-"""Which batch records can be read together."""
+"""Batch records that can be read together: which they are, and their arrays joined."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from hoverboard.journal.records import BatchRecord
+import numpy as np
 
-__all__ = ["form"]
+from hoverboard.contract.signature import STRING, Array
+from hoverboard.journal.records import BatchRecord, Column, column_array
+
+__all__ = ["answered", "form", "joined"]
 
 _of_version = attrgetter("model", "version", "weights_sha256", "policy")
 _per_row = attrgetter("label_index", "confidence", "value", "p_value", "outlier", "incl_prob", "why")
@@ -26,3 +30,27 @@ def form(record: BatchRecord) -> Any:
         tuple([(dtype, *shape[1:]) for dtype, shape, _ in record.outputs]),
         tuple([data if data is None else len(data) // rows for data in _per_row(record)]),
     )
+
+
+def joined(columns: Sequence[Column]) -> Array:
+    """The data of columns of one dtype, flat, one after the other; strings are objects of `bytes`.
+
+    What a forged record has in place of bytes or of a list is left out: then the elements do not fill the shape.
+    """
+    dtype = columns[0][0]
+    if dtype == STRING:
+        texts = [text for _, _, data in columns if isinstance(data, list) for text in data]
+        return column_array((dtype, [len(texts)], texts))
+    return column_array((dtype, [-1], b"".join([data for _, _, data in columns if isinstance(data, bytes)])))
+
+
+def answered(records: Sequence[BatchRecord]) -> Array | None:
+    """Whether each of all their rows was answered, bool `(rows,)`: False with an error; None where all were."""
+    if not any(record.failed_rows for record in records):
+        return None
+    rows = np.ones(sum(record.rows for record in records), np.bool_)
+    start = 0
+    for record in records:
+        rows[start + np.array(record.failed_rows, np.intp)] = False
+        start += record.rows
+    return rows

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from hoverboard.contract.signature import Array, Signature
-from hoverboard.journal.batch_forms import form
-from hoverboard.journal.records import BatchRecord, Column, column_array, float_dtype
+from hoverboard.journal.batch_forms import answered, form, joined
+from hoverboard.journal.records import BatchRecord, Column, float_dtype
 from hoverboard.versions.baseline import Baseline
 from hoverboard.versions.binning import Bins, Place
 from hoverboard.watch.statistics import Matrix, benjamini_hochberg, g_test, js_divergence
@@ -220,13 +220,9 @@ class Reference:
         self, group: Sequence[BatchRecord], chosen: Array, columns: Mapping[Place, Array]
     ) -> Mapping[Place, Array]:
         """The same without what was answered with an error: there is no output then, nor a prediction."""
-        if not any(record.failed_rows for record in group):
+        ok = answered(group)
+        if ok is None:
             return columns
-        ok = np.ones(len(chosen), np.bool_)
-        start = 0
-        for record in group:
-            ok[start + np.array(record.failed_rows, np.intp)] = False
-            start += record.rows
         return {place: column if place[0] == "input" else column[ok[chosen]] for place, column in columns.items()}
 
 
@@ -270,12 +266,8 @@ def _alike(records: Sequence[BatchRecord]) -> list[list[BatchRecord]]:
 
 
 def _joined(columns: Sequence[Column]) -> Array:
-    dtype, (_, *shape), first = columns[0]
-    rows = sum(each[1][0] for each in columns)
-    if isinstance(first, list):
-        texts = [text for _, _, data in columns if isinstance(data, list) for text in data]
-        return column_array((dtype, [rows, *shape], texts))
-    return column_array((dtype, [rows, *shape], b"".join([data for _, _, data in columns if isinstance(data, bytes)])))
+    _, (_, *shape), _ = columns[0]
+    return joined(columns).reshape(sum(each[1][0] for each in columns), *shape)
 
 
 def _weights(group: Sequence[BatchRecord]) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Array
-from hoverboard.journal.batch_forms import form
+from hoverboard.journal.batch_forms import answered, form, joined
 from hoverboard.journal.records import BatchRecord, CallPart, Column, float_dtype
 from hoverboard.recorder.rows.layout import Layout, Unencodable, is_vector
 
@@ -87,26 +87,19 @@ class BatchGroup:
     @cached_property
     def answered(self) -> Array | None:
         """Whether a row was answered, bool `(rows,)`: False with an error; None where all were."""
-        if not any(record.failed_rows for record in self._records):
-            return None
-        answered = np.ones(self.rows, np.bool_)
-        start = 0
-        for record in self._records:
-            answered[start + np.array(record.failed_rows, np.intp)] = False
-            start += record.rows
-        return answered
+        return answered(self._records)
 
     def column(self, side: Side, place: int) -> Array:
         """`(rows, *shape)`: one input or output."""
         columns = [getattr(record, side)[place] for record in self._records]
-        dtype, (_, *shape), _ = columns[0]
-        return _flat(dtype, [data for _, _, data in columns]).reshape(self.rows, *shape)
+        _, (_, *shape), _ = columns[0]
+        return _flat(columns).reshape(self.rows, *shape)
 
     def vector(self, side: Side, place: int) -> tuple[Array, Array]:
         """One input or output whose length may differ from batch to batch: float32, flat; and the length of each row's."""
         columns = [getattr(record, side)[place] for record in self._records]
         lengths = np.array([shape[1] for _, shape, _ in columns], np.int64)[self._record_of]
-        flat = _flat(columns[0][0], [data for _, _, data in columns])
+        flat = _flat(columns)
         if len(flat) != lengths.sum():
             raise Unencodable(f"{side}/{place}: {len(flat)} elements, {lengths.sum()} by its shapes")
         return flat.astype(np.float32, copy=False), lengths
@@ -121,14 +114,7 @@ class BatchGroup:
             raise Unencodable(f"{name}: {count} for {self.rows} rows")
 
 
-def _flat(dtype: str, parts: Sequence[Any]) -> Array:
-    """The data of columns of one dtype, joined."""
-    if dtype == STRING:
-        values = [value for part in parts for value in part]
-        # Not np.array(values), which would look into sequences and make an array of more dimensions of them.
-        flat: np.ndarray[Any, Any] = np.empty(len(values), dtype=object)
-        flat[:] = values
-        return flat
-    if dtype not in NUMERIC_DTYPES:
+def _flat(columns: Sequence[Column]) -> Array:
+    if columns[0][0] not in {STRING, *NUMERIC_DTYPES}:
         raise Unencodable("a column of an unknown dtype")
-    return np.frombuffer(b"".join(parts), dtype)
+    return joined(columns)
