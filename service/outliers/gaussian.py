@@ -124,11 +124,9 @@ def relative_score(features: Features, parameters: RelativeParameters) -> NDArra
 
 def without_covariance(features: Features, labels: Labels | None) -> str | None:  # noqa: ARG001 - one signature for all
     """Why no covariance is fitted."""
-    return (
-        f"{features.width:,} features are too many for a covariance (at most {WIDEST:,})"
-        if features.width > WIDEST
-        else None
-    )
+    if features.width <= WIDEST:
+        return None
+    return f"{features.width:,} features are too many for a covariance (at most {WIDEST:,})"
 
 
 def without_relative(features: Features, labels: Labels | None) -> str | None:

@@ -177,16 +177,8 @@ def _heights(columns: NDArray[np.float32], parameters: TailsParameters, part: sl
     """What columns `(m, rows)`, those of `part`, add to the score."""
     x = columns.astype(np.float64)
     knots, heights = (one[part].astype(np.float64) for one in (parameters.knots, parameters.heights))
-    lowest, highest, slope_below, slope_above, missing = (
-        one[part, np.newaxis].astype(np.float64)
-        for one in (
-            parameters.lowest,
-            parameters.highest,
-            parameters.slope_below,
-            parameters.slope_above,
-            parameters.missing,
-        )
-    )
+    edges = (parameters.lowest, parameters.highest, parameters.slope_below, parameters.slope_above, parameters.missing)
+    lowest, highest, slope_below, slope_above, missing = (one[part, np.newaxis].astype(np.float64) for one in edges)
     first, last = knots[:, :1], knots[:, -1:]
     below = lowest + slope_below * (first - x)
     above = highest + slope_above * (x - last)
