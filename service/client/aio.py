@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from hoverboard.client.core import PATIENCE_S, Core, PredictOptions, Procedure, 
 from hoverboard.client.messages import Pause, Received, Send
 from hoverboard.client.retries import Retries
 from hoverboard.client.socket import SocketTransport
-from hoverboard.client.transport import CONNECT_S, AsyncTransport, headers_of, reason_of
+from hoverboard.client.transport import CONNECT_S, MAX_ANSWER_BYTES, AsyncTransport, headers_of, reason_of, too_large
 from hoverboard.errors import HoverboardError, Unreachable
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class AsyncClient:
     call on it belongs to the event loop and the process of that, until it is closed: elsewhere, calls raise `RuntimeError`.
 
     Args:
-        url, token, deadline_s, patience_s, retries: as of `Client`.
+        url, token, deadline_s, patience_s, retries, max_answer_bytes: as of `Client`.
         websocket: go by one WebSocket instead of HTTP: a third less time a call, and no more than one connection. It is
             opened by the first call, and again by the next one where it broke.
         max_in_flight: most calls on the way at once: messages of the WebSocket, connections of HTTP. Further calls wait here
@@ -66,14 +67,21 @@ class AsyncClient:
         retries: Retries | None = None,
         websocket: bool = False,
         max_in_flight: int = 64,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         transport: AsyncTransport | None = None,
     ) -> None:
         address = Address.of(url)
         self.url = address.url
         kind = SocketTransport if websocket else _HttpTransport
-        self._transport = transport or kind(address, token, at_least_one("max_in_flight", max_in_flight))
+        self._transport = transport or kind(
+            address,
+            token,
+            at_least_one("max_in_flight", max_in_flight),
+            at_least_one("max_answer_bytes", max_answer_bytes),
+        )
         self._core = Core(self.url, retries or Retries(), patience_s, deadline_s)
         self._closed = False
+        self._running: set[tuple[asyncio.AbstractEventLoop, asyncio.Timeout]] = set()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -87,8 +95,11 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close its connections, for good: calls raise RuntimeError from then on."""
+        """Close its connections, for good: calls in flight end with `Unreachable`, later ones raise RuntimeError."""
         self._closed = True
+        for loop, running in self._running:
+            if loop is asyncio.get_running_loop():  # another one is not to be touched from here
+                running.reschedule(loop.time())
         await self._transport.close()
 
     async def predict(
@@ -234,6 +245,20 @@ class AsyncClient:
     async def _run(self, procedure: Procedure[T]) -> T:
         if self._closed:
             raise RuntimeError(f"{self!r} has been closed: make another, or call within its `async with` block")
+        # A timeout that never comes of itself: it is how `close` ends a call wherever that is, also between two tries.
+        running = (asyncio.get_running_loop(), asyncio.timeout(None))
+        try:
+            async with running[1]:
+                self._running.add(running)
+                return await self._steps(procedure)
+        except TimeoutError as error:
+            raise Unreachable(
+                f"no answer of {self.url} is waited for: the client was closed", retryable=False
+            ) from error
+        finally:
+            self._running.discard(running)
+
+    async def _steps(self, procedure: Procedure[T]) -> T:
         try:
             step = next(procedure)
             while True:
@@ -255,8 +280,9 @@ class AsyncClient:
 class _HttpTransport:
     """HTTP by a pool of connections that stay open; opened by the first call, on the event loop that it runs on."""
 
-    def __init__(self, address: Address, token: str | None, max_in_flight: int) -> None:
+    def __init__(self, address: Address, token: str | None, max_in_flight: int, max_answer_bytes: int) -> None:
         self._address = address
+        self._max_answer_bytes = max_answer_bytes
         self._max_in_flight = max_in_flight
         self._headers = headers_of(address, token)
         self._session: aiohttp.ClientSession | None = None
@@ -278,12 +304,24 @@ class _HttpTransport:
                 proxy=self._address.proxy,
                 allow_redirects=False,
             ) as response:
-                return Received(await response.read(), response.status, response.headers.get("Retry-After"))
+                return Received(await self._read(response), response.status, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError) as error:
             # As of the other client: these come before the call has left.
             sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
             place = self._address.url
             raise Unreachable(f"no server answers at {place} ({reason_of(error)})", sent=sent) from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        length = response.content_length
+        if length is not None and length <= self._max_answer_bytes and "Content-Encoding" not in response.headers:
+            return await response.read()  # nearly all answers; what follows takes some microseconds more
+        body = io.BytesIO()  # whose `getvalue` copies nothing, as joining pieces would
+        async for piece in response.content.iter_any():
+            if body.tell() + len(piece) > self._max_answer_bytes:
+                response.close()  # else the rest would be read, so that the connection can be used again
+                raise too_large(self._address, self._max_answer_bytes)
+            body.write(piece)
+        return body.getvalue()
 
     async def close(self) -> None:
         """See `AsyncTransport.close`."""

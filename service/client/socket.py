@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import aiohttp
 import msgspec
@@ -13,7 +13,7 @@ from hoverboard.client.address import Address
 from hoverboard.client.bound_loop import BoundLoop
 from hoverboard.client.messages import Received, Send
 from hoverboard.client.retries import may_pass
-from hoverboard.client.transport import CONNECT_S, headers_of, reason_of
+from hoverboard.client.transport import CONNECT_S, headers_of, reason_of, too_large
 from hoverboard.errors import DeadlineExceeded, Unreachable
 
 __all__ = ["SocketTransport"]
@@ -38,14 +38,12 @@ class _Channel:
         waiting: who waits for which answer. A call that is given up stays until its answer comes: until then the server
             works on it, and counts it.
         ended: why no more answers come by it; None while they do.
-        closed: whether it ended because the client was closed, and no other is to be opened.
     """
 
-    socket: aiohttp.ClientWebSocketResponse
+    socket: aiohttp.ClientWebSocketResponse[Literal[False]]
     turns: asyncio.Semaphore
     waiting: dict[int, asyncio.Future[Received]] = field(default_factory=dict)
     ended: str | None = None
-    closed: bool = False
 
 
 class SocketTransport:
@@ -53,10 +51,12 @@ class SocketTransport:
 
     Args:
         max_in_flight: most messages on the way at once; calls beyond it wait here, since the server would refuse them.
+        max_answer_bytes: most bytes of an answer; a larger one ends the WebSocket, since it can only be read whole.
     """
 
-    def __init__(self, address: Address, token: str | None, max_in_flight: int) -> None:
+    def __init__(self, address: Address, token: str | None, max_in_flight: int, max_answer_bytes: int) -> None:
         self._address = address
+        self._max_answer_bytes = max_answer_bytes
         self._max_in_flight = max_in_flight
         self._headers = headers_of(address, token)
         self._session: aiohttp.ClientSession | None = None
@@ -78,8 +78,6 @@ class SocketTransport:
                     if channel.ended is None:
                         break
                     channel.turns.release()  # it broke meanwhile; the next one has places of its own
-                    if channel.closed:
-                        raise self._broken(channel.ended, sent=False, retryable=False)
                 # Before it is sent: the answer may be read before this task has its turn again.
                 channel.waiting[message.id] = answer
                 sent = True
@@ -97,7 +95,7 @@ class SocketTransport:
             raise self._broken(reason_of(error), sent=sent) from error
 
     async def close(self) -> None:
-        """See `AsyncTransport.close`. Calls that are on the way or in line are told at once."""
+        """See `AsyncTransport.close`."""
         if not self._bound.here():
             return
         try:
@@ -116,11 +114,11 @@ class SocketTransport:
                 if self._session is None:
                     self._session = aiohttp.ClientSession(headers=self._headers, trust_env=False)
                 async with asyncio.timeout(CONNECT_S):
-                    # Answers are as large as the server lets them be; it is the one that is trusted here.
                     socket = await self._session.ws_connect(
                         f"{self._address.origin}{self._address.path.rstrip('/')}/ws",
                         proxy=self._address.proxy,
-                        max_msg_size=0,
+                        max_msg_size=self._max_answer_bytes,
+                        decode_text=False,  # the JSON decoder takes bytes, and checks them
                         timeout=aiohttp.ClientWSTimeout(ws_close=_GOODBYE_S),
                     )
                 # Those who wait are of one socket: when it breaks, who waits for the next one is not told so.
@@ -130,34 +128,40 @@ class SocketTransport:
 
     async def _read(self, channel: _Channel) -> None:
         """Hand answers to those who wait for them; whatever ends that, all who still wait are told."""
-        reason = "the WebSocket broke"
+        reason, oversized = "the WebSocket broke", False
         try:
             async for frame in channel.socket:
                 if frame.type is aiohttp.WSMsgType.ERROR:
                     reason = f"the WebSocket broke: {frame.data}"
+                    oversized = getattr(frame.data, "code", None) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
                     break
-                body = frame.data.encode() if isinstance(frame.data, str) else frame.data
-                number = _answer(body).id
+                number = _answer(frame.data).id
                 answer = None if number is None else channel.waiting.pop(number, None)
                 if answer is not None:
                     channel.turns.release()
                     if not answer.done():
-                        answer.set_result(Received(body))
+                        answer.set_result(Received(frame.data))
             else:
                 if channel.socket.close_code:
                     reason = f"the WebSocket was closed with {channel.socket.close_code}"
         except asyncio.CancelledError:
-            reason, channel.closed = "the client was closed", True
+            reason = "the client was closed"
         except (msgspec.DecodeError, RecursionError) as error:
             # Whose answer it was is not to be learnt, so that none by this socket can be relied on any more.
             reason = f"what came by the WebSocket is no answer: {error}"
         finally:
             # In one go, without an `await`: who has its turn after this finds the channel ended.
             channel.ended = reason
+            # Of several nobody knows whose answer was too large: they try again, until whoever it was is alone.
+            oversized = oversized and len(channel.waiting) == 1
             for answer in channel.waiting.values():
                 channel.turns.release()
                 if not answer.done():
-                    answer.set_exception(self._broken(reason, sent=True, retryable=not channel.closed))
+                    answer.set_exception(
+                        too_large(self._address, self._max_answer_bytes)
+                        if oversized
+                        else self._broken(reason, sent=True)
+                    )
             channel.waiting.clear()
             await channel.socket.close()
 

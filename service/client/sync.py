@@ -1,8 +1,7 @@
-"""The client for plain code and threads, over HTTP with urllib3: half of httpx's time a call, measured side by side."""
+"""The client for plain code and threads, over HTTP."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -10,15 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
-import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
 from hoverboard.client.address import Address
-from hoverboard.client.core import PATIENCE_S, Core, PredictOptions, Procedure, Truth
-from hoverboard.client.messages import Pause, Received, Send
+from hoverboard.client.core import PATIENCE_S, Core, PredictOptions, Procedure, Truth, at_least_one
+from hoverboard.client.http import HttpTransport
+from hoverboard.client.messages import Pause
 from hoverboard.client.retries import Retries
-from hoverboard.client.transport import CONNECT_S, Transport, headers_of, innermost, reason_of
-from hoverboard.errors import HoverboardError, Unreachable
+from hoverboard.client.transport import MAX_ANSWER_BYTES, Transport
+from hoverboard.errors import HoverboardError
 
 if TYPE_CHECKING:
     from hoverboard.client.answers import Prediction, Predictions
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 T = TypeVar("T")
-
-_CONNECTIONS = 16
 
 
 class Client:
@@ -50,6 +46,7 @@ class Client:
         deadline_s: of `predict` calls that name none: seconds that one may take, its tries together; 0 or more. The server is told, too.
         patience_s: seconds that any other call may take, and a `predict` without a deadline.
         retries: when a call is tried again; `Retries(attempts=1)` for never.
+        max_answer_bytes: most that one answer may take, unpacked; a larger one is not read on, and raises `ResponseTooLarge`.
         transport: carries messages in place of HTTP.
 
     Raises:
@@ -64,11 +61,12 @@ class Client:
         deadline_s: float | None = None,
         patience_s: float = PATIENCE_S,
         retries: Retries | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         transport: Transport | None = None,
     ) -> None:
         address = Address.of(url)
         self.url = address.url
-        self._transport = transport or _Http(address, token)
+        self._transport = transport or HttpTransport(address, token, at_least_one("max_answer_bytes", max_answer_bytes))
         self._core = Core(self.url, retries or Retries(), patience_s, deadline_s)
         self._closed = False
 
@@ -344,54 +342,3 @@ class Client:
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-class _Http:
-    """HTTP by a pool of connections that stay open."""
-
-    def __init__(self, address: Address, token: str | None) -> None:
-        self._address = address
-        self._headers = headers_of(address, token)
-        self._pools = [self._opened()]
-        self._process = os.getpid()
-
-    def _opened(self) -> urllib3.PoolManager:
-        # urllib3's own retries know neither the deadline nor which calls may be repeated.
-        options: dict[str, Any] = {"maxsize": _CONNECTIONS, "retries": False}
-        if self._address.proxy is None:
-            return urllib3.PoolManager(**options)
-        return urllib3.ProxyManager(self._address.proxy, **options)
-
-    def _pool(self) -> urllib3.PoolManager:
-        """The connections of this process.
-
-        A process that was forked off shares the open sockets of its parent, and would read the parent's answers from them. It
-        opens its own, and leaves those alone: a thread of the parent may have held their locks, which nobody opens here.
-        """
-        if self._process != os.getpid():
-            self._pools.append(self._opened())
-            self._process = os.getpid()
-        return self._pools[-1]
-
-    def exchange(self, message: Send) -> Received:
-        """See `Transport.exchange`."""
-        timeout = urllib3.Timeout(connect=min(CONNECT_S, message.timeout_s), read=message.timeout_s)
-        try:
-            response = self._pool().request(
-                "POST",
-                self._address.origin + self._address.path,
-                body=message.body,
-                headers=self._headers,
-                timeout=timeout,
-                redirect=False,  # a POST that is sent elsewhere would take the token along
-            )
-        except HTTPError as error:
-            # These come before a byte of the call has left; of all others nobody knows how far it got.
-            sent = not isinstance(error, NewConnectionError | ConnectTimeoutError | ProxyError | SSLError)
-            reason = reason_of(innermost(error))
-            raise Unreachable(f"no server answers at {self._address.url} ({reason})", sent=sent) from error
-        return Received(response.data, response.status, response.headers.get("Retry-After"))
-
-    def close(self) -> None:
-        """See `Transport.close`."""
-        self._pool().clear()

@@ -7,11 +7,24 @@ from typing import Final, Protocol
 
 from hoverboard.client.address import Address
 from hoverboard.client.messages import Received, Send
+from hoverboard.errors import ResponseTooLarge
 
-__all__ = ["CONNECT_S", "AsyncTransport", "Transport", "headers_of", "innermost", "reason_of"]
+__all__ = [
+    "CONNECT_S",
+    "MAX_ANSWER_BYTES",
+    "AsyncTransport",
+    "Transport",
+    "headers_of",
+    "innermost",
+    "reason_of",
+    "too_large",
+]
 
 CONNECT_S: Final = 10.0
 """Seconds that a connection may take to come about: a machine that is gone does not even refuse."""
+
+MAX_ANSWER_BYTES: Final = 256 << 20
+"""Most bytes of an answer where nobody says otherwise: ten times what a service sends unless told otherwise (`max_response_bytes`)."""
 
 
 class Transport(Protocol):
@@ -22,6 +35,7 @@ class Transport(Protocol):
 
         Raises:
             Unreachable: nothing does.
+            ResponseTooLarge: more does than the client takes.
         """
 
     def close(self) -> None:
@@ -46,6 +60,14 @@ def headers_of(address: Address, token: str | None) -> dict[str, str]:
         "Accept-Encoding": "identity" if address.loopback else "gzip",
     }
     return {**headers, "Authorization": f"Bearer {token}"} if token else headers
+
+
+def too_large(address: Address, limit: int) -> ResponseTooLarge:
+    """The error of an answer that is not read on."""
+    return ResponseTooLarge(
+        f"{address.url} answers with more than the {limit} bytes that this client takes: ask for fewer samples at a time, "
+        "or make the client with a larger max_answer_bytes"
+    )
 
 
 def reason_of(error: BaseException) -> str:

@@ -299,7 +299,7 @@ class RequestTooLarge(RpcError):
 
 
 class ResponseTooLarge(RpcError):
-    """The answer would be larger than `max_response_bytes`.
+    """The answer would be larger than `max_response_bytes`, or is larger than a client takes (`max_answer_bytes`).
 
     What to do: ask for fewer samples at a time, or without `outputs`.
     """

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 import os
 import socket
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -17,8 +20,8 @@ import pytest
 from hoverboard.client.aio import AsyncClient
 from hoverboard.client.retries import Retries
 from hoverboard.client.sync import Client
-from hoverboard.errors import DeadlineExceeded, Unreachable
-from tests.unit.client.canned import serving
+from hoverboard.errors import DeadlineExceeded, ResponseTooLarge, Unreachable
+from tests.unit.client.canned import refusal, serving
 
 ONCE = Retries(attempts=1)
 
@@ -99,8 +102,14 @@ def test_the_answer_to_another_call_is_none(number: bytes) -> None:
         client.call("predict", {})
 
 
-def accepting(frames: bytes) -> Callable[[socket.socket], None]:
-    """What takes a WebSocket and a message, and answers with some bytes; then it waits to be left."""
+def trickle(connection: socket.socket, text: bytes) -> None:
+    for byte in text:
+        time.sleep(0.05)
+        connection.sendall(bytes([byte]))
+
+
+def accepting(frames: bytes, rest: bytes = b"") -> Callable[[socket.socket], None]:
+    """What takes a WebSocket and a message, and answers with some bytes, others one by one; then it waits to be left."""
 
     def talk(connection: socket.socket) -> None:
         with connection.makefile("rb") as lines:
@@ -113,6 +122,7 @@ def accepting(frames: bytes) -> Callable[[socket.socket], None]:
             connection.sendall(upgrade + accepted + b"\r\n\r\n")
             lines.read(2)  # of the first message
             connection.sendall(frames)
+            trickle(connection, rest)
             lines.read()
 
     return talk
@@ -179,3 +189,147 @@ async def test_a_server_without_websockets_is_not_tried_again() -> None:
             with pytest.raises(Unreachable, match="it answered HTTP 404 when asked for a WebSocket"):
                 await client.call("predict", {})
     assert len(asked) == 1
+
+
+def trickling(first: bytes, rest: bytes) -> Callable[[socket.socket], None]:
+    """What answers a request with some bytes at once, and others one by one, each long before a timeout of its own."""
+
+    def talk(connection: socket.socket) -> None:
+        next(requests(connection))
+        connection.sendall(first)
+        trickle(connection, rest)
+
+    return talk
+
+
+TRICKLES = pytest.mark.parametrize(
+    "talk",
+    [
+        trickling(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b" " * 1000),
+        trickling(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 200),
+        trickling(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 1000),
+        trickling(b"", b"HTTP/1.1 200 OK" + b" " * 1000),
+    ],
+    ids=["body", "chunks", "headers", "status"],
+)
+
+
+@TRICKLES
+def test_the_deadline_holds_for_an_answer_that_trickles(talk: Callable[[socket.socket], None]) -> None:
+    with answering(talk) as url, Client(url) as client:
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            client.call("predict", {}, deadline_s=0.3)
+        assert time.monotonic() - begun < 1
+
+
+@TRICKLES
+async def test_the_deadline_holds_on_an_event_loop_too(talk: Callable[[socket.socket], None]) -> None:
+    with answering(talk) as url:
+        async with AsyncClient(url) as client:
+            begun = time.monotonic()
+            with pytest.raises(DeadlineExceeded):
+                await client.call("predict", {}, deadline_s=0.3)
+            assert time.monotonic() - begun < 1
+
+
+async def test_the_deadline_holds_for_a_websocket_that_trickles() -> None:
+    talk = accepting(b"\x81\x7e\x03\xe8", b" " * 1000)
+    with answering(talk) as url:
+        async with AsyncClient(url, websocket=True) as client:
+            begun = time.monotonic()
+            with pytest.raises(DeadlineExceeded):
+                await client.call("predict", {}, deadline_s=0.3)
+            assert time.monotonic() - begun < 1
+
+
+def test_a_short_deadline_is_not_that_of_the_next_call_by_the_same_connection() -> None:
+    def slow_reader(connection: socket.socket) -> None:
+        for turn, body in enumerate(requests(connection)):
+            number = json.loads(body)["id"]
+            connection.sendall(reply(b'{"jsonrpc":"2.0","id":%d,"result":{}}' % number))
+            if turn == 0:
+                time.sleep(0.6)  # meanwhile the next request fills the buffers, and waits
+
+    with answering(slow_reader) as url, Client(url, retries=ONCE) as client:
+        client.call("echo", {}, deadline_s=0.2)
+        client.call("echo", {"many": "x" * (16 << 20)})
+
+
+class Endless:
+    """An answer without an end, which counts what of it is taken."""
+
+    def __init__(self, head: bytes, piece: bytes) -> None:
+        self.taken = 0
+        self._head, self._piece = head, piece
+
+    def __call__(self, connection: socket.socket) -> None:
+        next(requests(connection))
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + self._head + b"\r\n")
+        for _ in range(400):
+            connection.sendall(self._piece)
+            self.taken += len(self._piece)
+
+
+LIMIT = 4 << 20
+CHUNK = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
+PACKED = gzip.compress(b" " * (64 << 20))
+TOO_LARGE = pytest.mark.parametrize(
+    "answer",
+    [
+        (b"Transfer-Encoding: chunked\r\n", CHUNK),
+        (b"Content-Length: 400000000\r\n", b" " * 1_000_000),
+        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n" % len(PACKED), PACKED),
+    ],
+    ids=["chunks", "length", "packed"],
+)
+
+
+@TOO_LARGE
+def test_an_answer_that_is_too_large_is_not_read_on(answer: tuple[bytes, bytes]) -> None:
+    endless = Endless(*answer)
+    with answering(endless) as url, Client(url, max_answer_bytes=LIMIT) as client:
+        tracemalloc.start()
+        with pytest.raises(ResponseTooLarge, match=r"more than the 4194304 bytes.*max_answer_bytes"):
+            client.call("predict", {})
+        assert tracemalloc.get_traced_memory()[1] < 6 * LIMIT
+        tracemalloc.stop()
+    assert endless.taken < 100 << 20
+
+
+@TOO_LARGE
+async def test_an_answer_that_is_too_large_is_not_read_on_by_an_event_loop(answer: tuple[bytes, bytes]) -> None:
+    endless = Endless(*answer)
+    with answering(endless) as url:
+        async with AsyncClient(url, max_answer_bytes=LIMIT) as client:
+            with pytest.raises(ResponseTooLarge, match=r"more than the 4194304 bytes.*max_answer_bytes"):
+                await client.call("predict", {})
+    assert endless.taken < 100 << 20
+
+
+async def test_an_answer_that_is_too_large_ends_its_websocket_in_words() -> None:
+    frame = b"\x81\x7f" + (5 << 20).to_bytes(8) + b" " * (1 << 20)
+    with answering(accepting(frame)) as url:
+        async with AsyncClient(url, websocket=True, max_answer_bytes=LIMIT) as client:
+            with pytest.raises(ResponseTooLarge, match="max_answer_bytes"):
+                await client.call("predict", {})
+
+
+async def test_calls_in_flight_end_when_their_client_is_closed() -> None:
+    def silent(connection: socket.socket) -> None:
+        for _ in requests(connection):
+            pass
+
+    later = (200, refusal(-32004, retryable=True, after=30_000))
+    with answering(silent) as url, serving(later) as (elsewhere, _):
+        client = AsyncClient(url, max_in_flight=2)
+        calls = [asyncio.ensure_future(client.call("predict", {})) for _ in range(4)]
+        away = AsyncClient(elsewhere, retries=Retries(longest_s=100))
+        calls.append(asyncio.ensure_future(away.call("predict", {})))  # which waits for its next try
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(1):
+            await client.close()
+            await away.close()
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in errors] == [Unreachable] * 5
+    assert all("the client was closed" in str(error) for error in errors)
