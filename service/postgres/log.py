@@ -16,13 +16,9 @@ PREFIX: Final = "%b|%e|"
 _LINE: Final = re.compile(r"(?P<backend>[a-z ]*)\|(?P<sqlstate>[0-9A-Z]{5})\|(?P<severity>[A-Z0-9]+):  (?P<text>.*)")
 _ADDED: Final = frozenset({"DETAIL", "HINT", "CONTEXT", "STATEMENT", "QUERY", "LOCATION", "BACKTRACE"})
 _LEVELS: Final[Mapping[str, str]] = {
-    "LOG": "info",
-    "INFO": "info",
-    "NOTICE": "info",
+    **dict.fromkeys(("LOG", "INFO", "NOTICE"), "info"),
+    **dict.fromkeys(("ERROR", "FATAL", "PANIC"), "error"),
     "WARNING": "warning",
-    "ERROR": "error",
-    "FATAL": "error",
-    "PANIC": "error",
 }
 _CLIENTS: Final = frozenset({"client backend", "parallel worker"})
 _ENDS: Final = ("FATAL", "PANIC")

@@ -22,29 +22,12 @@ from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.rows.layout import Unencodable
 from hoverboard.recorder.sorting import Piece
 
-__all__ = ["ChunkLoad", "Outcome", "Stuck"]
+__all__ = ["ChunkLoad", "Stuck"]
 
 _SQL: Final = statements(__file__)
 _MOST_SUSPECTS: Final = 8
 """Records that fail for no reason of their own, before it is believed that it is the server."""
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of pieces.
-
-    Attributes:
-        rows: inserted, by table.
-        gaps: of what was put aside.
-        shed: records that journals counted as missing, by reason.
-        passed: the types of records that Postgres took.
-    """
-
-    rows: Counter[str] = field(default_factory=Counter)
-    gaps: list[Gap] = field(default_factory=list)
-    shed: Counter[str] = field(default_factory=Counter)
-    passed: set[type[Record]] = field(default_factory=set)
 
 
 class Stuck(Exception):
@@ -67,13 +50,19 @@ class ChunkLoad:
         inserts: what its records are inserted with.
         quarantine: for what is refused.
         proven: types of records that Postgres takes from other journals, though not from this one.
-        outcome: so far.
+        rows: inserted so far, by table.
+        gaps: of what was put aside.
+        shed: records that journals counted as missing, by reason.
+        passed: the types of records that Postgres took.
     """
 
     inserts: Inserts
     quarantine: Quarantine
     proven: Collection[type[Record]] = ()
-    outcome: Outcome = field(default_factory=Outcome)
+    rows: Counter[str] = field(default_factory=Counter)
+    gaps: list[Gap] = field(default_factory=list)
+    shed: Counter[str] = field(default_factory=Counter)
+    passed: set[type[Record]] = field(default_factory=set)
     _suspects: list[tuple[Piece, asyncpg.PostgresError]] = field(default_factory=list)
     """Pieces that stand alone and fail, and what Postgres said."""
 
@@ -104,9 +93,9 @@ class ChunkLoad:
                 raise
             cause = error
         else:
-            self.outcome.rows += rows
-            self.outcome.shed += _shed(records.of(GapRecord))
-            self.outcome.passed |= records.types
+            self.rows += rows
+            self.shed += _shed(records.of(GapRecord))
+            self.passed |= records.types
             return
         # The savepoint has taken back all of them. Halving finds one bad record among n in about 2 log2(n) attempts.
         halves = _halves(pieces)
@@ -127,7 +116,7 @@ class ChunkLoad:
             Stuck: so it is.
         """
         # By the type of record: a column that is broken on the server breaks all records of that type.
-        proven = {*self.outcome.passed, *self.proven}
+        proven = {*self.passed, *self.proven}
         errors = [error for piece, error in self._suspects if type(piece.record) not in proven]
         if len(errors) >= least:
             raise Stuck(errors[0])
@@ -163,7 +152,7 @@ class ChunkLoad:
             code,
             problem,
         )
-        self.outcome.gaps.append(
+        self.gaps.append(
             Gap(
                 reason=QUARANTINED,
                 model=getattr(record, "model", None),

@@ -210,7 +210,7 @@ class Session:
         await load.run(contents.pieces)
         for unreadable in contents.unreadable:
             await load.put_aside(unreadable.frame, unreadable.problem)
-        gaps = [*map(_gap, chunk.damages), *contents.expired, *load.outcome.gaps]
+        gaps = [*map(_gap, chunk.damages), *contents.expired, *load.gaps]
         await insert_gaps(connection, journal.uuid, journal.process, gaps)
         # After the rows are in, so that SQL decides for them as for all others; nobody has seen them yet.
         if contents.drained is not None:
@@ -223,24 +223,24 @@ class Session:
             position=chunk.end,
             gap_generation=chunk.gap_generation,
             executed=cursor.executed + contents.executed,
-            recorded=cursor.recorded + load.outcome.rows["samples"],
+            recorded=cursor.recorded + load.rows["samples"],
             finished=chunk.state == "finished",
         )
         # In the same commit as the rows, which is what makes each record be there once.
         await cursors.move(connection, moved)
-        counts = load.outcome.shed
+        counts = load.shed
         for gap in gaps:
             counts[gap.reason] += gap.records or 0
-        quarantined = sum(gap.records or 0 for gap in load.outcome.gaps)
+        quarantined = sum(gap.records or 0 for gap in load.gaps)
         return Moved(
             moved,
             chunk.state,
-            load.outcome.rows,
+            load.rows,
             counts,
             quarantined,
             contents.implausible,
             news,
-            load.outcome.passed,
+            load.passed,
             chunk.damages,
         )
 

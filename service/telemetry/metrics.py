@@ -13,17 +13,17 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.metrics_core import Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from hoverboard.telemetry import families
 from hoverboard.telemetry.calls import calls
-from hoverboard.telemetry.files import install
 from hoverboard.telemetry.recording_state import silence
 from hoverboard.telemetry.tally import Flusher
 
@@ -32,6 +32,10 @@ __all__ = ["CONTENT_TYPE", "close", "exposition", "forget", "init"]
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_FIRST_SIZE: Final = 1 << 16
+_OVERHEAD: Final = 64
+"""Most bytes that a value takes beside its key."""
 
 _flushing: Final = threading.Lock()
 
@@ -75,7 +79,8 @@ def init(name: str, directory: Path | None) -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.fspath(directory)
         # What a killed process of this name said of its present state would be taken for this one's.
         forget(name, directory)
-        install()
+        # prometheus-client has no hook for this; the name is looked up where files are opened.
+        values.MmapedDict = _RoomyDict  # type: ignore[attr-defined]
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: name)
     try:
         _place = _Place(directory)
@@ -114,6 +119,25 @@ def _collect() -> bytes:
     # A recorder that hangs cannot take its last figures back.
     registry.register(collector if silence(directory.parent) is None else _WithoutRecorder(collector))
     return generate_latest(registry)
+
+
+class _RoomyDict(MmapedDict):
+    """A file of metrics whose blocks exist before they are written to: a write to a hole on a full disk is a SIGBUS."""
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT002 - prometheus' signature
+        if not read_mode:
+            with open(filename, "ab") as file:  # noqa: PTH123 - as prometheus names it
+                os.posix_fallocate(file.fileno(), 0, max(_FIRST_SIZE, os.fstat(file.fileno()).st_size))
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        held: dict[str, Any] = vars(self)
+        needed, size = held["_used"] + len(key.encode()) + _OVERHEAD, held["_capacity"]
+        while needed > size:
+            size *= 2
+        if size > held["_capacity"]:
+            os.posix_fallocate(held["_f"].fileno(), 0, size)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
 
 
 class _WithoutRecorder(Collector):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -19,6 +19,7 @@ from hoverboard.watch.alarm import Alarm, Block, Counts, Evidence, Raised
 __all__ = ["AlarmRow", "find_numbered", "follow", "list_alarms", "reset"]
 
 _SQL: Final = statements(__file__)
+_UNKNOWN: Final = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ async def reset(connection: Connection, record: AlarmResetRecord) -> list[Alarm]
             *(None,) * 6,
             storable(record.actor),
             storable(record.reason),
-            *_three(None),
+            *_UNKNOWN,
         )
         alarms.append(alarm)
     return alarms
@@ -128,6 +129,10 @@ async def _locked(connection: Connection, version_id: int, bound: float | None) 
 
 async def _write(connection: Connection, version_id: int, alarm: Alarm) -> None:
     evidence, raised = alarm.evidence, alarm.raised
+    when_raised: Sequence[Any] = (None,) * 5
+    if raised is not None:
+        times = nearest_time(raised.at_us), nearest_time(raised.onset_us)
+        when_raised = *times, raised.log10_e, raised.rows, raised.flagged
     await connection.execute(
         _SQL["write_alarm"],
         version_id,
@@ -141,11 +146,7 @@ async def _write(connection: Connection, version_id: int, alarm: Alarm) -> None:
         evidence.log_sums,
         evidence.log_products,
         [None if each is None else nearest_time(each) for each in evidence.since_us],
-        None if raised is None else nearest_time(raised.at_us),
-        None if raised is None else nearest_time(raised.onset_us),
-        None if raised is None else raised.log10_e,
-        None if raised is None else raised.rows,
-        None if raised is None else raised.flagged,
+        *when_raised,
         None if alarm.reset_us is None else nearest_time(alarm.reset_us),
         evidence.repeats,
         [number for each in evidence.counts for number in _three(each)],
@@ -171,7 +172,7 @@ def _alarm(row: asyncpg.Record) -> Alarm:
         tuple(row["log_products"]),
         tuple(None if each is None else micros(each) for each in row["since"]),
         # Empty in a row from before they were kept.
-        tuple(_counts(three) for three in _threes(row["counts_since"] or [None] * 3 * len(row["since"]))),
+        tuple(_counts(three) for three in _threes(row["counts_since"] or _UNKNOWN * len(row["since"]))),
         row["repeats"],
     )
     reset_us = None if row["reset_at"] is None else micros(row["reset_at"])
@@ -182,8 +183,8 @@ def _threes(numbers: Sequence[int | None]) -> list[Sequence[int | None]]:
     return [numbers[place : place + 3] for place in range(0, len(numbers), 3)]
 
 
-def _three(counts: Counts | None) -> tuple[int | None, int | None, int | None]:
-    return (None, None, None) if counts is None else (counts.rows, counts.flagged, counts.repeats)
+def _three(counts: Counts | None) -> tuple[int | None, ...]:
+    return _UNKNOWN if counts is None else astuple(counts)
 
 
 def _counts(three: Sequence[int | None]) -> Counts | None:

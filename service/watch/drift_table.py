@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -33,21 +34,9 @@ async def find_baseline(connection: Connection, version_id: int) -> Baseline | N
 
 async def insert_baseline(connection: Connection, version_id: int, baseline: Baseline) -> None:
     """Keep a version's baseline, unless it has one."""
+    # A feature's fields stand in the order of the table's columns.
     rows = [
-        (
-            version_id,
-            position,
-            feature.name,
-            feature.side,
-            feature.tensor,
-            feature.reading,
-            feature.element,
-            feature.missing,
-            feature.cuts,
-            feature.categories,
-            feature.counts,
-            feature.labels(),
-        )
+        (version_id, position, *astuple(feature), feature.labels())
         for position, feature in enumerate(baseline.features)
     ]
     await connection.executemany(_SQL["insert_baseline"], rows)

@@ -16,29 +16,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from string import ascii_lowercase
 from typing import Any, Final
 
 import numpy as np
 
-from hoverboard.contract.signature import Array
+from hoverboard.contract.signature import NUMERIC_DTYPES, Array
 
 __all__ = ["ENDS", "pack", "pack_rows", "unpack"]
 
 ENDS: Final = ".ends"
-_DTYPES: Final = {
-    "bool": "BOOL",
-    "uint8": "U8",
-    "int8": "I8",
-    "uint16": "U16",
-    "int16": "I16",
-    "uint32": "U32",
-    "int32": "I32",
-    "uint64": "U64",
-    "int64": "I64",
-    "float16": "F16",
-    "float32": "F32",
-    "float64": "F64",
-}
+# A letter and the bits, such as `F32`.
+_DTYPES: Final = {name: name[0].upper() + name.lstrip(ascii_lowercase) for name in NUMERIC_DTYPES} | {"bool": "BOOL"}
 _NAMES: Final = {code: name for name, code in _DTYPES.items()}
 _ALIGNMENT: Final = 8
 
