@@ -2,11 +2,13 @@
 #
 #   PYTHON   the interpreter that makes .venv (3.11 to 3.13)
 #   ACCEL    cpu or gpu: which TensorFlow is installed
+#   WORKERS  how many processes run the unit tests, 0 for one without pytest-xdist; many of them wait, so 3 suit two cores
 #   ARGS     passed on, such as `make serve ARGS="--port 9000"` or `make test ARGS="-k swap"`
 
 PYTHON ?= python3
 ACCEL ?= cpu
 ARGS ?=
+WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,7 +50,7 @@ docs: $(STAMPS)/dev
 	@$(BIN)/python -m docs.generate
 
 check: lint
-	@$(BIN)/python -m pytest --quiet tests/unit $(ARGS)
+	@$(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) --dist worksteal tests/unit $(ARGS)
 
 test: lint $(OPENRPC) $(TYPESCRIPT) $(if $(shell command -v prometheus 2>/dev/null),,$(PROMETHEUS))
 	@$(BIN)/python -m pytest --quiet $(ARGS)

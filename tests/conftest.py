@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from hoverboard.config import Settings
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.alone", "tests.postgres"]
 # What is right is tested by examples, what is quick is not: any example may be slow on a machine that is busy.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

@@ -121,6 +121,7 @@ async def test_junk_in_authorization_is_401(service: Service, junk: bytes) -> No
     assert status(raw) == 401
 
 
+@pytest.mark.alone
 async def test_wrong_tokens_are_counted_and_slowed_and_the_right_one_never_waits(
     service: Service, tmp_path: Path
 ) -> None:

@@ -26,7 +26,11 @@ async def test_other_encodings_are_415(service: Service, encoding: str) -> None:
     assert answer["error"]["code"] == -32600
 
 
-@pytest.mark.parametrize("packed", [b"not gzip", gzip.compress(BODY)[:-12], gzip.compress(BODY) + b"trailing", b""])
+@pytest.mark.parametrize(
+    "packed",
+    [b"not gzip", gzip.compress(BODY)[:-12], gzip.compress(BODY) + b"trailing", b""],
+    ids=["not gzip", "cut short", "trailing", "empty"],  # what gzip writes holds the time, and differs by worker
+)
 async def test_broken_gzip_is_a_parse_error(service: Service, packed: bytes) -> None:
     response, answer = await service.post(packed, headers={"Content-Encoding": "gzip"})
     assert response.status == 200
@@ -120,6 +124,7 @@ async def test_a_broken_chunked_body_does_not_hang_the_connection(service: Servi
     assert raw.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ", b"HTTP/1.1 200 "))
 
 
+@pytest.mark.alone
 async def test_a_body_of_many_gzip_members_is_refused_in_time(service: Service) -> None:
     packed = gzip.compress(b" ") * 40_000
     before = time.monotonic()

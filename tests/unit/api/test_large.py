@@ -133,6 +133,7 @@ async def test_large_messages_of_a_websocket_are_answered(service: Service) -> N
     await socket.close()
 
 
+@pytest.mark.alone
 async def test_a_long_decode_leaves_the_event_loop_free(service: Service, engine: LinearEngine) -> None:
     signature = replace(DIGITS, inputs=(TensorSpec("x", "int64", (None,)),))
     engine.publish(model("long", live(1, signature)))

@@ -186,6 +186,7 @@ async def test_while_draining_readiness_is_503_on_a_kept_connection(service: Ser
     await draining
 
 
+@pytest.mark.alone
 async def test_idle_connections_do_not_hold_up_a_drain(service: Service) -> None:
     silent = await asyncio.open_connection("127.0.0.1", service.port)
     used = await asyncio.open_connection("127.0.0.1", service.port)
@@ -199,6 +200,7 @@ async def test_idle_connections_do_not_hold_up_a_drain(service: Service) -> None
     used[1].close()
 
 
+@pytest.mark.alone
 async def test_a_drain_is_over_when_its_time_is_though_a_call_hangs(start: Start, engine: LinearEngine) -> None:
     service = await start(drain_timeout_s=1.5)
     engine.gate.clear()

@@ -69,6 +69,7 @@ def test_each_try_tells_the_server_how_much_time_is_left() -> None:
     assert 4000 < second <= first - 50 < 5000
 
 
+@pytest.mark.alone
 def test_a_server_that_is_silent_past_the_deadline_is_a_deadline_exceeded() -> None:
     with serving((200, OK), pause_s=1.0) as (url, _), Client(url) as client:
         begun = time.monotonic()

@@ -51,6 +51,7 @@ def test_what_type_checkers_see_is_what_there_is() -> None:
     assert (ROOT / "service" / "py.typed").exists()
 
 
+@pytest.mark.alone
 def test_importing_it_is_quick_and_imports_nothing_else() -> None:
     before = "import sys; before = set(sys.modules); import hoverboard; "
     new = python(f"{before}print(*sorted(set(sys.modules) - before))").split()

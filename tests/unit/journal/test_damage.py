@@ -389,6 +389,7 @@ def test_a_damaged_gap_frame_of_an_orphan_is_found_in_the_reserve(tmp_path: Path
     assert [gap.entries[0].records for gap in found.gaps] == [5]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("closed", [True, False])
 def test_time_grows_with_the_size_of_a_damaged_file_and_no_faster(tmp_path: Path, closed: bool) -> None:
     """A payload of nothing but markers behind a head that is gone: every fourth byte could begin a frame."""
@@ -405,6 +406,7 @@ def test_time_grows_with_the_size_of_a_damaged_file_and_no_faster(tmp_path: Path
     assert took[1] < 10 * took[0] + 0.5
 
 
+@pytest.mark.alone
 def test_many_holes_take_no_longer_than_the_file(tmp_path: Path) -> None:
     """Every other frame is cut out without a trace: each hole looks like a frame that could stand elsewhere."""
     directory = batches(tmp_path, [i.to_bytes(4, "big") for i in range(10_000)])

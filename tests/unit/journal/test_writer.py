@@ -471,6 +471,7 @@ def test_threads_may_append_shed_and_tick_at_once(tmp_path: Path) -> None:
     assert sum(one.records for gap in found.gaps for one in gap.entries) == 300
 
 
+@pytest.mark.alone
 def test_an_append_costs_little_beside_its_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = open_writer(tmp_path, segment_bytes=64 * MIB)
     monkeypatch.setattr(os, "writev", lambda descriptor, buffers: sum(map(len, buffers)))

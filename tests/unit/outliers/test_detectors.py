@@ -400,6 +400,7 @@ def test_no_features_whatever_give_nan(data: st.DataObject, n: int, d: int) -> N
             scores(candidate.name, fitted, labels, rows)
 
 
+@pytest.mark.alone
 def test_the_tails_of_400_images_of_96_by_96_take_seconds_and_no_more_memory_than_a_few_copies() -> None:
     draw = np.random.default_rng(0)
     images = Features(inputs=draw.integers(0, 256, (400, 96 * 96 * 3)).astype(np.float32))

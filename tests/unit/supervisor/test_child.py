@@ -179,6 +179,7 @@ async def test_stopped_it_may_finish(tmp_path: Path) -> None:
         await until(lambda: output.getvalue() == b"up\ndrained\n")
 
 
+@pytest.mark.alone
 async def test_one_that_will_not_stop_is_killed_after_the_patience(tmp_path: Path) -> None:
     async with kept(python(STUBBORN), tmp_path) as (child, output):
         await until(lambda: output.getvalue() == b"up\n")
