@@ -1,6 +1,6 @@
 """Arrow columns, as Parquet files hold them, straight to the arrays of a call: checked all at once, never value by value.
 
-Only what is plainly right goes this way, as in `json_fast`: what is unusual (decimals, timestamps, an infinity) or wrong
+Only what is plainly right goes this way, as in `json_fast`: what is unusual (decimals, timestamps) or wrong
 is looked at as the JSON values that the rows stand for, which says exactly what is at fault and where.
 """
 
@@ -60,10 +60,17 @@ class ArrowRows(Sequence[Any]):
         """Some of the rows."""
         if len(rows) == len(self):
             return self
-        return ArrowRows({name: column.take(pa.array(rows)) for name, column in self.columns.items()}, self.bare)
+        return ArrowRows(
+            {name: column.take(pa.array(rows, pa.int64())) for name, column in self.columns.items()}, self.bare
+        )
+
+    @property
+    def endless(self) -> bool:
+        """Whether some number is infinite, which JSON text would make a null of."""
+        return any(map(_endless, self.columns.values()))
 
     def instances(self) -> list[Any]:
-        """Every row as a JSON value."""
+        """Every row as a JSON value; NaN and infinities, which JSON lacks, as they are."""
         columns = {name: _json_values(column) for name, column in self.columns.items()}
         if self.bare:
             (values,) = columns.values()
@@ -128,6 +135,12 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list):
         return [jsonable(item) for item in value]
     return value
+
+
+def _endless(column: pa.Array) -> bool:
+    while _is_list(column.type):
+        column = column.flatten()
+    return pa.types.is_floating(column.type) and bool(pc.any(pc.is_inf(column)).as_py())
 
 
 def _json_values(column: pa.Array) -> list[Any]:
@@ -224,17 +237,29 @@ def _numbers(column: pa.Array, spec: TensorSpec, bounds: Bounds) -> Array:
         values = _whole(values)
         good = values
     else:
-        # By way of float64, as JSON numbers go: an integer that went to float32 at once might round another way.
-        values = values.astype(np.float64)
-        good = values if spec.finite else values[~np.isnan(values)]
-        if not np.isfinite(good).all():
-            raise Refused if spec.finite else Unusual
+        values, good = _reals(values, spec, bounds)
     if len(good) and not _within(good, bounds):
         raise Refused
     if spec.allowed is not None and not set(np.unique(values).tolist()) <= set(spec.allowed):
         raise Refused
     # A copy also where the dtype is the same: Arrow's memory is the file's, and read-only.
     return values.astype(spec.dtype)
+
+
+def _reals(values: Array, spec: TensorSpec, bounds: Bounds) -> tuple[Array, Array]:
+    """Floats, and those of them that limits are about: the finite ones."""
+    # By way of float64, as JSON numbers go: an integer that went to float32 at once might round another way.
+    values = values.astype(np.float64)
+    finite = np.isfinite(values)
+    if finite.all():
+        return values, values
+    if spec.finite:
+        raise Refused
+    # An infinity that the file holds is taken as in a tensor object; only limits may be against it.
+    endless = values[np.isinf(values)]
+    if len(endless) and not (bounds.low <= endless.min() and endless.max() <= bounds.high):
+        raise Refused
+    return values, values[finite]
 
 
 def _whole(values: Array) -> Array:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from hoverboard.codec.json_exact import TooLarge
 from hoverboard.contract.signature import STRING, TensorSpec
 
 __all__ = ["cell", "csv_header", "reason_of", "value_of"]
@@ -43,7 +45,9 @@ def cell(text: str, spec: TensorSpec) -> Any:
         return _TRUTH.get(text.strip().lower(), value_of(text))
     if not spec.finite and text.strip().lower() in _ABSENT:
         return None
-    return value_of(text)
+    value = value_of(text)
+    # Infinite to Python, and null to JSON: said to be too large only as long as it is told apart from both.
+    return TooLarge.parse(text.strip()) if value in (math.inf, -math.inf) else value
 
 
 def value_of(text: str) -> Any:

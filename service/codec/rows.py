@@ -52,12 +52,15 @@ class RowsCodec:
         try:
             return self._arrow.columns(rows)
         except Unusual:
-            return self._from_json(rows.instances())
+            pass
         except Refused:
             # Several rows are halved until the wrong one stands alone; the words for it are made only then.
             if len(rows) > 1:
                 raise
-            return self._from_json(rows.instances())
+        if rows.endless:
+            columns, _ = self._codec.decode_instances(rows.instances())
+            return columns
+        return self._from_json(rows.instances())
 
     def _from_json(self, instances: Sequence[Any]) -> tuple[Array, ...]:
         # Typed decoding of JSON text is several times quicker than walking values, so that values go by way of their

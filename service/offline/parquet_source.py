@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from hoverboard.codec.arrow_columns import ArrowRows
 from hoverboard.codec.file_columns import ColumnPlan, plan_columns, refuse_repeated
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
-from hoverboard.offline.rows import RowChunk, RowPosition
+from hoverboard.offline.rows import RowChunk, RowFault, RowPosition
 
 __all__ = ["ParquetSource", "open_parquet"]
 
@@ -61,7 +62,45 @@ class ParquetSource:
 
     def _chunk(self, batch: pa.RecordBatch, after: RowPosition) -> RowChunk:
         rows = ArrowRows({name: batch.column(column) for name, column in self.plan.inputs.items()}, self.plan.bare)
-        return RowChunk(rows, {name: batch.column(name) for name in self.plan.keep}, after)
+        kept = {name: batch.column(name) for name in self.plan.keep}
+        try:
+            # Parquet does not check that texts are UTF-8, and one that is not would end the run wherever it is first read.
+            batch.validate(full=True)
+        except pa.ArrowInvalid:
+            return _readable(rows, kept, _faults(batch, after.rows - batch.num_rows), after)
+        return RowChunk(rows, kept, after)
+
+
+def _faults(batch: pa.RecordBatch, first: int) -> dict[str, dict[int, RowFault]]:
+    """Column name -> index of a row in the batch -> why its value there cannot be read."""
+    faults: dict[str, dict[int, RowFault]] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        # Of a dictionary every row would hold all the values.
+        values = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        for row in range(len(values)):
+            try:
+                # Not a slice: those of lists are checked together with the values of the rows around them.
+                values.take(pa.array([row])).validate(full=True)
+            except pa.ArrowInvalid:
+                words = f"Row {first + row} cannot be read: its {name!r} is not UTF-8"
+                faults.setdefault(name, {})[row] = RowFault("", words, lost=True)
+    return faults
+
+
+def _readable(
+    rows: ArrowRows, kept: dict[str, pa.Array], faults: dict[str, dict[int, RowFault]], after: RowPosition
+) -> RowChunk:
+    """A chunk of which some values cannot be read: their rows are faults, and what is kept of those is null."""
+    by_row = {row: fault for column in faults.values() for row, fault in column.items()}
+    good = [row for row in range(len(rows)) if row not in by_row]
+    instances: list[Any] = [by_row.get(row) for row in range(len(rows))]
+    for row, instance in zip(good, rows.take(good).instances(), strict=True):
+        instances[row] = instance
+    for name, bad in faults.items():
+        if name in kept:
+            column = kept[name]
+            kept[name] = column.take(pa.array([None if row in bad else row for row in range(len(column))], pa.int64()))
+    return RowChunk(instances, kept, after)
 
 
 def _groups_from(file: pq.ParquetFile, row: int) -> tuple[list[int], int]:

@@ -200,3 +200,25 @@ def test_text_that_is_no_utf8_is_not_passed_on() -> None:
     column = pa.array([b"\xff"]).view(pa.string())
     with pytest.raises(Unusual):
         ArrowDecoder(signature(dtype=STRING, shape=())).columns(ArrowRows({"x": column}, bare=True))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1.0, math.inf, -math.inf, math.nan, None]),
+        pa.array([[1.0], [math.inf], [-math.inf], [math.nan], None]),
+    ],
+)
+def test_infinity_is_infinity_where_an_input_may_be_not_finite(column: pa.Array) -> None:
+    rows = ArrowRows({"x": column}, bare=True)
+    (array,) = RowsCodec(signature(shape=(1,), finite=False), top_k=1, outputs=False).decode(rows[:4])
+    assert repr(array[:, 0].tolist()) == "[1.0, inf, -inf, nan]"
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"), [({"finite": True}, "a finite number"), ({"finite": False, "max": 9}, "9")]
+)
+def test_infinity_is_refused_by_name_where_the_contract_is_against_it(limits: dict[str, Any], words: str) -> None:
+    rows = ArrowRows({"x": pa.array([math.inf])}, bare=True)
+    with pytest.raises(InvalidParams, match=f"{words}.*got inf"):
+        RowsCodec(signature(shape=(), **limits), top_k=1, outputs=False).decode(rows)

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hoverboard.codec.rows import RowsCodec
 from hoverboard.contract.signature import Signature, TensorSpec
-from hoverboard.errors import ConfigError
+from hoverboard.errors import ConfigError, InvalidParams
 from hoverboard.offline.rows import RowChunk, RowFault, RowPosition, RowSource
 from hoverboard.offline.sources import open_source
 
@@ -280,3 +281,37 @@ def test_reading_goes_on_from_any_position_without_a_row_lost_or_twice(
 def test_chunks_hold_no_more_rows_than_asked_for(tmp_path: Path, pair: Signature, name: str) -> None:
     source = open_source(many_rows(tmp_path / name), pair)
     assert all(1 <= len(chunk.instances) <= 2 for chunk in source.chunks(RowPosition(), 2))
+
+
+def test_a_parquet_row_that_is_not_utf8_is_a_fault_of_that_row_alone(tmp_path: Path, gem: Signature) -> None:
+    texts = pa.array([b"Ideal", b"\xff", b"Good", b"Fair"]).view(pa.string())
+    words = pa.array([b"a", b"b", b"\xfe"]).view(pa.string())
+    notes = pa.ListArray.from_arrays(pa.array([0, 1, 2, 2, 3], pa.int32()), words)
+    table = pa.table({"carat": [1.0, 2.0, 3.0, 4.0], "cut": texts, "id": [7, 8, 9, 10], "notes": notes})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    source = open_source(tmp_path / "rows.parquet", gem, keep=["id", "cut", "notes"])
+    assert instances(source) == [
+        {"carat": 1.0, "cut": "Ideal"},
+        RowFault("", "Row 1 cannot be read: its 'cut' is not UTF-8", lost=True),
+        {"carat": 3.0, "cut": "Good"},
+        RowFault("", "Row 3 cannot be read: its 'notes' is not UTF-8", lost=True),
+    ]
+    assert kept(source, "id") == [7, 8, 9, 10]
+    assert kept(source, "cut") == ["Ideal", None, "Good", "Fair"]
+    assert kept(source, "notes") == [["a"], ["b"], [], None]
+
+
+def test_a_parquet_category_that_is_not_utf8_is_a_fault_of_its_rows_alone(tmp_path: Path, gem: Signature) -> None:
+    words = pa.array([b"Ideal", b"\xff"]).view(pa.string())
+    cuts = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int32()), words)
+    pq.write_table(pa.table({"carat": [1.0, 2.0, 3.0], "cut": cuts}), tmp_path / "rows.parquet")
+    read = instances(open_source(tmp_path / "rows.parquet", gem), rows=3)
+    assert [isinstance(row, RowFault) for row in read] == [False, True, False]
+
+
+def test_a_csv_number_too_large_for_any_float_is_not_taken_for_a_missing_one(write: Write) -> None:
+    ages = Signature("raw", (TensorSpec("age", "float32", (), finite=False),), (TensorSpec("out", "float32", (1,)),))
+    rows = instances(open_source(write("rows.csv", 'age\n1e999\n""\n'), ages))
+    with pytest.raises(InvalidParams, match="expected a number that fits float32, got 1e999"):
+        RowsCodec(ages, top_k=1, outputs=False).decode(rows[:1])
+    assert rows[1:] == [None]
