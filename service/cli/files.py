@@ -14,10 +14,12 @@ import msgspec
 
 from hoverboard.codec.cells import csv_header, reason_of, value_of
 from hoverboard.errors import ConfigError
+from hoverboard.rpc.explain import no_json, no_utf8
 
-__all__ = ["read_contract", "read_labels", "read_request", "read_samples"]
+__all__ = ["decoded", "read_contract", "read_labels", "read_request", "read_samples"]
 
 _MOST_SAMPLES: Final = 10_000
+_PARSE_ERROR: Final = "Parse error: "
 
 
 def read_samples(path: Path) -> list[Any]:
@@ -45,11 +47,11 @@ def _jsonl_rows(path: Path) -> list[Any]:
     with path.open("rb") as file:
         # Only so many are used, and a file of samples may be larger than memory.
         lines = itertools.islice((line for line in file if not line.isspace()), _MOST_SAMPLES)
-        return [_json(line.removeprefix(BOM_UTF8), f"{path}, row {row}") for row, line in enumerate(lines)]
+        return [decoded(line.removeprefix(BOM_UTF8), f"{path}, row {row}") for row, line in enumerate(lines)]
 
 
 def _json_rows(path: Path) -> list[Any]:
-    rows = _params(_json(path.read_bytes().removeprefix(BOM_UTF8), str(path))).get("instances")
+    rows = _params(decoded(path.read_bytes().removeprefix(BOM_UTF8), str(path))).get("instances")
     if not isinstance(rows, list):
         raise ConfigError(f"{path}: expected a list of rows, or a request with instances")
     return rows[:_MOST_SAMPLES]
@@ -92,7 +94,10 @@ def _parquet_rows(path: Path) -> list[Any]:
             batch = next(file.iter_batches(batch_size=_MOST_SAMPLES), None)
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    columns = {} if batch is None else batch.to_pydict()
+    try:
+        columns = {} if batch is None else batch.to_pydict()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: holds a text that is not UTF-8") from error
     return _rows({name: [jsonable(value) for value in values] for name, values in columns.items()})
 
 
@@ -114,7 +119,7 @@ def read_labels(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is no UTF-8: save it as UTF-8") from error
     listed = text.lstrip().startswith("[")
-    labels = _json(text.encode(), str(path)) if listed else [line.strip() for line in text.rstrip().splitlines()]
+    labels = decoded(text.encode(), str(path)) if listed else [line.strip() for line in text.rstrip().splitlines()]
     seen: dict[str, int] = {}
     for number, label in enumerate(labels, 1):
         place = f"{path}: label {number}" if listed else f"{path}:{number}"
@@ -136,7 +141,9 @@ def read_contract(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        limits_by_input = _json(text.encode(), str(path)) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        limits_by_input = decoded(text.encode(), str(path)) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is no UTF-8: save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(limits_by_input, dict) or not all(
@@ -164,14 +171,14 @@ def read_request(text: bytes, place: str, *, lines: bool = False) -> dict[str, A
     if not rows:
         raise ConfigError(f"{place}: holds no instance")
     if lines:
-        return {"instances": [_json(row, f"{place}, row {index}") for index, row in enumerate(rows)]}
+        return {"instances": [decoded(row, f"{place}, row {index}") for index, row in enumerate(rows)]}
     try:
-        body = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        return _params(decoded(text, place))
+    except ConfigError:
+        # What is no JSON as a whole may be a value a line; text that begins like none is named as it stands.
         if len(rows) == 1 or not text.lstrip().startswith((b"{", b"[", b'"')):
-            raise ConfigError(f"{place}: no JSON") from None
+            raise
         return read_request(text, place, lines=True)
-    return _params(body)
 
 
 def _params(body: Any) -> dict[str, Any]:
@@ -186,8 +193,19 @@ def _params(body: Any) -> dict[str, Any]:
     return {"instances": [body]}
 
 
-def _json(text: bytes, place: str) -> Any:
+def decoded(text: bytes, place: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ConfigError: it is none; the words name the mistake as the server would.
+    """
     try:
         return msgspec.json.decode(text)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{place}: {no_utf8(text).message.removeprefix(_PARSE_ERROR)}; save it as UTF-8") from error
+    except RecursionError:
+        raise ConfigError(f"{place}: nested too deeply") from None
     except msgspec.DecodeError as error:
-        raise ConfigError(f"{place}: {error}") from error
+        # Without a place it is cut off, or holds a number that no float64 does; the decoder's own words say as much.
+        reason = no_json(text, str(error)).message if "(byte " in str(error) else str(error)
+        raise ConfigError(f"{place}: no JSON: {reason.removeprefix(_PARSE_ERROR)}") from error

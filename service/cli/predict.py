@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,8 +61,8 @@ def command(
 ) -> None:
     """Ask MODEL for predictions, or score a file with it.
 
-    Against a server: each INSTANCE is JSON (an array, a number, an object by input name) or plain text; `-` reads
-    stdin, @FILE a file. Files hold a JSON-RPC request, its params, a list of instances, or one instance a line
+    Against a server: each INSTANCE is JSON (an array, a number, an object by input name) or plain text (a text in
+    brackets is quoted for JSON, '"[draft]"'); `-` reads stdin, @FILE a file. Files hold a JSON-RPC request, its params, a list of instances, or one instance a line
     (always so in a .jsonl file). Errors that the server calls retryable are retried, after as long as it asks for.
 
     With --input and --output: no server. The file streams through the engine in this process, however large it is. A
@@ -84,6 +85,8 @@ def command(
         score_file(model, input_, output, json_, options)
 
 
+_NUMBERS = ("NaN", "Infinity", "-Infinity")
+_BRACKETS = (("{", "}"), ("[", "]"))
 _OFFLINE_ONLY = ("models", "keep", "keep_all", "prefix", "strict", "overwrite", "restart", "batch_rows")
 
 
@@ -136,9 +139,19 @@ def _read(argument: str) -> dict[str, Any]:
 
 
 def _instance(text: str) -> Any:
+    """JSON, or else a text; what was meant as JSON and is none is not passed on as a text that the model never saw."""
+    from hoverboard.cli.files import decoded
+
+    stripped = text.strip()
+    meant = stripped in _NUMBERS or (stripped[:1], stripped[-1:]) in _BRACKETS
     try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        return decoded(text.encode(), text)
+    except UnicodeEncodeError:  # bytes of an argument that the terminal's encoding does not know
+        raise ConfigError(f"{text.encode(errors='replace').decode()}: not UTF-8") from None
+    except ConfigError as error:
+        if meant:
+            quoted = msgspec.json.encode(text).decode()
+            raise ConfigError(f"{error}; if it is a text, quote it for JSON, too: {shlex.quote(quoted)}") from error
         return text
 
 

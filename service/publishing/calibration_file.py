@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import decimal
 import difflib
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -15,6 +14,7 @@ import msgspec
 import numpy as np
 
 from hoverboard.codec.arrays import Codec
+from hoverboard.codec.arrow_columns import jsonable
 from hoverboard.codec.json_exact import column_from_tensor
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.errors import InvalidParams, PublishError
@@ -191,24 +191,16 @@ def _without_gaps(spec: TensorSpec, values: list[Any]) -> tuple[list[Any], Array
 
 def _from_json(signature: Signature, part: Sequence[Any]) -> tuple[Array, ...]:
     if len(part) == 1:
-        instances = [_jsonable(value) for value in _list(part[0])]
+        instances = [jsonable(value) for value in _list(part[0])]
     else:
         names = _names(signature)
-        instances = [dict(zip(names, map(_jsonable, row), strict=True)) for row in zip(*map(_list, part), strict=True)]
+        instances = [dict(zip(names, map(jsonable, row), strict=True)) for row in zip(*map(_list, part), strict=True)]
     columns, _ = Codec(signature).decode_instances_json(msgspec.json.encode(instances))
     return columns
 
 
 def _list(values: Any) -> list[Any]:
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return {"b64": base64.b64encode(value).decode()}
-    if isinstance(value, decimal.Decimal):
-        return float(value)
-    return [_jsonable(item) for item in value] if isinstance(value, list) else value
 
 
 def _place(pointer: str, start: int) -> str:

@@ -191,15 +191,12 @@ class Supervisor:
             raise ConfigError(
                 f"models directory {configured.models} does not exist; make it, or choose another with --models"
             )
-        data = DataDir.claim(configured.data_dir)
-        held.callback(data.release)
-        if configured.recording == "on":
-            data.require_room(_ROOM_MIB * (1 + configured.api_workers))
-        if configured.recording == "on" and not configured.database_url.get_secret_value():
-            # Refused here, in words, where this machine or user cannot run one; nothing has been started yet.
-            Cluster.of(configured.data_dir)
+        # A folder that another service owns says more than the ports which that one has as well. A new folder is made last,
+        # so that a service which is refused leaves none behind.
+        data = self._data(held) if configured.data_dir.exists() else None
         public = held.enter_context(reserve(configured.host, configured.port))
         admin = held.enter_context(reserve(configured.admin_host, configured.admin_port, setting="admin_port"))
+        data = data or self._data(held)
         runtime = held.enter_context(runtime_directory(data.previous.get("runtime")))
         settings = configured.model_copy(
             update={
@@ -218,6 +215,21 @@ class Supervisor:
             admin_url=settings.admin_url,
         )
         return _Claimed(settings, data, runtime, admin_token(configured.data_dir))
+
+    def _data(self, held: ExitStack) -> DataDir:
+        configured = self._settings
+        recording = configured.recording == "on"
+        embedded = recording and not configured.database_url.get_secret_value()
+        if embedded and not configured.data_dir.exists():
+            Cluster.of(configured.data_dir)  # a machine that has no Postgres is told before a folder is made
+        data = DataDir.claim(configured.data_dir)
+        held.callback(data.release)
+        if recording:
+            data.require_room(_ROOM_MIB * (1 + configured.api_workers))
+        if embedded:
+            # Refused here, in words, where this machine or user cannot run one; nothing has been started yet.
+            Cluster.of(configured.data_dir)
+        return data
 
     async def _supervise(self, claimed: _Claimed) -> None:
         settings, runtime = claimed.settings, claimed.runtime

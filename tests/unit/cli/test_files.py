@@ -137,3 +137,31 @@ def test_lines_are_instances_whatever_they_look_like_when_said_so() -> None:
 def test_text_that_holds_no_instance_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="stdin"):
         read_request(text.encode(), "stdin")
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("s.jsonl", b'1\n"\xff"\n', "row 1: not UTF-8 .byte 1."),
+        ("s.jsonl", b"[NaN]\n", "row 0: no JSON: NaN is no JSON: send null"),
+        ("s.json", b"[" * 5000, "nested too deeply"),
+    ],
+)
+def test_samples_that_are_no_json_are_refused_with_the_reason(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        read_samples(tmp_path / name)
+
+
+def test_a_contract_that_is_no_utf8_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="no UTF-8"):
+        read_contract(tmp_path / "c.toml")
+
+
+def test_a_parquet_sample_that_is_no_utf8_is_refused_by_name(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": pa.array([b"\xff"]).view(pa.string())}), tmp_path / "s.parquet")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        read_samples(tmp_path / "s.parquet")

@@ -234,6 +234,9 @@ def test_a_byte_order_mark_and_decimals_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"x": 1.5}\n')
     assert read_calibration(tmp_path / "a.jsonl", one).columns[0].tolist() == [1.5]
     assert read_calibration(parquet(tmp_path / "b", {"x": [Decimal("2.50")]}), one).columns[0].tolist() == [2.5]
+    whole = Signature("raw", (TensorSpec("x", "int64", ()),), Y)
+    beyond = [Decimal(2**53 + 1), Decimal(2**62 + 1)]
+    assert read_calibration(parquet(tmp_path / "c", {"x": beyond}), whole).columns[0].tolist() == [2**53 + 1, 2**62 + 1]
 
 
 @pytest.mark.parametrize(

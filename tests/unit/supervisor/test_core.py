@@ -14,8 +14,9 @@ import pytest
 
 from hoverboard.config import Settings
 from hoverboard.database.address import DATABASE_VARIABLE
-from hoverboard.errors import ConfigError
+from hoverboard.errors import ConfigError, PortInUse
 from hoverboard.supervisor.child import Child, ChildSpec
+from hoverboard.supervisor.claims import address_of, reserve
 from hoverboard.supervisor.core import ChildSpecs, Supervisor, service_children
 
 URL = "postgresql://writer:secret@db/records"
@@ -83,3 +84,16 @@ def test_an_embedded_postgres_that_cannot_run_is_a_sentence_before_anything_star
 
     with pytest.raises(ConfigError, match=r"belongs to user root|made by Postgres 12"):
         Supervisor(settings, children=children).run()
+
+
+@pytest.mark.parametrize("setting", ["port", "admin_port", "models"])
+def test_a_service_that_is_refused_leaves_no_data_folder_behind(
+    make_settings: Callable[..., Settings], tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    with reserve("127.0.0.1", 0) as taken:
+        value = tmp_path / "nowhere" if setting == "models" else address_of(taken)
+        settings = make_settings(**{"data_dir": tmp_path / "new" / "data", "recording": "off", setting: value})
+        with pytest.raises((PortInUse, ConfigError)):
+            Supervisor(settings).run()
+    assert not (tmp_path / "new").exists()
