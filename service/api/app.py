@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+import msgspec
 import structlog
 
 from hoverboard.api.admin import TokenGuard
@@ -46,14 +47,6 @@ _CUT_S = 1.0
 _GAUGE_EVERY_S = 0.25
 
 
-def _off() -> RecordingState:
-    return RecordingState("off")
-
-
-def _never() -> float:
-    return 0.0
-
-
 class Application:
     """The public and the admin face of one api process on one engine. Nothing listens until `listen`.
 
@@ -72,9 +65,9 @@ class Application:
         *,
         url: str,
         admin_url: str,
-        recording: CallRecording | None = None,
-        recording_state: Callable[[], RecordingState] = _off,
-        engine_silent_s: Callable[[], float] = _never,
+        recording: CallRecording | None,
+        recording_state: Callable[[], RecordingState],
+        engine_silent_s: Callable[[], float],
     ) -> None:
         self._settings = settings
         self.intake = Intake(
@@ -94,8 +87,11 @@ class Application:
         # A dispatcher for each face: calls of the admin face, which may take minutes, take no place of predict calls.
         public = public_methods(engine, self.book, limits_of(settings), recording, self.decoder)
         admin = admin_methods(engine, self.book, recording)
-        self._public = self._public_dispatcher(public, _others(admin, "the admin listener"), url, recording)
-        self._admin = self._admin_dispatcher(admin, _others(public, "the public listener"), admin_url)
+        # Only `predict` is called often enough for a lane of its own; it stands first in the list.
+        lane, elsewhere = FastLane(public[0]), _others(admin, "the admin listener")
+        self._public = self._dispatcher(public, url, "Hoverboard", elsewhere, recording, lane)
+        self._admin = self._dispatcher(admin, admin_url, "Hoverboard admin", _others(public, "the public listener"))
+        calls.know_methods([*self._public.names, *self._admin.names])
         self._sockets = WebSockets(
             self._public,
             self.intake,
@@ -158,25 +154,19 @@ class Application:
     def _is_draining(self) -> bool:
         return self.draining
 
-    def _public_dispatcher(
-        self, methods: list[Method[Any]], elsewhere: Mapping[str, str], url: str, recording: CallRecording | None
+    def _dispatcher(  # noqa: PLR0917 - one line a face
+        self,
+        methods: list[Method[Any]],
+        url: str,
+        title: str,
+        elsewhere: Mapping[str, str],
+        recording: CallRecording | None = None,
+        lane: FastLane[Any] | None = None,
     ) -> Dispatcher:
-        # Only `predict` is called often enough for a lane of its own; it stands first in the list.
-        lane = FastLane(methods[0])
-        known = table(with_discovery(methods, self.book, url=url, title="Hoverboard"))
+        known, limits = table(with_discovery(methods, self.book, url=url, title=title)), limits_of(self._settings)
         return Dispatcher(
-            known,
-            limits_of(self._settings),
-            self._observer,
-            lane=lane,
-            recording=recording,
-            decoder=self.decoder,
-            elsewhere=elsewhere,
+            known, limits, self._observer, lane=lane, recording=recording, decoder=self.decoder, elsewhere=elsewhere
         )
-
-    def _admin_dispatcher(self, methods: list[Method[Any]], elsewhere: Mapping[str, str], url: str) -> Dispatcher:
-        known = table(with_discovery(methods, self.book, url=url, title="Hoverboard admin"))
-        return Dispatcher(known, limits_of(self._settings), self._observer, decoder=self.decoder, elsewhere=elsewhere)
 
     def _public_table(self) -> Table:
         post = {"POST": RpcHandler(self._public, self.intake).post}
@@ -203,10 +193,6 @@ class Application:
             write_timeout_s=self._settings.write_timeout_s,
         )
 
-    def know_methods(self) -> None:
-        """Tell the metrics which methods there are."""
-        calls.know_methods([*self._public.names, *self._admin.names])
-
 
 def _others(methods: Sequence[Method[Any]], listener: str) -> Mapping[str, str]:
     return {method.name: listener for method in methods}
@@ -220,8 +206,8 @@ async def running(
     public: socket.socket,
     admin: socket.socket | None = None,
     recording: CallRecording | None = None,
-    recording_state: Callable[[], RecordingState] = _off,
-    engine_silent_s: Callable[[], float] = _never,
+    recording_state: Callable[[], RecordingState] = lambda: RecordingState("off"),
+    engine_silent_s: Callable[[], float] = lambda: 0.0,
 ) -> AsyncIterator[Application]:
     """An application that listens; what is still open at the end is cut."""
     admin_url = "" if admin is None else _url(admin)
@@ -234,7 +220,6 @@ async def running(
         recording_state=recording_state,
         engine_silent_s=engine_silent_s,
     )
-    application.know_methods()
     # Closed in reverse: listeners first, then the decoder that their calls may wait for, then the catalog.
     async with AsyncExitStack() as stack:
         stack.callback(engine.subscribe(application.book.update))
@@ -249,13 +234,7 @@ async def running(
 
 def limits_of(settings: Settings) -> CallLimits:
     """The settings that the JSON-RPC layer needs."""
-    return CallLimits(
-        max_batch_items=settings.max_batch_items,
-        max_response_bytes=settings.max_response_bytes,
-        max_concurrency=settings.max_concurrency,
-        default_deadline_ms=settings.default_deadline_ms,
-        max_deadline_ms=settings.max_deadline_ms,
-    )
+    return msgspec.convert(settings, CallLimits, from_attributes=True)
 
 
 def _url(bound: socket.socket) -> str:

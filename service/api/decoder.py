@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import count
-from types import TracebackType
 from typing import Final, Self
 
 import msgspec
@@ -62,9 +61,7 @@ class DecoderProcess:
         self._pumping = asyncio.create_task(self._pump())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._pumping.cancel()
         await asyncio.wait([self._pumping])
         await self._end()

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from hoverboard.api.replies import HttpRefusal
 
-__all__ = ["Hosts"]
+__all__ = ["Hosts", "authority"]
 
 _OURS: Final = ("localhost", "127.0.0.1", "::1")
 _REMEMBERED: Final = 64
@@ -56,9 +56,9 @@ class Hosts:
         if host not in self._known:
             self._look_at(host)
         if not request.raw_path.startswith("/"):
-            self._look_at(_authority(request.raw_path))
+            self._look_at(authority(request.raw_path))
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and _bare(_authority(origin)) not in self._names:
+        if origin is not None and _bare(authority(origin)) not in self._names:
             # A browser sends such a request without asking us first, and only then keeps the answer from the page.
             raise HttpRefusal.invalid(403, "a page of another site may not call", close=True)
 
@@ -72,7 +72,8 @@ class Hosts:
             self._known.add(host)
 
 
-def _authority(url: str) -> str:
+def authority(url: str) -> str:
+    """Host and port of an address; empty where it is none."""
     try:
         return urlsplit(url).netloc
     except ValueError:

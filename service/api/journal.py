@@ -23,6 +23,7 @@ from hoverboard.rpc.methods.predict import PredictParams
 from hoverboard.rpc.recording import Rejection
 from hoverboard.telemetry import families
 from hoverboard.telemetry.recording_state import Part
+from hoverboard.telemetry.sampling import Sampler
 
 __all__ = ["JournalRecording", "recording"]
 
@@ -53,7 +54,7 @@ class JournalRecording:
         self._writer = writer
         self._committer = Committer(writer, fsync=fsync)
         self._catalog = catalog
-        self._rate = _Rate(_MOST_REJECTIONS_PER_S)
+        self._rate = Sampler(_MOST_REJECTIONS_PER_S)
         self._lost = 0
 
     async def label(self, labels: Sequence[LabelRecord]) -> None:
@@ -94,7 +95,7 @@ class JournalRecording:
 
     async def _write(self, rejection: Rejection, status: ModelStatus | None, now: int) -> str | None:
         """Write a refused call down, or say why that cannot be."""
-        if not self._rate.allows(time.monotonic()):
+        if self._rate.next() is None:
             return _TOO_MANY
         if self._writer.over_budget:
             return _OVER_BUDGET
@@ -115,22 +116,6 @@ class JournalRecording:
         families.shed.labels(entry.model or "", entry.reason).inc(entry.records)
         if not await self._committer.shed(entry):
             self._lost += entry.records
-
-
-class _Rate:
-    """At most so many a second."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._second = 0
-        self._count = 0
-
-    def allows(self, now: float) -> bool:
-        """Whether one more fits into the second of `now`."""
-        if int(now) != self._second:
-            self._second, self._count = int(now), 0
-        self._count += 1
-        return self._count <= self._most
 
 
 @asynccontextmanager

@@ -7,12 +7,12 @@ import itertools
 import time
 from contextlib import suppress
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from hoverboard.api.body import Intake
 from hoverboard.api.connection import Connection
+from hoverboard.api.hosts import authority
 from hoverboard.api.identity import request_id_of, traceparent_of
 from hoverboard.api.message_socket import MessageSocket
 from hoverboard.api.replies import HttpRefusal, refusal
@@ -87,18 +87,11 @@ class WebSockets:
         if self._intake.draining():
             return HttpRefusal(503, Overloaded("This process is stopping", retry_after_ms=1000), close=True)
         origin = request.headers.get("Origin")
-        if origin is not None and _authority(origin) != request.headers.get("Host"):
+        if origin is not None and authority(origin) != request.headers.get("Host"):
             # Browsers let any page open a WebSocket anywhere: CORS does not guard it, so this does.
             return HttpRefusal.invalid(403, "a page of another origin may not connect")
         if not socket.can_prepare(request):
             return HttpRefusal.invalid(426, "this is a WebSocket", {"Upgrade": "websocket"})
-        return None
-
-
-def _authority(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
         return None
 
 

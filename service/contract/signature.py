@@ -20,17 +20,8 @@ Task = Literal["classification", "multi-label", "regression", "embedding", "raw"
 Head = Literal["softmax", "logits", "sigmoid"]
 NUMERIC_DTYPES: Final = (
     "bool",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "float16",
-    "float32",
-    "float64",
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *(f"float{bits}" for bits in (16, 32, 64)),
 )
 STRING: Final = "string"
 

@@ -4,22 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = [
-    "MACHINE",
-    "ConfigError",
-    "DataDirLocked",
-    "DatabaseUnavailable",
-    "EngineMissing",
-    "HoverboardError",
-    "MigrationRefused",
-    "NewerFormat",
-    "PortInUse",
-    "PublishError",
-    "StaleSignature",
-    "Unreachable",
-    "VersionRefused",
-]
-
 MACHINE: Final = "machine"
 """The check that refuses a version for what is wrong with this machine at the moment; see `hoverboard.machine`."""
 

@@ -8,32 +8,6 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 from hoverboard.errors.local import HoverboardError
 
-__all__ = [
-    "BY_KIND",
-    "VIOLATIONS",
-    "BatchTooLarge",
-    "Cancelled",
-    "Cause",
-    "DeadlineExceeded",
-    "InternalError",
-    "InvalidParams",
-    "InvalidRequest",
-    "ModelFailed",
-    "ModelNotFound",
-    "NonFiniteOutput",
-    "NotFound",
-    "NotReady",
-    "Overloaded",
-    "ParseError",
-    "RequestTooLarge",
-    "ResponseTooLarge",
-    "RpcError",
-    "Unauthorized",
-    "UnknownMethod",
-    "VersionNotFound",
-    "Violation",
-]
-
 Violation = Literal[
     "missing_input",
     "unknown_input",

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self, cast
 
 import msgspec
@@ -72,9 +71,7 @@ class EngineClient:
         self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._sweep())]
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
