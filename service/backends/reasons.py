@@ -51,7 +51,7 @@ def about_input(reason: str) -> str | None:
     for pattern, words in _KINDS:
         match = pattern.search(reason)
         if match is not None:
-            return words(match)
+            return words if isinstance(words, str) else words(match)
     return None
 
 
@@ -88,45 +88,33 @@ def _too_short(match: re.Match[str]) -> str:
     return f"the sample is too short: a dimension has {match['have']} elements, and at least {match['want']} are needed"
 
 
-def _always(words: str) -> Callable[[re.Match[str]], str]:
-    return lambda _: words
-
-
-_KINDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str | None]], ...]] = (
-    (re.compile(r"indices(?:\[[\d,]*\])? = (?P<value>-?\d+) is not in \[(?P<low>-?\d+), (?P<high>-?\d+)\)"), _index),
-    (
-        re.compile(
-            r"output size would be negative: -?\d+ \[input_size: (?P<have>\d+), effective_filter_size: (?P<want>\d+)"
+_KINDS: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str | None]], ...]] = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"indices(?:\[[\d,]*\])? = (?P<value>-?\d+) is not in \[(?P<low>-?\d+), (?P<high>-?\d+)\)", _index),
+        (
+            r"output size would be negative: -?\d+ \[input_size: (?P<have>\d+), effective_filter_size: (?P<want>\d+)",
+            _too_short,
         ),
-        _too_short,
-    ),
-    (
-        re.compile(r"inputs should be in vocabulary", re.IGNORECASE),
-        _always("a value is not in the model's vocabulary"),
-    ),
-    (re.compile(r"^assertion failed: \[(?P<text>.*?)(?:\](?= \[|$)|$)(?P<rest>.*)"), _asserted),
-    (re.compile(r"^(?P<text>.*?) ?: Tensor had (?:NaN|-?Inf|\+Inf)"), _checked),
-    (
-        re.compile(
-            r"Input to reshape is a tensor with|Incompatible shapes: |ConcatOp : Dimension|Matrix size-incompatible: |"
-            r"slice index -?\d+ of dimension \d+ out of bounds|Expected (?:begin|size)\[\d+\] in \["
+        (r"(?i:inputs should be in vocabulary)", "a value is not in the model's vocabulary"),
+        (r"^assertion failed: \[(?P<text>.*?)(?:\](?= \[|$)|$)(?P<rest>.*)", _asserted),
+        (r"^(?P<text>.*?) ?: Tensor had (?:NaN|-?Inf|\+Inf)", _checked),
+        (
+            (
+                r"Input to reshape is a tensor with|Incompatible shapes: |ConcatOp : Dimension|Matrix size-incompatible: |"
+                r"slice index -?\d+ of dimension \d+ out of bounds|Expected (?:begin|size)\[\d+\] in \["
+            ),
+            "the sample's shape does not suit the model",
         ),
-        _always("the sample's shape does not suit the model"),
-    ),
-    (
-        re.compile(r"Invalid character found in base64"),
-        _always("a text is no base64 of the kind that the model decodes (web-safe: - and _ for + and /)"),
-    ),
-    (
-        re.compile(r"Unknown image file format|Invalid (?:JPEG|PNG|GIF|BMP) data|[Ii]nvalid image|Could not decode"),
-        _always("these bytes are no image that the model can decode"),
-    ),
-    (
-        re.compile(r"^Input is empty\.?$"),
-        _always("there are no bytes to decode: they are empty"),
-    ),
-    (
-        re.compile(r"StringToNumberOp could not correctly convert string"),
-        _always("a text is no number"),
-    ),
+        (
+            r"Invalid character found in base64",
+            "a text is no base64 of the kind that the model decodes (web-safe: - and _ for + and /)",
+        ),
+        (
+            r"Unknown image file format|Invalid (?:JPEG|PNG|GIF|BMP) data|[Ii]nvalid image|Could not decode",
+            "these bytes are no image that the model can decode",
+        ),
+        (r"^Input is empty\.?$", "there are no bytes to decode: they are empty"),
+        (r"StringToNumberOp could not correctly convert string", "a text is no number"),
+    )
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -116,7 +116,7 @@ class Codec:
         columns = []
         for spec in self.signature.inputs:
             builder, name = ColumnBuilder(spec), token(spec.name)
-            builder.add_all([sample[spec.name] for sample in instances], _places("/instances/{}/" + _literal(name)))
+            builder.add_all([sample[spec.name] for sample in instances], ("/instances/{}/" + _literal(name)).format)
             columns.append(builder.column())
         return tuple(columns), len(instances)
 
@@ -181,7 +181,7 @@ class Codec:
         spec = self.signature.inputs[0]
         builder, name = ColumnBuilder(spec), spec.name
         if not any(isinstance(sample, Mapping) and name in sample for sample in instances):
-            builder.add_all(instances, _places("/instances/{}"))
+            builder.add_all(instances, "/instances/{}".format)
         else:
             for row, sample in enumerate(instances):
                 self._add_only(builder, sample, f"/instances/{row}")
@@ -231,17 +231,12 @@ def _column(values: Any, spec: TensorSpec, place: str) -> Array:
     if not values:
         raise _no_sample(place, spec.name)
     builder = ColumnBuilder(spec)
-    builder.add_all(values, _places(_literal(place) + "/{}"))
+    builder.add_all(values, (_literal(place) + "/{}").format)
     return builder.column()
 
 
 def _no_sample(place: str, name: str) -> InvalidParams:
     return InvalidParams(place, "at least one sample", "an empty array", violation="shape", input_name=name)
-
-
-def _places(pattern: str) -> Callable[[int], str]:
-    """The pointer to the sample of a row; written only when it is needed."""
-    return pattern.format
 
 
 def _literal(text: str) -> str:

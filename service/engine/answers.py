@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 import structlog
 
@@ -145,22 +146,17 @@ def _joined(work: Work) -> PredictAnswer:
     """The answers of a call that took several batches, as one."""
     # With two batches in flight the second part may end first.
     parts = [answer for _, answer in sorted(work.parts, key=lambda part: part[0])]
-    last = parts[-1]
 
     def column(name: str) -> Array | None:
         values = [getattr(part, name) for part in parts]
         return None if values[0] is None else np.concatenate(values)
 
     outputs = [part.outputs for part in parts if part.outputs is not None]
-    return PredictAnswer(
-        version=last.version,
-        role=last.role,
+    return msgspec.structs.replace(
+        parts[-1],
         sample_ids=b"".join(part.sample_ids for part in parts),
-        label_index=column("label_index"),
-        confidence=column("confidence"),
-        value=column("value"),
+        **{name: column(name) for name in ("label_index", "confidence", "value", "p_value")},
         outputs=tuple(np.concatenate(pieces) for pieces in zip(*outputs, strict=True)) if outputs else None,
-        p_value=column("p_value"),
         queue_ms=max(part.queue_ms for part in parts),
         infer_ms=sum(part.infer_ms for part in parts),
         batch=max(part.batch for part in parts),

@@ -53,11 +53,8 @@ class Work(msgspec.Struct, eq=False):
 
     def begin_on(self, version: LiveVersion) -> int:
         """Run on `version` from now on; what ran on another one counts no more. Returns the rows that wait again."""
-        if self.version is version:
-            return 0
         again, self.version = self.taken, version
         self.taken = self.answered = 0
-        self.parts.clear()
         return again
 
     def fail(self, error: HoverboardError) -> None:

@@ -191,11 +191,7 @@ def _member_types(expected_type: Any) -> tuple[Any, Any] | None:
     if get_origin(expected_type) is dict:
         keys, values = get_args(expected_type)
         return keys, values
-    for part in get_args(expected_type):
-        types = _member_types(part)
-        if types is not None:
-            return types
-    return None
+    return next(filter(None, map(_member_types, get_args(expected_type))), None)
 
 
 def _got(raw: Raw, text: str) -> str:

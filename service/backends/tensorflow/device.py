@@ -12,13 +12,32 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no chatter on stderr, whic
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever this machine's Keras is set to: executors are made of its graphs
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hoverboard.backends.tensorflow.quiet import silent_stderr
 
-with warnings.catch_warnings(), silent_stderr():
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Send file descriptor 2 nowhere for a while; Python's own exceptions are not affected."""
+    sys.stderr.flush()
+    try:
+        stderr = os.dup(2)
+    except OSError:  # started without a stderr: nothing to silence
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+with warnings.catch_warnings(), _silent_stderr():
     warnings.simplefilter("ignore")
     import keras
     import numpy as np
@@ -53,7 +72,7 @@ def configure(intra_op: int, inter_op: int) -> None:
 
 def first_operation() -> None:
     """Wake TensorFlow up; it announces the processor's features on stderr when it does."""
-    with silent_stderr():
+    with _silent_stderr():
         tf.constant(0)
 
 

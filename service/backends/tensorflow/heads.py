@@ -19,7 +19,7 @@ _ENDS: Final[Mapping[str, Head]] = {
     "BiasAdd": "logits",
 }
 _PASSED: Final = frozenset(
-    {
+    [
         "Identity",
         "IdentityN",
         "Reshape",
@@ -29,7 +29,7 @@ _PASSED: Final = frozenset(
         "StopGradient",
         "EnsureShape",
         "CheckNumerics",
-    }
+    ]
 )
 _CALLS: Final = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _SUMS: Final = frozenset({"Add", "AddV2"})

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from hoverboard.errors import VersionRefused
 
-__all__ = ["OURS", "allowed", "check_graph", "check_nodes", "checks_input", "functions_of", "never"]
+__all__ = ["OURS", "TABLE_FROM_FILE", "allowed", "check_graph", "check_nodes", "checks_input", "functions_of", "never"]
 
 _LIST: Final = Path(__file__).with_name("operations.txt")
 _NEVER: Final = re.compile(
@@ -26,7 +26,7 @@ _NEVER: Final = re.compile(
     # These read or write a file, which their names do not say.
     r"|ImmutableConst|FixedUnigramCandidateSampler|GenerateVocabRemapping|LoadAndRemapMatrix|Skipgram|RecordInput"
 )
-_TABLE_FROM_FILE: Final = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
+TABLE_FROM_FILE: Final = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
 _ASSERTIONS: Final = frozenset({"Assert", "CheckNumerics", "CheckNumericsV2"})
 _GATHERS: Final = frozenset({"Gather", "GatherV2", "GatherNd", "ResourceGather", "ResourceGatherNd"})
 OURS: Final = "hoverboard"
@@ -57,7 +57,7 @@ def check_graph(graph: Any, extra: Collection[str] = ()) -> None:
     Raises:
         VersionRefused: one is not allowed; it is named, with its place.
     """
-    check_nodes(graph, extra, refused=_TABLE_FROM_FILE)
+    check_nodes(graph, extra, refused=TABLE_FROM_FILE)
 
 
 def check_nodes(
@@ -129,6 +129,6 @@ def _check_value(value: Any, node: str, where: str, functions: Collection[str]) 
 
 def _words(op: str, node: str, where: str) -> str:
     place = f"{where}, node {node}: operation {op} is not allowed"
-    if never(op) or op in _TABLE_FROM_FILE:
+    if never(op) or op in TABLE_FROM_FILE:
         return f"{place}: it reaches out of the graph, to files, networks, Python, logs or the process itself"
     return f"{place} by default: where you know what it does, publish with --allow-op {op}"

@@ -16,7 +16,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from hoverboard.backends.tensorflow.device import quiet
-from hoverboard.backends.tensorflow.operations import check_nodes, functions_of
+from hoverboard.backends.tensorflow.operations import TABLE_FROM_FILE, check_nodes, functions_of
 from hoverboard.errors import VersionRefused
 from hoverboard.machine import check_of
 
@@ -28,7 +28,6 @@ __all__ = ["GRAPH_FILE", "check_saved_model"]
 GRAPH_FILE: Final = "saved_model.pb"
 _LARGEST: Final = 1024**3  # bytes; the format itself ends at twice that, and weights are elsewhere
 _ASSETS: Final = "assets"
-_TABLE_FROM_FILE: Final = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
 _CHECKPOINT: Final = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"})
 """Every SavedModel holds functions that write and restore checkpoints. TensorFlow 2 never runs them: its loader reads
 `variables/` by itself. They are left alone as long as nothing that is run reaches them."""
@@ -125,7 +124,7 @@ def _check_function(meta: Any, name: str, function: Any, callers: Collection[str
         if node.op in _CHECKPOINT:
             message = f"function {name}, node {node.name}: {node.op} would read or write files when the model is run"
             raise VersionRefused(message, check="safety")
-        if node.op in _TABLE_FROM_FILE and (len(node.input) < 2 or node.input[1] not in assets):
+        if node.op in TABLE_FROM_FILE and (len(node.input) < 2 or node.input[1] not in assets):
             message = (
                 f"function {name}, node {node.name}: a table may be filled only from a file in {_ASSETS}/ "
                 "that the model was saved with"

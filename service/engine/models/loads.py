@@ -65,6 +65,7 @@ class Loads:
         self._attempts = attempts
         self._settle = settle
         self._jobs = LoadJobs(self._load, still_wanted=self._still_wanted, ended=self._ended)
+        self.of, self.quiet, self.aclose = self._jobs.of, self._jobs.quiet, self._jobs.aclose
 
     def want(self, model: Model, version: Version) -> asyncio.Future[None]:
         """Have a version loaded; the future is done when it lives or is refused. Asking again changes nothing."""
@@ -88,10 +89,6 @@ class Loads:
         version.on_demand = True
         self.want(model, version)
         self._models.publish()
-
-    def of(self, version: Version) -> asyncio.Future[None] | None:
-        """Done with the load of a version; None where it has none."""
-        return self._jobs.of(version)
 
     def refuse(self, model: Model, version: Version, refusal: VersionRefused) -> None:
         """Keep a version from going live, for good or until this machine is well again, and say so."""
@@ -120,14 +117,6 @@ class Loads:
         """Seconds until the first version that waits for this machine to be well is tried again; infinite where none does."""
         due = (v.again_at for *_, v in self._models.versions() if v.again_at is not None)
         return min(due, default=math.inf) - time.monotonic()
-
-    async def quiet(self) -> None:
-        """Wait until every version that is wanted has had its chance, but for suspects, and not long for new models."""
-        await self._jobs.quiet()
-
-    async def aclose(self) -> None:
-        """Stop loading; waits for loads that run."""
-        await self._jobs.aclose()
 
     def _known(self, model: Model, version: Version) -> bool:
         """Whether a version is still the one of its number: it or its model may have been removed, or read anew."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
 
 from hoverboard.contract.catalog import Catalog
 from hoverboard.contract.unavailable import unavailable
@@ -55,7 +54,8 @@ class Registry:
         self._loads = Loads(self._models, memory, load, pool, attempts, settle=self._settle)
         self._roles = Roles(self._models, memory, self._loads, Served(served))
         self._follower = Follower(models, self._models, self._loads, self._roles)
-        self._admin = Admin(self._models, memory, self._loads, self._roles, self._follower)
+        self.live, self.again_in_s, self.aclose = self._models.live, self._loads.again_in_s, self._loads.aclose
+        self.admin = Admin(self._models, memory, self._loads, self._roles, self._follower).do
 
     def _settle(self, model: Model) -> None:
         """Roles have versions loaded, and each load that ends may fill a role: one of the two is made first."""
@@ -110,14 +110,6 @@ class Registry:
         entry = self._models.by_name.get(model)
         return entry is None or entry.hides
 
-    def live(self) -> list[LiveVersion]:
-        """Every version in memory."""
-        return self._models.live()
-
-    def again_in_s(self) -> float:
-        """Seconds until the next look is due for a version that this machine keeps from being loaded; infinite for none."""
-        return self._loads.again_in_s()
-
     async def refresh(self) -> None:
         """Look at the disk once, and begin what it takes to be in step with it; waits for no load."""
         await self._follower.look()
@@ -126,11 +118,3 @@ class Registry:
         """Wait until every version that is wanted has had its chance, and say so in the catalog."""
         await self._loads.quiet()
         self._models.publish(ready=True)
-
-    async def admin(self, action: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """See `EnginePort.admin`."""
-        return await self._admin.do(action, params)
-
-    async def aclose(self) -> None:
-        """Stop loading; waits for a load that runs."""
-        await self._loads.aclose()
