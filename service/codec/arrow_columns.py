@@ -64,11 +64,6 @@ class ArrowRows(Sequence[Any]):
             {name: column.take(pa.array(rows, pa.int64())) for name, column in self.columns.items()}, self.bare
         )
 
-    @property
-    def endless(self) -> bool:
-        """Whether some number is infinite, which JSON text would make a null of."""
-        return any(map(_endless, self.columns.values()))
-
     def instances(self) -> list[Any]:
         """Every row as a JSON value; NaN and infinities, which JSON lacks, as they are."""
         columns = {name: _json_values(column) for name, column in self.columns.items()}
@@ -135,12 +130,6 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list):
         return [jsonable(item) for item in value]
     return value
-
-
-def _endless(column: pa.Array) -> bool:
-    while _is_list(column.type):
-        column = column.flatten()
-    return pa.types.is_floating(column.type) and bool(pc.any(pc.is_inf(column)).as_py())
 
 
 def _json_values(column: pa.Array) -> list[Any]:

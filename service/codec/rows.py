@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -57,19 +58,19 @@ class RowsCodec:
             # Several rows are halved until the wrong one stands alone; the words for it are made only then.
             if len(rows) > 1:
                 raise
-        if rows.endless:
-            columns, _ = self._codec.decode_instances(rows.instances())
-            return columns
         return self._from_json(rows.instances())
 
     def _from_json(self, instances: Sequence[Any]) -> tuple[Array, ...]:
         # Typed decoding of JSON text is several times quicker than walking values, so that values go by way of their
         # text; only what is refused there is walked, for the place and the value at fault.
         try:
-            columns, _ = self._codec.decode_instances_json(msgspec.json.encode(instances))
+            text = msgspec.json.encode(instances)
+            # An infinity becomes null, too, and would be taken for a missing value.
+            if not (b"null" in text and _endless(instances)):
+                return self._codec.decode_instances_json(text)[0]
         except (InvalidParams, OverflowError, TypeError):
-            columns, _ = self._codec.decode_instances(instances)
-        return columns
+            pass
+        return self._codec.decode_instances(instances)[0]
 
     def encode(self, answer: PredictAnswer) -> Sequence[Mapping[str, Any]]:
         """One prediction a row, of JSON types and NumPy arrays and scalars.
@@ -92,6 +93,13 @@ class RowsCodec:
             return (_lengths(instance),)
         values = instance if isinstance(instance, dict) else {}
         return tuple(_lengths(values.get(name)) for name in self._variable)
+
+
+def _endless(value: Any) -> bool:
+    """Whether some number is infinite."""
+    if isinstance(value, list | tuple | dict):
+        return any(map(_endless, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and math.isinf(value)
 
 
 def _lengths(value: Any) -> tuple[int, ...]:
