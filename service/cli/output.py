@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 import msgspec
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 __all__ = ["as_json", "bar", "console", "emit", "json_option", "table"]
+
+_WORD: Final = 8
+"""Cells of a terminal that a column may ask for whatever it holds: words as short as `quiet` never break."""
+_TEXT: Final = 12
+"""The least width at which a text that breaks can still be read."""
+_PADDING: Final = 2
 
 json_option = click.option(
     "--json/--pretty",
@@ -44,14 +50,37 @@ def table(
 ) -> RenderableType:
     """A plain table: a line under the header, none around; the columns in `right` are aligned to the right."""
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
 
+    widest = {
+        name: max((cell_len(line) for row in rows for line in _lines(row[place])), default=0)
+        for place, name in enumerate(columns)
+    }
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    whole: set[str] = set()
+    room = console().width - len(columns)
+    if sum(max(widest[name], cell_len(name)) + _PADDING for name in columns) > room:
+        # Half a number is a wrong one: where a terminal is narrow, long headers and the texts beside it break instead.
+        whole = {name for name in columns if name in right or widest[name] <= _WORD}
+        least = sum(max([widest[name], *map(len, name.split())]) if name in whole else _TEXT for name in columns)
+        if least + _PADDING * len(columns) > room:
+            drawn.padding = 0
+        if least > room:
+            whole = set()  # a column that may not break would leave no room to the others
     for name in columns:
-        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        header = name.replace(" ", "\n") if name in whole and cell_len(name) > widest[name] else name
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        drawn.add_column(header, justify=justify, overflow="fold", no_wrap=name in whole)
     for row in rows:
         drawn.add_row(*row)
     return drawn
+
+
+def _lines(cell: RenderableType) -> Sequence[str]:
+    from rich.text import Text
+
+    return Text.from_markup(cell).plain.splitlines() if isinstance(cell, str) else ()
 
 
 def bar(share: float, width: int = 20) -> str:

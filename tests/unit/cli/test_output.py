@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from hoverboard.cli.descriptions import described, described_model
-from hoverboard.cli.output import bar
+from hoverboard.cli.output import bar, table
 from hoverboard.cli.predictions import drawn
 
 
@@ -118,3 +118,23 @@ def test_an_input_that_may_be_missing_says_so_among_its_limits() -> None:
     spec = {"name": "age", "dtype": "float32", "shape": [], "min": 0, "finite": False}
     lines = text(described({"task": "raw", "inputs": [spec], "outputs": []})).splitlines()
     assert lines[-1].endswith("min 0, may be missing")
+
+
+def test_numbers_stay_whole_where_a_terminal_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ["model", "version", "alarm", "flagged now", "bound", "e-value", "samples", "repeats"]
+    row = ["the-model-of-the-topics", "12", "[red]raised[/]", "12.34%", "2.00%", "10^1234.5", "12,345,678", "1,234,567"]
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    console.print(table(names, [row], right=names[3:]))
+    words = console.file.getvalue().split()  # type: ignore[attr-defined]
+    assert {"raised", "12.34%", "10^1234.5", "12,345,678", "1,234,567"} <= set(words)
+
+
+def test_a_table_too_wide_for_its_terminal_loses_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    names = [f"n{number}" for number in range(6)]
+    console = Console(file=io.StringIO(), width=40, highlight=False)
+    console.print(table(names, [["x" * 20, *["123,456,789"] * 5]], right=names[1:]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(name in shown for name in names)
+    assert shown.count("x") == 20
