@@ -87,7 +87,7 @@ class WebSockets:
         if self._intake.draining():
             return HttpRefusal(503, Overloaded("This process is stopping", retry_after_ms=1000), close=True)
         origin = request.headers.get("Origin")
-        if origin is not None and authority(origin) != request.headers.get("Host"):
+        if origin is not None and authority(origin) != (request.headers.get("Host") or None):
             # Browsers let any page open a WebSocket anywhere: CORS does not guard it, so this does.
             return HttpRefusal.invalid(403, "a page of another origin may not connect")
         if not socket.can_prepare(request):

@@ -103,6 +103,13 @@ async def test_pages_of_other_origins_may_not_connect(service: Service, origin: 
     assert caught.value.status == 403
 
 
+async def test_an_origin_that_is_none_is_not_the_same_as_an_empty_host(start: Start) -> None:
+    service = await start(allowed_hosts="*")
+    with pytest.raises(WSServerHandshakeError) as caught:
+        await connected(service, Origin="null", Host="")
+    assert caught.value.status == 403
+
+
 async def test_pages_of_the_same_origin_may_connect(service: Service) -> None:
     socket = await connected(service, Origin=service.url)
     await socket.close()
