@@ -44,15 +44,17 @@ def serve_in_process(models: Path | str, *, recording: Path | str | None = None,
 
     What it yields is a `Client` (with `async with`, an `AsyncClient`) that has admin methods too, and answers and refuses
     exactly as over HTTP: calls take the same way from JSON to the engine and back. Several may run at once. Entering takes
-    the seconds that TensorFlow and the models need to load; a version that cannot be served is told by `describe`.
+    the seconds that TensorFlow and the models need to load; a version that cannot be served is told by `describe`. Ctrl-C ends that
+    once the version that is being loaded has been, and leaves nothing behind.
 
     Unlike `hoverboard serve`, nothing ends a graph that hangs.
 
     Args:
         models: the models directory.
         recording: data directory whose journals take every sample, answer, refusal and label; it belongs to this process
-            meanwhile. `hoverboard serve --data-dir` carries what is in them to Postgres later. None records nothing, and then
-            there is no `label`.
+            meanwhile. Nothing carries them to Postgres: no database is started, and none is written to. To have them in tables, run
+            `hoverboard serve --models ... --data-dir ...` on the same directory once the block has ended; its recorder drains all that
+            is there. None records nothing, and then there is no `label`.
         settings: settings of the service by name, such as `max_batch=16`; those left out are of the environment and
             `hoverboard.toml`, as for `hoverboard serve`. What is about listeners and other processes has no effect.
 
@@ -60,6 +62,7 @@ def serve_in_process(models: Path | str, *, recording: Path | str | None = None,
         EngineMissing: TensorFlow is not installed; entering says what to type.
         ConfigError: there is no such models directory, a setting makes no sense, or the data directory cannot be used.
         DataDirLocked: a service runs on that data directory.
+        RuntimeError: what it returns is entered a second time before its first block has ended.
     """
     return InProcessService(Path(models), None if recording is None else Path(recording), settings)
 
@@ -84,36 +87,46 @@ class InProcessService:
             )
 
     def __enter__(self) -> Client:
-        require_framework("serve_in_process")
-        self._serving = _Serving(self._settings)
+        serving = self._begin()
         try:
-            self._serving.start().result()
+            serving.start().result()
         except BaseException:  # Ctrl-C too, while models load: nobody would end it any more
-            self._serving.stop()
+            self.__exit__(None, None, None)  # to its end, so that the data directory is free when the caller hears
             raise
-        return Client(_URL, transport=_Transport(self._serving))
+        return Client(_URL, transport=_Transport(serving))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._serving is not None:
             self._serving.stop().result()
+            self._serving = None
 
     async def __aenter__(self) -> AsyncClient:
-        require_framework("serve_in_process")
-        self._serving = _Serving(self._settings)
+        serving = self._begin()
         try:
-            await asyncio.wrap_future(self._serving.start())
+            await asyncio.wrap_future(serving.start())
         except BaseException:  # as above
-            self._serving.stop()
+            await self.__aexit__(None, None, None)
             raise
-        return AsyncClient(_URL, transport=_AsyncTransport(self._serving))
+        return AsyncClient(_URL, transport=_AsyncTransport(serving))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._serving is not None:
             await asyncio.wrap_future(self._serving.stop())
+            self._serving = None
+
+    def _begin(self) -> _Serving:
+        require_framework("serve_in_process")
+        if self._serving is not None:  # whose engine nobody would end, were it forgotten for another
+            raise RuntimeError(
+                "this serve_in_process(...) is entered already: use the client that entering gave, or call serve_in_process again "
+                "for an engine of its own"
+            )
+        self._serving = _Serving(self._settings)
+        return self._serving
 
 
 class _Serving:
@@ -123,6 +136,7 @@ class _Serving:
         self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
+        self._loading: asyncio.Task[None] | None = None
         self._begun: Future[None] = Future()
         self._ended: Future[None] = Future()
         self._numbers = itertools.count(1)
@@ -136,10 +150,15 @@ class _Serving:
         return self._begun
 
     def stop(self) -> Future[None]:
-        """Answer what was asked, and end; the future is done when that is done."""
+        """Answer what was asked, or give up loading, and end; the future is done when that is done."""
         with suppress(RuntimeError):  # it has ended already, and its loop with it
-            self._loop.call_soon_threadsafe(self._stop.set)
+            self._loop.call_soon_threadsafe(self._give_up)
         return self._ended
+
+    def _give_up(self) -> None:
+        self._stop.set()
+        if self._loading is not None:
+            self._loading.cancel()
 
     def submit(self, body: bytes) -> Future[Received]:
         """Answer one message.
@@ -158,6 +177,11 @@ class _Serving:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())
+        except (
+            asyncio.CancelledError
+        ):  # given up while it loaded: whoever did that waits for the end, and not for the start
+            self._begun.cancel()
+            self._ended.set_result(None)
         except BaseException as error:  # noqa: BLE001 - whoever waits for the start is told
             if self._begun.done():
                 self._ended.set_exception(error)
@@ -168,8 +192,11 @@ class _Serving:
             self._ended.set_result(None)
 
     async def _serve(self) -> None:
+        self._loading = asyncio.current_task()
         async with _dispatcher(self._settings) as self._dispatcher:
-            self._begun.set_result(None)
+            self._loading = None  # from here on it ends by itself once it is told to stop
+            if self._begun.set_running_or_notify_cancel():
+                self._begun.set_result(None)
             await self._stop.wait()
 
     async def _answer(self, body: bytes) -> Received:

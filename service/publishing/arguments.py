@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -12,6 +14,57 @@ import numpy as np
 from hoverboard.errors import PublishError
 
 __all__ = ["check_contract", "check_notes", "check_parent", "check_version", "labels_of", "names_of", "rows_of"]
+
+_TEXT, _COUNT = (str, "a text"), (int, "a whole number")
+_TAKES: Final[Mapping[str, tuple[type | UnionType, str]]] = {
+    "name": _TEXT,
+    "models_dir": (str | PathLike, "the path of a directory"),
+    "task": _TEXT,
+    "output": _TEXT,
+    "head": _TEXT,
+    "thresholds": (Mapping, "probabilities by label"),
+    "parent": _COUNT,
+    "max_batch": _COUNT,
+    "breaking": (bool, "True or False"),
+    "alpha": (int | float | np.integer | np.floating, "a number"),
+    "feature_layer": _TEXT,
+    "detector": _TEXT,
+    "export": (bool, "True or False"),
+    "signature": _TEXT,
+}
+_NEVER_NONE: Final = frozenset({"name", "models_dir", "breaking", "alpha", "export"})
+
+
+def check_types(model: Any, arguments: Mapping[str, Any]) -> None:
+    """Pass arguments of `publish` of the types that they have; those that are taken in several forms are checked where they are read.
+
+    Args:
+        arguments: all but the model, by name.
+
+    Raises:
+        PublishError: one is of another type.
+    """
+    # A model is whatever can be called, since only the framework knows its classes; a class itself is one that nobody made yet.
+    if isinstance(model, type) or not (callable(model) or isinstance(model, str | Path)):
+        raise _of_another_type(
+            "model", "a built keras.Model, or the path of a .keras file or of a SavedModel directory", model
+        )
+    for name, (types, words) in _TAKES.items():
+        value = arguments[name]
+        if value is None and name not in _NEVER_NONE:
+            continue
+        # True is 1 to Python, and no number to whoever wrote it.
+        if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+            raise _of_another_type(name, words, value)
+    if not (arguments["progress"] is None or callable(arguments["progress"])):
+        raise _of_another_type(
+            "progress", "a function of a step's name and the share that is done", arguments["progress"]
+        )
+
+
+def _of_another_type(name: str, words: str, value: Any) -> PublishError:
+    got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+    return PublishError(f"{name}: expected {words}, got {'None' if value is None else got}")
 
 
 def rows_of(samples: Any) -> Sequence[Any] | None:

@@ -21,6 +21,7 @@ from hoverboard.publishing.arguments import (
     check_contract,
     check_notes,
     check_parent,
+    check_types,
     check_version,
     labels_of,
     names_of,
@@ -124,6 +125,7 @@ def publish(
     Raises:
         PublishError: what was given cannot become a version; one sentence that says why.
     """
+    check_types(model, locals())
     try:
         check_name(name)
     except ValueError as error:
@@ -131,8 +133,12 @@ def publish(
     check_version(version)
     check_contract(contract)
     check_notes(notes)
-    rows, classes = rows_of(samples), labels_of(labels)
-    ignored, ops = names_of(ignore_columns, "ignore_columns"), names_of(allow_ops, "allow_ops")
+    rows, classes, ignored, ops = (
+        rows_of(samples),
+        labels_of(labels),
+        names_of(ignore_columns, "ignore_columns"),
+        names_of(allow_ops, "allow_ops"),
+    )
     if not isinstance(calibration, Path | str | CalibrationRows | None):
         raise PublishError("calibration: expected the path of a file, or CalibrationRows")
     if calibration is None and alpha != DEFAULT_ALPHA:

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import hoverboard
-from hoverboard.errors import ConfigError, DataDirLocked, InvalidParams, ModelNotFound, UnknownMethod, Unreachable
+from hoverboard.errors import (
+    ConfigError,
+    DataDirLocked,
+    InvalidParams,
+    ModelNotFound,
+    PublishError,
+    UnknownMethod,
+    Unreachable,
+)
 from hoverboard.journal.finding import JOURNALS
 from hoverboard.journal.inspect import surveys
+from hoverboard.supervisor.claims import DataDir
 from tests.integration.running import ROOT
 
 
@@ -93,3 +106,68 @@ def test_with_recording_everything_is_in_the_journals(models: Path, image: NDArr
         assert client.predict("digits", image).labels[0] == "9"
     records = sum((Counter(one.records) for one in surveys(data / JOURNALS)), Counter())
     assert {"batch": 2, "label": 1, "alarmreset": 1}.items() <= records.items()
+
+
+def test_ctrl_c_while_it_loads_leaves_the_data_directory_free(models: Path, tmp_path: Path) -> None:
+    with hoverboard.serve_in_process(models):
+        pass  # what takes long to import is imported from here on
+    data = tmp_path / "data"
+    interrupt = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt), hoverboard.serve_in_process(models, recording=data):
+        time.sleep(10)
+    DataDir.claim(data).release()
+    assert not [thread for thread in threading.enumerate() if thread.name == "hoverboard"]
+
+
+async def test_giving_up_while_it_loads_leaves_the_data_directory_free(models: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    service = hoverboard.serve_in_process(models, recording=data)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(service.__aenter__(), 0.02)
+    DataDir.claim(data).release()
+    async with service as client:  # and it can be entered anew
+        assert [model.name for model in await client.models()] == ["digits"]
+
+
+async def test_entering_it_twice_is_refused_and_the_first_engine_goes_on(models: Path) -> None:
+    service = hoverboard.serve_in_process(models)
+    with service as client:
+        with pytest.raises(RuntimeError, match="is entered already"), service:
+            pass
+        with pytest.raises(RuntimeError, match="is entered already"):
+            async with service:
+                pass
+        assert client.models()
+    with service as client:
+        assert client.models()
+    assert not [thread for thread in threading.enumerate() if thread.name == "hoverboard"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "words"),
+    [
+        (
+            "model",
+            None,
+            "model: expected a built keras.Model, or the path of a .keras file or of a SavedModel directory, got None",
+        ),
+        ("model", [], "model: expected a built keras.Model, .*got list"),
+        ("model", dict, "model: expected a built keras.Model, .*got the class dict"),
+        ("name", None, "name: expected a text, got None"),
+        ("models_dir", 3, "models_dir: expected the path of a directory, got int"),
+        ("thresholds", [1], "thresholds: expected probabilities by label, got list"),
+        ("parent", "x", "parent: expected a whole number, got str"),
+        ("max_batch", True, "max_batch: expected a whole number, got bool"),
+        ("breaking", "no", "breaking: expected True or False, got str"),
+        ("alpha", "x", "alpha: expected a number, got str"),
+        ("export", None, "export: expected True or False, got None"),
+        ("progress", 3, "progress: expected a function of a step's name and the share that is done, got int"),
+    ],
+)
+def test_publish_names_the_argument_that_is_of_another_type(
+    argument: str, value: Any, words: str, tmp_path: Path
+) -> None:
+    given = {"model": "model.keras", "name": "a", "models_dir": tmp_path, argument: value}
+    with pytest.raises(PublishError, match=words):
+        hoverboard.publish(given.pop("model"), **given)
