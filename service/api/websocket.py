@@ -115,6 +115,7 @@ class _Session:
         self._connection = cast(Connection, request.protocol)
         self._taking = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         try:
@@ -154,7 +155,7 @@ class _Session:
 
     async def _take(self, body: bytes, share: BudgetShare) -> None:
         most = self._limits.max_inflight
-        full = len(self._tasks) >= most
+        full = len(self._in_flight) >= most
         refused = Overloaded(f"More than {most} messages in flight", retry_after_ms=_RETRY_MS) if full else None
         number, answers = next(self._numbers), self._unsent.share()
         arrived = RpcRequest(f"{self._name}/{number}", time.monotonic(), self._traceparent, refused, id(self), answers)
@@ -163,8 +164,9 @@ class _Session:
             await self._answer(body, arrived, share)
             return
         task = asyncio.create_task(self._answer(body, arrived, share))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        for tasks in (self._tasks, self._in_flight):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     async def _answer(self, body: bytes, arrived: RpcRequest, share: BudgetShare) -> None:
         logs.request_id.set(arrived.request_id)
@@ -187,6 +189,9 @@ class _Session:
             return
         # One at a time: aiohttp hands over what it is given before it looks at how much waits already.
         async with self._sending:
+            # Before the client has its answer, and not when this task ends: by then its next message may have come, which a client
+            # that keeps to the limit would be refused.
+            self._in_flight.discard(cast("asyncio.Task[None]", asyncio.current_task()))
             if not self._socket.closed:
                 with suppress(ConnectionError):
                     await self._socket.send_frame(text, WSMsgType.TEXT)
