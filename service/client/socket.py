@@ -93,6 +93,10 @@ class SocketTransport:
                 reason = f"it answered HTTP {error.status} when asked for a WebSocket"
                 raise self._broken(reason, sent=False, retryable=may_pass(error.status)) from error
             raise self._broken(reason_of(error), sent=sent) from error
+        finally:
+            # Sending may fail or be cut short before the answer is waited for: asyncio would log an error that nobody then looks at.
+            if not answer.cancel() and not answer.cancelled():
+                answer.exception()
 
     async def close(self) -> None:
         """See `AsyncTransport.close`."""

@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 
 from hoverboard.codec.arrays import Codec
-from hoverboard.codec.arrow_columns import jsonable
 from hoverboard.codec.json_exact import column_from_tensor
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
 from hoverboard.errors import InvalidParams, PublishError
@@ -190,6 +189,10 @@ def _without_gaps(spec: TensorSpec, values: list[Any]) -> tuple[list[Any], Array
 
 
 def _from_json(signature: Signature, part: Sequence[Any]) -> tuple[Array, ...]:
+    from hoverboard.codec.arrow_columns import (
+        jsonable,
+    )  # late: PyArrow comes with the extras, and without them EngineMissing is said
+
     if len(part) == 1:
         instances = [jsonable(value) for value in _list(part[0])]
     else:
