@@ -130,7 +130,7 @@ def _is_whole(text: str) -> bool:
 
 @dataclass
 class Session:
-    """Runs a page's commands in a folder of its own, with the shipped models and examples in it.
+    """Runs a page's commands in a folder of its own, with the examples and the shipped models that it names in it.
 
     Attributes:
         folder: the working directory.
@@ -247,10 +247,15 @@ class _Reader:
 
 
 @contextmanager
-def session(folder: Path) -> Iterator[Session]:
-    """A session in an empty folder."""
-    for name in ("models", "examples"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+def session(page: Path, folder: Path) -> Iterator[Session]:
+    """A session for a page in an empty folder."""
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "models").mkdir()
+    text = page.read_text(encoding="utf-8")
+    for model in (ROOT / "models").iterdir():
+        # Each start of the service loads and warms every model there is: seconds for one that the page does not name.
+        if re.search(rf"\b{model.name}\b", text):
+            shutil.copytree(model, folder / "models" / model.name)
     _shims(folder / ".venv/bin")
     found = Session(folder, {name: str(free_port()) for name in ("8080", "8081", "9000", "9001")})
     with proofs_kept(folder / "data"):
@@ -338,7 +343,7 @@ def update(page: Path) -> None:
     """Write what the commands of a page print now into it, where it differs and no `...` stands for a part of it."""
     lines = page.read_text(encoding="utf-8").splitlines()
     replaced: list[tuple[Command, list[str]]] = []
-    with tempfile.TemporaryDirectory() as folder, session(Path(folder)) as running:
+    with tempfile.TemporaryDirectory() as folder, session(page, Path(folder)) as running:
         for command in commands(page):
             status, printed = running.run(command)
             if command.shown and difference(command.shown, printed) is None:

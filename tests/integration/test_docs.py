@@ -23,7 +23,7 @@ def name(page: Path) -> str:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_command_of_a_page_prints_what_the_page_shows(page: Path, tmp_path: Path) -> None:
-    with session(tmp_path) as running:
+    with session(page, tmp_path) as running:
         for command in commands(page):
             status, printed = running.run(command)
             where = f"{name(page)}:{command.line}: {command.text.splitlines()[0]}"
