@@ -50,7 +50,7 @@ docs: $(STAMPS)/dev
 	@$(BIN)/python -m docs.generate
 
 check: lint
-	@$(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) --dist worksteal tests/unit $(ARGS)
+	@$(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) --dist loadfile tests/unit $(ARGS)
 
 test: lint $(OPENRPC) $(TYPESCRIPT) $(if $(shell command -v prometheus 2>/dev/null),,$(PROMETHEUS))
 	@$(BIN)/python -m pytest --quiet $(ARGS)

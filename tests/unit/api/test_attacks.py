@@ -180,6 +180,7 @@ async def half_closed(service: Service, sent: bytes) -> bytes:
     return answer
 
 
+@pytest.mark.alone
 async def test_a_half_closed_client_gets_its_answers(service: Service, engine: LinearEngine) -> None:
     kept = http(BODY).replace(b"Connection: close\r\n", b"")
     assert (await half_closed(service, http(BODY))).count(b'"result"') == 1
