@@ -16,10 +16,15 @@ from hoverboard.codec.cells import csv_header, reason_of, value_of
 from hoverboard.errors import ConfigError
 from hoverboard.rpc.explain import no_json, no_utf8
 
-__all__ = ["decoded", "read_contract", "read_labels", "read_request", "read_samples"]
+__all__ = ["NUMBERS", "decoded", "read_contract", "read_labels", "read_request", "read_samples"]
 
 _MOST_SAMPLES: Final = 10_000
 _PARSE_ERROR: Final = "Parse error: "
+_OPENINGS: Final = (b"{", b"[", b'"')
+_SHOWN: Final = 60
+"""Characters of a text in an error."""
+NUMBERS: Final = ("NaN", "Infinity", "-Infinity")
+"""What JavaScript and Python write as numbers, and JSON does not have."""
 
 
 def read_samples(path: Path) -> list[Any]:
@@ -171,14 +176,36 @@ def read_request(text: bytes, place: str, *, lines: bool = False) -> dict[str, A
     if not rows:
         raise ConfigError(f"{place}: holds no instance")
     if lines:
-        return {"instances": [decoded(row, f"{place}, row {index}") for index, row in enumerate(rows)]}
+        return {"instances": [_instance(row, f"{place}, row {index}") for index, row in enumerate(rows)]}
     try:
         return _params(decoded(text, place))
-    except ConfigError:
+    except ConfigError as error:
         # What is no JSON as a whole may be a value a line; text that begins like none is named as it stands.
-        if len(rows) == 1 or not text.lstrip().startswith((b"{", b"[", b'"')):
-            raise
-        return read_request(text, place, lines=True)
+        if len(rows) > 1 and text.lstrip().startswith(_OPENINGS):
+            return read_request(text, place, lines=True)
+        raise ConfigError(f"{error}{_as_text(rows[0])}") from error
+
+
+def _instance(row: bytes, place: str) -> Any:
+    try:
+        return decoded(row, place)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_as_text(row)}") from error
+
+
+def _as_text(row: bytes) -> str:
+    """How to write a line that was probably meant as a text; nothing where it was not, or where it is JSON by itself."""
+    try:
+        text = row.decode().strip()
+        decoded(row, "")
+    except UnicodeDecodeError:
+        return ""
+    except ConfigError:
+        if row.strip().startswith(_OPENINGS) or text in NUMBERS:
+            return ""
+        quoted = msgspec.json.encode(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...").decode()
+        return f"; if it is a text, quote it for JSON, one text a line: {quoted}"
+    return ""
 
 
 def _params(body: Any) -> dict[str, Any]:

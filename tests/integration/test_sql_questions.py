@@ -218,7 +218,7 @@ EXPECTED = {
         ("damaged", "engine-0", None, None, None, None, None, 1, None, None),
         ("budget", "engine-0", "products", 1, 100.0, 0.0, 1.0, 0, "03-03 12:00", "03-03 12:50"),
     ],
-    "9": [("Furniture", 3, 6.0, 5.0), ("Vehicles", 1, 1.0, 0.0)],
+    "9": [("Furniture", 3, 6.0, 5.0), ("Toys", 1, 1.0, 0.0), ("Vehicles", 1, 1.0, 0.0)],
     "10": [
         ("import", "past retention", 2, "03-05 10:00"),
         ("import", "never recorded", 1, "03-05 09:00"),
@@ -244,6 +244,22 @@ async def answered(database: str, question: str) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("question", EXPECTED)
 async def test_a_question_is_answered_by_what_happened(question: str, database: str) -> None:
     assert await answered(database, question) == EXPECTED[question]
+
+
+async def test_every_answer_is_counted_but_those_that_no_caller_got(database: str) -> None:
+    before = await answered(database, "9")
+    async with connected(database, application="test", role=None) as owner:
+        # What a second version would have said of sample 2, beside the answer that the caller got.
+        await owner.execute(
+            "insert into predictions select (jsonb_populate_record(p, jsonb_build_object('version_id', v.id, 'role', 'shadow'))).*"
+            " from predictions p join model_versions v on v.name = 'products' and v.version = 2 where p.sample_id = $1",
+            sample_id(TIMES[2], 2),
+        )
+    async with connected(database, application="test", role="reader") as connection:
+        await connection.execute(blocks()["begin"])
+        rows = await connection.fetch(blocks()["9"])
+    assert [tuple(map(plain, row)) for row in rows] == before
+    assert ("Toys", 1, 1.0, 0.0) in before, "a caller who named the version"
 
 
 async def test_recording_that_is_not_done_is_listed_with_how_long_it_is_quiet(database: str) -> None:

@@ -140,6 +140,25 @@ def test_text_that_holds_no_instance_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "content, lines, advice",
+    [
+        ("great thing\n", False, '"great thing"'),
+        ("great thing\nchair\n", False, '"great thing"'),
+        ('5" pipe\n', True, r'"5\" pipe"'),
+        ("word " * 100, False, '"' + "word " * 12 + '..."'),
+        ("NaN", False, None),
+        ("[great thing", False, None),
+        ("[1, 2]\nNaN\n", False, None),
+        ("1\n2\n", False, None),
+    ],
+)
+def test_plain_text_is_refused_with_how_to_quote_it(content: str, lines: bool, advice: str | None) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_request(content.encode(), "stdin", lines=lines)
+    assert str(refused.value).partition("; if it is a text, quote it for JSON, one text a line: ")[2] == (advice or "")
+
+
+@pytest.mark.parametrize(
     "name, content, words",
     [
         ("s.jsonl", b'1\n"\xff"\n', "row 1: not UTF-8 .byte 1."),
