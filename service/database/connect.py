@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
+from hoverboard.database.failures import FAILURES
 from hoverboard.database.statements import statements
 from hoverboard.errors import ConfigError, DatabaseUnavailable
 from hoverboard.postgres.passwords import RECORDER
@@ -86,7 +87,7 @@ async def connected(
     finally:
         try:
             await connection.close(timeout=_CLOSE_TIMEOUT_S)
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (TimeoutError, *FAILURES):
             # At once: what was wrong with it may well keep it from closing.
             connection.terminate()
 

@@ -15,7 +15,11 @@ import asyncpg
 
 from hoverboard.errors import HoverboardError
 
-__all__ = ["doubtful", "refused", "sentence", "sqlstate", "transient"]
+__all__ = ["FAILURES", "doubtful", "refused", "sentence", "sqlstate", "transient"]
+
+# asyncpg calls it an internal error where a connection is lost between two steps of its protocol: a new connection is well.
+FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a statement raises where the server refuses it or the connection is lost."""
 
 _DATA: Final = ("22", "23", "54")  # data exceptions, integrity constraints, limits: the record's own fault
 _PASSING: Final = ("08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
@@ -60,7 +64,7 @@ def transient(error: Exception) -> bool:
 
     Lost connections and refused ones (also of asyncpg's own), timeouts, and whatever Postgres says about itself.
     """
-    return isinstance(error, (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, HoverboardError))
+    return isinstance(error, (*FAILURES, TimeoutError, HoverboardError))
 
 
 def sentence(error: BaseException) -> str:

@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import asyncpg
-
 from hoverboard.database.connect import connected, place
+from hoverboard.database.failures import FAILURES
 from hoverboard.database.migrate import Migration, migrate
 from hoverboard.database.statements import statements
 from hoverboard.errors import MigrationRefused
@@ -48,6 +47,6 @@ async def prepare(data_dir: Path) -> Sequence[Migration]:
                 await connection.execute(_SQL["own_schema"])
                 # Quoted by Postgres itself: `alter role` takes no parameters.
                 await connection.execute(await connection.fetchval(_SQL["let_in"], recorder_password(data_dir)))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except FAILURES as error:
             raise MigrationRefused(f"{place(url)}: its roles cannot be set up: {error.args[0]}") from error
     return applied

@@ -14,6 +14,7 @@ from typing import Final
 import asyncpg
 
 from hoverboard.database.connect import Connection, connected, place
+from hoverboard.database.failures import FAILURES
 from hoverboard.database.statements import statements
 from hoverboard.errors import MigrationRefused
 
@@ -115,7 +116,7 @@ async def migrate(url: str, known: Sequence[Migration] | None = None) -> tuple[M
             pending = _pending(await _applied(connection), known)
             for migration in pending:
                 await _apply(connection, migration)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except FAILURES as error:
             raise MigrationRefused(f"{place(url)}: {error.args[0]}") from error
     return pending
 

@@ -27,7 +27,14 @@ def test_only_what_is_wrong_with_the_data_is_a_refusal() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ConnectionResetError(), TimeoutError(), asyncpg.InterfaceError("closed"), DatabaseUnavailable("away")]
+    "error",
+    [
+        ConnectionResetError(),
+        TimeoutError(),
+        asyncpg.InterfaceError("closed"),
+        asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
+        DatabaseUnavailable("away"),
+    ],
 )
 def test_lost_connections_are_tried_again(error: Exception) -> None:
     assert transient(error)
