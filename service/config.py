@@ -265,11 +265,12 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=CONFIG_FILE)
 
     @classmethod
-    def load(cls, **flags: Any) -> Settings:
+    def load(cls, given_as: str | None = None, /, **flags: Any) -> Settings:
         """Read all sources.
 
         Args:
-            flags: settings given on the command line; None means not given.
+            given_as: what the given settings are to the caller, in words; None for flags of the command line.
+            flags: settings given there; None means not given.
 
         Raises:
             ConfigError: one line a problem, each naming the setting and where its value came from.
@@ -281,7 +282,7 @@ class Settings(BaseSettings):
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{CONFIG_FILE} is no valid TOML: {error}") from error
         except ValidationError as error:
-            explained = [_explain(dict(item), from_flags) for item in error.errors()]
+            explained = [_explain(dict(item), from_flags, given_as) for item in error.errors()]
             raise ConfigError("\n".join(explained + unknown)) from error
         if unknown:
             raise ConfigError("\n".join(unknown))
@@ -345,13 +346,13 @@ def _unknown(variable: str) -> str:
     return f"environment {variable} is no setting{hint}"
 
 
-def _explain(problem: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
+def _explain(problem: Mapping[str, Any], flags: Mapping[str, Any], given_as: str | None) -> str:
     """One sentence on one of pydantic's errors: which setting, where from, what is wrong with it."""
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return message
     name = str(problem["loc"][0])
-    source = _source(name, flags)
+    source = _source(name, flags, given_as)
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -360,9 +361,9 @@ def _explain(problem: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
     return sentence if Settings.model_fields[name].annotation is SecretStr else f"{sentence}, got {problem['input']!r}"
 
 
-def _source(name: str, flags: Mapping[str, Any]) -> str:
+def _source(name: str, flags: Mapping[str, Any], given_as: str | None) -> str:
     if name in flags:
-        return f"flag --{name.replace('_', '-')}"
+        return given_as or f"flag --{name.replace('_', '-')}"
     variable = f"{ENV_PREFIX}{name}".upper()
     if any(key.upper() == variable for key in os.environ):
         return f"environment {variable}"

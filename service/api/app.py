@@ -29,7 +29,7 @@ from hoverboard.rpc.call import CallLimits
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.fastlane import FastLane
-from hoverboard.rpc.methods import Method, admin_methods, public_methods, table
+from hoverboard.rpc.methods import UNRECORDED, Method, admin_methods, public_methods, table
 from hoverboard.rpc.openrpc import with_discovery
 from hoverboard.rpc.recording import CallRecording
 from hoverboard.telemetry import families
@@ -88,9 +88,11 @@ class Application:
         public = public_methods(engine, self.book, limits_of(settings), recording, self.decoder)
         admin = admin_methods(engine, self.book, recording)
         # Only `predict` is called often enough for a lane of its own; it stands first in the list.
-        lane, elsewhere = FastLane(public[0]), _others(admin, "the admin listener")
-        self._public = self._dispatcher(public, url, "Hoverboard", elsewhere, recording, lane)
-        self._admin = self._dispatcher(admin, admin_url, "Hoverboard admin", _others(public, "the public listener"))
+        lane, unrecorded = FastLane(public[0]), UNRECORDED if recording is None else {}
+        absent = _others(admin, "the admin listener") | unrecorded
+        self._public = self._dispatcher(public, url, "Hoverboard", absent, recording, lane)
+        absent = _others(public, "the public listener") | unrecorded
+        self._admin = self._dispatcher(admin, admin_url, "Hoverboard admin", absent)
         calls.know_methods([*self._public.names, *self._admin.names])
         self._sockets = WebSockets(
             self._public,
@@ -159,13 +161,13 @@ class Application:
         methods: list[Method[Any]],
         url: str,
         title: str,
-        elsewhere: Mapping[str, str],
+        absent: Mapping[str, str],
         recording: CallRecording | None = None,
         lane: FastLane[Any] | None = None,
     ) -> Dispatcher:
         known, limits = table(with_discovery(methods, self.book, url=url, title=title)), limits_of(self._settings)
         return Dispatcher(
-            known, limits, self._observer, lane=lane, recording=recording, decoder=self.decoder, elsewhere=elsewhere
+            known, limits, self._observer, lane=lane, recording=recording, decoder=self.decoder, absent=absent
         )
 
     def _public_table(self) -> Table:
@@ -194,8 +196,8 @@ class Application:
         )
 
 
-def _others(methods: Sequence[Method[Any]], listener: str) -> Mapping[str, str]:
-    return {method.name: listener for method in methods}
+def _others(methods: Sequence[Method[Any]], listener: str) -> dict[str, str]:
+    return {method.name: f"is on {listener}" for method in methods}
 
 
 @asynccontextmanager

@@ -56,17 +56,18 @@ def configured(artifact: str, threads: tuple[int, int]) -> Backend:
     return _configured(ARTIFACTS[artifact], threads)
 
 
-def require_framework(what: str) -> None:
+def require_framework(what: str, *, extra: str | None = None) -> None:
     """Pass where some framework is installed, without importing it.
 
     Args:
         what: needs one.
+        extra: another extra of ours that is missing for it, to be named in the same breath.
 
     Raises:
         EngineMissing: there is none.
     """
     if not any(map(find_spec, ARTIFACTS.values())):  # a folder is called as the package that it is for
-        raise EngineMissing(what)
+        raise EngineMissing(what, extra=extra)
 
 
 def installed() -> Iterator[Backend]:

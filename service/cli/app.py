@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from hoverboard.cli.help import CommandGroup
-from hoverboard.errors import HoverboardError
+from hoverboard.errors import HoverboardError, Unreachable
 from hoverboard.version import __version__
 
 __all__ = ["main"]
@@ -29,6 +29,9 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "erase": ("hoverboard.cli.erase", "Erase what was recorded of a sample, a subject or a time."),
     "psql": ("hoverboard.cli.psql", "Open a SQL shell on the embedded Postgres of a running service."),
 }
+
+
+_UNREACHED: Final = "; start it with `hoverboard serve`, or name another with --url"
 
 
 class _Lazy(CommandGroup):
@@ -55,6 +58,9 @@ class _Lazy(CommandGroup):
             return super().main(*args, **extra)
         try:
             return super().main(*args, **extra)
+        except Unreachable as error:
+            # Not where the call has left: then something is there, and another one would help nobody.
+            _fail(f"{error}{'' if error.sent else _UNREACHED}")
         except HoverboardError as error:
             _fail(str(error))
         except OSError as error:

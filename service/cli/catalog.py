@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
+from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus, versions_in_words
 from hoverboard.errors import ModelNotFound, VersionNotFound, VersionRefused
 from hoverboard.rpc.methods.models_describe import describe
 from hoverboard.rpc.methods.models_list import summaries
@@ -35,7 +35,8 @@ def describe_on_disk(models: Path, name: str, version: int | None) -> dict[str, 
         raise ModelNotFound(f"no model {name!r} in {models}; there is {', '.join(models_on_disk) or 'none'}")
     status = _model(models_on_disk[name])
     if version is not None and status.version(version) is None:
-        raise VersionNotFound(f"{name} has no version {version} in {models}")
+        there = versions_in_words(each.version for each in status.versions)
+        raise VersionNotFound(f"{name} has no version {version} in {models}; {there}")
     described = describe(status, version)
     for each in described.versions:
         each.last_failure = None  # nothing has run

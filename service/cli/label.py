@@ -17,7 +17,7 @@ import msgspec
 
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, emit, json_option
-from hoverboard.errors import ConfigError, HoverboardError, UnknownMethod
+from hoverboard.errors import ConfigError, HoverboardError, UnknownMethod, Unreachable
 
 __all__ = ["command"]
 
@@ -103,6 +103,8 @@ def _many(client: Any, argument: str, by_whom: dict[str, str]) -> int:
             while chunk := list(itertools.islice(rows, _AT_ONCE)):
                 accepted += _call(client, {"labels": [row for _, row in chunk], **by_whom})
         except HoverboardError as error:
+            if isinstance(error, Unreachable) and not accepted:
+                raise  # about no line, and there is nothing to add
             raise _placed(error, name, [number for number, _ in chunk], accepted) from error
     if not accepted:
         raise ConfigError(f"{name}: holds no label")

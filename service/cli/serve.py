@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from hoverboard.cli.help import Command
 from hoverboard.config import ENV_PREFIX, Settings
+from hoverboard.errors import ConfigError
 
 __all__ = ["command", "setting_options"]
 
@@ -52,10 +53,24 @@ def _serve(**flags: Any) -> None:
     # Before the supervisor: its engine would die again and again, and say why in a log only.
     from hoverboard.backends.backend import require_framework
 
-    require_framework("hoverboard serve")
+    settings = Settings.load(**flags)
+    require_framework("hoverboard serve", extra=None if _has_postgres(settings) else "local")
     from hoverboard.supervisor import Supervisor
 
-    sys.exit(Supervisor(Settings.load(**flags)).run())
+    sys.exit(Supervisor(settings).run())
+
+
+def _has_postgres(settings: Settings) -> bool:
+    """Whether what the settings record has somewhere to go, as far as what is installed has a say."""
+    from hoverboard.postgres.programs import binaries
+
+    if settings.recording == "off" or settings.database_url.get_secret_value():
+        return True
+    try:
+        binaries()
+    except ConfigError:
+        return False
+    return True
 
 
 command = Command(

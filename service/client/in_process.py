@@ -75,7 +75,9 @@ class InProcessService:
             raise ConfigError(f"models directory {models} does not exist or is no directory")
         where = {"recording": "off"} if recording is None else {"recording": "on", "data_dir": recording}
         # Models of a test do not change under it; `scan` looks at the disk when asked to.
-        self._settings = Settings.load(**{"scan_interval_s": 3600.0, **settings, "models": models, **where})
+        self._settings = Settings.load(
+            "an argument of serve_in_process", **{"scan_interval_s": 3600.0, **settings, "models": models, **where}
+        )
         self._serving: _Serving | None = None
 
     if not TYPE_CHECKING:  # type checkers know that there is no such method
@@ -221,7 +223,7 @@ async def _dispatcher(settings: Settings) -> AsyncIterator[Dispatcher]:
     from hoverboard.rpc.codecs import CodecBook
     from hoverboard.rpc.dispatch import Dispatcher
     from hoverboard.rpc.fastlane import FastLane
-    from hoverboard.rpc.methods import admin_methods, public_methods, table
+    from hoverboard.rpc.methods import UNRECORDED, admin_methods, public_methods, table
     from hoverboard.rpc.openrpc import with_discovery
     from hoverboard.supervisor.claims import DataDir
 
@@ -242,7 +244,8 @@ async def _dispatcher(settings: Settings) -> AsyncIterator[Dispatcher]:
         admin = admin_methods(engine, book, journal)
         methods = with_discovery([*public, *admin], book, url=_URL, title="Hoverboard")
         lane = FastLane(public[0])
-        yield Dispatcher(table(methods), limits, CallObserver("warning"), lane=lane, recording=journal)
+        absent = UNRECORDED if journal is None else {}
+        yield Dispatcher(table(methods), limits, CallObserver("warning"), lane=lane, recording=journal, absent=absent)
 
 
 class _Transport:

@@ -5,17 +5,25 @@ Units: durations end in `_ms`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from hoverboard.contract.signature import Signature
 
-__all__ = ["STABLE", "BucketTiming", "Catalog", "ModelStatus", "VersionState", "VersionStatus"]
+__all__ = ["STABLE", "BucketTiming", "Catalog", "ModelStatus", "VersionState", "VersionStatus", "versions_in_words"]
 
 STABLE: Final = "stable"
 """The role that answers calls that name no version."""
+_MOST_NAMED: Final = 10
 VersionState = Literal["live", "loading", "available", "refused"]
+
+
+def versions_in_words(numbers: Iterable[int]) -> str:
+    """The versions that there are, for an error on one that is not; of many the highest."""
+    ordered = sorted(numbers)
+    more = ["..."] if len(ordered) > _MOST_NAMED else []
+    return f"it has {', '.join([*more, *map(str, ordered[-_MOST_NAMED:])]) or 'none'}"
 
 
 @dataclass(frozen=True, slots=True)

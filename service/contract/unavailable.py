@@ -11,7 +11,7 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Final
 
-from hoverboard.contract.catalog import STABLE, ModelStatus
+from hoverboard.contract.catalog import STABLE, ModelStatus, versions_in_words
 from hoverboard.errors import ModelNotFound, NotReady, RpcError, VersionNotFound
 
 __all__ = ["unavailable"]
@@ -79,7 +79,8 @@ def _of_number(model: ModelStatus, number: int) -> RpcError:
     status = model.version(number)
     details = {"model": model.name, "version": number}
     if status is None:
-        return VersionNotFound(f"Model {model.name!r} has no version {number}", details=details)
+        there = versions_in_words(status.version for status in model.versions)
+        return VersionNotFound(f"Model {model.name!r} has no version {number}; {there}", details=details)
     if status.passing:
         message = f"Version {number} of {model.name!r} cannot be loaded now: {status.reason}"[:_LONGEST]
         return NotReady(message, details={**details, "reason": status.reason}, retry_after_ms=_RETRY_MS)

@@ -36,12 +36,14 @@ class EngineMissing(HoverboardError):
 
     Args:
         what: needs it.
+        extra: another extra that is missing for it, so that the next try works.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, extra: str | None = None) -> None:
+        more = f",{extra}" if extra else ""
         super().__init__(
             f"{what} needs TensorFlow, which is not installed here: "
-            "pip install 'hoverboard-server[cpu]', or 'hoverboard-server[gpu]' for an NVIDIA GPU"
+            f"pip install 'hoverboard-server[cpu{more}]', or 'hoverboard-server[gpu{more}]' for an NVIDIA GPU"
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hoverboard.config import Settings
 from hoverboard.contract.calls import EnginePort
-from hoverboard.contract.catalog import STABLE, Catalog, VersionStatus
+from hoverboard.contract.catalog import STABLE, Catalog, VersionStatus, versions_in_words
 from hoverboard.contract.signature import Signature
 from hoverboard.engine.engine import Engine
 from hoverboard.errors import ModelNotFound, NotReady, VersionNotFound, VersionRefused
@@ -37,8 +37,7 @@ def resolve_version(models: Path, name: str, version: int | None) -> tuple[int, 
     model = _model(models, name)
     number = version or _stable(model)
     if number not in model.versions:
-        have = ", ".join(map(str, sorted(model.versions))) or "none"
-        raise VersionNotFound(f"{name} has no version {number} in {models}; it has {have}")
+        raise VersionNotFound(f"{name} has no version {number} in {models}; {versions_in_words(model.versions)}")
     return number, read_version(model.versions[number].path).signature
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from msgspec import Raw
 
@@ -22,17 +23,20 @@ with warnings.catch_warnings():
 
 __all__ = ["Bridge"]
 
+_COMPARED: Final = 100
+"""Characters of a method's name."""
+
 
 class Bridge:
     """Runs calls through jsonrpcserver with one table of methods.
 
     Args:
         methods: by name.
-        elsewhere: methods of the other listener -> which one that is, in words.
+        absent: methods that a caller may look for here -> why they are not, in words that follow the method's name.
     """
 
-    def __init__(self, methods: Methods, elsewhere: Mapping[str, str]) -> None:
-        self._elsewhere = elsewhere
+    def __init__(self, methods: Methods, absent: Mapping[str, str]) -> None:
+        self._absent = absent
         self._adapted = {name: _adapted(method) for name, method in methods.items()}
 
     async def run(self, call: Call, incoming: Incoming) -> bytes:
@@ -57,9 +61,13 @@ class Bridge:
         return self._outcome(response, incoming.method)
 
     def unknown(self, method: str) -> UnknownMethod:
-        """The error for a method that is not here; it says where else it is."""
-        where = self._elsewhere.get(method)
-        return UnknownMethod(where and f"Method not found: {method} is on {where}")
+        """The error for a method that is not here; it says why, or which one may be meant."""
+        why = self._absent.get(method)
+        if why is not None:
+            return UnknownMethod(f"Method not found: {method} {why}")
+        # Cut: comparing takes as long as the name, which is a caller's.
+        near = difflib.get_close_matches(method[:_COMPARED], [*self._adapted, *self._absent], n=1)
+        return UnknownMethod(f"Method not found; is {near[0]!r} meant?" if near else None)
 
     def _outcome(self, response: Any, method: str) -> bytes:
         """The result in jsonrpcserver's response, or the error it stands for; its own texts are dropped."""

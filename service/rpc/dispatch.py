@@ -37,7 +37,7 @@ class Dispatcher:
         lane: skips jsonrpcserver for one well-formed call of the hot path; None sends everything through it.
         recording: where every refused call is written down before it is answered; None for nowhere.
         decoder: takes large messages apart; without one they are taken apart here.
-        elsewhere: methods of the other listener -> which one that is, in words; a call of one is told so.
+        absent: methods that a caller may look for here -> why they are not, in words that follow the name; a call of one is told so.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Dispatcher:
         lane: FastLane[Any] | None = None,
         recording: CallRecording | None = None,
         decoder: Decoder | None = None,
-        elsewhere: Mapping[str, str] | None = None,
+        absent: Mapping[str, str] | None = None,
     ) -> None:
         self._methods = methods
         self._most_items = limits.max_batch_items
@@ -57,7 +57,7 @@ class Dispatcher:
         self._decoder = decoder
         self._runner = CallRunner(methods, limits, observer, recording)
         self._batches = BatchRunner(limits, self._runner)
-        self._bridge = Bridge(methods, elsewhere or {})
+        self._bridge = Bridge(methods, absent or {})
         # Where another process finds the params' classes: it cannot be sent a class.
         self._params = {
             name: f"{method.params.__module__}:{method.params.__name__}" for name, method in methods.items()

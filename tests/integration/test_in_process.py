@@ -62,6 +62,7 @@ def test_plain_code_calls_it_as_it_would_a_service(models: Path, image: NDArray[
             client.predict("nothing", [1])
         with pytest.raises(UnknownMethod) as unknown:
             client.label(answer[0].sample_id, "9")
+        assert "label is not offered, since recording is off" in str(unknown.value)
         assert 'serve_in_process(models, recording="data")' in unknown.value.__notes__[0]
     with pytest.raises(Unreachable, match="has been shut down"):
         client.predict("digits", image, deadline_s=1)
@@ -74,6 +75,10 @@ def test_a_folder_that_is_none_is_refused_at_once_and_so_is_a_call_without_with(
     for folder in (tmp_path / "nope", tmp_path / "file"):
         with pytest.raises(ConfigError, match="does not exist or is no directory"):
             hoverboard.serve_in_process(folder)
+    with pytest.raises(
+        ConfigError, match=r"^max_bach \(an argument of serve_in_process\) is no setting; did you mean max_batch\?$"
+    ):
+        hoverboard.serve_in_process(models, max_bach=1)
     with pytest.raises(AttributeError, match=r"`with hoverboard.serve_in_process\(\.\.\.\) as client:`"):
         hoverboard.serve_in_process(models).predict("digits", [1])  # type: ignore[attr-defined]
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 
+from hoverboard.contract.catalog import versions_in_words
 from hoverboard.engine.live import HIDDEN
 from hoverboard.engine.models.catalog import Models
 from hoverboard.engine.models.disk_changes import LOOKS, Follower, read
@@ -177,5 +178,5 @@ def _number(model: Model, params: Mapping[str, Any], pointer: str = "/version") 
     if not isinstance(number, int) or isinstance(number, bool):
         raise InvalidParams(pointer, "a version number", type(number).__name__)
     if number not in model.versions:
-        raise VersionNotFound(f"Model {model.name!r} has no version {number}")
+        raise VersionNotFound(f"Model {model.name!r} has no version {number}; {versions_in_words(model.versions)}")
     return number

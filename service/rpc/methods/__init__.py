@@ -6,7 +6,7 @@ A new one is its file and a line here; the OpenRPC document, the tests of exampl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -24,7 +24,10 @@ from hoverboard.rpc.methods.models_list import models_list
 from hoverboard.rpc.methods.predict import predict
 from hoverboard.rpc.recording import CallRecording
 
-__all__ = ["Method", "Methods", "admin_methods", "public_methods", "table"]
+__all__ = ["UNRECORDED", "Method", "Methods", "admin_methods", "public_methods", "table"]
+
+UNRECORDED: Final = dict.fromkeys(("label", "alarms.reset"), "is not offered, since recording is off")
+"""Methods that there are only where something is recorded -> why they are not here otherwise."""
 
 
 def public_methods(

@@ -52,7 +52,10 @@ def test_a_command_line_without_sense_exits_2(words: list[str], sentence: str) -
 
 
 FAILURES = [
-    (["predict", "m", "1"], "no server answers at http://127.0.0.1:1 (connection refused)"),
+    (
+        ["predict", "m", "1"],
+        "no server answers at http://127.0.0.1:1 (connection refused); start it with `hoverboard serve`, or name another with --url",
+    ),
     (["predict", "m", "@no.json"], "no.json: no such file"),
     (["predict", "m", "-"], "stdin: holds no instance"),
     (["models"], "no server answers"),

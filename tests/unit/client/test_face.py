@@ -142,7 +142,7 @@ assert run("--version")[0] == 0
 assert run("models", "--models", "models") == (0, '{{\\n  "models": []\\n}}\\n'), run("models", "--models", "models")
 for name in ("serve", "publish", "predict", "label", "models", "journal", "migrate", "alarms", "gaps", "erase", "psql"):
     assert run(name, "--help")[0] == 0, (name, run(name, "--help"))
-for words in (["serve"], ["predict", "m", "--input", "rows.jsonl", "--output", "out.jsonl"]):
+for words in (["serve", "--recording", "off"], ["predict", "m", "--input", "rows.jsonl", "--output", "out.jsonl"]):
     code, said = run(*words)
     assert code == 1 and {say!r} in said, (words, said)
 for call in (
@@ -155,6 +155,8 @@ for call in (
         assert {say!r} in str(error), error
     else:
         raise AssertionError(call)
+needed = "pip install 'hoverboard-server[cpu,local]', or 'hoverboard-server[gpu,local]'"
+assert needed in run("serve")[1], run("serve")
 print("held")
 """
     assert python(code, tmp_path, path=tmp_path) == "held"

@@ -212,6 +212,8 @@ def test_a_file_that_is_no_toml_is_named(elsewhere: Path) -> None:
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.load(port=-1, api_workers=0)
+    with pytest.raises(ConfigError, match=r"^max_bach \(an argument of f\) is no setting; did you mean max_batch\?$"):
+        Settings.load("an argument of f", max_bach=1)
     assert [line.split()[0] for line in str(caught.value).splitlines()] == ["port", "api_workers"]
 
 

@@ -20,7 +20,14 @@ def _model(*versions: VersionStatus, **more: Any) -> ModelStatus:
     [
         (None, "stable", True, NotReady, "The engine is starting"),
         (None, "stable", False, ModelNotFound, "There is no model 'm'"),
-        (_model(), 7, False, VersionNotFound, "Model 'm' has no version 7"),
+        (_model(), 7, False, VersionNotFound, "Model 'm' has no version 7; it has none"),
+        (
+            _model(*(VersionStatus(number, "available") for number in range(8, 20))),
+            7,
+            False,
+            VersionNotFound,
+            "Model 'm' has no version 7; it has ..., 10, 11, 12, 13, 14, 15, 16, 17, 18, 19",
+        ),
         (_model(), "canary", False, VersionNotFound, "Model 'm' has no version in the role 'canary'"),
         (_model(), "stable", True, NotReady, "No version of 'm' is live yet"),
         (_model(VersionStatus(1, "loading")), "stable", False, NotReady, "No version of 'm' is live yet"),

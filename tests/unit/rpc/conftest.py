@@ -12,7 +12,7 @@ from hoverboard.rpc.call import Call, CallLimits, Reply, RpcRequest
 from hoverboard.rpc.codecs import CodecBook
 from hoverboard.rpc.dispatch import Dispatcher
 from hoverboard.rpc.fastlane import FastLane
-from hoverboard.rpc.methods import public_methods, table
+from hoverboard.rpc.methods import UNRECORDED, public_methods, table
 from hoverboard.rpc.recording import CallRecording, Rejection
 from tests.unit.rpc.linear import LinearEngine
 
@@ -70,7 +70,8 @@ def public_dispatcher(
     limits = limits or CallLimits()
     methods = public_methods(engine, book, limits, recording)
     fast = FastLane(methods[0]) if lane else None
-    return Dispatcher(table(methods), limits, ledger or Ledger(), lane=fast, recording=recording)
+    absent = UNRECORDED if recording is None else {}
+    return Dispatcher(table(methods), limits, ledger or Ledger(), lane=fast, recording=recording, absent=absent)
 
 
 def asked(method: str, params: Any = None, call_id: Any = 1) -> bytes:

@@ -376,8 +376,24 @@ async def test_methods_without_params_take_none() -> None:
 
 
 async def test_a_method_of_the_other_listener_is_told_where_it_is() -> None:
-    dispatcher = Dispatcher(table([]), CallLimits(), Ledger(), elsewhere={"models.load": "the admin listener"})
+    dispatcher = Dispatcher(table([]), CallLimits(), Ledger(), absent={"models.load": "is on the admin listener"})
     error = (await answered(dispatcher, asked("models.load", {"model": "digits", "version": 1})))["error"]
     assert (error["code"], error["data"]["type"]) == (-32601, "method_not_found")
     assert error["message"] == "Method not found: models.load is on the admin listener"
-    assert (await answered(dispatcher, asked("models.lode")))["error"]["message"] == "Method not found"
+    assert (await answered(dispatcher, asked("foobar")))["error"]["message"] == "Method not found"
+
+
+async def test_a_method_that_is_not_there_names_the_one_that_may_be_meant() -> None:
+    async def nothing(_: Call, __: NoParams) -> bytes:
+        return b"[]"
+
+    async def message(method: str) -> str:
+        answer = await answered(with_method(nothing, NoParams), asked(method))
+        return str(answer["error"]["message"])
+
+    assert await message("piar") == "Method not found; is 'pair' meant?"
+    assert await message("predict") == "Method not found"
+    dispatcher = Dispatcher(table([]), CallLimits(), Ledger(), absent={"models.load": "is on the admin listener"})
+    assert (await answered(dispatcher, asked("models.lode")))["error"][
+        "message"
+    ] == "Method not found; is 'models.load' meant?"
