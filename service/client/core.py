@@ -190,16 +190,25 @@ class Core:
         def left() -> float | None:
             return None if until is None else max(0.0, until - time.monotonic())
 
+        def read(result: msgspec.Raw) -> Predictions:
+            answer = Predictions.read(result)
+            # Rows are matched with samples by their place alone: those of another call would pass for this one's.
+            if answer.model != model or len(answer) != batch.n:
+                raise msgspec.ValidationError(
+                    f"{len(answer)} predictions of {answer.model!r:.50} for {batch.n} samples of {model!r:.50}"
+                )
+            return answer
+
         inputs = (yield from self._inputs(model, version, left())) if batch.wants_inputs else ()
         try:
-            answer = yield from self.call("predict", params | batch.params(inputs), Predictions.read, left())
+            answer = yield from self.call("predict", params | batch.params(inputs), read, left())
         except InvalidParams:
             # Perhaps another version is stable by now, which takes other dtypes than those that are remembered.
             self._described.pop((model, version), None)
             again = (yield from self._inputs(model, version, left())) if batch.wants_inputs else ()
             if again == inputs:  # nothing has changed: the samples are wrong
                 raise
-            answer = yield from self.call("predict", params | batch.params(again), Predictions.read, left())
+            answer = yield from self.call("predict", params | batch.params(again), read, left())
         if not answer.has_outputs:
             return answer
         described = yield from self._describe(model, answer.version, left())

@@ -118,7 +118,11 @@ class _TimedBytes(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._connection.settimeout(max(self._until - time.monotonic(), _LEAST_S))
+        left = self._until - time.monotonic()
+        if left <= 0:
+            # A server that always has something to say, such as `100 Continue` again and again, never lets a read wait for its timeout.
+            raise TimeoutError("timed out")
+        self._connection.settimeout(max(left, _LEAST_S))
         count: int | None = self._source.readinto(buffer)
         return count
 

@@ -79,6 +79,7 @@ class InProcessService:
             "an argument of serve_in_process", **{"scan_interval_s": 3600.0, **settings, "models": models, **where}
         )
         self._serving: _Serving | None = None
+        self._entering = threading.Lock()
 
     if not TYPE_CHECKING:  # type checkers know that there is no such method
 
@@ -122,13 +123,14 @@ class InProcessService:
 
     def _begin(self) -> _Serving:
         require_framework("serve_in_process")
-        if self._serving is not None:  # whose engine nobody would end, were it forgotten for another
-            raise RuntimeError(
-                "this serve_in_process(...) is entered already: use the client that entering gave, or call serve_in_process again "
-                "for an engine of its own"
-            )
-        self._serving = _Serving(self._settings)
-        return self._serving
+        with self._entering:  # else two threads at once would both find it free
+            if self._serving is not None:  # whose engine nobody would end, were it forgotten for another
+                raise RuntimeError(
+                    "this serve_in_process(...) is entered already: use the client that entering gave, or call serve_in_process again "
+                    "for an engine of its own"
+                )
+            self._serving = _Serving(self._settings)
+            return self._serving
 
 
 class _Serving:

@@ -20,6 +20,8 @@ _ATTEMPTS: Final = 6
 """Tries of a call without a deadline."""
 _LONGEST_S: Final = 1.0
 """Longest pause of a call with one."""
+_LEAST_S: Final = 0.01
+"""Shortest pause where the server names one: it may name so little that tries would come as fast as they can be sent."""
 _DOUBLINGS: Final = 32
 """Beyond any limit by then; some thousand would overflow."""
 
@@ -30,7 +32,7 @@ class Retries:
 
     Pauses are drawn evenly from 0 up to a limit that doubles with each try ("full jitter"), so that clients that were
     refused together do not come back together. Where the server says after how long (`retry_after_ms`), none comes
-    earlier, and each up to a quarter later.
+    earlier, and each up to a quarter later; 0 or less names none.
 
     A call with a deadline (`deadline_s`, its own or the client's) is tried until that, with pauses of at most a second where
     the server names none; one without is tried 6 times.
@@ -62,8 +64,8 @@ class Retries:
         attempts = (math.inf if has_deadline else _ATTEMPTS) if self.attempts is None else self.attempts
         if attempt >= attempts or not self._is_worth_it(error, method):
             return None
-        if error.retry_after_ms is not None:
-            asked = error.retry_after_ms / 1000
+        if error.retry_after_ms is not None and error.retry_after_ms > 0:
+            asked = max(error.retry_after_ms / 1000, _LEAST_S)
             return min(asked * random.uniform(1.0, 1.0 + _LATE), self.longest_s)  # noqa: S311 - jitter, no secret
         # Many tries until a deadline must not drift so far apart that a server that is back is not noticed.
         longest = min(self.longest_s, _LONGEST_S) if has_deadline else self.longest_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -146,6 +147,29 @@ async def test_entering_it_twice_is_refused_and_the_first_engine_goes_on(models:
         assert client.models()
     with service as client:
         assert client.models()
+    assert not [thread for thread in threading.enumerate() if thread.name == "hoverboard"]
+
+
+def test_of_threads_that_enter_it_at_once_one_has_it_and_no_engine_is_left(models: Path) -> None:
+    service, together = hoverboard.serve_in_process(models), threading.Barrier(4, timeout=60)
+    outcomes: list[str] = []
+
+    def enter() -> None:
+        together.wait()
+        try:
+            with service as client:
+                outcomes.extend(model.name for model in client.models())
+                together.wait()
+        except RuntimeError as error:
+            outcomes.extend(re.findall("is entered already", str(error)))
+            together.wait()
+
+    threads = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["digits", *["is entered already"] * 3]
     assert not [thread for thread in threading.enumerate() if thread.name == "hoverboard"]
 
 

@@ -85,6 +85,27 @@ def test_the_pause_follows_the_server_and_is_bounded() -> None:
     assert retries.pause_s(1, Overloaded(retry_after_ms=10**9), "predict") == 10.0
 
 
+@pytest.mark.parametrize("after", [-(10**9), -1, 0])
+def test_a_pause_of_nothing_or_less_is_none_that_the_server_names(after: int) -> None:
+    drawn = [Retries().pause_s(2, Overloaded(retry_after_ms=after), "predict") or 0.0 for _ in range(100)]
+    assert 0.0 <= min(drawn) < max(drawn) <= 0.2
+    assert max(drawn) > 0.05
+
+
+def test_tries_are_never_as_fast_as_they_can_be_sent() -> None:
+    assert (Retries().pause_s(1, Overloaded(retry_after_ms=1), "predict") or 0) >= 0.01
+
+
+@pytest.mark.parametrize(("model", "n"), [("m", 1), ("m", 3), ("m", 0), ("other", 2)])
+def test_predictions_of_other_samples_or_of_another_model_are_no_answer(model: str, n: int) -> None:
+    timing = {"queue_ms": 0, "infer_ms": 0, "batch": 1}
+    result = {"model": model, "version": 1, "predictions": [{"sample_id": "a"}] * n, "timing": timing}
+    said = pytest.raises(Unreachable, match=f"as no Hoverboard .* {n} predictions of '{model}' for 2 samples of 'm'")
+    answers = [(200, {"jsonrpc": "2.0", "result": result})]
+    with serving(*answers) as (url, _), Client(url, retries=Retries(attempts=1)) as client, said:
+        client.predict("m", ["a", "b"])
+
+
 def test_where_the_server_names_no_time_pauses_are_drawn_from_a_range_that_doubles() -> None:
     drawn = [[Retries().pause_s(attempt, Overloaded(), "predict") or 0.0 for _ in range(400)] for attempt in (1, 2, 5)]
     assert [max(each) <= limit for each, limit in zip(drawn, (0.1, 0.2, 1.6), strict=True)] == [True] * 3

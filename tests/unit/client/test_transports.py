@@ -202,6 +202,14 @@ def trickling(first: bytes, rest: bytes) -> Callable[[socket.socket], None]:
     return talk
 
 
+def interim(connection: socket.socket) -> None:
+    """What answers a request with as many heads that are not the answer's as are taken."""
+    next(requests(connection))
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 10)
+        time.sleep(0.001)  # its client runs in this process too
+
+
 TRICKLES = pytest.mark.parametrize(
     "talk",
     [
@@ -209,8 +217,9 @@ TRICKLES = pytest.mark.parametrize(
         trickling(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 200),
         trickling(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 1000),
         trickling(b"", b"HTTP/1.1 200 OK" + b" " * 1000),
+        interim,
     ],
-    ids=["body", "chunks", "headers", "status"],
+    ids=["body", "chunks", "headers", "status", "interim"],
 )
 
 
