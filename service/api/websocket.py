@@ -158,7 +158,9 @@ class _Session:
         full = len(self._in_flight) >= most
         refused = Overloaded(f"More than {most} messages in flight", retry_after_ms=_RETRY_MS) if full else None
         number, answers = next(self._numbers), self._unsent.share()
-        arrived = RpcRequest(f"{self._name}/{number}", time.monotonic(), self._traceparent, refused, id(self), answers)
+        arrived = RpcRequest(
+            f"{self._name}/{number}", time.monotonic(), self._traceparent, refused, id(self), answers, self._read
+        )
         if full:
             # Answered in line, so that a client that does not read its answers is not read either.
             await self._answer(body, arrived, share)
@@ -183,6 +185,11 @@ class _Session:
                 answers.close()
                 reply = await self._dispatcher.refuse(error, arrived)
             await self._send(reply.body)
+
+    async def _read(self) -> None:
+        """Wait until the client has read what it was sent, but for a little; if it has gone, its tasks end in a moment."""
+        with suppress(ConnectionError):
+            await self._connection.read_by_client()
 
     async def _send(self, text: bytes | None) -> None:
         if text is None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from hoverboard.errors import BatchTooLarge, InvalidRequest
 from hoverboard.rpc.call import Call, CallLimits, Reply, RpcRequest
@@ -15,9 +16,12 @@ from hoverboard.rpc.running import CallRunner, error_reply, unforeseen
 
 __all__ = ["BatchRunner", "ItemAnswer"]
 
-_BEGUN_AT_ONCE = 128
-"""Items of a batch that begin in one turn of the event loop; more than share a batch in an engine. What one batch has
-beyond them waits for its turn, of which there is one for all."""
+_ALONE: Final = 128
+"""Items of a batch that begin in one turn of the event loop where it is the only batch; more than share a batch in an engine."""
+_AMONG_OTHERS: Final = 32
+"""Items that begin in one turn where several batches are at work: some milliseconds, for which all other callers wait."""
+
+T = TypeVar("T")
 
 
 class ItemAnswer(NamedTuple):
@@ -51,7 +55,10 @@ class BatchRunner:
     def __init__(self, limits: CallLimits, runner: CallRunner) -> None:
         self._limits = limits
         self._runner = runner
-        self._turns = Turns(1)
+        self._turns = Turns(_AMONG_OTHERS)
+        self._beginning = 0
+        # By connection, for as long as any of its batches is at work.
+        self._lines: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def refused(self, count: int, first: bytes | None, request: RpcRequest) -> Reply | None:
         """The answer to a batch of no calls, or of too many; None for any other.
@@ -68,23 +75,44 @@ class BatchRunner:
         answer = await self._runner.refuse(too_large, request, first or NULL)
         return Reply(b"[" + cast(bytes, answer.body) + b"]")
 
-    async def together(self, items: Iterator[Item], request: RpcRequest) -> Reply:
-        """The answers of a batch's items, which run at once; begun some at a time, for the sake of other connections."""
+    async def together(self, calls: Sequence[T], begin: Callable[[T, RpcRequest], Item], request: RpcRequest) -> Reply:
+        """The answers of a batch's items, which run at once; begun some at a time, for the sake of other connections.
+
+        Args:
+            calls: the items.
+            begin: makes the work of one of them.
+        """
         room = _Room(self._limits.max_response_bytes)
         parts: list[bytes | None] = []
+        tasks: deque[asyncio.Task[ItemAnswer | None]] = deque()
         async with asyncio.TaskGroup() as running:
-            tasks: deque[asyncio.Task[ItemAnswer | None]] = deque()
-            for number, item in enumerate(items, 1):
-                tasks.append(running.create_task(_guarded(item, request)))
-                if number % _BEGUN_AT_ONCE == 0:
-                    await self._turns.take()
-                    # Finished tasks are let go while others begin: a thousand large answers would be held twice.
-                    while tasks and tasks[0].done():
-                        parts.append(await self._fitted(tasks.popleft().result(), room))
+            # Batches of one connection begin one after the other. Were they begun side by side, all would end at about the same time:
+            # a client that does not read, or has gone, would be noticed only then, with the work of all of them done.
+            async with self._lines.setdefault(request.source, asyncio.Lock()):
+                self._beginning += 1
+                try:
+                    start = 0
+                    while start < len(calls):
+                        some = await self._next(calls, start, request)
+                        start += len(some)
+                        tasks.extend(running.create_task(_guarded(begin(call, request), request)) for call in some)
+                        # Finished tasks are let go while others begin: a thousand large answers would be held twice.
+                        while tasks and tasks[0].done():
+                            parts.append(await self._fitted(tasks.popleft().result(), room))
+                finally:
+                    self._beginning -= 1
             while tasks:
                 parts.append(await self._fitted(await tasks.popleft(), room))
         bodies = [body for body in parts if body is not None]
         return Reply(b"[" + b",".join(bodies) + b"]" if bodies else None)
+
+    async def _next(self, calls: Sequence[T], start: int, request: RpcRequest) -> Sequence[T]:
+        """The next items of a batch, when they may begin."""
+        if request.read is not None:
+            await request.read()
+        await self._turns.take(min(len(calls) - start, _AMONG_OTHERS))
+        # Only now: while it waited, others may have come.
+        return calls[start : start + (_ALONE if self._beginning == 1 else _AMONG_OTHERS)]
 
     async def _fitted(self, answer: ItemAnswer | None, room: _Room) -> bytes | None:
         """An item's response, or an error in place of one past the size limit."""

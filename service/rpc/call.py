@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class RpcRequest(msgspec.Struct, frozen=True, eq=False):
         refusal: answered to every call instead of carrying it out.
         source: tells the connection that it came by from others: callers share by it what there is.
         answers: what its answers hold until they are sent; None where nobody counts.
+        read: waits until the client has read what it was sent before; None where nothing else is sent meanwhile.
     """
 
     request_id: str
@@ -35,6 +37,7 @@ class RpcRequest(msgspec.Struct, frozen=True, eq=False):
     refusal: RpcError | None = None
     source: int = 0
     answers: BudgetShare | None = None
+    read: Callable[[], Awaitable[None]] | None = None
 
 
 class Call(msgspec.Struct, eq=False):

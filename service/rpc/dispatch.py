@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -105,9 +106,7 @@ class Dispatcher:
         if isinstance(incoming, CallBatch):
             first = parse_item(incoming.items[0]).id if incoming.items else None
             refused = await self._batches.refused(len(incoming.items), first, request)
-            return refused or await self._batches.together(
-                (self._item(raw, request) for raw in incoming.items), request
-            )
+            return refused or await self._batches.together(incoming.items, self._item, request)
         answer = await self._incoming(incoming, request)
         return Reply(None) if answer is None else answer.reply
 
@@ -158,8 +157,8 @@ class Dispatcher:
         if taken.batch:
             first = taken.parts[0].id if taken.parts else None
             refused = await self._batches.refused(taken.count, first, request)
-            calls = range(len(taken.parts))
-            return refused or await self._batches.together((self._part(message, at, request) for at in calls), request)
+            calls, begin = range(len(taken.parts)), partial(self._part, message)
+            return refused or await self._batches.together(calls, begin, request)
         answer = await self._part(message, 0, request)
         return Reply(None) if answer is None else answer.reply
 

@@ -186,6 +186,43 @@ async def test_the_calls_of_a_batch_reach_the_engine_in_one_turn_of_the_loop(
     assert [tick for tick in engine.ticks if tick] == [20]
 
 
+async def batch_of(dispatcher: Dispatcher, name: str, size: int, **request: Any) -> None:
+    calls = [json.loads(asked("predict", PREDICT, call_id=number)) for number in range(size)]
+    await answered(dispatcher, json.dumps(calls).encode(), request_id=name, **request)
+
+
+async def test_batches_of_one_connection_begin_one_after_the_other(
+    dispatcher: Dispatcher, engine: LinearEngine
+) -> None:
+    await asyncio.gather(*(batch_of(dispatcher, f"batch {number}", 140, source=1) for number in range(2)))
+    assert [call.request_id for call in engine.calls] == ["batch 0"] * 140 + ["batch 1"] * 140
+
+
+async def test_batches_of_several_connections_share_a_turn_of_the_loop(
+    dispatcher: Dispatcher, engine: LinearEngine
+) -> None:
+    await asyncio.gather(*(batch_of(dispatcher, f"batch {number}", 300, source=number) for number in range(3)))
+    assert len(engine.calls) == 900
+    # The first of them may have begun while it was alone.
+    assert all(tick <= 64 for tick in [tick for tick in engine.ticks if tick][1:])
+
+
+async def test_nothing_of_a_batch_begins_while_its_client_does_not_read(
+    dispatcher: Dispatcher, engine: LinearEngine
+) -> None:
+    reads = asyncio.Event()
+
+    async def read() -> None:
+        await reads.wait()
+
+    batch = asyncio.create_task(batch_of(dispatcher, "unread", 3, source=1, read=read))
+    await batch_of(dispatcher, "other", 3, source=2)
+    assert {call.request_id for call in engine.calls} == {"other"}
+    reads.set()
+    await batch
+    assert len(engine.calls) == 6
+
+
 async def test_a_bad_call_in_a_batch_leaves_its_neighbours_alone(dispatcher: Dispatcher) -> None:
     bad = {"model": "digits", "instances": [[1.0] * 63]}
     calls = [json.loads(asked("predict", bad if number == 3 else PREDICT, call_id=number)) for number in range(6)]
