@@ -57,8 +57,10 @@ class Hosts:
             self._look_at(host)
         if not request.raw_path.startswith("/"):
             self._look_at(authority(request.raw_path))
-        origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and _bare(authority(origin)) not in self._names:
+        # Nearly no request has any; of several each counts, since it is not known which one the browser wrote.
+        if hdrs.ORIGIN in request.headers and not all(
+            _bare(authority(origin)) in self._names for origin in request.headers.getall(hdrs.ORIGIN)
+        ):
             # A browser sends such a request without asking us first, and only then keeps the answer from the page.
             raise HttpRefusal.invalid(403, "a page of another site may not call", close=True)
 

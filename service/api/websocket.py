@@ -86,8 +86,8 @@ class WebSockets:
     def _reason_against(self, request: web.BaseRequest, socket: MessageSocket) -> HttpRefusal | None:
         if self._intake.draining():
             return HttpRefusal(503, Overloaded("This process is stopping", retry_after_ms=1000), close=True)
-        origin = request.headers.get("Origin")
-        if origin is not None and authority(origin) != (request.headers.get("Host") or None):
+        host = request.headers.get("Host") or None
+        if any(authority(origin) != host for origin in request.headers.getall("Origin", ())):
             # Browsers let any page open a WebSocket anywhere: CORS does not guard it, so this does.
             return HttpRefusal.invalid(403, "a page of another origin may not connect")
         if not socket.can_prepare(request):

@@ -123,6 +123,8 @@ def command(
     """
     if sum(choice is not None for choice in (sample, tag, older_than)) != 1:
         raise click.UsageError("give just one of --sample, --tag and --older-than")
+    if not reason.strip():
+        raise click.UsageError("--reason is empty: say why; it is kept with the erasure")
     if sample is not None and model is not None:
         raise click.UsageError("--model goes with --tag or --older-than: a sample is of one model")
     # Late, as everything that needs Postgres: `--help` works where its client is missing.

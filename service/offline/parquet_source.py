@@ -56,7 +56,14 @@ class ParquetSource:
         with pq.ParquetFile(self.path, memory_map=True) as file:
             groups, skip = _groups_from(file, start.rows)
             at = start.rows
-            for batch in _batches(file, groups, rows, list(self.plan.columns), skip):
+            batches = _batches(file, groups, rows, list(self.plan.columns), skip)
+            while True:
+                try:
+                    batch = next(batches, None)
+                except (pa.ArrowException, OSError) as error:
+                    raise ConfigError(_damaged(self.path, file, at, error)) from error
+                if batch is None:
+                    return
                 at += batch.num_rows
                 yield self._chunk(batch, RowPosition(at))
 
@@ -101,6 +108,13 @@ def _readable(
             column = kept[name]
             kept[name] = column.take(pa.array([None if row in bad else row for row in range(len(column))], pa.int64()))
     return RowChunk(instances, kept, after)
+
+
+def _damaged(path: Path, file: pq.ParquetFile, row: int, error: Exception) -> str:
+    """In words what cannot be read on from `row`, of which Arrow only says how, such as `Unexpected end of stream`."""
+    groups, _ = _groups_from(file, row)
+    where = f"row group {groups[0]} of {file.metadata.num_row_groups}, after row {row}" if groups else "its end"
+    return f"{path} is damaged: {where} cannot be read: {error}"
 
 
 def _groups_from(file: pq.ParquetFile, row: int) -> tuple[list[int], int]:

@@ -283,6 +283,21 @@ def test_a_database_without_the_schema_is_told_apart(empty_database: str, settin
     assert "run `hoverboard migrate`" in done.stderr
 
 
+async def test_a_model_that_nothing_was_recorded_of_is_refused(
+    settings: Settings, drain: Drain, sql: asyncpg.Connection[asyncpg.Record], database: str
+) -> None:
+    write(open_journal(settings.data_dir), batch(3, tags=SUBJECT))
+    await drain.empty()
+    place = ("--reason", "asked", "--database-url", database, "--data-dir", str(settings.data_dir))
+    for what in (("--older-than", "1d"), ("--tag", "customer=17")):
+        refused = await asyncio.to_thread(hoverboard, *what, "--model", "nosuch", *place)
+        assert refused.exit_code == 1
+        assert f"nothing was recorded of a model 'nosuch'; models recorded: {MODEL}" in " ".join(refused.stderr.split())
+    assert await sql.fetchval("select count(*) from erasures") == 0
+    done = await asyncio.to_thread(hoverboard, "--older-than", "1d", "--model", MODEL, *place)
+    assert done.exit_code == 0, done.stderr
+
+
 async def test_the_command_erases_and_says_what_remains(
     settings: Settings, drain: Drain, sql: asyncpg.Connection[asyncpg.Record], database: str
 ) -> None:

@@ -15,6 +15,10 @@ select id, at from erasures order by id desc limit 1;
 -- The later of both clocks, so that what was answered before by either is meant; a wild clock here counts for a minute.
 select greatest(clock_timestamp(), least($1::timestamptz, clock_timestamp() + interval '1 minute'));
 
+-- name: recorded_models
+-- Names of the models that anything was recorded of. Refused calls may name others.
+select coalesce(array_agg(distinct name order by name), '{}') from model_versions;
+
 -- name: insert_erasure
 insert into erasures (at, kind, sample_id, tag_key, tag_digest, model, before, actor, reason, rows_erased)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hoverboard.database.connect import connected, place
+from hoverboard.database.connect import Connection, connected, place
 from hoverboard.database.failures import sentence, transient
 from hoverboard.database.migrate import require_current
 from hoverboard.errors import DatabaseUnavailable, HoverboardError
 from hoverboard.journal.finding import JOURNALS, journals
-from hoverboard.recorder.erasure.erase import Erased, ErasureRequest, erase, tombstones_since
+from hoverboard.recorder.erasure.erase import SQL, Erased, ErasureRequest, erase, tombstones_since
 from hoverboard.recorder.erasure.put_aside import erased_files, purge, sample_ids
 from hoverboard.recorder.quarantine import Quarantine
 
@@ -58,6 +58,7 @@ async def erase_everywhere(
             transaction = connection.transaction()
             await transaction.start()
             erased = await erase(connection, request, now=datetime.now(UTC))
+            await _require_known(connection, request, erased)
             # Within the transaction: of a dry run the tombstone is gone afterwards.
             tombstones = await tombstones_since(connection, erased.id - 1, sample_ids(quarantine))
             await (transaction.rollback() if dry_run else transaction.commit())
@@ -71,3 +72,17 @@ async def erase_everywhere(
     return ErasureReport(
         place(url), erased, len(quarantined), len(segments), sum(segment.bytes for segment in segments)
     )
+
+
+async def _require_known(connection: Connection, request: ErasureRequest, erased: Erased) -> None:
+    """Refuse a model that nothing was recorded of: a misspelt name would be told that all of it is gone.
+
+    Raises:
+        HoverboardError: it is none.
+    """
+    if request.model is None or any(erased.rows.values()):
+        return
+    models = await connection.fetchval(SQL["recorded_models"])
+    if request.model not in models:
+        recorded = ", ".join(models) or "none"
+        raise HoverboardError(f"nothing was recorded of a model {request.model!r}; models recorded: {recorded}")

@@ -83,6 +83,16 @@ async def test_pages_of_other_sites_may_not_call(service: Service, engine: Linea
     assert engine.calls == []
 
 
+async def test_of_several_origins_each_counts(service: Service, engine: LinearEngine) -> None:
+    ours, other = "Origin: http://localhost:3000", "Origin: http://evil.test"
+    upgrade = ["Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+    for pair in ((ours, other), (other, ours)):
+        assert status(await service.raw(http(BODY, *pair))) == 403
+    socket = ["Origin: http://localhost", other, *upgrade]
+    assert status(await service.raw(http(b"", *socket, path="/ws", verb="GET"))) == 403
+    assert engine.calls == []
+
+
 async def test_a_page_of_this_machine_may_call(service: Service) -> None:
     assert status(await service.raw(asked("localhost", "Origin: http://localhost:3000"))) == 200
 

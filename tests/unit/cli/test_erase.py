@@ -43,6 +43,13 @@ def test_a_reason_must_be_given() -> None:
     assert "--reason" in done.stderr
 
 
+@pytest.mark.parametrize("reason", ["", " "])
+def test_an_empty_reason_is_none(reason: str) -> None:
+    done = CliRunner().invoke(main, ["erase", "--sample", SAMPLE, "--reason", reason])
+    assert done.exit_code == 2
+    assert "--reason is empty: say why" in " ".join(done.stderr.split())
+
+
 def given(*words: str) -> Any:
     context: click.Context = command.make_context("erase", ["--reason", "asked", *words])
     return context.params

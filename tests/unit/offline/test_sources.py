@@ -301,6 +301,22 @@ def test_a_parquet_row_that_is_not_utf8_is_a_fault_of_that_row_alone(tmp_path: P
     assert kept(source, "notes") == [["a"], ["b"], [], None]
 
 
+def test_a_damaged_parquet_file_is_named_with_the_row_group_that_cannot_be_read(tmp_path: Path, gem: Signature) -> None:
+    table = pa.table({"carat": [float(row) for row in range(4000)], "cut": ["Ideal", "Good"] * 2000})
+    path = tmp_path / "rows.parquet"
+    pq.write_table(table, path, row_group_size=2000, use_dictionary=False)
+    second = pq.read_metadata(path).row_group(1).column(0)
+    raw = bytearray(path.read_bytes())
+    raw[second.data_page_offset : second.data_page_offset + second.total_compressed_size] = bytes(
+        second.total_compressed_size
+    )
+    path.write_bytes(raw)
+    with pytest.raises(
+        ConfigError, match=r"rows\.parquet is damaged: row group 1 of 2, after row \d+ cannot be read: \w+"
+    ):
+        instances(open_source(path, gem))
+
+
 def test_a_parquet_category_that_is_not_utf8_is_a_fault_of_its_rows_alone(tmp_path: Path, gem: Signature) -> None:
     words = pa.array([b"Ideal", b"\xff"]).view(pa.string())
     cuts = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int32()), words)
