@@ -52,7 +52,10 @@ def _jsonl_rows(path: Path) -> list[Any]:
     with path.open("rb") as file:
         # Only so many are used, and a file of samples may be larger than memory.
         lines = itertools.islice((line for line in file if not line.isspace()), _MOST_SAMPLES)
-        return [decoded(line.removeprefix(BOM_UTF8), f"{path}, row {row}") for row, line in enumerate(lines)]
+        return [
+            decoded(line.removeprefix(BOM_UTF8), f"{path}, row {row} (counted from 0)")
+            for row, line in enumerate(lines)
+        ]
 
 
 def _json_rows(path: Path) -> list[Any]:
@@ -73,7 +76,7 @@ def _csv_rows(path: Path) -> list[Any]:
             raise ConfigError(f"{path}: {error}") from error
     for number, row in enumerate(rows):
         if None in row or None in row.values():
-            raise ConfigError(f"{path}, row {number}: its cells are not as many as the header's")
+            raise ConfigError(f"{path}, row {number} (counted from 0): its cells are not as many as the header's")
     return _rows({name: [value_of(row[name]) for row in rows] for name in (rows[0] if rows else ())})
 
 
@@ -176,7 +179,9 @@ def read_request(text: bytes, place: str, *, lines: bool = False) -> dict[str, A
     if not rows:
         raise ConfigError(f"{place}: holds no instance")
     if lines:
-        return {"instances": [_instance(row, f"{place}, row {index}") for index, row in enumerate(rows)]}
+        return {
+            "instances": [_instance(row, f"{place}, row {index} (counted from 0)") for index, row in enumerate(rows)]
+        }
     try:
         return _params(decoded(text, place))
     except ConfigError as error:

@@ -145,7 +145,9 @@ def class_indexes(labels: Sequence[Any] | Array, classes: Sequence[str], place: 
             index = int(label)
         if index is None:
             shown = ", ".join(list(classes)[:5]) + (", ..." if len(classes) > 5 else "")
-            raise PublishError(f"{place}: row {row}: label {label!r} is none of the model's {len(classes)}: {shown}")
+            raise PublishError(
+                f"{place}: row {row} (counted from 0): label {label!r} is none of the model's {len(classes)}: {shown}"
+            )
         found[row] = index
     return found
 

@@ -210,5 +210,5 @@ def _place(pointer: str, start: int) -> str:
     """A pointer into a chunk as a row of the file."""
     parts = pointer.strip("/").split("/")
     if parts[0] == "instances" and len(parts) > 1 and parts[1].isdecimal():
-        return "/".join([f"row {start + int(parts[1])}", *parts[2:]])
-    return f"rows {start} on, {parts[0]}"
+        return ", ".join([f"row {start + int(parts[1])} (counted from 0)", *parts[2:]])
+    return f"rows {start} on (counted from 0), {parts[0]}"

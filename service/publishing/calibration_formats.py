@@ -78,7 +78,7 @@ def _csv(path: Path, texts: Callable[[Sequence[str]], Collection[str]]) -> dict[
         rows = list(csv.DictReader(file, strict=True, delimiter=delimiter))
     for number, row in enumerate(rows):
         if None in row or None in row.values():
-            raise PublishError(f"{path}: row {number}: its cells are not as many as the header's")
+            raise PublishError(f"{path}: row {number} (counted from 0): its cells are not as many as the header's")
     kept = texts(names)
     return {name: [row[name] if name in kept else _cell(row[name]) for row in rows] for name in names}
 
@@ -96,7 +96,7 @@ def _jsonl(path: Path, texts: object) -> dict[str, Any]:
     for number, row in enumerate(rows):
         missing = names.keys() - row.keys()
         if missing:
-            raise PublishError(f"{path}: row {number}: {min(missing)} is missing")
+            raise PublishError(f"{path}: row {number} (counted from 0): {min(missing)} is missing")
     return {name: [row[name] for row in rows] for name in names}
 
 
@@ -107,12 +107,14 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = msgspec.json.decode(line)
             except msgspec.DecodeError as error:
-                raise PublishError(f"{path}: row {number}: {error}") from error
+                raise PublishError(f"{path}: row {number} (counted from 0): {error}") from error
             if not isinstance(row, dict):
-                raise PublishError(f"{path}: row {number}: expected an object with the inputs and the label")
+                raise PublishError(
+                    f"{path}: row {number} (counted from 0): expected an object with the inputs and the label"
+                )
             names: list[str] = json.loads(line, object_pairs_hook=lambda pairs: [name for name, _ in pairs])
             if len(names) != len(row):
-                _unique(path, names, f"row {number}: ")
+                _unique(path, names, f"row {number} (counted from 0): ")
             yield row
 
 

@@ -356,7 +356,7 @@ def update(page: Path) -> None:
             if "..." in command.shown:
                 sys.stderr.write(f"  shown in part, not replaced; printed:\n{printed}\n")
             else:
-                replaced.append((command, [line.rstrip() for line in printed.strip().splitlines()]))
+                replaced.append((command, [line.rstrip() for line in printed.strip("\n").splitlines()]))
     for command, printed_lines in reversed(replaced):
         lines[command.first : command.last] = printed_lines
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")

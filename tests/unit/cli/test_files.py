@@ -60,8 +60,8 @@ def test_no_more_samples_are_read_than_golden_samples_need(tmp_path: Path) -> No
     [
         ("s.txt", "1", "extension must be one of"),
         ("s.jsonl", "1\nx\n", "row 1"),
-        ("s.csv", "a,b\n1,2\n3\n", "row 1: its cells"),
-        ("s.csv", "a,b\n1,2,3\n", "row 0: its cells"),
+        ("s.csv", "a,b\n1,2\n3\n", "row 1 .counted from 0.: its cells"),
+        ("s.csv", "a,b\n1,2,3\n", "row 0 .counted from 0.: its cells"),
         ("s.json", '{"inputs": {}}', "expected a list of rows"),
         ("s.npz", "no zip", "s.npz"),
         ("s.parquet", "no parquet", "s.parquet"),
@@ -161,8 +161,8 @@ def test_plain_text_is_refused_with_how_to_quote_it(content: str, lines: bool, a
 @pytest.mark.parametrize(
     "name, content, words",
     [
-        ("s.jsonl", b'1\n"\xff"\n', "row 1: not UTF-8 .byte 1."),
-        ("s.jsonl", b"[NaN]\n", "row 0: no JSON: NaN is no JSON: send null"),
+        ("s.jsonl", b'1\n"\xff"\n', "row 1 .counted from 0.: not UTF-8 .byte 1."),
+        ("s.jsonl", b"[NaN]\n", "row 0 .counted from 0.: no JSON: NaN is no JSON: send null"),
         ("s.json", b"[" * 5000, "nested too deeply"),
     ],
 )

@@ -153,11 +153,14 @@ def test_an_empty_file_and_an_empty_fitting_file_are_refused() -> None:
     ("labels", "words"),
     [
         (["ant"] * 150, "150 labels for 200 samples"),
-        (["ant"] * 7 + ["eel"] + ["ant"] * 192, "row 7: label 'eel' is none of the model's 4: ant, bee, cat, dog"),
-        ([0] * 3 + [4] + [0] * 196, "row 3: label 4 is none of the model's 4"),
-        ([None] * 200, "row 0: label None is none"),
-        ([True] * 200, "row 0: label True is none"),
-        ([0.5] * 200, "row 0: label 0.5 is none"),
+        (
+            ["ant"] * 7 + ["eel"] + ["ant"] * 192,
+            "row 7 .counted from 0.: label 'eel' is none of the model's 4: ant, bee, cat, dog",
+        ),
+        ([0] * 3 + [4] + [0] * 196, "row 3 .counted from 0.: label 4 is none of the model's 4"),
+        ([None] * 200, "row 0 .counted from 0.: label None is none"),
+        ([True] * 200, "row 0 .counted from 0.: label True is none"),
+        ([0.5] * 200, "row 0 .counted from 0.: label 0.5 is none"),
     ],
 )
 def test_labels_that_are_not_the_models_are_refused_by_name(labels: list[Any], words: str) -> None:

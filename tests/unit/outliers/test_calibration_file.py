@@ -102,7 +102,9 @@ def test_a_row_that_the_service_would_refuse_is_named(tmp_path: Path, write: Wri
     values[1100] = [1.5, 99.0]
     path = write(tmp_path / "rows", {"pixels": values, "label": [0] * 1200})
     where = (
-        r"rows 1000 on, pixels: expected .* at index \[100, 1\], got 99" if write is npz else r"row 1100/1: expected"
+        r"rows 1000 on .counted from 0., pixels: expected .* at index \[100, 1\], got 99"
+        if write is npz
+        else r"row 1100 .counted from 0., 1: expected"
     )
     with pytest.raises(PublishError, match=where):
         read_calibration(path, PIXELS)
@@ -158,7 +160,11 @@ def test_a_missing_value_is_nan_where_the_input_may_be_and_else_refused_with_wha
     np.testing.assert_array_equal(found.columns[0], np.array([1.5, np.nan], np.float32))
     np.testing.assert_array_equal(found.columns[1], np.array([1.0, 2.0], np.float32))
     strict = Signature("raw", tuple(TensorSpec(name, "float32", ()) for name in ("x", "y")), Y)
-    words = "x: expected" if write is npz else "row 1/x: expected a number, got null; declare finite = false"
+    words = (
+        "x: expected"
+        if write is npz
+        else "row 1 .counted from 0., x: expected a number, got null; declare finite = false"
+    )
     with pytest.raises(PublishError, match=words):
         read_calibration(path, strict)
 
@@ -173,7 +179,7 @@ def test_a_missing_text_is_refused_with_what_to_send_instead_and_finite_is_no_cu
     with pytest.raises(PublishError) as refused:
         read_calibration(path, Signature("raw", inputs, Y))
     assert str(refused.value).endswith(
-        'row 1/job: expected a string, got null; send the empty text ("") where a word is missing'
+        'row 1 (counted from 0), job: expected a string, got null; send the empty text ("") where a word is missing'
     )
     with pytest.raises(PublishError, match=r'contract of input job: finite is for numbers, .*the empty text \(""\)'):
         apply_contract(inputs, {"job": {"finite": False}})
@@ -183,7 +189,7 @@ def test_a_missing_integer_is_not_told_to_be_nan(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"x": 1, "age": 30}\n{"x": 1, "age": null}\n')
     inputs = (TensorSpec("x", "float32", ()), TensorSpec("age", "int64", ()))
-    with pytest.raises(PublishError, match=r"row 1/age: expected an integer, got null$"):
+    with pytest.raises(PublishError, match=r"row 1 .counted from 0., age: expected an integer, got null$"):
         read_calibration(path, Signature("raw", inputs, Y))
 
 
@@ -210,8 +216,8 @@ def test_a_csv_may_have_semicolons_or_tabs(tmp_path: Path, delimiter: str) -> No
         ("a.csv", b"x,x,y\n1,2,3\n", "'x' is there 2 times"),
         ("a.csv", b'x,"y\n1,2\n', "the header cannot be read: the quote that opens here is never closed"),
         ("a.csv", b'x,y\n1,"2\n3,4\n', "unexpected end of data"),
-        ("a.csv", b"x,y\none,2\n", "row 0/x: expected a number, got a string"),
-        ("a.jsonl", b'{"x": 1, "y": 2}\n{"x": 1, "y": 2, "x": 3}\n', "row 1: 'x' is there 2 times"),
+        ("a.csv", b"x,y\none,2\n", "row 0 .counted from 0., x: expected a number, got a string"),
+        ("a.jsonl", b'{"x": 1, "y": 2}\n{"x": 1, "y": 2, "x": 3}\n', "row 1 .counted from 0.: 'x' is there 2 times"),
     ],
 )
 def test_what_a_lax_reader_would_take_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -261,11 +267,11 @@ def test_an_empty_table_is_refused(tmp_path: Path, write: Writer) -> None:
         ("a.npz", b"", "No data left in file"),
         ("a.npz", b"junk", "a.npz: "),
         ("a.parquet", b"junk", "a.parquet: "),
-        ("a.jsonl", b'{"pixels": [1, 2]}\nnonsense', "row 1: JSON is malformed"),
-        ("a.jsonl", b"[1, 2]", "row 0: expected an object with the inputs and the label"),
-        ("a.jsonl", b'{"pixels": [1, 2], "label": 1}\n{"pixels": [1, 2]}', "row 1: label is missing"),
-        ("a.csv", b"pixels,label\n1,2,3", "row 0: its cells are not as many as the header's"),
-        ("a.csv", b"pixels,label\n1", "row 0: its cells are not as many as the header's"),
+        ("a.jsonl", b'{"pixels": [1, 2]}\nnonsense', "row 1 .counted from 0.: JSON is malformed"),
+        ("a.jsonl", b"[1, 2]", "row 0 .counted from 0.: expected an object with the inputs and the label"),
+        ("a.jsonl", b'{"pixels": [1, 2], "label": 1}\n{"pixels": [1, 2]}', "row 1 .counted from 0.: label is missing"),
+        ("a.csv", b"pixels,label\n1,2,3", "row 0 .counted from 0.: its cells are not as many as the header's"),
+        ("a.csv", b"pixels,label\n1", "row 0 .counted from 0.: its cells are not as many as the header's"),
         ("a.csv", b"pixels,label\n\xff,1", "utf-8"),
     ],
 )
