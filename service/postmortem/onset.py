@@ -1,0 +1,193 @@
+"""Since when: one change of the share of bad rows, with its posterior and a Bayes factor against no change at all.
+
+The share is one before the change and a higher one after it, both with Jeffreys' prior; an incident may also be over
+before the window ends. Whatever comes in bursts is worth fewer rows than it counts: counts are divided by their
+overdispersion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hoverboard.postmortem.table import Counts
+
+__all__ = ["CREDIBLE", "LEAST_LOG10_BAYES", "Onset", "onset"]
+
+CREDIBLE: Final = 0.9
+LEAST_LOG10_BAYES: Final = 2.0
+"""Least evidence for an onset. Ten to one (1) would call an onset in too many of twenty quiet days: several windows are looked at."""
+_STILL_ON: Final = 0.5  # prior share of incidents that are not over when one asks
+_ENDS: Final = 240  # places where one may end, at most
+_BLOCKS: Final = (1, 4, 16)
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Onset:
+    """When it began.
+
+    Attributes:
+        at_us: the likeliest time, where a bin of the counts begins.
+        earliest_us, latest_us: the bounds of the 90% highest-posterior set; `latest_us` is the begin of its last bin.
+        end_us: where it was over; None where it goes on.
+        log10_bayes: evidence for a change against none.
+        posterior: float64 `(bins,)`, that it began with each bin; sums to 1.
+        share, usual_share: of bad rows, within the incident and outside of it.
+    """
+
+    at_us: int
+    earliest_us: int
+    latest_us: int
+    end_us: int | None
+    log10_bayes: float
+    posterior: Matrix
+    share: float
+    usual_share: float
+
+    def near(self, counts: Counts, at_us: int, steps: int = 1) -> float:
+        """The posterior's mass within so many bins of a time."""
+        place = int(np.searchsorted(counts.start_us, at_us, side="right")) - 1
+        return float(self.posterior[max(0, place - steps) : max(0, place + steps + 1)].sum())
+
+
+def onset(counts: Counts) -> Onset | None:
+    """The rise of the share of bad rows that explains the counts best; None where there is no evidence for one.
+
+    log P(begin, end) = lnB(1/2 + K1, 1/2 + N1 - K1) + lnB(1/2 + K2, 1/2 + N2 - K2), where 1 is outside and 2 within, and only
+    where K2/N2 > K1/N1. Without a change it is lnB(1/2 + K, 1/2 + N - K) + lnB(1/2, 1/2).
+    """
+    bins = len(counts.rows)
+    if bins < 3 or not counts.bad.sum():
+        return None
+    first = _posterior(counts.rows, counts.bad)
+    if first is None:
+        return None
+    # The dispersion is that around the change, not of a day with a change in it.
+    phi = dispersion(counts, *_mode(first[0]))
+    found = _posterior(counts.rows / phi, counts.bad / phi) if phi > 1 else first
+    if found is None or found[1] < LEAST_LOG10_BAYES:
+        return None
+    joint, log10_bayes = found
+    _, end = _mode(joint)
+    posterior = joint.sum(axis=1)[:bins]
+    best = int(posterior.argmax())
+    inside = credible(posterior, CREDIBLE)
+    within = slice(best, end if end > best else bins)
+    share, usual = _shares(counts, within)
+    return Onset(
+        at_us=int(counts.start_us[best]),
+        earliest_us=int(counts.start_us[inside[0]]),
+        latest_us=int(counts.start_us[inside[-1]]),
+        end_us=None if within.stop >= bins else int(counts.start_us[within.stop]),
+        log10_bayes=log10_bayes,
+        posterior=posterior,
+        share=share,
+        usual_share=usual,
+    )
+
+
+def credible(posterior: Matrix, mass: float) -> NDArray[np.intp]:
+    """The smallest set of bins that has so much of the posterior, ascending."""
+    order = np.argsort(-posterior, kind="stable")
+    enough = int(np.searchsorted(np.cumsum(posterior[order]), mass * posterior.sum())) + 1
+    return np.sort(order[:enough])
+
+
+def dispersion(counts: Counts, begin: int, end: int) -> float:
+    """Pearson's chi-squared by degrees of freedom of bad counts, at least 1: within minutes and in blocks of them.
+
+    Blocks see what comes in bursts of a quarter of an hour, which single minutes do not.
+    """
+    inside = np.zeros(len(counts.rows), np.bool_)
+    inside[begin:end] = True
+    largest = 1.0
+    for block in _BLOCKS:
+        chi2, freedom = 0.0, 0
+        for part in (~inside, inside):
+            rows, bad = (_blocks(one[part], block) for one in (counts.rows, counts.bad))
+            share = bad.sum() / max(rows.sum(), 1e-9)
+            variance = rows * share * (1 - share)
+            some = variance > 0.05 * block
+            if some.sum() > 5:
+                chi2 += float(((bad - rows * share)[some] ** 2 / variance[some]).sum())
+                freedom += int(some.sum()) - 1
+        if freedom > 5:
+            # Only what is beyond chance: sqrt(2 / df) is the standard error of chi2 / df.
+            ratio = chi2 / freedom
+            largest = max(largest, ratio if ratio > 1 + 2 * (2 / freedom) ** 0.5 else 1.0)
+    return largest
+
+
+def _posterior(rows: Matrix, bad: Matrix) -> tuple[Matrix, float] | None:
+    """P(begin, end) `(bins, ends)` over ends that `_ends` gives, spread onto `(bins, bins + 1)`, and log10 of the Bayes factor."""
+    bins = len(rows)
+    n, k = (np.concatenate([[0.0], np.cumsum(one)]) for one in (rows, bad))
+    ends = _ends(bins)
+    begin = np.arange(bins)[:, np.newaxis]
+    # What is within is a difference of sums; the rest is outside.
+    n2, k2 = n[ends] - n[begin], k[ends] - k[begin]
+    n1, k1 = n[-1] - n2, k[-1] - k2
+    allowed = (ends > begin) & (k2 * n1 > k1 * n2) & (n2 > 0) & (n1 > 0)
+    if not allowed.any():
+        return None
+    logs = np.full(allowed.shape, -np.inf)
+    n1, n2, k1, k2 = (each[allowed] for each in (n1, n2, k1, k2))
+    logs[allowed] = log_beta(k1 + 0.5, n1 - k1 + 0.5) + log_beta(k2 + 0.5, n2 - k2 + 0.5)
+    # Prior: each begin is as likely; half of the incidents go on, of the others each end is as likely.
+    prior = np.full(len(ends), (1 - _STILL_ON) / max(len(ends) - 1, 1))
+    prior[-1] = _STILL_ON
+    logs += np.log(prior)
+    none = float(log_beta(np.array([k[-1] + 0.5]), np.array([n[-1] - k[-1] + 0.5]))[0] + np.log(np.pi))
+    top = max(float(logs.max()), none)
+    weights = np.exp(logs - top)
+    # What was so from the first bin on and is over is a fall: it speaks against an onset as no change does.
+    against = np.exp(none - top) + weights[0].sum()
+    total = weights[1:].sum()
+    if not total > 0:
+        return None
+    log_bayes = float(np.log(total) - np.log(bins - 1) - np.log(against))
+    joint = np.zeros((bins, bins + 1))
+    joint[1:, ends] = weights[1:] / total
+    return joint, log_bayes / float(np.log(10))
+
+
+def _ends(bins: int) -> NDArray[np.intp]:
+    """Where an incident may end, ascending; the last is the end of the window."""
+    step = max(1, -(-bins // _ENDS))
+    return np.append(np.arange(step, bins, step), bins)
+
+
+def _mode(joint: Matrix) -> tuple[int, int]:
+    begin, end = np.unravel_index(int(joint.argmax()), joint.shape)
+    return int(begin), int(end)
+
+
+def _shares(counts: Counts, within: slice) -> tuple[float, float]:
+    bad, rows = float(counts.bad[within].sum()), float(counts.rows[within].sum())
+    rest = float(counts.rows.sum()) - rows
+    return bad / max(rows, 1e-9), (float(counts.bad.sum()) - bad) / max(rest, 1e-9)
+
+
+def _blocks(values: Matrix, size: int) -> Matrix:
+    """Sums of so many neighbours; those that are over at the end are left out."""
+    whole = len(values) // size * size
+    return np.asarray(values[:whole].reshape(-1, size).sum(axis=1))
+
+
+def log_beta(a: Matrix, b: Matrix) -> Matrix:
+    """The logarithm of B(a, b), elementwise, for a and b above 0."""
+    return log_gamma(a) + log_gamma(b) - log_gamma(a + b)
+
+
+def log_gamma(x: Matrix) -> Matrix:
+    """The logarithm of Gamma(x) for x above 0, to 1e-10 or so: Stirling's series after a shift by eight (Abramowitz and Stegun 6.1.41)."""
+    shift = np.log(x)
+    for step in range(1, 8):
+        shift += np.log(x + step)
+    y = x + 8
+    series = (1 / 12 - (1 / 360 - (1 / 1260 - 1 / 1680 / y**2) / y**2) / y**2) / y
+    return np.asarray((y - 0.5) * np.log(y) - y + 0.9189385332046727 + series - shift)
