@@ -10,7 +10,7 @@ declare
     parent text;
 begin
     perform pg_advisory_xact_lock(hashtextextended('hoverboard.partitions', 0));
-    foreach parent in array array['samples', 'predictions', 'outliers', 'rejections'] loop
+    foreach parent in array array['samples', 'predictions', 'outliers', 'features', 'rejections'] loop
         for partition in
             select c.relname
             from pg_inherits i join pg_class c on c.oid = i.inhrelid
@@ -49,7 +49,7 @@ begin
         raise exception 'partitions from % to %: expected at most 400 days', first_day, last_day;
     end if;
     perform pg_advisory_xact_lock(hashtextextended('hoverboard.partitions', 0));
-    foreach parent in array array['samples', 'predictions', 'outliers', 'rejections'] loop
+    foreach parent in array array['samples', 'predictions', 'outliers', 'features', 'rejections'] loop
         for day in select d::date from generate_series(first_day::timestamp, last_day::timestamp, '1 day') as d loop
             partition := parent || to_char(day, '_YYYY_MM_DD');
             continue when to_regclass(format('hoverboard.%I', partition)) is not null;
@@ -159,7 +159,7 @@ COMMENT ON COLUMN hoverboard.alarms.recent_rows IS 'Samples counted, older ones 
 COMMENT ON COLUMN hoverboard.alarms.recent_flagged IS 'Outliers among them, likewise: recent_flagged / recent_rows is the rate now.';
 COMMENT ON COLUMN hoverboard.alarms.log_sums IS 'The evidence for each alternative rate, as natural logarithms.';
 COMMENT ON COLUMN hoverboard.alarms.log_products IS 'The same since the most likely time of a change.';
-COMMENT ON COLUMN hoverboard.alarms.since IS 'Those times.';
+COMMENT ON COLUMN hoverboard.alarms.since IS 'When each alternative rate would have begun, were it true: log_products and counts_since are counted from there, in the same order.';
 COMMENT ON COLUMN hoverboard.alarms.raised_at IS 'Time of the samples that raised the alarm; null while it is quiet.';
 COMMENT ON COLUMN hoverboard.alarms.onset_at IS 'When what raised it seems to have begun; null while it is quiet.';
 COMMENT ON COLUMN hoverboard.alarms.raised_log10_e IS 'log10_e when it was raised; null while it is quiet.';
@@ -172,6 +172,225 @@ COMMENT ON COLUMN hoverboard.alarms.counts_since IS 'Samples, outliers and repea
 COMMENT ON COLUMN hoverboard.alarms.onset_rows IS 'Samples counted since onset_at, and on; null while it is quiet, or where it began before they were counted.';
 COMMENT ON COLUMN hoverboard.alarms.onset_flagged IS 'Outliers among them.';
 COMMENT ON COLUMN hoverboard.alarms.onset_repeats IS 'Repeats left out since onset_at.';
+CREATE TABLE hoverboard.labels (
+    sample_id uuid NOT NULL,
+    labelled_at timestamp with time zone NOT NULL,
+    label text,
+    value double precision,
+    source text NOT NULL,
+    author text,
+    labels text[]
+);
+COMMENT ON TABLE hoverboard.labels IS 'What samples truly were, as somebody said. Append-only: of one sample and source the latest row holds.';
+COMMENT ON COLUMN hoverboard.labels.sample_id IS 'samples.id, as the caller gave it: that sample may be expired, or never have been (an orphan).';
+COMMENT ON COLUMN hoverboard.labels.labelled_at IS 'When it was said.';
+COMMENT ON COLUMN hoverboard.labels.label IS 'The true class, for a classification. For a multi-label version: the one label that holds, and no other.';
+COMMENT ON COLUMN hoverboard.labels.value IS 'The true value, for a regression.';
+COMMENT ON COLUMN hoverboard.labels.source IS 'Who says so, such as `support` or `relabelling-2026-03`.';
+COMMENT ON COLUMN hoverboard.labels.author IS 'The person, where known.';
+COMMENT ON COLUMN hoverboard.labels.labels IS 'All labels that hold, sorted, where they were given as a list; empty where none does. Null for one label or a value.';
+CREATE TABLE hoverboard.model_versions (
+    id integer NOT NULL,
+    name text NOT NULL,
+    version bigint NOT NULL,
+    weights_sha256 text NOT NULL,
+    manifest jsonb NOT NULL,
+    parent_id integer,
+    first_served_at timestamp with time zone NOT NULL
+);
+COMMENT ON TABLE hoverboard.model_versions IS 'Every model version that ever answered. One number with other weights is another row.';
+COMMENT ON COLUMN hoverboard.model_versions.id IS 'The number that this database gave it, which other tables call version_id. The model''s own number is version.';
+COMMENT ON COLUMN hoverboard.model_versions.name IS 'Name of the model.';
+COMMENT ON COLUMN hoverboard.model_versions.version IS 'Number of the version.';
+COMMENT ON COLUMN hoverboard.model_versions.weights_sha256 IS 'SHA-256 of its artifact, in hex.';
+COMMENT ON COLUMN hoverboard.model_versions.manifest IS 'Its manifest.json without the checksums: inputs, outputs, labels, task.';
+COMMENT ON COLUMN hoverboard.model_versions.parent_id IS 'The version that it was made from, where that one was recorded too.';
+COMMENT ON COLUMN hoverboard.model_versions.first_served_at IS 'Time of the first batch or deployment that was recorded of it.';
+CREATE TABLE hoverboard.outliers (
+    at timestamp with time zone NOT NULL,
+    sample_id uuid NOT NULL,
+    version_id integer NOT NULL,
+    detector text,
+    scores jsonb,
+    p_value real NOT NULL,
+    issue_id bigint
+)
+PARTITION BY RANGE (at);
+COMMENT ON TABLE hoverboard.outliers IS 'Samples that a version found strange: p_value at most its alpha, 0.01 unless it says otherwise.';
+COMMENT ON COLUMN hoverboard.outliers.at IS 'The sample''s time.';
+COMMENT ON COLUMN hoverboard.outliers.sample_id IS 'samples.id';
+COMMENT ON COLUMN hoverboard.outliers.version_id IS 'model_versions.id: what found it strange.';
+COMMENT ON COLUMN hoverboard.outliers.detector IS 'Name of the detector that decided; null where the version does not say.';
+COMMENT ON COLUMN hoverboard.outliers.scores IS 'Scores of all detectors by name, higher is stranger; null until they are filled in.';
+COMMENT ON COLUMN hoverboard.outliers.p_value IS 'Conformal p-value.';
+COMMENT ON COLUMN hoverboard.outliers.issue_id IS 'The issue it was grouped into; null before grouping.';
+CREATE TABLE hoverboard.predictions (
+    at timestamp with time zone NOT NULL,
+    sample_id uuid NOT NULL,
+    version_id integer NOT NULL,
+    role text,
+    predicted_at timestamp with time zone NOT NULL,
+    label text,
+    confidence real,
+    value double precision,
+    outputs real[],
+    output_tensors bytea,
+    p_value real,
+    batch_id uuid NOT NULL,
+    batch_size integer NOT NULL,
+    bucket integer NOT NULL,
+    queue_us integer NOT NULL,
+    infer_us integer NOT NULL,
+    labels text[],
+    confidences real[],
+    process text
+)
+PARTITION BY RANGE (at);
+COMMENT ON TABLE hoverboard.predictions IS 'What was answered: one row for each sample and version that ran on it. Without one, the answer was an error.';
+COMMENT ON COLUMN hoverboard.predictions.at IS 'The sample''s time, not the answer''s: joins on (at, sample_id) stay in one partition.';
+COMMENT ON COLUMN hoverboard.predictions.sample_id IS 'samples.id';
+COMMENT ON COLUMN hoverboard.predictions.version_id IS 'model_versions.id: what answered.';
+COMMENT ON COLUMN hoverboard.predictions.role IS 'Role it answered in, such as `stable`; null where the caller named a version.';
+COMMENT ON COLUMN hoverboard.predictions.predicted_at IS 'When its batch began to run.';
+COMMENT ON COLUMN hoverboard.predictions.label IS 'The most probable class, for a classification. Null for a multi-label version, whose answer is in labels.';
+COMMENT ON COLUMN hoverboard.predictions.confidence IS 'Probability of that class, for a classification; null otherwise.';
+COMMENT ON COLUMN hoverboard.predictions.value IS 'The answer, for a regression.';
+COMMENT ON COLUMN hoverboard.predictions.outputs IS 'The first output, where it is a vector of at most 4096 numbers which float32 holds exactly.';
+COMMENT ON COLUMN hoverboard.predictions.output_tensors IS 'All other outputs by name, in the layout of safetensors.';
+COMMENT ON COLUMN hoverboard.predictions.p_value IS 'Conformal p-value: small is strange. Null for a version without calibration.';
+COMMENT ON COLUMN hoverboard.predictions.batch_id IS 'Same for all that ran in one batch.';
+COMMENT ON COLUMN hoverboard.predictions.batch_size IS 'Samples in that batch, kept or not.';
+COMMENT ON COLUMN hoverboard.predictions.bucket IS 'Size it was padded to.';
+COMMENT ON COLUMN hoverboard.predictions.queue_us IS 'Microseconds that the sample waited for its batch.';
+COMMENT ON COLUMN hoverboard.predictions.infer_us IS 'Microseconds that the batch ran.';
+COMMENT ON COLUMN hoverboard.predictions.labels IS 'Multi-label: every label at or above its threshold, most probable first; empty for none. Null for other tasks.';
+COMMENT ON COLUMN hoverboard.predictions.confidences IS 'Multi-label: the probability of each of labels, in their order.';
+COMMENT ON COLUMN hoverboard.predictions.process IS 'The process that answered, such as `engine-0`; null for what an older Hoverboard recorded.';
+CREATE TABLE hoverboard.samples (
+    at timestamp with time zone NOT NULL,
+    id uuid NOT NULL,
+    model text NOT NULL,
+    inputs jsonb,
+    vector real[],
+    tensors bytea,
+    tags jsonb,
+    request_id text,
+    traceparent text,
+    incl_prob real NOT NULL,
+    why text NOT NULL,
+    caller text,
+    CONSTRAINT samples_incl_prob_check CHECK (((incl_prob > (0)::double precision) AND (incl_prob <= (1)::double precision)))
+)
+PARTITION BY RANGE (at);
+COMMENT ON TABLE hoverboard.samples IS 'What was asked: one row for each sample that was kept.';
+COMMENT ON COLUMN hoverboard.samples.at IS 'When it arrived: the time in its id, so sample_at(id).';
+COMMENT ON COLUMN hoverboard.samples.id IS 'The sample_id that the client was told, a UUIDv7.';
+COMMENT ON COLUMN hoverboard.samples.model IS 'Name of the model it was meant for.';
+COMMENT ON COLUMN hoverboard.samples.inputs IS 'Numbers and texts by input name; null where redacted. A text that is no UTF-8 or holds a NUL is {"b64": ...}; "NaN", "Infinity", "-Infinity" and "-0" are strings. Under the policy `hashed` {"sha256": ...} is all there is.';
+COMMENT ON COLUMN hoverboard.samples.vector IS 'The first input that is a vector of at most 4096 numbers which float32 holds exactly; null where redacted.';
+COMMENT ON COLUMN hoverboard.samples.tensors IS 'All other inputs by name, in the layout of safetensors.';
+COMMENT ON COLUMN hoverboard.samples.tags IS 'What the caller said, such as {"customer": "17"}; null without. Here and in texts U+FFFD stands for a NUL.';
+COMMENT ON COLUMN hoverboard.samples.request_id IS 'X-Request-ID of its HTTP request, the caller''s or ours.';
+COMMENT ON COLUMN hoverboard.samples.traceparent IS 'W3C traceparent of its HTTP request.';
+COMMENT ON COLUMN hoverboard.samples.incl_prob IS 'The probability with which a sample like this is kept. sum(1 / incl_prob) estimates how many there were.';
+COMMENT ON COLUMN hoverboard.samples.why IS 'Why it was kept: `all`, `sampled`, `outlier`, `error` or `low_margin`.';
+COMMENT ON COLUMN hoverboard.samples.caller IS 'Who called, where callers have keys: the name of the key. Null without; what callers say of themselves is in tags.';
+CREATE VIEW hoverboard.answers AS
+ SELECT p.at,
+    p.sample_id,
+    v.name AS model,
+    v.version,
+    p.role,
+    p.process,
+    s.caller,
+    s.tags,
+    p.label,
+    p.labels,
+    p.confidence,
+    p.value,
+    l.label AS true_label,
+    l.labels AS true_labels,
+    l.value AS true_value,
+    l.source AS label_source,
+    l.labelled_at,
+    p.p_value,
+        CASE
+            WHEN (p.p_value IS NOT NULL) THEN (o.sample_id IS NOT NULL)
+            ELSE NULL::boolean
+        END AS outlier,
+    o.detector,
+    o.issue_id,
+    s.inputs,
+    s.vector,
+    s.incl_prob,
+    s.why,
+    s.request_id,
+    p.batch_id,
+    p.batch_size,
+    p.bucket,
+    p.queue_us,
+    p.infer_us,
+    p.version_id
+   FROM ((((hoverboard.predictions p
+     JOIN hoverboard.model_versions v ON ((v.id = p.version_id)))
+     LEFT JOIN LATERAL ( SELECT samples.caller,
+            samples.tags,
+            samples.inputs,
+            samples.vector,
+            samples.incl_prob,
+            samples.why,
+            samples.request_id
+           FROM hoverboard.samples
+          WHERE ((samples.id = p.sample_id) AND (samples.at = p.at))
+         LIMIT 1) s ON (true))
+     LEFT JOIN LATERAL ( SELECT outliers.sample_id,
+            outliers.detector,
+            outliers.issue_id
+           FROM hoverboard.outliers
+          WHERE ((outliers.sample_id = p.sample_id) AND (outliers.at = p.at) AND (outliers.version_id = p.version_id))
+         LIMIT 1) o ON (true))
+     LEFT JOIN LATERAL ( SELECT labels.label,
+            labels.labels,
+            labels.value,
+            labels.source,
+            labels.labelled_at
+           FROM hoverboard.labels
+          WHERE (labels.sample_id = p.sample_id)
+          ORDER BY labels.labelled_at DESC
+         LIMIT 1) l ON (true));
+COMMENT ON VIEW hoverboard.answers IS 'What was answered, with what was asked and what is known of it since: one row for each sample and version that ran on it. Give `at` a range. Samples that ended in an error have no row.';
+COMMENT ON COLUMN hoverboard.answers.at IS 'predictions.at: the sample''s time.';
+COMMENT ON COLUMN hoverboard.answers.sample_id IS 'samples.id';
+COMMENT ON COLUMN hoverboard.answers.model IS 'Name of the model.';
+COMMENT ON COLUMN hoverboard.answers.version IS 'Number of the version that answered.';
+COMMENT ON COLUMN hoverboard.answers.role IS 'predictions.role';
+COMMENT ON COLUMN hoverboard.answers.process IS 'predictions.process';
+COMMENT ON COLUMN hoverboard.answers.caller IS 'samples.caller';
+COMMENT ON COLUMN hoverboard.answers.tags IS 'samples.tags';
+COMMENT ON COLUMN hoverboard.answers.label IS 'predictions.label';
+COMMENT ON COLUMN hoverboard.answers.labels IS 'predictions.labels';
+COMMENT ON COLUMN hoverboard.answers.confidence IS 'predictions.confidence';
+COMMENT ON COLUMN hoverboard.answers.value IS 'predictions.value';
+COMMENT ON COLUMN hoverboard.answers.true_label IS 'labels.label, of the last label that came; null without.';
+COMMENT ON COLUMN hoverboard.answers.true_labels IS 'labels.labels, likewise.';
+COMMENT ON COLUMN hoverboard.answers.true_value IS 'labels.value, likewise.';
+COMMENT ON COLUMN hoverboard.answers.label_source IS 'labels.source, likewise.';
+COMMENT ON COLUMN hoverboard.answers.labelled_at IS 'labels.labelled_at, likewise.';
+COMMENT ON COLUMN hoverboard.answers.p_value IS 'predictions.p_value';
+COMMENT ON COLUMN hoverboard.answers.outlier IS 'Whether the version found it strange; null for a version without calibration.';
+COMMENT ON COLUMN hoverboard.answers.detector IS 'outliers.detector; null for what is no outlier.';
+COMMENT ON COLUMN hoverboard.answers.issue_id IS 'outliers.issue_id, likewise.';
+COMMENT ON COLUMN hoverboard.answers.inputs IS 'samples.inputs';
+COMMENT ON COLUMN hoverboard.answers.vector IS 'samples.vector';
+COMMENT ON COLUMN hoverboard.answers.incl_prob IS 'samples.incl_prob: a row stands for 1 / incl_prob samples.';
+COMMENT ON COLUMN hoverboard.answers.why IS 'samples.why';
+COMMENT ON COLUMN hoverboard.answers.request_id IS 'samples.request_id';
+COMMENT ON COLUMN hoverboard.answers.batch_id IS 'predictions.batch_id';
+COMMENT ON COLUMN hoverboard.answers.batch_size IS 'predictions.batch_size';
+COMMENT ON COLUMN hoverboard.answers.bucket IS 'predictions.bucket';
+COMMENT ON COLUMN hoverboard.answers.queue_us IS 'predictions.queue_us';
+COMMENT ON COLUMN hoverboard.answers.infer_us IS 'predictions.infer_us';
+COMMENT ON COLUMN hoverboard.answers.version_id IS 'model_versions.id';
 CREATE TABLE hoverboard.baselines (
     version_id integer NOT NULL,
     "position" integer NOT NULL,
@@ -210,7 +429,7 @@ CREATE TABLE hoverboard.deployments (
     process text NOT NULL
 );
 COMMENT ON TABLE hoverboard.deployments IS 'What serves, when it changed: one row for each change of a role and for each start of an engine.';
-COMMENT ON COLUMN hoverboard.deployments.at IS 'From when on.';
+COMMENT ON COLUMN hoverboard.deployments.at IS 'From when on this version answered in this role, by the clock of the engine.';
 COMMENT ON COLUMN hoverboard.deployments.model IS 'Name of the model.';
 COMMENT ON COLUMN hoverboard.deployments.role IS 'Such as `stable`.';
 COMMENT ON COLUMN hoverboard.deployments.version_id IS 'What answers from now on; null where nothing does.';
@@ -331,7 +550,7 @@ COMMENT ON COLUMN hoverboard.gaps.journal IS 'The journal they are missing from.
 COMMENT ON COLUMN hoverboard.gaps.process IS 'The process that wrote that journal, such as `engine-0`.';
 COMMENT ON COLUMN hoverboard.gaps.model IS 'Model they belong to; null where unknown.';
 COMMENT ON COLUMN hoverboard.gaps.version IS 'Version they belong to; null where unknown.';
-COMMENT ON COLUMN hoverboard.gaps.reason IS 'Such as `budget`, `disk full`, `damaged`, `missing`, `torn` (the last write of a process that was killed), `expired` or `quarantined`; `duplicate` has lost nothing.';
+COMMENT ON COLUMN hoverboard.gaps.reason IS 'Shed: `journal budget` (Postgres was away for too long), `journal cannot be written` (the disk was full or broken), `redact` (serving.toml hides something that the model does not have). Lost: `damaged` (the disk changed what was written), `missing` (files are gone), `removed by hand`, `torn` (the last write of a process that was killed, which nobody was answered). Not taken: `quarantined` (Postgres refused it; see the table quarantine), `expired` (it came after retention_days). `duplicate` has lost nothing. `hoverboard gaps` says what to do.';
 COMMENT ON COLUMN hoverboard.gaps.frames IS 'Frames lost; null where unknown or where none was written.';
 COMMENT ON COLUMN hoverboard.gaps.records IS 'Records missing: kept samples, labels or rejections; null where nobody can say.';
 COMMENT ON COLUMN hoverboard.gaps.executed IS 'Samples that ran in batches of which nothing was written; null where unknown.';
@@ -341,80 +560,91 @@ COMMENT ON COLUMN hoverboard.gaps.last_at IS 'Time of the last of them; null whe
 COMMENT ON COLUMN hoverboard.gaps.segment IS 'Segment of the journal where the hole is.';
 COMMENT ON COLUMN hoverboard.gaps."position" IS 'Byte in that segment where the hole begins.';
 COMMENT ON COLUMN hoverboard.gaps.detail IS 'One sentence more.';
-CREATE TABLE hoverboard.labels (
-    sample_id uuid NOT NULL,
-    labelled_at timestamp with time zone NOT NULL,
-    label text,
-    value double precision,
-    source text NOT NULL,
-    author text,
-    labels text[]
+CREATE TABLE hoverboard.process_events (
+    at timestamp with time zone NOT NULL,
+    process text NOT NULL,
+    kind text NOT NULL,
+    detail text,
+    CONSTRAINT process_events_kind_check CHECK ((kind = ANY (ARRAY['start'::text, 'stop'::text, 'death'::text])))
 );
-COMMENT ON TABLE hoverboard.labels IS 'What samples truly were, as somebody said. Append-only: of one sample and source the latest row holds.';
-COMMENT ON COLUMN hoverboard.labels.sample_id IS 'samples.id, as the caller gave it: that sample may be expired, or never have been (an orphan).';
-COMMENT ON COLUMN hoverboard.labels.labelled_at IS 'When it was said.';
-COMMENT ON COLUMN hoverboard.labels.label IS 'The true class, for a classification. For a multi-label version: the one label that holds, and no other.';
-COMMENT ON COLUMN hoverboard.labels.value IS 'The true value, for a regression.';
-COMMENT ON COLUMN hoverboard.labels.source IS 'Who says so, such as `support` or `relabelling-2026-03`.';
-COMMENT ON COLUMN hoverboard.labels.author IS 'The person, where known.';
-COMMENT ON COLUMN hoverboard.labels.labels IS 'All labels that hold, sorted, where they were given as a list; empty where none does. Null for one label or a value.';
-CREATE TABLE hoverboard.model_versions (
-    id integer NOT NULL,
-    name text NOT NULL,
-    version bigint NOT NULL,
-    weights_sha256 text NOT NULL,
-    manifest jsonb NOT NULL,
-    parent_id integer,
-    first_served_at timestamp with time zone NOT NULL
-);
-COMMENT ON TABLE hoverboard.model_versions IS 'Every model version that ever answered. One number with other weights is another row.';
-COMMENT ON COLUMN hoverboard.model_versions.id IS 'What version_id means everywhere else.';
-COMMENT ON COLUMN hoverboard.model_versions.name IS 'Name of the model.';
-COMMENT ON COLUMN hoverboard.model_versions.version IS 'Number of the version.';
-COMMENT ON COLUMN hoverboard.model_versions.weights_sha256 IS 'SHA-256 of its artifact, in hex.';
-COMMENT ON COLUMN hoverboard.model_versions.manifest IS 'Its manifest.json without the checksums: inputs, outputs, labels, task.';
-COMMENT ON COLUMN hoverboard.model_versions.parent_id IS 'The version that it was made from, where that one was recorded too.';
-COMMENT ON COLUMN hoverboard.model_versions.first_served_at IS 'Time of the first batch or deployment that was recorded of it.';
-CREATE TABLE hoverboard.predictions (
+COMMENT ON TABLE hoverboard.process_events IS 'Starts and ends of the service''s processes, as the supervisor saw them. A start of `supervisor` without a stop before it: the supervisor was killed, or its machine went down, and all the others with it.';
+COMMENT ON COLUMN hoverboard.process_events.at IS 'When, by the clock of the machine that serves.';
+COMMENT ON COLUMN hoverboard.process_events.process IS 'Such as `engine-0`, or `supervisor` for the service as a whole.';
+COMMENT ON COLUMN hoverboard.process_events.kind IS '`start`, `stop` (it was asked to) or `death` (it was not).';
+COMMENT ON COLUMN hoverboard.process_events.detail IS 'How it ended, in words, such as `killed by SIGKILL`; null for nothing to add.';
+CREATE VIEW hoverboard.events AS
+ SELECT d.at,
+    d.model,
+    v.version,
+    'deployment'::text AS kind,
+    d.role AS subject,
+    (((((((
+        CASE
+            WHEN (d.version_id IS NULL) THEN 'nothing answers'::text
+            ELSE (('version '::text || v.version) || ' answers'::text)
+        END || ' on '::text) || d.process) || ': '::text) || d.reason) || ' ('::text) || d.actor) || ')'::text) AS detail
+   FROM (hoverboard.deployments d
+     LEFT JOIN hoverboard.model_versions v ON ((v.id = d.version_id)))
+UNION ALL
+ SELECT a.at,
+    v.name AS model,
+    v.version,
+        CASE a.kind
+            WHEN 'raised'::text THEN 'alarm'::text
+            ELSE 'alarm_reset'::text
+        END AS kind,
+    'outliers'::text AS subject,
+        CASE a.kind
+            WHEN 'raised'::text THEN ((((a.flagged || ' outliers among '::text) || a.rows) || ' samples'::text) || COALESCE((' since '::text || a.onset_at), ''::text))
+            ELSE (('reset by '::text || COALESCE(a.actor, 'somebody'::text)) || COALESCE((': '::text || a.reason), ''::text))
+        END AS detail
+   FROM (hoverboard.alarm_events a
+     JOIN hoverboard.model_versions v ON ((v.id = a.version_id)))
+UNION ALL
+ SELECT COALESCE(g.first_at, g.at) AS at,
+    g.model,
+    g.version,
+    'gap'::text AS kind,
+    g.process AS subject,
+    ((((g.reason || ': '::text) || COALESCE((g.records)::text, 'an unknown number of'::text)) || ' records'::text) || COALESCE((' until '::text || g.last_at), ''::text)) AS detail
+   FROM hoverboard.gaps g
+  WHERE (g.reason <> 'duplicate'::text)
+UNION ALL
+ SELECT e.at,
+    NULL::text AS model,
+    NULL::bigint AS version,
+    e.kind,
+    e.process AS subject,
+    e.detail
+   FROM hoverboard.process_events e;
+COMMENT ON VIEW hoverboard.events IS 'What happened, on one time axis: deployments, alarms, gaps, and starts and ends of processes. Give `at` a range.';
+COMMENT ON COLUMN hoverboard.events.at IS 'When; of a gap the time of its first record, or when it was found where nobody knows.';
+COMMENT ON COLUMN hoverboard.events.model IS 'Name of the model; null where all are meant.';
+COMMENT ON COLUMN hoverboard.events.version IS 'Number of the version; null where none or all are meant.';
+COMMENT ON COLUMN hoverboard.events.kind IS '`deployment`, `alarm`, `alarm_reset`, `gap`, `start`, `stop` or `death`.';
+COMMENT ON COLUMN hoverboard.events.subject IS 'What it happened to: the role of a deployment, `outliers` for an alarm, else the process, such as `engine-0`.';
+COMMENT ON COLUMN hoverboard.events.detail IS 'The rest, in words.';
+CREATE TABLE hoverboard.features (
     at timestamp with time zone NOT NULL,
     sample_id uuid NOT NULL,
     version_id integer NOT NULL,
-    role text,
-    predicted_at timestamp with time zone NOT NULL,
-    label text,
-    confidence real,
-    value double precision,
-    outputs real[],
-    output_tensors bytea,
-    p_value real,
-    batch_id uuid NOT NULL,
-    batch_size integer NOT NULL,
-    bucket integer NOT NULL,
-    queue_us integer NOT NULL,
-    infer_us integer NOT NULL,
-    labels text[],
-    confidences real[]
+    z bytea NOT NULL
 )
 PARTITION BY RANGE (at);
-COMMENT ON TABLE hoverboard.predictions IS 'What was answered: one row for each sample and version that ran on it. Without one, the answer was an error.';
-COMMENT ON COLUMN hoverboard.predictions.at IS 'The sample''s time, not the answer''s: joins on (at, sample_id) stay in one partition.';
-COMMENT ON COLUMN hoverboard.predictions.sample_id IS 'samples.id';
-COMMENT ON COLUMN hoverboard.predictions.version_id IS 'model_versions.id: what answered.';
-COMMENT ON COLUMN hoverboard.predictions.role IS 'Role it answered in, such as `stable`; null where the caller named a version.';
-COMMENT ON COLUMN hoverboard.predictions.predicted_at IS 'When its batch began to run.';
-COMMENT ON COLUMN hoverboard.predictions.label IS 'The most probable class, for a classification. Null for a multi-label version, whose answer is in labels.';
-COMMENT ON COLUMN hoverboard.predictions.confidence IS 'Probability of that class, for a classification; null otherwise.';
-COMMENT ON COLUMN hoverboard.predictions.value IS 'The answer, for a regression.';
-COMMENT ON COLUMN hoverboard.predictions.outputs IS 'The first output, where it is a vector of at most 4096 numbers which float32 holds exactly.';
-COMMENT ON COLUMN hoverboard.predictions.output_tensors IS 'All other outputs by name, in the layout of safetensors.';
-COMMENT ON COLUMN hoverboard.predictions.p_value IS 'Conformal p-value: small is strange. Null for a version without calibration.';
-COMMENT ON COLUMN hoverboard.predictions.batch_id IS 'Same for all that ran in one batch.';
-COMMENT ON COLUMN hoverboard.predictions.batch_size IS 'Samples in that batch, kept or not.';
-COMMENT ON COLUMN hoverboard.predictions.bucket IS 'Size it was padded to.';
-COMMENT ON COLUMN hoverboard.predictions.queue_us IS 'Microseconds that the sample waited for its batch.';
-COMMENT ON COLUMN hoverboard.predictions.infer_us IS 'Microseconds that the batch ran.';
-COMMENT ON COLUMN hoverboard.predictions.labels IS 'Multi-label: every label at or above its threshold, most probable first; empty for none. Null for other tasks.';
-COMMENT ON COLUMN hoverboard.predictions.confidences IS 'Multi-label: the probability of each of labels, in their order.';
+ALTER TABLE ONLY hoverboard.features ALTER COLUMN z SET STORAGE EXTERNAL;
+COMMENT ON TABLE hoverboard.features IS 'What a version''s detectors see of a sample: of every recorded outlier, and of those samples whose id ends in a byte below 13 (5%): get_byte(uuid_send(sample_id), 15) < 13. Nothing of a model whose inputs are redacted, hashed or not recorded, since z tells about them. May lack rows where the engine was busy or the journal''s disk budget short.';
+COMMENT ON COLUMN hoverboard.features.at IS 'The sample''s time.';
+COMMENT ON COLUMN hoverboard.features.sample_id IS 'samples.id';
+COMMENT ON COLUMN hoverboard.features.version_id IS 'model_versions.id: the version whose features they are; others have other features.';
+COMMENT ON COLUMN hoverboard.features.z IS 'The features as float16, little-endian, two bytes each: what is beyond +-65504 is that. manifest -> ''outliers'' says what they are: of a layer, the outputs or the inputs.';
+CREATE TABLE hoverboard.features_default (
+    at timestamp with time zone CONSTRAINT features_at_not_null NOT NULL,
+    sample_id uuid CONSTRAINT features_sample_id_not_null NOT NULL,
+    version_id integer CONSTRAINT features_version_id_not_null NOT NULL,
+    z bytea CONSTRAINT features_z_not_null NOT NULL
+);
+ALTER TABLE ONLY hoverboard.features_default ALTER COLUMN z SET STORAGE EXTERNAL;
+COMMENT ON TABLE hoverboard.features_default IS 'Features whose clock was implausible, or whose day had no partition yet.';
 CREATE VIEW hoverboard.label_problems AS
  SELECT l.sample_id,
     l.labelled_at,
@@ -459,24 +689,6 @@ ALTER TABLE hoverboard.model_versions ALTER COLUMN id ADD GENERATED ALWAYS AS ID
     NO MAXVALUE
     CACHE 1
 );
-CREATE TABLE hoverboard.outliers (
-    at timestamp with time zone NOT NULL,
-    sample_id uuid NOT NULL,
-    version_id integer NOT NULL,
-    detector text,
-    scores jsonb,
-    p_value real NOT NULL,
-    issue_id bigint
-)
-PARTITION BY RANGE (at);
-COMMENT ON TABLE hoverboard.outliers IS 'Samples that a version found strange: p_value at most its alpha, 0.01 unless it says otherwise.';
-COMMENT ON COLUMN hoverboard.outliers.at IS 'The sample''s time.';
-COMMENT ON COLUMN hoverboard.outliers.sample_id IS 'samples.id';
-COMMENT ON COLUMN hoverboard.outliers.version_id IS 'model_versions.id: what found it strange.';
-COMMENT ON COLUMN hoverboard.outliers.detector IS 'Name of the detector that decided; null where the version does not say.';
-COMMENT ON COLUMN hoverboard.outliers.scores IS 'Scores of all detectors by name, higher is stranger; null until they are filled in.';
-COMMENT ON COLUMN hoverboard.outliers.p_value IS 'Conformal p-value.';
-COMMENT ON COLUMN hoverboard.outliers.issue_id IS 'The issue it was grouped into; null before grouping.';
 CREATE TABLE hoverboard.outliers_default (
     at timestamp with time zone CONSTRAINT outliers_at_not_null NOT NULL,
     sample_id uuid CONSTRAINT outliers_sample_id_not_null NOT NULL,
@@ -505,7 +717,8 @@ CREATE TABLE hoverboard.predictions_default (
     queue_us integer CONSTRAINT predictions_queue_us_not_null NOT NULL,
     infer_us integer CONSTRAINT predictions_infer_us_not_null NOT NULL,
     labels text[],
-    confidences real[]
+    confidences real[],
+    process text
 );
 COMMENT ON TABLE hoverboard.predictions_default IS 'Predictions whose clock was implausible, or whose day had no partition yet.';
 CREATE TABLE hoverboard.quarantine (
@@ -596,33 +809,6 @@ CREATE TABLE hoverboard.rejections_default (
     tags jsonb
 );
 COMMENT ON TABLE hoverboard.rejections_default IS 'Rejections whose clock was implausible, or whose day had no partition yet.';
-CREATE TABLE hoverboard.samples (
-    at timestamp with time zone NOT NULL,
-    id uuid NOT NULL,
-    model text NOT NULL,
-    inputs jsonb,
-    vector real[],
-    tensors bytea,
-    tags jsonb,
-    request_id text,
-    traceparent text,
-    incl_prob real NOT NULL,
-    why text NOT NULL,
-    CONSTRAINT samples_incl_prob_check CHECK (((incl_prob > (0)::double precision) AND (incl_prob <= (1)::double precision)))
-)
-PARTITION BY RANGE (at);
-COMMENT ON TABLE hoverboard.samples IS 'What was asked: one row for each sample that was kept.';
-COMMENT ON COLUMN hoverboard.samples.at IS 'When it arrived: the time in its id, so sample_at(id).';
-COMMENT ON COLUMN hoverboard.samples.id IS 'The sample_id that the client was told, a UUIDv7.';
-COMMENT ON COLUMN hoverboard.samples.model IS 'Name of the model it was meant for.';
-COMMENT ON COLUMN hoverboard.samples.inputs IS 'Numbers and texts by input name; null where redacted. A text that is no UTF-8 or holds a NUL is {"b64": ...}; "NaN", "Infinity", "-Infinity" and "-0" are strings. Under the policy `hashed` {"sha256": ...} is all there is.';
-COMMENT ON COLUMN hoverboard.samples.vector IS 'The first input that is a vector of at most 4096 numbers which float32 holds exactly; null where redacted.';
-COMMENT ON COLUMN hoverboard.samples.tensors IS 'All other inputs by name, in the layout of safetensors.';
-COMMENT ON COLUMN hoverboard.samples.tags IS 'What the caller said, such as {"customer": "17"}; null without. Here and in texts U+FFFD stands for a NUL.';
-COMMENT ON COLUMN hoverboard.samples.request_id IS 'X-Request-ID of its HTTP request, the caller''s or ours.';
-COMMENT ON COLUMN hoverboard.samples.traceparent IS 'W3C traceparent of its HTTP request.';
-COMMENT ON COLUMN hoverboard.samples.incl_prob IS 'The probability with which a sample like this is kept. sum(1 / incl_prob) estimates how many there were.';
-COMMENT ON COLUMN hoverboard.samples.why IS 'Why it was kept: `all`, `sampled`, `outlier`, `error` or `low_margin`.';
 CREATE TABLE hoverboard.samples_default (
     at timestamp with time zone CONSTRAINT samples_at_not_null NOT NULL,
     id uuid CONSTRAINT samples_id_not_null NOT NULL,
@@ -635,6 +821,7 @@ CREATE TABLE hoverboard.samples_default (
     traceparent text,
     incl_prob real CONSTRAINT samples_incl_prob_not_null NOT NULL,
     why text CONSTRAINT samples_why_not_null NOT NULL,
+    caller text,
     CONSTRAINT samples_incl_prob_check CHECK (((incl_prob > (0)::double precision) AND (incl_prob <= (1)::double precision)))
 );
 COMMENT ON TABLE hoverboard.samples_default IS 'Samples whose clock was implausible, or whose day had no partition yet.';
@@ -649,6 +836,7 @@ COMMENT ON COLUMN hoverboard.schema_migrations.version IS 'The number that the f
 COMMENT ON COLUMN hoverboard.schema_migrations.name IS 'The file''s name.';
 COMMENT ON COLUMN hoverboard.schema_migrations.sha256 IS 'SHA-256 of the file, in hex: a file that was applied never changes.';
 COMMENT ON COLUMN hoverboard.schema_migrations.applied_at IS 'When.';
+ALTER TABLE ONLY hoverboard.features ATTACH PARTITION hoverboard.features_default DEFAULT;
 ALTER TABLE ONLY hoverboard.outliers ATTACH PARTITION hoverboard.outliers_default DEFAULT;
 ALTER TABLE ONLY hoverboard.predictions ATTACH PARTITION hoverboard.predictions_default DEFAULT;
 ALTER TABLE ONLY hoverboard.rejections ATTACH PARTITION hoverboard.rejections_default DEFAULT;
@@ -679,7 +867,12 @@ CREATE INDEX alarm_events_version_at ON hoverboard.alarm_events USING btree (ver
 CREATE INDEX deployments_model_at ON hoverboard.deployments USING btree (model, at);
 CREATE INDEX drift_windows_closed_at ON hoverboard.drift_windows USING brin (closed_at);
 CREATE INDEX erasures_sample_id ON hoverboard.erasures USING btree (sample_id) WHERE (sample_id IS NOT NULL);
+CREATE INDEX features_at ON ONLY hoverboard.features USING brin (at);
+CREATE INDEX features_default_at_idx ON hoverboard.features_default USING brin (at);
+CREATE INDEX features_sample_id ON ONLY hoverboard.features USING btree (sample_id);
+CREATE INDEX features_default_sample_id_idx ON hoverboard.features_default USING btree (sample_id);
 CREATE INDEX gaps_at ON hoverboard.gaps USING btree (at);
+CREATE INDEX gaps_time ON hoverboard.gaps USING btree (COALESCE(first_at, at));
 CREATE INDEX labels_labelled_at ON hoverboard.labels USING brin (labelled_at);
 CREATE INDEX labels_sample_id ON hoverboard.labels USING btree (sample_id);
 CREATE INDEX outliers_at ON ONLY hoverboard.outliers USING brin (at);
@@ -690,6 +883,7 @@ CREATE INDEX predictions_at ON ONLY hoverboard.predictions USING brin (at);
 CREATE INDEX predictions_default_at_idx ON hoverboard.predictions_default USING brin (at);
 CREATE INDEX predictions_sample_id ON ONLY hoverboard.predictions USING btree (sample_id);
 CREATE INDEX predictions_default_sample_id_idx ON hoverboard.predictions_default USING btree (sample_id);
+CREATE INDEX process_events_at ON hoverboard.process_events USING btree (at);
 CREATE INDEX quarantine_at ON hoverboard.quarantine USING btree (at);
 CREATE INDEX rejections_at ON ONLY hoverboard.rejections USING brin (at);
 CREATE INDEX rejections_default_at_idx ON hoverboard.rejections_default USING brin (at);
@@ -699,6 +893,8 @@ CREATE INDEX samples_id ON ONLY hoverboard.samples USING btree (id);
 CREATE INDEX samples_default_id_idx ON hoverboard.samples_default USING btree (id);
 CREATE INDEX samples_tags ON ONLY hoverboard.samples USING gin (tags jsonb_path_ops) WHERE (tags IS NOT NULL);
 CREATE INDEX samples_default_tags_idx ON hoverboard.samples_default USING gin (tags jsonb_path_ops) WHERE (tags IS NOT NULL);
+ALTER INDEX hoverboard.features_at ATTACH PARTITION hoverboard.features_default_at_idx;
+ALTER INDEX hoverboard.features_sample_id ATTACH PARTITION hoverboard.features_default_sample_id_idx;
 ALTER INDEX hoverboard.outliers_at ATTACH PARTITION hoverboard.outliers_default_at_idx;
 ALTER INDEX hoverboard.outliers_sample_id ATTACH PARTITION hoverboard.outliers_default_sample_id_idx;
 ALTER INDEX hoverboard.predictions_at ATTACH PARTITION hoverboard.predictions_default_at_idx;
@@ -729,6 +925,22 @@ GRANT SELECT,INSERT ON TABLE hoverboard.alarm_events TO recorder;
 GRANT SELECT ON TABLE hoverboard.alarm_events TO reader;
 GRANT SELECT,INSERT,UPDATE ON TABLE hoverboard.alarms TO recorder;
 GRANT SELECT ON TABLE hoverboard.alarms TO reader;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.labels TO recorder;
+GRANT SELECT ON TABLE hoverboard.labels TO reader;
+GRANT SELECT,INSERT ON TABLE hoverboard.model_versions TO recorder;
+GRANT SELECT ON TABLE hoverboard.model_versions TO reader;
+GRANT UPDATE(parent_id) ON TABLE hoverboard.model_versions TO recorder;
+GRANT UPDATE(first_served_at) ON TABLE hoverboard.model_versions TO recorder;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.outliers TO recorder;
+GRANT SELECT ON TABLE hoverboard.outliers TO reader;
+GRANT UPDATE(detector) ON TABLE hoverboard.outliers TO recorder;
+GRANT UPDATE(scores) ON TABLE hoverboard.outliers TO recorder;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.predictions TO recorder;
+GRANT SELECT ON TABLE hoverboard.predictions TO reader;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.samples TO recorder;
+GRANT SELECT ON TABLE hoverboard.samples TO reader;
+GRANT SELECT ON TABLE hoverboard.answers TO recorder;
+GRANT SELECT ON TABLE hoverboard.answers TO reader;
 GRANT SELECT,INSERT ON TABLE hoverboard.baselines TO recorder;
 GRANT SELECT ON TABLE hoverboard.baselines TO reader;
 GRANT SELECT,INSERT ON TABLE hoverboard.deployments TO recorder;
@@ -742,20 +954,16 @@ GRANT SELECT ON TABLE hoverboard.erasures TO reader;
 GRANT UPDATE(rows_erased) ON TABLE hoverboard.erasures TO recorder;
 GRANT SELECT,INSERT ON TABLE hoverboard.gaps TO recorder;
 GRANT SELECT ON TABLE hoverboard.gaps TO reader;
-GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.labels TO recorder;
-GRANT SELECT ON TABLE hoverboard.labels TO reader;
-GRANT SELECT,INSERT ON TABLE hoverboard.model_versions TO recorder;
-GRANT SELECT ON TABLE hoverboard.model_versions TO reader;
-GRANT UPDATE(parent_id) ON TABLE hoverboard.model_versions TO recorder;
-GRANT UPDATE(first_served_at) ON TABLE hoverboard.model_versions TO recorder;
-GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.predictions TO recorder;
-GRANT SELECT ON TABLE hoverboard.predictions TO reader;
+GRANT SELECT,INSERT ON TABLE hoverboard.process_events TO recorder;
+GRANT SELECT ON TABLE hoverboard.process_events TO reader;
+GRANT SELECT ON TABLE hoverboard.events TO recorder;
+GRANT SELECT ON TABLE hoverboard.events TO reader;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.features TO recorder;
+GRANT SELECT ON TABLE hoverboard.features TO reader;
+GRANT SELECT ON TABLE hoverboard.features_default TO recorder;
+GRANT SELECT ON TABLE hoverboard.features_default TO reader;
 GRANT SELECT ON TABLE hoverboard.label_problems TO recorder;
 GRANT SELECT ON TABLE hoverboard.label_problems TO reader;
-GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.outliers TO recorder;
-GRANT SELECT ON TABLE hoverboard.outliers TO reader;
-GRANT UPDATE(detector) ON TABLE hoverboard.outliers TO recorder;
-GRANT UPDATE(scores) ON TABLE hoverboard.outliers TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers_default TO reader;
 GRANT SELECT ON TABLE hoverboard.predictions_default TO recorder;
@@ -768,8 +976,6 @@ GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.rejections TO recorder;
 GRANT SELECT ON TABLE hoverboard.rejections TO reader;
 GRANT SELECT ON TABLE hoverboard.rejections_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.rejections_default TO reader;
-GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.samples TO recorder;
-GRANT SELECT ON TABLE hoverboard.samples TO reader;
 GRANT SELECT ON TABLE hoverboard.samples_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.samples_default TO reader;
 GRANT SELECT ON TABLE hoverboard.schema_migrations TO recorder;

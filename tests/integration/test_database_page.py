@@ -97,7 +97,7 @@ async def test_the_page_sets_up_a_database_backs_it_up_and_restores_it(reader: R
     async with connected(restored, application="test") as connection:
         rows = await connection.fetch("select tableoid::regclass::text from samples order by at")
         assert [row[0] for row in rows] == ["samples_2025_12_31", "samples_2026_01_01", "samples_default"]
-        assert await connection.fetchval("select make_partitions('2026-01-02', '2026-01-02')") == 4
+        assert await connection.fetchval("select make_partitions('2026-01-02', '2026-01-02')") == 5
         await connection.execute(
             "insert into labels (sample_id, labelled_at, source) values (gen_random_uuid(), now(), 's')"
         )
@@ -108,4 +108,6 @@ async def test_the_page_sets_up_a_database_backs_it_up_and_restores_it(reader: R
     printed = reader.follow("Retention").splitlines()
     assert printed[0].startswith("samples|1|2199-01-01")
     assert printed[1] == "predictions|0||"
-    assert printed[2:] == [f"{table}_2025_12_31|" for table in ("samples", "predictions", "outliers", "rejections")]
+    assert printed[2:] == [
+        f"{table}_2025_12_31|" for table in ("samples", "predictions", "outliers", "features", "rejections")
+    ]
