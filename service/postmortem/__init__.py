@@ -1,5 +1,6 @@
-"""What happened to a model: since when, how much, who, what differs, which cause.
+"""What happened to a model, from what was recorded: since when, who, what differs, which cause; and what another version says.
 
-In come a window of time and what is bad about it, out goes one report. What was recorded is read once and encoded as small integers
-(`table`); `onset`, `slices` and `causes` are statistics of those arrays alone, without a database.
+In come a model, a time and conditions (`window`), and Postgres through one connection that only reads (`reading`). What was recorded is
+read once: as small integers (`table`), of which `onset`, `slices` and `causes` are statistics without a database, or as a
+model's inputs again (`recorded`). Out go one report, files, and comparisons of versions.
 """

@@ -19,7 +19,7 @@ from typing import Final
 from hoverboard.contract.signature import STRING, Signature, TensorSpec
 from hoverboard.journal.records import BatchRecord, Column
 
-__all__ = ["EXACT", "HASH", "LONGEST", "Layout", "Unencodable", "is_vector"]
+__all__ = ["EXACT", "HASH", "LONGEST", "InputPlaces", "Layout", "Unencodable", "is_vector"]
 
 EXACT: Final = frozenset({"bool", "int8", "int16", "uint8", "uint16", "float16", "float32"})
 """Dtypes of which float32 holds every value."""
@@ -31,6 +31,32 @@ HASH: Final = "sha256"
 
 class Unencodable(ValueError):
     """Records that no rows can be made of: which, and why not; its text quotes no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputPlaces:
+    """Which column of `samples` each input of a signature goes to, for who writes and for who reads.
+
+    Attributes:
+        members: the inputs that go to `inputs`.
+        vector: the input that goes to `vector`, unless it is too long; then to `tensors` too.
+        tensors: the inputs that go to `tensors`.
+    """
+
+    members: tuple[TensorSpec, ...]
+    vector: TensorSpec | None
+    tensors: tuple[TensorSpec, ...]
+
+    @classmethod
+    def of(cls, signature: Signature) -> InputPlaces:
+        """By the signature and not by a record: a column means the same in all rows of a version."""
+        rest = [spec for spec in signature.inputs if not _is_member(spec)]
+        vector = next((spec for spec in rest if _fits(spec.dtype, spec.shape)), None)
+        return cls(
+            tuple(spec for spec in signature.inputs if _is_member(spec)),
+            vector,
+            tuple(spec for spec in rest if spec is not vector),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +90,10 @@ class Layout:
         recorded = [spec.name for spec in signature.inputs if spec.name not in record.redacted]
         _match(len(record.columns), len(recorded), "inputs that are not redacted")
         places = {name: place for place, name in enumerate(recorded)}
-        members = {spec.name: places.get(spec.name) for spec in signature.inputs if _is_member(spec)}
-        rest = [spec for spec in signature.inputs if spec.name not in members]
-        # By the signature and not by this record: a column means the same in all rows of a version.
-        vector = next((spec.name for spec in rest if _fits(spec.dtype, spec.shape)), None)
-        tensors = {spec.name: places[spec.name] for spec in rest if spec.name in places and spec.name != vector}
+        inputs = InputPlaces.of(signature)
+        members = {spec.name: places.get(spec.name) for spec in inputs.members}
+        vector = None if inputs.vector is None else inputs.vector.name
+        tensors = {spec.name: places[spec.name] for spec in inputs.tensors if spec.name in places}
         return cls(members, (vector, places[vector]) if vector in places else None, tensors, outputs)
 
 

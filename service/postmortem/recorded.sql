@@ -1,0 +1,45 @@
+-- Recorded samples with what was answered to them.
+
+-- name: model_versions
+select id, version, weights_sha256, manifest::text as manifest from model_versions where name = $1 order by version, id;
+
+-- name: answered_rows
+-- How many rows of the window each version answered.
+select p.version_id, count(*) as rows
+from predictions p
+where p.version_id = any ($1::int[]) and p.at >= $2 and p.at < $3
+group by p.version_id;
+
+-- name: read_samples
+-- The id is a UUIDv7, so its order is that of (at, id), and it has an index that `at` has not.
+select s.id, s.inputs::text as inputs, array_send(s.vector) as vector, s.tensors, s.tags::text as tags, s.incl_prob,
+    s.caller, p.version_id, p.role, p.process, p.label, p.confidence, p.value, p.p_value, p.queue_us, p.infer_us, p.labels, p.confidences,
+    case when $14 then array_send(p.outputs) end as outputs,
+    case when $14 then p.output_tensors end as output_tensors,
+    o.sample_id is not null as outlier,
+    t.sample_id is not null as labelled, t.label as true_label, t.value as true_value, t.labels as true_labels,
+    t.source as true_source
+from samples s
+left join predictions p on p.sample_id = s.id and p.at = s.at and p.version_id = any ($9::int[])
+left join outliers o on o.sample_id = s.id and o.at = s.at and o.version_id = p.version_id
+left join lateral (
+    select l.sample_id, l.label, l.value, l.labels, l.source
+    from labels l
+    where l.sample_id = s.id
+    order by l.labelled_at desc, l.source
+    limit 1
+) t on true
+where s.model = $1 and s.at >= $2 and s.at < $3
+    and ($4::text is null or s.tags @> $4::text::jsonb)
+    and ($5::bigint is null or p.version_id in (select v.id from model_versions v where v.name = $1 and v.version = $5))
+    and ($6::text is null or p.label = $6 or $6 = any (p.labels))
+    and ($7::text is null or s.caller = $7)
+    and ($8::text is null or p.process = $8)
+    and (p.version_id is not null or not $10)
+    and (t.sample_id is not null or not $11)
+    and ($12::bigint is null or o.issue_id = $12)
+    -- After (id, version): a sample that several versions answered has a row for each.
+    and s.id >= $13 and (s.id > $13 or coalesce(p.version_id, 0) > $15)
+    and s.id < $16
+order by s.id, p.version_id
+limit $17;

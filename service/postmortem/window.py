@@ -1,0 +1,123 @@
+"""Which recorded samples are meant: a model, a time and conditions, as the command line has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from hoverboard.errors import ConfigError
+
+__all__ = ["CONDITIONS", "RecordedWindow", "parse_time", "parse_where"]
+
+CONDITIONS: Final = ("version", "label", "caller", "process")
+"""What samples can be chosen by, beside `tag.NAME`."""
+_TAG: Final = "tag."
+_AGO: Final = re.compile(r"-?(\d{1,6})\s*(s|m|h|d|w)(?: ago)?")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_MOST_VERSION: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedWindow:
+    """Samples of one model and one time.
+
+    Attributes:
+        model: its name.
+        start: of the time, included.
+        end: of the time, excluded.
+        where: conditions that all must hold: `tag.NAME`, `version`, `label` (as answered), `caller` or `process` -> value.
+    """
+
+    model: str
+    start: datetime
+    end: datetime
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Hold the times against each other.
+
+        Raises:
+            ConfigError: it ends before it starts.
+        """
+        if self.start >= self.end:
+            raise ConfigError(f"the time ends ({_written(self.end)}) before it starts ({_written(self.start)})")
+
+    @property
+    def tags(self) -> str | None:
+        """The tags that samples must have, a JSON object; None for any."""
+        wanted = {key.removeprefix(_TAG): value for key, value in self.where.items() if key.startswith(_TAG)}
+        return msgspec.json.encode(wanted).decode() if wanted else None
+
+    @property
+    def version(self) -> int | None:
+        """The number of the version that must have answered; None for any."""
+        return int(self.where["version"]) if "version" in self.where else None
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """`tags`, `version`, `label`, `caller`, `process`, None where anything will do: in the order that queries take them."""
+        return self.tags, self.version, *(self.where.get(name) for name in CONDITIONS[1:])
+
+    def __str__(self) -> str:
+        """In words, for a title."""
+        conditions = "".join(f", {key} = {value}" for key, value in self.where.items())
+        return f"{self.model}, {_written(self.start)} to {_written(self.end)}{conditions}"
+
+
+def parse_time(text: str, now: datetime) -> datetime:
+    """A time as people write it, in UTC where it names no zone.
+
+    Args:
+        text: `2026-11-30`, `2026-11-30T07:12`, with a zone such as `Z` or `+01:00`; `2h`, `90m`, `7d` for so long ago; `now`.
+        now: what the last two forms are counted from.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    stripped = text.strip()
+    if stripped == "now":
+        return now
+    ago = _AGO.fullmatch(stripped)
+    try:
+        if ago:
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        found = datetime.fromisoformat(stripped)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"{text!r} is no time: expected one such as 2026-11-30, 2026-11-30T07:12, 2h (so long ago) or now"
+        ) from error
+
+
+def parse_where(conditions: Iterable[str]) -> dict[str, str]:
+    """Conditions such as `tag.customer=17` and `version=3`, by name.
+
+    Raises:
+        ConfigError: one has no `=`, has a name that nothing is recorded under, or is given twice with different values.
+    """
+    found: dict[str, str] = {}
+    for text in conditions:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or not (name in CONDITIONS or (name.startswith(_TAG) and name != _TAG)):
+            raise ConfigError(
+                f"--where {text!r}: expected tag.NAME=VALUE, or one of {', '.join(CONDITIONS)}, = and its value"
+            )
+        if found.setdefault(name, value) != value:
+            raise ConfigError(
+                f"--where {name}: given twice, as {found[name]!r} and {value!r}; all conditions must hold"
+            )
+        if name == "version" and not (value.isascii() and value.isdecimal() and 0 < int(value) <= _MOST_VERSION):
+            raise ConfigError(f"--where version={value}: expected the number of a version")
+    return found
+
+
+def _written(at: datetime) -> str:
+    """To the minute where that says it all, and in UTC."""
+    whole = not (at.second or at.microsecond)
+    return f"{at.astimezone(UTC):{'%Y-%m-%d %H:%M' if whole else '%Y-%m-%d %H:%M:%S'}} UTC"
