@@ -33,7 +33,8 @@ from hoverboard.database.known import KnownVersion
 from hoverboard.database.migrate import migrate
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.errors import DatabaseUnavailable
-from hoverboard.journal.records import BatchRecord, CallPart, column_array, decode, encode, pack_column
+from hoverboard.journal.columns import column_array, pack_column
+from hoverboard.journal.records import BatchRecord, CallPart, decode, encode
 from hoverboard.postgres.cluster import Cluster
 from hoverboard.postgres.programs import environment
 from hoverboard.recorder.rows.encode import encode_batches
@@ -165,7 +166,7 @@ class Ways:
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record], frames: Sequence[bytes]) -> None:
         self._connection = connection
         self._frames = frames
-        self._copies = encode_batches(records(frames), VERSIONS)
+        self._copies = encode_batches(records(frames), VERSIONS, "engine-0")
         self._data = [list(copy.pieces()) for copy in self._copies]
         self._rows = rows(frames)
         # All ways send the same columns: those that hold anything.
@@ -177,7 +178,7 @@ class Ways:
 
     async def _recorder(self) -> None:
         async with self._connection.transaction():
-            for copy in encode_batches(records(self._frames), VERSIONS):
+            for copy in encode_batches(records(self._frames), VERSIONS, "engine-0"):
                 await self._connection.copy_to_table(
                     copy.table, source=copy.stream(), columns=copy.columns, format="binary"
                 )

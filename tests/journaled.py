@@ -13,17 +13,19 @@ import numpy as np
 
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.journal.columns import pack_column
 from hoverboard.journal.records import (
     KINDS,
     BatchRecord,
     CallPart,
     DeploymentRecord,
+    FeatureRecord,
     GapRecord,
     LabelRecord,
+    ProcessRecord,
     RejectionRecord,
     VersionRecord,
     encode,
-    pack_column,
 )
 from hoverboard.journal.writer import JournalWriter
 
@@ -35,7 +37,7 @@ SIGNATURE = Signature(
     outputs=(TensorSpec("probabilities", "float32", (3,)),),
     labels=("red", "green", "blue"),
 )
-Journaled = BatchRecord | RejectionRecord | LabelRecord | DeploymentRecord | GapRecord
+Journaled = BatchRecord | RejectionRecord | LabelRecord | DeploymentRecord | GapRecord | FeatureRecord | ProcessRecord
 
 
 def version(number: int = 1) -> VersionRecord:
@@ -97,6 +99,12 @@ def ids_of(record: BatchRecord) -> list[uuid.UUID]:
     return [uuid.UUID(bytes=record.sample_ids[i : i + 16]) for i in range(0, len(record.sample_ids), 16)]
 
 
+def features(record: BatchRecord, *, width: int = 3) -> FeatureRecord:
+    """Of all rows of a batch: row i has i, i + 1, ..."""
+    z = np.arange(record.rows)[:, None] + np.arange(width)
+    return FeatureRecord(MODEL, record.version, WEIGHTS, record.sample_ids, z.astype("<f2").tobytes())
+
+
 def label(sample: uuid.UUID, *, at: datetime | None = None) -> LabelRecord:
     now = (datetime.now(UTC) if at is None else at).timestamp()
     return LabelRecord(int(now * 1e6), sample.bytes, "green", None, "support", "ann", "r-2")
@@ -126,6 +134,6 @@ def write(journal: JournalWriter, *records: Journaled) -> None:
     """Append records as their processes do."""
     for record in records:
         needs: dict[str, bytes] = {}
-        if isinstance(record, (BatchRecord, DeploymentRecord)) and record.version is not None:
+        if isinstance(record, (BatchRecord, DeploymentRecord, FeatureRecord)) and record.version is not None:
             needs = {f"v{record.version}": encode(version(record.version))}
         journal.append(KINDS[type(record)], encode(record), count=record.count, needs=needs)

@@ -10,7 +10,8 @@ import numpy as np
 from hoverboard.contract.signature import Array, Signature, Task, TensorSpec
 from hoverboard.database.known import KnownVersion, VersionKey
 from hoverboard.engine.sample_ids import sample_ids
-from hoverboard.journal.records import BatchRecord, CallPart, pack_column
+from hoverboard.journal.columns import pack_column
+from hoverboard.journal.records import BatchRecord, CallPart
 
 NOW = 1_790_000_000.25
 VERSION_ID = 7

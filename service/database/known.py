@@ -18,7 +18,7 @@ from hoverboard.database.failures import doubtful, refused, sentence
 from hoverboard.database.statements import statements
 from hoverboard.database.text import storable_json
 from hoverboard.errors import VersionRefused
-from hoverboard.journal.records import BatchRecord, VersionRecord, WithdrawalRecord
+from hoverboard.journal.records import BatchRecord, FeatureRecord, VersionRecord, WithdrawalRecord
 from hoverboard.outliers import OutlierSummary
 from hoverboard.versions import read_version
 
@@ -70,7 +70,7 @@ class _Descendant(msgspec.Struct):
     parent: int | None = None
 
 
-def version_key(record: BatchRecord | VersionRecord | WithdrawalRecord) -> VersionKey:
+def version_key(record: BatchRecord | FeatureRecord | VersionRecord | WithdrawalRecord) -> VersionKey:
     """What identifies the version that a record is of."""
     return record.model, record.version, record.weights_sha256
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hoverboard.contract.signature import STRING, Array
-from hoverboard.journal.records import BatchRecord, Column, column_array
+from hoverboard.journal.columns import Column, column_array
+from hoverboard.journal.records import BatchRecord
 
 __all__ = ["answered", "form", "joined"]
 

@@ -7,12 +7,11 @@ many frames into Arrow at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, cast, get_args
+from typing import Final, Literal, cast, get_args
 
 import msgspec
-import numpy as np
 
-from hoverboard.contract.signature import STRING, Array
+from hoverboard.journal.columns import Column
 
 __all__ = [
     "KINDS",
@@ -20,26 +19,21 @@ __all__ = [
     "AlarmResetRecord",
     "BatchRecord",
     "CallPart",
-    "Column",
     "DeploymentRecord",
+    "FeatureRecord",
     "GapEntry",
     "GapRecord",
     "LabelRecord",
+    "ProcessRecord",
     "Record",
     "RejectionRecord",
     "SingleRecord",
     "SupplementRecord",
     "VersionRecord",
     "WithdrawalRecord",
-    "column_array",
     "decode",
     "encode",
-    "float_dtype",
-    "pack_column",
 ]
-
-Column = tuple[str, list[int], bytes | list[bytes | None]]
-"""(dtype, shape with the rows first, data): raw bytes, or for dtype `string` a flat list, None where redacted."""
 
 WHYS: Final = ("all", "sampled", "outlier", "error", "low_margin")
 """Why a row was kept, by its code in `BatchRecord.why`."""
@@ -97,6 +91,7 @@ class CallPart(_Positional, frozen=True):
         role: it was answered in; None when asked for by number.
         request_id, traceparent: of its HTTP request.
         tags: the caller's, as a JSON object; None without.
+        caller: the name of the key it came with; None without keys.
     """
 
     rows: int
@@ -104,6 +99,7 @@ class CallPart(_Positional, frozen=True):
     request_id: str
     traceparent: str | None
     tags: bytes | None
+    caller: str | None = None
 
 
 class BatchRecord(_Journaled, frozen=True, tag=2):
@@ -323,6 +319,36 @@ class WithdrawalRecord(_Journaled, frozen=True, tag=9):
     sample_ids: bytes
 
 
+class FeatureRecord(_Journaled, frozen=True, tag=10):
+    """Features of samples that `BatchRecord`s hold: of outliers, and of some others.
+
+    Attributes:
+        model, version, weights_sha256: whose features; the width of another version's may differ.
+        sample_ids: 16 bytes each.
+        z: float16 `(samples, width)`.
+    """
+
+    model: str
+    version: int
+    weights_sha256: str
+    sample_ids: bytes
+    z: bytes
+
+
+class ProcessRecord(SingleRecord, frozen=True, tag=11):
+    """A process of the service began or ended.
+
+    Attributes:
+        process: such as `engine-0`; `supervisor` for all of them.
+        kind: `stop` where it was asked to end.
+        detail: how it ended, in words; None for nothing to add.
+    """
+
+    process: str
+    kind: Literal["start", "stop", "death"]
+    detail: str | None = None
+
+
 Record = (
     VersionRecord
     | BatchRecord
@@ -333,6 +359,8 @@ Record = (
     | AlarmResetRecord
     | SupplementRecord
     | WithdrawalRecord
+    | FeatureRecord
+    | ProcessRecord
 )
 
 KINDS: Final[Mapping[type[Record], int]] = {
@@ -340,9 +368,6 @@ KINDS: Final[Mapping[type[Record], int]] = {
 }
 """What the frames of each type of record are marked with."""
 
-# NumPy makes both of these anew each time, in Python.
-_NAMES: dict[np.dtype[Any], str] = {}
-_DTYPES: dict[str, np.dtype[Any]] = {}
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
@@ -359,31 +384,3 @@ def decode(payload: bytes | memoryview) -> Record:
         msgspec.DecodeError: it is none.
     """
     return _decoder.decode(payload)
-
-
-def float_dtype(data: bytes, rows: int) -> type[np.float32 | np.float64]:
-    """What the numbers of a field such as `BatchRecord.value` are: journals of older versions have float32 only."""
-    # By size and not by a field: journals from before there were two hold no such field.
-    return np.float64 if rows and len(data) == 8 * rows else np.float32
-
-
-def pack_column(array: Array) -> Column:
-    """An array whose rows come first, as it is journaled."""
-    if array.dtype == object:
-        return STRING, list(array.shape), array.ravel().tolist()
-    name = _NAMES.get(array.dtype) or _NAMES.setdefault(array.dtype, array.dtype.name)
-    return name, list(array.shape), array.tobytes()
-
-
-def column_array(column: Column) -> Array:
-    """The array again, read-only where it is numeric; strings are objects of `bytes`, None where redacted."""
-    dtype, shape, data = column
-    if isinstance(data, list):
-        flat: np.ndarray[Any, Any] = np.empty(len(data), dtype=object)
-        # Not np.array(data), which would cut zero bytes off the end of each text.
-        flat[:] = data
-        return flat.reshape(shape)
-    found = _DTYPES.get(dtype)
-    if found is None:
-        found = _DTYPES[dtype] = np.dtype(dtype)
-    return np.frombuffer(data, found).reshape(shape)

@@ -18,17 +18,26 @@ from hoverboard.database.statements import statements
 from hoverboard.journal.records import (
     BatchRecord,
     DeploymentRecord,
+    FeatureRecord,
     GapRecord,
     LabelRecord,
+    ProcessRecord,
     Record,
     RejectionRecord,
     SupplementRecord,
     WithdrawalRecord,
 )
 from hoverboard.recorder.gaps import Gap, gaps_of, insert_gaps
-from hoverboard.recorder.rows.encode import Copy, encode_batches, encode_rejections
+from hoverboard.recorder.rows.encode import Copy, encode_batches, encode_features, encode_rejections
 from hoverboard.recorder.rows.layout import Unencodable
-from hoverboard.recorder.rows.plain import DEPLOYMENT_COLUMNS, deployment_rows, label_columns, uuids
+from hoverboard.recorder.rows.plain import (
+    DEPLOYMENT_COLUMNS,
+    PROCESS_COLUMNS,
+    deployment_rows,
+    label_columns,
+    process_rows,
+    uuids,
+)
 
 __all__ = ["UNFIT", "Inserts", "RecordsByType", "Unfit"]
 
@@ -69,6 +78,7 @@ class _Encoded(NamedTuple):
     copies: Sequence[Copy]
     labels: Sequence[Sequence[Any]]
     deployments: Sequence[tuple[Any, ...]]
+    processes: Sequence[tuple[Any, ...]]
     gaps: Sequence[Gap]
 
 
@@ -108,9 +118,12 @@ class Inserts:
     def _encode(self, records: RecordsByType) -> _Encoded:
         try:
             return _Encoded(
-                encode_batches(records.of(BatchRecord), self.versions) + encode_rejections(records.of(RejectionRecord)),
+                encode_batches(records.of(BatchRecord), self.versions, self.process)
+                + encode_features(records.of(FeatureRecord), self.versions)
+                + encode_rejections(records.of(RejectionRecord)),
                 label_columns(records.of(LabelRecord)),
                 deployment_rows(records.of(DeploymentRecord), self.versions, self.process),
+                process_rows(records.of(ProcessRecord)),
                 [gap for record in records.of(GapRecord) for gap in gaps_of(record)],
             )
         except MemoryError:
@@ -129,11 +142,13 @@ class Inserts:
             # Not by COPY: of a source that says the same again only the first label is stored.
             done = await connection.execute(_SQL["insert_labels"], *encoded.labels, timeout=_COPY_TIMEOUT_S)
             rows["labels"] = int(done.rpartition(" ")[2])
-        if encoded.deployments:
-            await connection.copy_records_to_table(
-                "deployments", records=encoded.deployments, columns=DEPLOYMENT_COLUMNS, timeout=_COPY_TIMEOUT_S
-            )
-            rows["deployments"] = len(encoded.deployments)
+        for table, columns, plain in (
+            ("deployments", DEPLOYMENT_COLUMNS, encoded.deployments),
+            ("process_events", PROCESS_COLUMNS, encoded.processes),
+        ):
+            if plain:
+                await connection.copy_records_to_table(table, records=plain, columns=columns, timeout=_COPY_TIMEOUT_S)
+                rows[table] = len(plain)
         if encoded.gaps:
             await insert_gaps(connection, self.journal, self.process, encoded.gaps, clip=False)
             rows["gaps"] = len(encoded.gaps)

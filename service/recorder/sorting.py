@@ -20,6 +20,7 @@ from hoverboard.journal.records import (
     AlarmResetRecord,
     BatchRecord,
     DeploymentRecord,
+    FeatureRecord,
     LabelRecord,
     Record,
     RejectionRecord,
@@ -30,13 +31,14 @@ from hoverboard.journal.records import (
 )
 from hoverboard.recorder.erasure.late_rows import Drained
 from hoverboard.recorder.gaps import EXPIRED, Gap
-from hoverboard.recorder.rows.split import split
+from hoverboard.recorder.rows.split import split, split_features
 
 __all__ = ["Piece", "Sorted", "Unreadable", "sort_out"]
 
 # What `integer` holds, in Postgres and in Arrow.
 _MOST_ROWS: Final = 2**31 - 1
 _MOST_NUMBER: Final = 2**63 - 1
+_NUMBER_BYTES: Final = 2  # of a float16
 # What decoding and looking at forged or damaged bytes can raise; anything else is a defect of ours.
 _UNREADABLE: Final = (msgspec.DecodeError, ArithmeticError, LookupError, TypeError, ValueError)
 
@@ -60,17 +62,23 @@ class Piece(msgspec.Struct, frozen=True):
         return self.record.rows if isinstance(self.record, BatchRecord) else self.frame.count
 
     @property
+    def sample_ids(self) -> bytes:
+        """Of its rows, 16 bytes each; empty for a record that is no batch, nor features."""
+        return self.record.sample_ids if isinstance(self.record, (BatchRecord, FeatureRecord)) else b""
+
+    @property
     def payload(self) -> bytes:
         """As it was journaled, or would have been."""
         return self.frame.payload if self.row is None else encode(self.record)
 
     def halves(self) -> tuple[Piece, Piece] | None:
         """Two pieces with half of the rows each; None where there is nothing to halve."""
-        if not isinstance(self.record, BatchRecord) or self.record.rows < 2:
+        record = self.record
+        if not isinstance(record, (BatchRecord, FeatureRecord)) or len(record.sample_ids) < 32:
             return None
-        first, second = split(self.record)
+        first, second = split(record) if isinstance(record, BatchRecord) else split_features(record)
         start = self.row or 0
-        return Piece(self.frame, first, start), Piece(self.frame, second, start + first.rows)
+        return Piece(self.frame, first, start), Piece(self.frame, second, start + len(first.sample_ids) // 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,10 @@ def _check(record: Record) -> None:
         counts = record.executed, record.flagged, record.repeats
         if min(counts) < 0 or max(counts) > _MOST_ROWS:
             raise ValueError("counts that cannot be")
+    elif isinstance(record, FeatureRecord):
+        samples, rest = divmod(len(record.sample_ids), 16)
+        if rest or not samples or not record.z or len(record.z) % (_NUMBER_BYTES * samples):
+            raise ValueError("features are not as many for each sample")
     elif isinstance(record, AlarmResetRecord) and not 0 <= record.version <= _MOST_NUMBER:
         raise ValueError("a version number that cannot be")
 
@@ -158,7 +170,7 @@ def _take(contents: Sorted, pieces: Sequence[Piece], now: datetime, retention_da
     batches = [piece.record for piece in pieces if isinstance(piece.record, BatchRecord)]
     rejections = [piece.record.at_us // 1000 for piece in pieces if isinstance(piece.record, RejectionRecord)]
     # All at once: NumPy's cost is by the call, and most batches are small.
-    ids = b"".join([record.sample_ids for record in batches])
+    ids = b"".join([piece.sample_ids for piece in pieces])
     judged = judge(
         np.concatenate([times_ms(ids), np.array(rejections, np.int64)]), now=now, retention_days=retention_days
     )
@@ -176,7 +188,7 @@ def _take(contents: Sorted, pieces: Sequence[Piece], now: datetime, retention_da
 def _take_some(contents: Sorted, piece: Piece, now: datetime, retention_days: int) -> None:
     """Those rows of a piece that are not expired."""
     record = piece.record
-    if isinstance(record, BatchRecord):
+    if isinstance(record, (BatchRecord, FeatureRecord)):
         times = times_ms(record.sample_ids)
     elif isinstance(record, RejectionRecord):
         times = np.array([record.at_us // 1000])
@@ -207,13 +219,13 @@ def _current(piece: Piece, expired: Array) -> Iterator[Piece]:
         # By halving, as for what Postgres refuses: so a part is always named by its first row.
         halves = piece.halves()
         if halves is not None:
-            middle = halves[0].rows
+            middle = len(halves[0].sample_ids) // 16
             yield from _current(halves[0], expired[:middle])
             yield from _current(halves[1], expired[middle:])
 
 
-def _expired(record: BatchRecord | RejectionRecord, times: Array) -> list[Gap]:
-    if not len(times):
+def _expired(record: BatchRecord | FeatureRecord | RejectionRecord, times: Array) -> list[Gap]:
+    if not len(times) or isinstance(record, FeatureRecord):  # the samples whose features they are count
         return []
     version = record.version if isinstance(record, BatchRecord) else None
     first, last = _time(times.min()), _time(times.max())
@@ -228,7 +240,7 @@ def _versions(pieces: Sequence[Piece], records: dict[VersionKey, VersionRecord],
         record = piece.record
         if isinstance(record, BatchRecord):
             key, at_us = version_key(record), record.started_us
-        elif isinstance(record, WithdrawalRecord):
+        elif isinstance(record, (FeatureRecord, WithdrawalRecord)):
             key, at_us = version_key(record), latest
         elif isinstance(record, DeploymentRecord) and record.version is not None:
             key, at_us = (record.model, record.version, record.weights_sha256), record.at_us
@@ -240,7 +252,7 @@ def _versions(pieces: Sequence[Piece], records: dict[VersionKey, VersionRecord],
 
 
 def _drained(pieces: Sequence[Piece]) -> Drained | None:
-    ids = b"".join([piece.record.sample_ids for piece in pieces if isinstance(piece.record, BatchRecord)])
+    ids = b"".join([piece.sample_ids for piece in pieces])
     others = [piece.record for piece in pieces if isinstance(piece.record, (LabelRecord, RejectionRecord))]
     times = np.concatenate([times_ms(ids), np.array([record.at_us // 1000 for record in others], np.int64)])
     if not len(times):

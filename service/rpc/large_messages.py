@@ -18,7 +18,7 @@ from msgspec import Raw
 from hoverboard.codec.arrays import Codec
 from hoverboard.contract.signature import Signature
 from hoverboard.errors import BY_KIND, InvalidParams, RpcError, Violation
-from hoverboard.journal.records import pack_column
+from hoverboard.journal.columns import pack_column
 from hoverboard.rpc.binder import Binder
 from hoverboard.rpc.envelope import CallBatch, Incoming, is_utf8, parse, parse_item
 from hoverboard.rpc.explain import no_utf8

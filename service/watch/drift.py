@@ -15,7 +15,8 @@ import numpy as np
 
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.journal.batch_forms import answered, form, joined
-from hoverboard.journal.records import BatchRecord, Column, float_dtype
+from hoverboard.journal.columns import Column, float_dtype
+from hoverboard.journal.records import BatchRecord
 from hoverboard.versions.baseline import Baseline
 from hoverboard.versions.binning import Bins, Place
 from hoverboard.watch.statistics import Matrix, benjamini_hochberg, g_test, js_divergence

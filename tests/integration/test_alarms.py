@@ -27,6 +27,7 @@ from hoverboard.config import Settings
 from hoverboard.contract.signature import Array, Signature, TensorSpec
 from hoverboard.database.connect import connect
 from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.journal.columns import pack_column
 from hoverboard.journal.records import (
     KINDS,
     AlarmResetRecord,
@@ -36,7 +37,6 @@ from hoverboard.journal.records import (
     GapRecord,
     VersionRecord,
     encode,
-    pack_column,
 )
 from hoverboard.journal.writer import JournalWriter
 from hoverboard.outliers import rate_bound

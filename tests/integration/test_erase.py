@@ -26,12 +26,12 @@ from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.erasure.erase import ErasureRequest, erase
 from hoverboard.recorder.process import open_database
 from tests.integration.running import HOVERBOARD, environment
-from tests.journaled import MODEL, batch, ids_of, label, open_journal, rejection, write
+from tests.journaled import MODEL, batch, features, ids_of, label, open_journal, rejection, write
 from tests.proxy import Proxy
 
 OTHER = {"customer": "18"}
 SUBJECT = {"customer": "17"}
-TABLES = ("samples", "predictions", "outliers", "labels", "rejections")
+TABLES = ("samples", "predictions", "outliers", "labels", "rejections", "features")
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def left(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, int]
 
 
 def rows(samples: int, predictions: int, outliers: int, labels: int, rejections: int) -> dict[str, int]:
-    return dict(zip(TABLES, (samples, predictions, outliers, labels, rejections), strict=True))
+    return dict(zip(TABLES, (samples, predictions, outliers, labels, rejections, 0), strict=True))
 
 
 FLAGS = (True, False, False)
@@ -176,6 +176,38 @@ async def test_what_was_erased_before_it_was_drained_does_not_come_back(
     assert {row["id"] for row in await sql.fetch("select id from samples")} >= set(ids_of(theirs))
     count = await sql.fetchval("select rows_erased from erasures where kind = $1 order by id limit 1", kind)
     assert count == (4 if kind == "sample" else 3 + 3 + 1 + 1 + 1)
+
+
+OLD = datetime.now(UTC) - timedelta(days=2)
+WAYS: dict[str, Callable[[BatchRecord], dict[str, Any]]] = {
+    "sample": lambda mine: {"sample_id": ids_of(mine)[0]},
+    "tag": lambda mine: {"tag": ("customer", "17")},
+    "age": lambda mine: {"before": OLD + timedelta(days=1)},
+    "age of a model": lambda mine: {"before": OLD + timedelta(days=1), "model": MODEL},
+}
+
+
+@pytest.mark.parametrize("drained", ["all", "samples", "nothing"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_features_go_with_their_samples_however_late_they_come(
+    way: str, drained: str, settings: Settings, drain: Drain, sql: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    journal = open_journal(settings.data_dir)
+    mine, theirs = batch(3, at=OLD, tags=SUBJECT), batch(2, tags=OTHER)
+    write(journal, mine, theirs)
+    if drained == "samples":
+        await drain.empty()
+    if drained != "all":
+        await erased(sql, **WAYS[way](mine))
+    write(journal, features(mine), features(theirs))
+    await drain.empty()
+    if drained == "all":
+        assert (await left(sql))["features"] == 5
+        await erased(sql, **WAYS[way](mine))
+    gone = set(ids_of(mine)[:1] if way == "sample" else ids_of(mine))
+    kept = {*ids_of(mine), *ids_of(theirs)} - gone
+    for table, column in (("features", "sample_id"), ("samples", "id")):
+        assert {row[0] for row in await sql.fetch(f"select {column} from {table}")} == kept
 
 
 async def test_what_a_subject_does_after_the_erasure_is_recorded(
@@ -337,7 +369,9 @@ async def test_a_dry_run_says_what_would_go_and_changes_nothing(
     assert (found["dry_run"], found["erasure"], found["rows"]) == (True, None, rows(3, 3, 1, 1, 0))
     assert (found["quarantined_files_removed"], found["journal_files"]) == (1, 1)
     said = await asyncio.to_thread(hoverboard, *words, "--pretty", *place)
-    assert "would delete 8 rows (3 samples, 3 predictions, 1 outliers, 1 labels, 0 rejections)" in said.stdout
+    assert (
+        "would delete 8 rows (3 samples, 3 predictions, 1 outliers, 0 features, 1 labels, 0 rejections)" in said.stdout
+    )
     assert await left(sql) == before
     assert await sql.fetchval("select count(*) from erasures") == 0
     assert len(list((settings.data_dir / "quarantine").iterdir())) == 1

@@ -22,7 +22,7 @@ JOURNALS = Path(__file__).parent / "journals_of_0_1_0"
 COLUMNS = {
     "model_versions": "name, version, weights_sha256, manifest, first_served_at",
     "deployments": "at, model, role, v.version, share, reason, actor, process",
-    "samples": "s.*",
+    "samples": "at, id, why, tags, model, inputs, vector, tensors, incl_prob, request_id, traceparent",
     "predictions": (
         "at, sample_id, v.name, v.version, role, predicted_at, label, confidence, value, outputs, output_tensors, p_value, "
         "batch_id, batch_size, bucket, queue_us, infer_us"
@@ -63,5 +63,8 @@ async def test_what_version_0_1_0_has_journaled_is_recorded_as_that_version_woul
         several = await connection.fetchval(
             "select (select count(labels) from labels) + (select count(labels) + count(confidences) from predictions)"
         )
-    assert several == 0  # it knew one label a sample
+        processes = await connection.fetch("select distinct process from predictions")
+        callers = await connection.fetchval("select count(caller) from samples")
+    assert several == callers == 0  # it knew one label a sample, and no callers
+    assert [row["process"] for row in processes] == ["engine-0"]  # each journal says whose it is
     assert found == json.loads((JOURNALS / "rows.json").read_text(encoding="utf-8"))

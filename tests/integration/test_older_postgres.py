@@ -32,10 +32,10 @@ from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.erasure.erase import ErasureRequest, erase
 from hoverboard.recorder.process import open_database
 from tests.integration.running import free_port
-from tests.journaled import MODEL, batch, deployment, ids_of, label, open_journal, rejection, write
+from tests.journaled import MODEL, batch, deployment, features, ids_of, label, open_journal, rejection, write
 
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "statement_timeout": "2s"}
-TABLES = ("samples", "predictions", "outliers", "labels", "rejections")
+TABLES = ("samples", "predictions", "outliers", "features", "labels", "rejections")
 # As docs/database.md tells an administrator.
 SET_UP = """
 create role recorder nologin;
@@ -137,6 +137,7 @@ async def test_an_older_postgres_is_recorded_to_erased_from_and_expired(
         with_scores = SupplementRecord(MODEL, 1, "knn", strange.sample_ids[:16], {"knn": bytes(4)})
         journal = open_journal(settings.data_dir)
         write(journal, deployment(), batch(3), strange, rejection(tags={"customer": "17"}), label(ids_of(strange)[0]))
+        write(journal, features(strange))
         write(journal, with_scores)  # type: ignore[arg-type]
         journal.close()
         drain = Drain(settings, lambda: open_database(settings, service))
@@ -144,10 +145,10 @@ async def test_an_older_postgres_is_recorded_to_erased_from_and_expired(
         drain.close()
 
         async with connected(service, application="test") as connection:
-            assert await counted(connection) == dict(zip(TABLES, (5, 5, 1, 1, 1), strict=True))
+            assert await counted(connection) == dict(zip(TABLES, (5, 5, 1, 2, 1, 1), strict=True))
             assert await connection.fetchval("select scores ->> 'knn' from outliers") == "0.0"
             gone = await erase(connection, ErasureRequest(tag=("customer", "17"), actor="ann", reason="asked"), now=now)
-            assert gone.rows == dict(zip(TABLES, (2, 2, 1, 1, 1), strict=True))
+            assert gone.rows == dict(zip(TABLES, (2, 2, 1, 2, 1, 1), strict=True))
             later = now + timedelta(days=60)
             assert await apply_retention(connection, now=later, retention_days=30)
             assert await counted(connection) == dict.fromkeys(TABLES, 0)

@@ -17,9 +17,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import msgspec
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
@@ -27,7 +29,7 @@ from hoverboard.config import Settings
 from hoverboard.database.connect import connect
 from hoverboard.database.migrate import migrate
 from hoverboard.journal.finding import journals
-from hoverboard.journal.records import KINDS, BatchRecord, GapEntry, decode
+from hoverboard.journal.records import KINDS, BatchRecord, GapEntry, ProcessRecord, decode
 from hoverboard.journal.writer import JournalWriter
 from hoverboard.recorder.drain import _POLITE_BYTES, Drain
 from hoverboard.recorder.lag import Behind, Lag
@@ -42,6 +44,7 @@ from tests.journaled import (
     WEIGHTS,
     batch,
     deployment,
+    features,
     ids_of,
     label,
     open_journal,
@@ -152,6 +155,59 @@ async def test_each_kind_of_record_arrives_once_and_the_cursor_adds_up(
     await drain.empty()
     await assert_exactly_once(sql, [*records, later])
     assert await sql.fetchval("select count(*) from recorder_cursor where finished_at is null") == 0
+
+
+async def test_who_answered_features_and_what_became_of_processes_are_in_their_tables(
+    database: str, settings: Settings, drain_to: DrainTo, sql: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    engine, supervisor = (
+        open_journal(settings.data_dir, process="engine-7"),
+        open_journal(settings.data_dir, process="s"),
+    )
+    record = batch(3, outlier=[True, False, False])
+    called = msgspec.structs.replace(record, calls=[msgspec.structs.replace(record.calls[0], caller="shop")])
+    drain = drain_to(database)
+    write(engine, batch(1), called, deployment())
+    await drain.empty()
+    write(engine, features(record), features(wide := batch(2, number=2), width=40))
+    moments = [1_772_582_400_000_000 + i for i in range(3)]
+    kinds: list[Literal["start", "stop", "death"]] = ["start", "death", "stop"]
+    write(supervisor, *[ProcessRecord(at, "engine-7", kind, kind) for at, kind in zip(moments, kinds, strict=True)])
+    for _ in range(2):
+        await drain.empty()
+    assert [row[0] for row in await sql.fetch("select distinct process from predictions")] == ["engine-7"]
+    callers = await sql.fetch("select caller, count(*) from samples group by 1 order by 1")
+    assert [tuple(row) for row in callers] == [("shop", 3), (None, 1)]
+    found = await sql.fetch(
+        "select f.*, v.version, f.at = sample_at(f.sample_id) as timely from features f "
+        "join model_versions v on v.id = f.version_id order by v.version, f.sample_id"
+    )
+    assert all(row["timely"] for row in found)
+    stored = {row["sample_id"]: (row["version"], *np.frombuffer(row["z"], "<f2").tolist()) for row in found}
+    narrow = {sample: (1, i, i + 1, i + 2) for i, sample in enumerate(ids_of(record))}
+    assert stored == narrow | {sample: (2, *range(i, i + 40)) for i, sample in enumerate(ids_of(wide))}
+    assert await sql.fetchval("select count(*) from features_default") == 0
+    told = await sql.fetch("select kind, subject, detail from events where at < '2026-03-05' order by at")
+    assert [tuple(row) for row in told] == [(kind, "engine-7", kind) for kind in kinds]
+    (served,) = await sql.fetch("select model, version, subject from events where kind = 'deployment'")
+    assert tuple(served) == (MODEL, 1, "stable")
+
+
+async def test_features_that_no_table_takes_are_put_aside_and_cost_nothing_else(
+    database: str, settings: Settings, drain_to: DrainTo, sql: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    record = batch(4)
+    bad = msgspec.structs.replace(features(record), z=b"odd")
+    await sql.execute(
+        "alter table features add check (get_byte(z, 1) <> 64)"
+    )  # the first number of row 2 is 2.0: 0x4000
+    write(open_journal(settings.data_dir), record, bad, features(record))
+    await drain_to(database).empty()
+    await assert_exactly_once(sql, [record])
+    stored = {row[0] for row in await sql.fetch("select sample_id from features")}
+    assert stored == {each for row, each in enumerate(ids_of(record)) if row != 2}
+    files = [row[0] for row in await sql.fetch("select file from quarantine order by 1")]
+    assert len(files) == len(set(files)) == 2  # the one that is odd, and one row of the other
 
 
 async def test_partitions_are_made_for_days_of_the_past_that_are_still_kept(

@@ -88,7 +88,7 @@ async def copy(connection: Any, copies: Sequence[Copy]) -> None:
 
 async def store(connection: Any, known: Signature, *records: BatchRecord) -> None:
     """As the recorder does it: what comes from the journal, many batches at once."""
-    await copy(connection, encode_batches([decoded(each) for each in records], versions(known)))
+    await copy(connection, encode_batches([decoded(each) for each in records], versions(known), "engine-0"))
 
 
 def decoded(given: BatchRecord) -> BatchRecord:
@@ -539,7 +539,7 @@ async def test_under_the_policy_hashed_only_the_hash_is_there(connection: Any) -
 
 async def test_a_batch_of_which_nothing_was_kept_has_no_rows(connection: Any) -> None:
     nothing = record(policy="none", outputs=[np.zeros((0, 2), np.float32)], executed=4, columns=[], calls=[])
-    assert encode_batches([nothing], {}) == []
+    assert encode_batches([nothing], {}, "engine-0") == []
 
 
 async def test_thousands_of_batches_of_several_versions_go_in_together(connection: Any) -> None:
@@ -555,7 +555,7 @@ async def test_thousands_of_batches_of_several_versions_go_in_together(connectio
     for at, batch in enumerate(others):
         others[at] = BatchRecord(*("plain", 1, "cd"), *[getattr(batch, name) for name in batch.__struct_fields__[3:]])
     mixed = [each for pair in zip(batches, others, strict=False) for each in pair] + batches[len(others) :]
-    found = encode_batches(mixed, versions(known) | {("plain", 1, "cd"): versions(other)[KEY]})
+    found = encode_batches(mixed, versions(known) | {("plain", 1, "cd"): versions(other)[KEY]}, "engine-0")
     assert [(each.table, each.rows) for each in found] == [("samples", 3500), ("predictions", 3500)]
     await copy(connection, found)
     rows = await connection.fetch("select vector from samples where model = 'shapes' order by id")
@@ -571,11 +571,13 @@ async def test_what_cannot_be_encoded_names_the_batch_and_no_value() -> None:
     with pytest.raises(
         Unencodable, match=rf"batch {broken.batch_id.hex()} of shapes version 2: queue_us: 1 for 2 rows"
     ):
-        encode_batches([broken], versions(known))
+        encode_batches([broken], versions(known), "engine-0")
     with pytest.raises(Unencodable, match="1 columns for 2 inputs"):
-        encode_batches([record(np.ones((2, 3)))], versions(signature(*known.inputs, TensorSpec("w", "bool", ()))))
+        encode_batches(
+            [record(np.ones((2, 3)))], versions(signature(*known.inputs, TensorSpec("w", "bool", ()))), "engine-0"
+        )
     with pytest.raises(Unencodable, match="this version is not known"):
-        encode_batches([broken], {})
+        encode_batches([broken], {}, "engine-0")
 
 
 # --- the other tables -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import numpy as np
 from hoverboard.contract.calls import ExecutedBatch
 from hoverboard.contract.heads import probabilities, thresholds
 from hoverboard.contract.signature import STRING, Array, Signature
-from hoverboard.journal.records import WHYS, Column, Policy, pack_column
+from hoverboard.journal.columns import Column, pack_column
+from hoverboard.journal.records import WHYS, Policy
 from hoverboard.versions import Recording
 
 __all__ = ["Kept", "RowPolicy", "redact_problem"]

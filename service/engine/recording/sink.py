@@ -21,6 +21,7 @@ from hoverboard.engine.recording.policy import Kept, RowPolicy
 from hoverboard.engine.recording.seen import Seen
 from hoverboard.errors import Overloaded
 from hoverboard.files import put_file
+from hoverboard.journal.columns import pack_column
 from hoverboard.journal.records import (
     KINDS,
     BatchRecord,
@@ -32,7 +33,6 @@ from hoverboard.journal.records import (
     VersionRecord,
     WithdrawalRecord,
     encode,
-    pack_column,
 )
 from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
 from hoverboard.telemetry import families

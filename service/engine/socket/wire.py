@@ -20,7 +20,7 @@ from hoverboard.contract.calls import PredictAnswer, PredictCall
 from hoverboard.contract.catalog import Catalog, ModelStatus
 from hoverboard.contract.signature import Array
 from hoverboard.errors import BY_KIND, Cause, HoverboardError, InternalError, RpcError, StaleSignature
-from hoverboard.journal.records import Column, column_array, pack_column
+from hoverboard.journal.columns import Column, column_array, pack_column
 
 __all__ = [
     "FLUSH_AT",

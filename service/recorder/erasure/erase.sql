@@ -38,11 +38,14 @@ with gone as (
     delete from predictions p using unnest($1::uuid[]) as ids (id) where p.sample_id = ids.id returning 1
 ), flagged as (
     delete from outliers o using unnest($1::uuid[]) as ids (id) where o.sample_id = ids.id returning 1
+), seen as (
+    delete from features f using unnest($1::uuid[]) as ids (id) where f.sample_id = ids.id returning 1
 ), labelled as (
     delete from labels l using unnest($1::uuid[]) as ids (id) where l.sample_id = ids.id returning 1
 )
 select (select count(*) from gone) as samples, (select count(*) from predicted) as predictions,
-    (select count(*) from flagged) as outliers, (select count(*) from labelled) as labels, 0::bigint as rejections;
+    (select count(*) from flagged) as outliers, (select count(*) from seen) as features,
+    (select count(*) from labelled) as labels, 0::bigint as rejections;
 
 -- name: erase_tagged
 -- Of the tag $2 with the value $3; $7 and $8 bound what is searched, null for no bound. Each sample that goes leaves a
@@ -56,6 +59,8 @@ with gone as (
     delete from predictions p using gone where p.sample_id = gone.id and p.at = gone.at returning 1
 ), flagged as (
     delete from outliers o using gone where o.sample_id = gone.id and o.at = gone.at returning 1
+), seen as (
+    delete from features f using gone where f.sample_id = gone.id and f.at = gone.at returning 1
 ), labelled as (
     delete from labels l using gone where l.sample_id = gone.id returning 1
 ), refused as (
@@ -68,7 +73,8 @@ with gone as (
     select $5, 'sample', gone.id, $6, 'part of erasure ' || $1::bigint, 0 from gone
 )
 select (select count(*) from gone) as samples, (select count(*) from predicted) as predictions,
-    (select count(*) from flagged) as outliers, (select count(*) from labelled) as labels,
+    (select count(*) from flagged) as outliers, (select count(*) from seen) as features,
+    (select count(*) from labelled) as labels,
     (select count(*) from refused) as rejections;
 
 -- name: erase_older
@@ -88,6 +94,11 @@ with gone as (
     where o.at < $1 and o.at between $3 and $4
         and ($2::text is null or o.version_id in (select id from model_versions where name = $2))
     returning 1
+), seen as (
+    delete from features f
+    where f.at < $1 and f.at between $3 and $4
+        and ($2::text is null or f.version_id in (select id from model_versions where name = $2))
+    returning 1
 ), labelled as (
     delete from labels l
     where case
@@ -104,5 +115,6 @@ with gone as (
     select $6, 'sample', gone.id, $7, 'part of erasure ' || $5::bigint, 0 from gone where $2::text is not null
 )
 select (select count(*) from gone) as samples, (select count(*) from predicted) as predictions,
-    (select count(*) from flagged) as outliers, (select count(*) from labelled) as labels,
+    (select count(*) from flagged) as outliers, (select count(*) from seen) as features,
+    (select count(*) from labelled) as labels,
     (select count(*) from refused) as rejections;

@@ -16,6 +16,7 @@ import numpy as np
 from hoverboard.contract.times import times_ms
 from hoverboard.journal.records import (
     BatchRecord,
+    FeatureRecord,
     LabelRecord,
     Record,
     RejectionRecord,
@@ -66,7 +67,7 @@ def digest_of(value: str) -> str:
 
 def samples_of(record: Record | None) -> list[bytes]:
     """Sample ids that a journaled record names, 16 bytes each."""
-    if isinstance(record, (BatchRecord, SupplementRecord, WithdrawalRecord)):
+    if isinstance(record, (BatchRecord, FeatureRecord, SupplementRecord, WithdrawalRecord)):
         ids = record.sample_ids
     elif isinstance(record, LabelRecord):
         ids = record.sample_id
@@ -80,7 +81,7 @@ def means(tombstone: Tombstone, record: Record) -> bool:
     ids = samples_of(record)
     if isinstance(record, BatchRecord):
         tags = [call.tags for call in record.calls]
-    elif isinstance(record, (SupplementRecord, WithdrawalRecord, LabelRecord)):
+    elif isinstance(record, (FeatureRecord, SupplementRecord, WithdrawalRecord, LabelRecord)):
         tags = []
     elif isinstance(record, RejectionRecord):
         tags = [record.tags]

@@ -12,12 +12,14 @@ from pgpq.encoders import LargeStringEncoderBuilder
 from pgpq.schema import Jsonb
 
 from hoverboard.database.known import KnownVersion, VersionKey
-from hoverboard.journal.records import BatchRecord, RejectionRecord
+from hoverboard.journal.records import BatchRecord, FeatureRecord, RejectionRecord
+from hoverboard.recorder.rows.columns import TIME
+from hoverboard.recorder.rows.features import feature_rows
 from hoverboard.recorder.rows.layout import Unencodable
-from hoverboard.recorder.rows.tables import TIME, rows_of
+from hoverboard.recorder.rows.tables import rows_of
 from hoverboard.recorder.rows.text import tags_column, text_column
 
-__all__ = ["Copy", "encode_batches", "encode_rejections"]
+__all__ = ["Copy", "encode_batches", "encode_features", "encode_rejections"]
 
 _JSONB: Final = frozenset({"inputs", "tags"})
 _SLICE: Final = 512 * 1024  # bytes of Arrow that are encoded at once
@@ -58,17 +60,20 @@ class Copy:
         yield encoder.finish()
 
 
-def encode_batches(records: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownVersion]) -> list[Copy]:
+def encode_batches(
+    records: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownVersion], process: str
+) -> list[Copy]:
     """The rows of batches: at most one `Copy` for each of samples, predictions and outliers, none without rows.
 
     Args:
         records: any number; those without kept rows count for nothing.
         versions: every version that they ran on.
+        process: that ran them, such as `engine-0`.
 
     Raises:
         Unencodable: a record cannot be put into rows. `split` and encode again to find it.
     """
-    groups = list(rows_of(records, versions))
+    groups = list(rows_of(records, versions, process))
     tables = {
         "samples": [group.samples for group in groups],
         "predictions": [group.predictions for group in groups],
@@ -76,6 +81,15 @@ def encode_batches(records: Iterable[BatchRecord], versions: Mapping[VersionKey,
     }
     copies = [_copy(table, batches) for table, batches in tables.items() if batches]
     return [copy for copy in copies if copy.rows]
+
+
+def encode_features(records: Sequence[FeatureRecord], versions: Mapping[VersionKey, KnownVersion]) -> list[Copy]:
+    """The rows of features; nothing for none.
+
+    Raises:
+        Unencodable: as `feature_rows` does.
+    """
+    return [_copy("features", [feature_rows(records, versions)])] if records else []
 
 
 def encode_rejections(records: Sequence[RejectionRecord]) -> list[Copy]:

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Array
 from hoverboard.journal.batch_forms import answered, form, joined
-from hoverboard.journal.records import BatchRecord, CallPart, Column, float_dtype
+from hoverboard.journal.columns import Column, float_dtype
+from hoverboard.journal.records import BatchRecord, CallPart
 from hoverboard.recorder.rows.layout import Layout, Unencodable, is_vector
 
 __all__ = ["BatchGroup", "Side", "alike"]

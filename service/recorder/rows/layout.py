@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from hoverboard.contract.signature import STRING, Signature, TensorSpec
-from hoverboard.journal.records import BatchRecord, Column
+from hoverboard.journal.columns import Column
+from hoverboard.journal.records import BatchRecord
 
 __all__ = ["EXACT", "HASH", "LONGEST", "InputPlaces", "Layout", "Unencodable", "is_vector"]
 

@@ -11,12 +11,13 @@ from asyncpg.pgproto import pgproto
 from hoverboard.contract.times import time_of
 from hoverboard.database.known import KnownVersion, VersionKey
 from hoverboard.database.text import storable
-from hoverboard.journal.records import DeploymentRecord, LabelRecord
+from hoverboard.journal.records import DeploymentRecord, LabelRecord, ProcessRecord
 from hoverboard.recorder.rows.layout import Unencodable
 
-__all__ = ["DEPLOYMENT_COLUMNS", "deployment_rows", "label_columns", "uuids"]
+__all__ = ["DEPLOYMENT_COLUMNS", "PROCESS_COLUMNS", "deployment_rows", "label_columns", "process_rows", "uuids"]
 
 DEPLOYMENT_COLUMNS: Final = ("at", "model", "role", "version_id", "share", "reason", "actor", "process")
+PROCESS_COLUMNS: Final = ("at", "process", "kind", "detail")
 
 
 def label_columns(records: Sequence[LabelRecord]) -> tuple[Sequence[Any], ...]:
@@ -52,6 +53,19 @@ def deployment_rows(
             storable(record.reason),
             storable(record.actor),
             process,
+        )
+        for record in records
+    ]
+
+
+def process_rows(records: Iterable[ProcessRecord]) -> list[tuple[Any, ...]]:
+    """`PROCESS_COLUMNS` of starts and ends."""
+    return [
+        (
+            time_of(record.at_us),
+            storable(record.process),
+            record.kind,
+            None if record.detail is None else storable(record.detail),
         )
         for record in records
     ]

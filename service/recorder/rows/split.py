@@ -1,4 +1,4 @@
-"""Halving of batch records, to find the row that Postgres refuses."""
+"""Halving of records that hold rows, to find the one that Postgres refuses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
-from hoverboard.journal.records import BatchRecord, CallPart, Column
+from hoverboard.journal.columns import Column
+from hoverboard.journal.records import BatchRecord, CallPart, FeatureRecord
 
-__all__ = ["split"]
+__all__ = ["split", "split_features"]
 
 _PER_ROW = ("sample_ids", "label_index", "confidence", "value", "p_value", "outlier", "queue_us", "incl_prob", "why")
 
@@ -23,6 +24,18 @@ def split(record: BatchRecord) -> tuple[BatchRecord, BatchRecord]:
         raise ValueError(f"{record.rows} rows cannot be halved")
     middle = record.rows // 2
     return _part(record, 0, middle), _part(record, middle, record.rows)
+
+
+def split_features(record: FeatureRecord) -> tuple[FeatureRecord, FeatureRecord]:
+    """The same for the features of at least two samples."""
+    samples = len(record.sample_ids) // 16
+    middle = samples // 2
+    width = len(record.z) // samples
+    ids, z = record.sample_ids, record.z
+    return (
+        msgspec.structs.replace(record, sample_ids=ids[: 16 * middle], z=z[: width * middle]),
+        msgspec.structs.replace(record, sample_ids=ids[16 * middle :], z=z[width * middle :]),
+    )
 
 
 def _part(record: BatchRecord, start: int, stop: int) -> BatchRecord:

@@ -16,18 +16,14 @@ from hoverboard.database.known import KnownVersion, VersionKey, version_key
 from hoverboard.journal.batch_forms import form
 from hoverboard.journal.records import WHYS, BatchRecord
 from hoverboard.recorder.rows.arrays import ARRAYS, real_arrays, text_arrays
+from hoverboard.recorder.rows.columns import BYTES, TIME, uuid_column
 from hoverboard.recorder.rows.group import BatchGroup, Side, alike
 from hoverboard.recorder.rows.layout import Layout, Unencodable, is_vector
 from hoverboard.recorder.rows.tensors import pack, pack_rows
 from hoverboard.recorder.rows.text import json_objects, json_values, tags_column, text_column
 
-__all__ = ["TIME", "Rows", "rows_of"]
+__all__ = ["Rows", "rows_of"]
 
-TIME: Final = pa.timestamp("us", "UTC")
-"""The Arrow type of a `timestamptz`."""
-
-_UUID: Final = pa.binary(16)
-_BYTES: Final = pa.large_binary()
 _TEXT: Final = pa.large_string()
 _INT_MAX: Final = 2**31 - 1
 
@@ -47,8 +43,10 @@ class Rows:
     outliers: Any
 
 
-def rows_of(records: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownVersion]) -> Iterator[Rows]:
-    """The rows of many batches, joined where version, policy and shapes are the same.
+def rows_of(
+    records: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownVersion], process: str
+) -> Iterator[Rows]:
+    """The rows of many batches that `process` ran, joined where version, policy and shapes are the same.
 
     Raises:
         Unencodable: a version is not known, or a record contradicts itself or its version's signature.
@@ -69,7 +67,7 @@ def rows_of(records: Iterable[BatchRecord], versions: Mapping[VersionKey, KnownV
     for layout, group in groups.values():
         first = group[0]
         try:
-            yield _Tables(BatchGroup(group), versions[version_key(first)], layout).rows()
+            yield _Tables(BatchGroup(group), versions[version_key(first)], layout, process).rows()
         except Unencodable as error:
             raise Unencodable(f"{_place(first)}: {error}") from error
         except (ArithmeticError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
@@ -93,8 +91,9 @@ def _place(record: BatchRecord) -> str:
 class _Tables:
     """The rows of one group."""
 
-    def __init__(self, group: BatchGroup, known: KnownVersion, layout: Layout) -> None:
+    def __init__(self, group: BatchGroup, known: KnownVersion, layout: Layout, process: str) -> None:
         self._group = group
+        self._process = process
         self._known = known
         self._layout = layout
         self._n = group.rows
@@ -114,7 +113,7 @@ class _Tables:
         return pa.record_batch(
             {
                 "at": pa.array(self._at, TIME),
-                "id": _uuids(group.ids),
+                "id": uuid_column(group.ids),
                 "model": _constant(group.first.model, self._n),
                 "inputs": self._inputs(),
                 "vector": vector,
@@ -124,6 +123,7 @@ class _Tables:
                 "traceparent": group.each(text_column([call.traceparent for call in calls])),
                 "incl_prob": pa.array(np.ones(self._n, np.float32) if incl_prob is None else incl_prob),
                 "why": self._whys(),
+                "caller": group.each(text_column([call.caller for call in calls])),
             }
         )
 
@@ -139,7 +139,7 @@ class _Tables:
         return pa.record_batch(
             {
                 "at": pa.array(self._at, TIME),
-                "sample_id": _uuids(group.ids),
+                "sample_id": uuid_column(group.ids),
                 "version_id": pa.array(np.full(self._n, self._known.id, np.int32)),
                 "role": group.each(text_column([call.role for call in group.calls])),
                 "predicted_at": pa.array(group.of_batches("started_us"), TIME),
@@ -149,13 +149,14 @@ class _Tables:
                 "outputs": self._vector("outputs", 0) if first_fits else pa.nulls(self._n, ARRAYS),
                 "output_tensors": self._packed(rest),
                 "p_value": self._numbers("p_value", np.float32),
-                "batch_id": _uuids(group.batch_ids),
+                "batch_id": uuid_column(group.batch_ids),
                 "batch_size": _int32(group.of_batches("executed")),
                 "bucket": _int32(group.of_batches("bucket")),
                 "queue_us": _int32(group.numbers("queue_us", np.uint32)),
                 "infer_us": _int32(group.of_batches("infer_us")),
                 "labels": labels,
                 "confidences": confidences,
+                "process": _constant(self._process, self._n),
             }
         )
 
@@ -168,7 +169,7 @@ class _Tables:
         return pa.record_batch(
             {
                 "at": pa.array(self._at[rows], TIME),
-                "sample_id": _uuids(self._group.ids[rows]),
+                "sample_id": uuid_column(self._group.ids[rows]),
                 "version_id": pa.array(np.full(len(rows), self._known.id, np.int32)),
                 "p_value": pa.array(p_values[rows]),
             }
@@ -203,13 +204,13 @@ class _Tables:
 
     def _packed(self, columns: Mapping[str, Array]) -> Any:
         if not columns:
-            return pa.nulls(self._n, _BYTES)
+            return pa.nulls(self._n, BYTES)
         if any(column.dtype == object for column in columns.values()):
-            return pa.array([pack({k: v[row, ...] for k, v in columns.items()}) for row in range(self._n)], _BYTES)
+            return pa.array([pack({k: v[row, ...] for k, v in columns.items()}) for row in range(self._n)], BYTES)
         matrix = pack_rows(columns)
         # All rows have the same length: one buffer and computed offsets, without a Python object for each.
         offsets = np.arange(self._n + 1, dtype=np.int64) * matrix.shape[1]
-        return pa.LargeBinaryArray.from_buffers(_BYTES, self._n, [None, pa.py_buffer(offsets), pa.py_buffer(matrix)])
+        return pa.LargeBinaryArray.from_buffers(BYTES, self._n, [None, pa.py_buffer(offsets), pa.py_buffer(matrix)])
 
     def _labels(self) -> Any:
         indexes = self._group.numbers("label_index", np.int32)
@@ -234,10 +235,6 @@ class _Tables:
         if numbers is None:
             return pa.nulls(self._n, pa.from_numpy_dtype(dtype))
         return pa.array(numbers.astype(dtype, copy=False))
-
-
-def _uuids(ids: Array) -> Any:
-    return pa.FixedSizeBinaryArray.from_buffers(_UUID, len(ids), [None, pa.py_buffer(ids)])
 
 
 def _constant(text: str, rows: int) -> Any:

@@ -10,6 +10,7 @@ from tests.unit.journal.written import BATCH, REJECTION, copied, entry, open_wri
 
 def test_every_kind_of_record_has_its_word() -> None:
     words = ["version", "batch", "rejection", "label", "deployment", "gap", "alarmreset", "supplement", "withdrawal"]
+    words += ["feature", "process"]
     assert dict(enumerate(words, 1)) == WORDS
 
 

@@ -61,7 +61,7 @@ class Tables:
             "on conflict (name, version, weights_sha256) do update set first_served_at = now() returning id",
             *(*key, manifest),
         )
-        for copy in encode_batches(records, {KEY: KnownVersion(number, KEY, known)}):
+        for copy in encode_batches(records, {KEY: KnownVersion(number, KEY, known)}, "engine-0"):
             self.run(
                 self._connection.copy_to_table(copy.table, source=copy.stream(), columns=copy.columns, format="binary")
             )

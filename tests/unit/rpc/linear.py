@@ -14,7 +14,7 @@ from hoverboard.contract.calls import PredictAnswer, PredictCall
 from hoverboard.contract.catalog import BucketTiming, Catalog, ModelStatus, VersionStatus
 from hoverboard.contract.signature import Array, Signature, TensorSpec
 from hoverboard.errors import ModelNotFound, NotReady, StaleSignature, VersionNotFound
-from hoverboard.journal.records import Column, column_array
+from hoverboard.journal.columns import Column, column_array
 
 DIGITS = Signature(
     task="classification",

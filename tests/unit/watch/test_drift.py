@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hoverboard.contract.signature import STRING, Array, Signature, TensorSpec
-from hoverboard.journal.records import BatchRecord, pack_column
+from hoverboard.journal.columns import pack_column
+from hoverboard.journal.records import BatchRecord
 from hoverboard.publishing.baseline import make_baseline
 from hoverboard.versions.baseline import Baseline
 from hoverboard.watch.drift import Finding, Reference, Window, count

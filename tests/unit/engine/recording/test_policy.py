@@ -6,7 +6,8 @@ import pytest
 from hoverboard.contract.calls import ExecutedBatch
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.engine.recording.policy import RowPolicy, redact_problem
-from hoverboard.journal.records import WHYS, column_array
+from hoverboard.journal.columns import column_array
+from hoverboard.journal.records import WHYS
 from hoverboard.versions import Recording
 from tests.unit.engine.recording.batches import CLASSIFIER, batch
 

@@ -10,7 +10,8 @@ import pytest
 from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
 from hoverboard.engine.recording.sink import JournalSink, hashing_key
 from hoverboard.errors import Overloaded
-from hoverboard.journal.records import BatchRecord, DeploymentRecord, GapEntry, column_array, decode
+from hoverboard.journal.columns import column_array
+from hoverboard.journal.records import BatchRecord, DeploymentRecord, GapEntry, decode
 from hoverboard.journal.writer import JournalFull
 from tests.unit.engine.recording.batches import SOURCE, batch, call
 

@@ -65,7 +65,7 @@ def batches(draw: st.DrawFn) -> BatchRecord:
 def rows_by_table(records: list[BatchRecord]) -> dict[str, list[Any]]:
     """What would go to each table, row by row, in the order of the sample ids."""
     tables: dict[str, list[Any]] = {"samples": [], "predictions": [], "outliers": []}
-    for group in rows_of(records, versions(KNOWN)):
+    for group in rows_of(records, versions(KNOWN), "engine-0"):
         for table in tables:
             rows = getattr(group, table)
             tables[table] += [] if rows is None else rows.to_pylist()
@@ -107,7 +107,7 @@ def test_the_stream_is_whole_in_pieces_of_bounded_size() -> None:
     async def streamed(copy: Any) -> list[bytes]:
         return [piece async for piece in copy.stream()]
 
-    found, predictions = encode_batches(many, versions(known))
+    found, predictions = encode_batches(many, versions(known), "engine-0")
     assert (found.table, found.rows, predictions.rows) == ("samples", 10_000, 10_000)
     pieces = asyncio.run(streamed(found))
     assert len(pieces) > 4 and max(map(len, pieces)) < 1.5 * 2**20
@@ -121,18 +121,18 @@ def test_columns_that_hold_nothing_are_not_sent() -> None:
     known = signature(TensorSpec("v", "float32", (2,)))
     plain, tagged = record(np.ones((2, 2), np.float32)), record(np.ones((3, 2), np.float32))
     tagged = msgspec.structs.replace(tagged, policy="sampled", calls=[CallPart(3, None, "r", None, b'{"a": "b"}')])
-    (found, predictions) = encode_batches([plain], versions(known))
+    (found, predictions) = encode_batches([plain], versions(known), "engine-0")
     assert not {"inputs", "tensors", "tags", "traceparent"} & set(found.columns)
     assert not {"labels", "confidences", "output_tensors", "p_value"} & set(predictions.columns)
     assert {"at", "id", "model", "vector", "request_id", "incl_prob", "why"} <= set(found.columns)
-    (found, _) = encode_batches([plain, tagged], versions(known))
+    (found, _) = encode_batches([plain, tagged], versions(known), "engine-0")
     assert "tags" in found.columns
     assert [batch.column("tags").null_count for batch in found.batches] == [2, 0]
 
 
 def test_rows_larger_than_a_piece_go_one_by_one() -> None:
     known = signature(TensorSpec("image", "uint8", (2**21, 1)))
-    (found, _) = encode_batches([record(np.zeros((3, 2**21, 1), np.uint8))], versions(known))
+    (found, _) = encode_batches([record(np.zeros((3, 2**21, 1), np.uint8))], versions(known), "engine-0")
     assert [len(piece) >> 21 for piece in found.pieces()] == [0, 1, 1, 1, 0]
 
 
@@ -178,7 +178,7 @@ def test_a_regression_is_recorded_with_every_digit_that_the_model_gave(dtype: An
     known = signature(TensorSpec("x", "float32", ()), outputs=[TensorSpec("y", str(np.dtype(dtype)), ())])
     told = np.array([123456789.123, 1e-300, 1e300 if dtype is np.float64 else 1e30], dtype)
     given_ = record(np.zeros(3, np.float32), outputs=[told], value=told.tobytes())
-    (group,) = rows_of([given_], versions(known))
+    (group,) = rows_of([given_], versions(known), "engine-0")
     assert group.predictions["value"].to_pylist() == told.astype(np.float64).tolist()
 
 
@@ -188,7 +188,11 @@ def test_numbers_of_an_older_journal_and_of_a_newer_one_are_read_each_as_they_ar
         record(np.zeros(2, np.float32), outputs=[np.ones(2)], value=np.array([0.1, 0.2], dtype).tobytes())
         for dtype in (np.float32, np.float64)
     )
-    found = [row for group in rows_of([old, new], versions(known)) for row in group.predictions["value"].to_pylist()]
+    found = [
+        row
+        for group in rows_of([old, new], versions(known), "engine-0")
+        for row in group.predictions["value"].to_pylist()
+    ]
     assert sorted(found) == sorted([float(np.float32(0.1)), float(np.float32(0.2)), 0.1, 0.2])
 
 
@@ -210,7 +214,7 @@ def test_a_multi_label_answer_is_the_labels_that_hold_most_probable_first() -> N
         confidence=np.zeros(4, np.float32).tobytes(),
         failed_rows=[3],
     )
-    (group,) = rows_of([given_], versions(known))
+    (group,) = rows_of([given_], versions(known), "engine-0")
     rows = group.predictions.to_pylist()
     texts_ = [['a "b", {c}\\ \N{SKATEBOARD}\ufffd', "toys"], [], ["books", "toys"]]
     numbers = [np.array(row, np.float32) for row in ([0.95, 0.5], [], [0.7, 0.6])]
