@@ -33,6 +33,36 @@ begin
 end
 $_$;
 COMMENT ON FUNCTION hoverboard.drop_partitions(older_than timestamp with time zone) IS 'Drops the partitions that hold nothing but rows older than this time, and deletes such rows from the default partitions. Returns what it dropped: a partition''s name, and the rows deleted or null for a whole partition. Call it in a transaction of its own.';
+CREATE FUNCTION hoverboard.first_id(at timestamp with time zone) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN ((lpad(to_hex((floor((EXTRACT(epoch FROM at) * (1000)::numeric)))::bigint), 12, '0'::text) || repeat('0'::text, 20)))::uuid;
+COMMENT ON FUNCTION hoverboard.first_id(at timestamp with time zone) IS 'The least id of a time. `sample_id >= first_id(T)` are the samples from T on, found by the index on the id.';
+CREATE FUNCTION hoverboard.is_right(label text, labels text[], true_label text, true_labels text[]) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (labels IS NULL) THEN (label = true_label) ELSE ((labels @> COALESCE(true_labels, NULLIF(ARRAY[true_label], '{NULL}'::text[]))) AND (labels <@ COALESCE(true_labels, NULLIF(ARRAY[true_label], '{NULL}'::text[])))) END;
+COMMENT ON FUNCTION hoverboard.is_right(label text, labels text[], true_label text, true_labels text[]) IS 'Whether an answer is what the label says: the class, or for a multi-label version all labels that hold and no other. Null where the two cannot be compared.';
+CREATE FUNCTION hoverboard.judged(of_model text, from_at timestamp with time zone, until_at timestamp with time zone, of_source text DEFAULT NULL::text, within interval DEFAULT NULL::interval) RETURNS TABLE(at timestamp with time zone, sample_id uuid, version_id integer, role text, kind text, incl_prob real, label text, labels text[], confidence real, confidences real[], value double precision, true_label text, true_labels text[], true_value double precision, source text, labelled_at timestamp with time zone, first_labelled_at timestamp with time zone, correct boolean, error double precision)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    select p.at, p.sample_id, p.version_id, p.role, hoverboard.sample_kind(s.why, p.p_value, v.manifest), s.incl_prob,
+        p.label, p.labels, p.confidence, p.confidences, p.value, t.label, t.labels, t.value, t.source, t.labelled_at,
+        t.first_labelled_at, hoverboard.is_right(p.label, p.labels, t.label, t.labels), p.value - t.value
+    from (
+        select distinct on (l.sample_id) l.sample_id, l.label, l.labels, l.value, l.source, l.labelled_at,
+            min(l.labelled_at) over (partition by l.sample_id) as first_labelled_at
+        from hoverboard.labels l
+        where l.sample_id >= hoverboard.first_id(from_at) and l.sample_id < hoverboard.first_id(until_at + interval '1 ms')
+            and (of_source is null or l.source = of_source)
+            and (within is null or l.labelled_at <= hoverboard.sample_at(l.sample_id) + within)
+        -- Several of one call have one time: of those the last that was written holds.
+        order by l.sample_id, l.labelled_at desc, l.ctid desc
+    ) t
+    join hoverboard.predictions p on p.sample_id = t.sample_id and p.at = hoverboard.sample_at(t.sample_id)
+    join hoverboard.samples s on s.id = p.sample_id and s.at = p.at
+    join hoverboard.model_versions v on v.id = p.version_id
+    where p.at >= from_at and p.at < until_at and s.at >= from_at and s.at < until_at and (of_model is null or v.name = of_model)
+$$;
+COMMENT ON FUNCTION hoverboard.judged(of_model text, from_at timestamp with time zone, until_at timestamp with time zone, of_source text, within interval) IS 'The labelled answers to samples of a model (null for all) and a time, a row each: what was answered, what was true by the latest label (of one source, or given within so long, where that is asked), whether it was right, how far a number was off, and the kind of sample.';
 CREATE FUNCTION hoverboard.make_partitions(first_day date, last_day date) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'hoverboard', 'pg_temp'
@@ -79,6 +109,10 @@ CREATE FUNCTION hoverboard.sample_at(id uuid) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN ((('1970-01-01 00:00:00'::timestamp without time zone + make_interval(days => ((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint / 86400000))::integer)) + (((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint % (86400000)::bigint))::double precision * '00:00:00.001'::interval)) AT TIME ZONE 'UTC'::text);
 COMMENT ON FUNCTION hoverboard.sample_at(id uuid) IS 'When a UUIDv7 was made, to the millisecond. samples.at, predictions.at and outliers.at hold just this, so `where id = X and at = sample_at(X)` looks into one partition.';
+CREATE FUNCTION hoverboard.sample_kind(why text, p_value real, manifest jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN ((why = 'outlier'::text) OR (p_value <= ((manifest #>> '{outliers,alpha}'::text[]))::double precision)) THEN 'outlier'::text WHEN (why = 'low_margin'::text) THEN 'low margin'::text ELSE 'ordinary'::text END;
+COMMENT ON FUNCTION hoverboard.sample_kind(why text, p_value real, manifest jsonb) IS '`outlier`, `low margin` (kept for it under the policy `sampled`) or `ordinary`: what people choose samples to label by.';
 CREATE TABLE hoverboard.alarm_events (
     id bigint NOT NULL,
     at timestamp with time zone NOT NULL,
@@ -721,6 +755,98 @@ CREATE TABLE hoverboard.predictions_default (
     process text
 );
 COMMENT ON TABLE hoverboard.predictions_default IS 'Predictions whose clock was implausible, or whose day had no partition yet.';
+CREATE VIEW hoverboard.quality AS
+ SELECT d.day,
+    v.name AS model,
+    v.version,
+    q.rows,
+    q.labelled,
+    q.accuracy,
+        CASE
+            WHEN (q.accuracy IS NOT NULL) THEN GREATEST((q.accuracy - sqrt((q.spread + q.below))), (0)::double precision)
+            ELSE NULL::double precision
+        END AS accuracy_low,
+        CASE
+            WHEN (q.accuracy IS NOT NULL) THEN LEAST((q.accuracy + sqrt((q.spread + q.above))), (1)::double precision)
+            ELSE NULL::double precision
+        END AS accuracy_high,
+    q.mean_confidence,
+    q.absolute_error,
+    q.root_mean_squared_error,
+    v.id AS version_id
+   FROM ((( SELECT (generate_series(date_trunc('day'::text, (min(model_versions.first_served_at) AT TIME ZONE 'UTC'::text)), (now() AT TIME ZONE 'UTC'::text), '1 day'::interval))::date AS day
+           FROM hoverboard.model_versions) d
+     CROSS JOIN LATERAL ( WITH answered AS MATERIALIZED (
+                 SELECT p.version_id,
+                    hoverboard.sample_kind(s.why, p.p_value, m.manifest) AS kind,
+                    count(*) AS rows,
+                    sum(weighed.w) AS weight,
+                    sum((weighed.w ^ (2)::double precision)) AS squared,
+                    sum((weighed.w * p.confidence)) AS confidence
+                   FROM (((hoverboard.predictions p
+                     JOIN hoverboard.samples s ON (((s.id = p.sample_id) AND (s.at = p.at))))
+                     JOIN hoverboard.model_versions m ON ((m.id = p.version_id)))
+                     CROSS JOIN LATERAL ( SELECT ((1)::double precision / (s.incl_prob)::double precision) AS w) weighed)
+                  WHERE ((p.at >= ((d.day)::timestamp without time zone AT TIME ZONE 'UTC'::text)) AND (p.at < (((d.day + 1))::timestamp without time zone AT TIME ZONE 'UTC'::text)) AND (s.at >= ((d.day)::timestamp without time zone AT TIME ZONE 'UTC'::text)) AND (s.at < (((d.day + 1))::timestamp without time zone AT TIME ZONE 'UTC'::text)))
+                  GROUP BY p.version_id, (hoverboard.sample_kind(s.why, p.p_value, m.manifest))
+                ), labelled AS MATERIALIZED (
+                 SELECT judged.version_id,
+                    judged.kind,
+                    count(*) AS n,
+                    ((sum(weighed.w) ^ (2)::double precision) / sum((weighed.w ^ (2)::double precision))) AS effective,
+                    (sum((weighed.w * ((judged.correct)::integer)::double precision)) / sum(weighed.w)) AS p,
+                    (sum((weighed.w * abs(judged.error))) / sum(weighed.w)) AS absolute,
+                    (sum((weighed.w * (judged.error ^ (2)::double precision))) / sum(weighed.w)) AS squared_error
+                   FROM (hoverboard.judged(NULL::text, ((d.day)::timestamp without time zone AT TIME ZONE 'UTC'::text), (((d.day + 1))::timestamp without time zone AT TIME ZONE 'UTC'::text)) judged(at, sample_id, version_id, role, kind, incl_prob, label, labels, confidence, confidences, value, true_label, true_labels, true_value, source, labelled_at, first_labelled_at, correct, error)
+                     CROSS JOIN LATERAL ( SELECT ((1)::double precision / (judged.incl_prob)::double precision) AS w) weighed)
+                  WHERE ((judged.correct IS NOT NULL) OR (judged.error IS NOT NULL))
+                  GROUP BY judged.version_id, judged.kind
+                ), kinds AS (
+                 SELECT a.version_id,
+                    a.kind,
+                    a.rows,
+                    a.weight,
+                    a.squared,
+                    a.confidence,
+                    l.n,
+                    l.p,
+                    l.effective,
+                    l.absolute,
+                    l.squared_error,
+                    (a.weight / NULLIF(sum(a.weight) FILTER (WHERE (l.n > 0)) OVER of_version, (0)::double precision)) AS share,
+                    (sum((a.weight * l.p)) OVER of_version / NULLIF(sum(a.weight) FILTER (WHERE (l.n > 0)) OVER of_version, (0)::double precision)) AS mean,
+                    ((l.p + ((1.9207)::double precision / l.effective)) / ((1)::double precision + ((3.8415)::double precision / l.effective))) AS centre,
+                    (sqrt((((((3.8415)::double precision * l.p) * ((1)::double precision - l.p)) / l.effective) + ((3.6891)::double precision / (l.effective ^ (2)::double precision)))) / ((1)::double precision + ((3.8415)::double precision / l.effective))) AS half
+                   FROM (answered a
+                     LEFT JOIN labelled l USING (version_id, kind))
+                  WINDOW of_version AS (PARTITION BY a.version_id)
+                )
+         SELECT kinds.version_id,
+            (sum(kinds.rows))::bigint AS rows,
+            (COALESCE(sum(kinds.n), (0)::numeric))::bigint AS labelled,
+            sum((kinds.share * kinds.p)) AS accuracy,
+            (sum((kinds.squared * ((kinds.p - kinds.mean) ^ (2)::double precision))) / (sum(kinds.weight) FILTER (WHERE (kinds.n > 0)) ^ (2)::double precision)) AS spread,
+            sum(((kinds.share * (kinds.p - GREATEST((kinds.centre - kinds.half), (0)::double precision))) ^ (2)::double precision)) AS below,
+            sum(((kinds.share * (LEAST((kinds.centre + kinds.half), (1)::double precision) - kinds.p)) ^ (2)::double precision)) AS above,
+            (sum(kinds.confidence) / sum(kinds.weight)) AS mean_confidence,
+            sum((kinds.share * kinds.absolute)) AS absolute_error,
+            sqrt(sum((kinds.share * kinds.squared_error))) AS root_mean_squared_error
+           FROM kinds
+          GROUP BY kinds.version_id) q)
+     JOIN hoverboard.model_versions v ON ((v.id = q.version_id)));
+COMMENT ON VIEW hoverboard.quality IS 'How good answers were by the labels that have come: a line a version and day (UTC) of the samples. Give `day` a range: each day is read whole. Each kind of sample (sample_kind) weighs what it was of all answers, since people label what looks wrong.';
+COMMENT ON COLUMN hoverboard.quality.day IS 'Of the samples, not of the labels.';
+COMMENT ON COLUMN hoverboard.quality.model IS 'Name of the model.';
+COMMENT ON COLUMN hoverboard.quality.version IS 'Number of the version.';
+COMMENT ON COLUMN hoverboard.quality.rows IS 'Its answers on record.';
+COMMENT ON COLUMN hoverboard.quality.labelled IS 'Those among them whose label has come and can be compared.';
+COMMENT ON COLUMN hoverboard.quality.accuracy IS 'Share of right answers, of a multi-label version those with all labels that hold and no other; null for a regression.';
+COMMENT ON COLUMN hoverboard.quality.accuracy_low IS 'Lower end of its 95% interval: Wilson''s of each kind by its effective rows, joined as Zou, Huang and Zhang (2009) do.';
+COMMENT ON COLUMN hoverboard.quality.accuracy_high IS 'Upper end of it.';
+COMMENT ON COLUMN hoverboard.quality.mean_confidence IS 'What the version itself expects, over all answers, labelled or not; null for a regression or a multi-label version.';
+COMMENT ON COLUMN hoverboard.quality.absolute_error IS 'Mean absolute error, for a regression.';
+COMMENT ON COLUMN hoverboard.quality.root_mean_squared_error IS 'Root of the mean squared error, for a regression.';
+COMMENT ON COLUMN hoverboard.quality.version_id IS 'model_versions.id';
 CREATE TABLE hoverboard.quarantine (
     at timestamp with time zone NOT NULL,
     journal uuid NOT NULL,
@@ -968,6 +1094,8 @@ GRANT SELECT ON TABLE hoverboard.outliers_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers_default TO reader;
 GRANT SELECT ON TABLE hoverboard.predictions_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.predictions_default TO reader;
+GRANT SELECT ON TABLE hoverboard.quality TO recorder;
+GRANT SELECT ON TABLE hoverboard.quality TO reader;
 GRANT SELECT,INSERT ON TABLE hoverboard.quarantine TO recorder;
 GRANT SELECT ON TABLE hoverboard.quarantine TO reader;
 GRANT SELECT,INSERT,UPDATE ON TABLE hoverboard.recorder_cursor TO recorder;
