@@ -141,8 +141,11 @@ class RecordSink(Protocol):
     The seam towards the journal: what runs batches need not know how, or whether, they are written down.
     """
 
-    def append(self, batch: ExecutedBatch) -> None:
+    def append(self, batch: ExecutedBatch) -> Array | None:
         """Record one batch; synchronous and quick, one write at most.
+
+        Returns:
+            The ordinary rows whose features are wanted later, int `(k,)`, beside those of outliers; None for none.
 
         Raises:
             Overloaded: neither a record nor a gap could be written; the batch's calls are refused with it.
@@ -164,6 +167,15 @@ class RecordSink(Protocol):
             detector: the chosen one.
             sample_ids: 16 bytes each, of rows that `append` was given.
             scores: detector -> float32 `(rows,)`.
+        """
+
+    def features(self, source: Source, sample_ids: bytes, z: Array) -> None:
+        """Record what a version's detectors see of some rows, after they were answered; never raises.
+
+        Args:
+            source: the version.
+            sample_ids: 16 bytes each, of rows that `append` was given.
+            z: float32 `(rows, d)`.
         """
 
 

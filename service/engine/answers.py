@@ -16,7 +16,7 @@ from hoverboard.engine.live import HIDDEN, Executed, LiveVersion
 from hoverboard.engine.work import Batch, Slice, Work
 from hoverboard.errors import Cause, HoverboardError, InternalError, ModelFailed, NonFiniteOutput, RpcError
 
-__all__ = ["Answers", "BatchOutcome", "Strange", "record_of", "strange_of"]
+__all__ = ["Answers", "BatchOutcome", "Picked", "picked", "record_of", "strange_of"]
 
 _log = structlog.get_logger(__name__)
 _LOG_AGAIN_S: Final = 5.0
@@ -25,30 +25,45 @@ _LOG_AGAIN_S: Final = 5.0
 class BatchOutcome:
     """What came of one batch."""
 
-    __slots__ = ("executed", "ids", "ok", "refused", "started", "started_at", "strange")
+    __slots__ = ("columns", "executed", "glanced", "ids", "ok", "refused", "started", "started_at", "strange")
 
     def __init__(self, executed: Executed, ids: bytes, started_at: float, started: float) -> None:
         self.executed, self.ids = executed, ids
         self.started_at, self.started = started_at, started  # on the wall clock, on the monotonic clock
         self.ok: Array | None = None  # which rows are recorded as answered
         self.refused: RpcError | None = None
-        self.strange: Strange | None = None
+        self.strange: Picked | None = None
+        self.columns: list[Array] = []
+        self.glanced: Array | None = None  # indexes of ordinary rows whose features are wanted, too
 
 
-class Strange(NamedTuple):
-    """The outliers of one batch: their ids and inputs."""
+class Picked(NamedTuple):
+    """Some rows of one or more batches: their ids and inputs."""
 
     ids: bytes
     columns: list[Array]
 
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.ids) // 16
 
-def strange_of(executed: Executed, columns: list[Array], ids: bytes) -> Strange | None:
+    @property
+    def bytes(self) -> int:
+        """Of their inputs, about."""
+        return sum(column.nbytes for column in self.columns)
+
+
+def picked(columns: list[Array], ids: bytes, rows: Array) -> Picked:
+    """The rows of a batch with these indexes."""
+    return Picked(np.frombuffer(ids, "V16")[rows].tobytes(), [column[rows] for column in columns])
+
+
+def strange_of(executed: Executed, columns: list[Array], ids: bytes) -> Picked | None:
     """The outliers of a batch, for the other detectors to look at; None where there are none."""
     if executed.outlier is None or not executed.outlier.any():
         return None
-    rows = np.flatnonzero(executed.outlier)
-    chosen = np.frombuffer(ids, np.uint8).reshape(-1, 16)[rows].tobytes()
-    return Strange(chosen, [column[rows] for column in columns])
+    return picked(columns, ids, np.flatnonzero(executed.outlier))
 
 
 class Answers:

@@ -119,6 +119,7 @@ class Engine:
     async def drain(self) -> None:
         """Take no more calls; wait for those that were taken."""
         await self._scheduler.drain()
+        self._runner.finish()
 
     # -- EnginePort ----------------------------------------------------------------------------------------------
 

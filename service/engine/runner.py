@@ -10,8 +10,9 @@ import structlog
 
 from hoverboard.contract.calls import RecordSink
 from hoverboard.contract.signature import Array
-from hoverboard.engine.answers import BatchOutcome, Strange, record_of, strange_of
+from hoverboard.engine.answers import BatchOutcome, Picked, picked, record_of, strange_of
 from hoverboard.engine.buckets import followed
+from hoverboard.engine.glances import Glances
 from hoverboard.engine.live import LiveVersion
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.engine.slots import EXECUTION, Slots
@@ -43,6 +44,7 @@ class Runner:
         self._worker = worker
         self._hang_s = hang_s
         self._supplements = 0
+        self._glances = Glances(self._glance, worker)
 
     @property
     def unmeasured_s(self) -> float:
@@ -70,11 +72,12 @@ class Runner:
             strange = strange_of(executed, columns, ids)
             try:
                 record = record_of(batch, columns, outcome)
-                self._sink.append(record)
+                wanted = self._sink.append(record)
             except Overloaded as error:
                 outcome.refused = error
             else:
                 outcome.ok, outcome.strange = record.ok, strange
+                outcome.columns, outcome.glanced = columns, wanted
         batch.version.run_s = followed(batch.version.run_s, time.monotonic() - started)
         return outcome
 
@@ -102,7 +105,30 @@ class Runner:
             job = partial(self._sink.withdraw, version.source, sample_ids)
             self._worker.submit(job, partial(_log_failure, "withdrawal_not_journaled", version))
 
-    def supplement(self, version: LiveVersion, strange: Strange) -> None:
+    def follow(self, version: LiveVersion, outcome: BatchOutcome) -> None:
+        """What is left to do once a batch is answered: look at its outliers, and at a few of its other rows."""
+        if outcome.strange is not None:
+            self._supplement(version, outcome.strange)
+        if outcome.glanced is not None and version.extract is not None:
+            self._glances.add(version, picked(outcome.columns, outcome.ids, outcome.glanced))
+
+    def finish(self) -> None:
+        """Do what waits for its turn; no batch comes any more."""
+        self._glances.finish()
+
+    def _glance(self, version: LiveVersion, rows: Picked) -> None:
+        """On the execution thread: record the features of ordinary rows."""
+        if self._sink is None or version.extract is None:
+            return
+        self._slots.begin(EXECUTION, version.key, self.unmeasured_s)
+        try:
+            z = version.extract(rows.columns).z
+        finally:
+            self._slots.end(EXECUTION)
+        if z is not None:
+            self._sink.features(version.source, rows.ids, z)
+
+    def _supplement(self, version: LiveVersion, strange: Picked) -> None:
         """Have the other detectors look at outliers, between the batches; a flood of them is not worth the time."""
         sink, outliers = self._sink, version.outliers
         if sink is None or outliers is None or self._supplements >= _MOST_SUPPLEMENTS:
@@ -117,6 +143,8 @@ class Runner:
                 self._slots.end(EXECUTION)
             if looked is None:
                 return
+            if looked.z is not None:
+                sink.features(version.source, strange.ids, looked.z)
             for decided, rows in looked.by_reason(outliers.chosen).items():
                 ids = b"".join(strange.ids[16 * row : 16 * row + 16] for row in rows)
                 sink.supplement(

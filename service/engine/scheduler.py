@@ -250,8 +250,7 @@ class Scheduler:
             model, number = batch.version.key
             families.batch_size.labels(model).observe(batch.rows)
             families.execution_seconds.labels(model, number, executed.bucket).observe(executed.seconds)
-            if outcome.strange is not None:
-                self._runner.supplement(batch.version, outcome.strange)
+            self._runner.follow(batch.version, outcome)
         except Exception:  # noqa: BLE001 - the loop must live
             _log.exception("batch_not_followed", model=batch.version.key[0], version=batch.version.key[1])
 

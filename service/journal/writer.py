@@ -34,6 +34,7 @@ _log = structlog.get_logger(__name__)
 _NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 _REMOVED: Final = "removed by hand"
 _MIB: Final = 1024 * 1024
+_SHORT: Final = 0.75
 _JUST_S: Final = 2.0
 """What is dropped so soon after a failure is dropped for its reason."""
 
@@ -95,6 +96,11 @@ class JournalWriter:
     def over_budget(self) -> bool:
         """Whether all journals together, other processes' as of the last `tick`, take more than the budget."""
         return self._usage.bytes > self._budget
+
+    @property
+    def short_of_room(self) -> bool:
+        """Whether what can be done without should be left out: most of the budget is taken."""
+        return self._usage.bytes > _SHORT * self._budget
 
     @property
     def usage_bytes(self) -> int:

@@ -60,10 +60,12 @@ class Looked:
     Attributes:
         scores: detector -> float32 `(rows,)`; `input NAME` -> its strangeness, where an input is unusual.
         reasons: the input that decided each row's p-value; None where the chosen detector did.
+        z: their features, `(rows, d)`; None where the version's detectors look at none.
     """
 
     scores: Mapping[str, Array]
     reasons: list[str | None]
+    z: Array | None = None
 
     def by_reason(self, detector: str) -> dict[str, list[int]]:
         """Rows by what decided: the detector's name, or `input NAME`."""
@@ -155,10 +157,10 @@ class OutlierPackage:
         scores: dict[str, Array] = {name: one.score(features) for name, one in self.detectors.items()}
         by_input = {} if self.watch is None else self.watch.by_input(columns)
         if self.watch is None or not by_input:
-            return Looked(scores, [None] * len(features))
+            return Looked(scores, [None] * len(features), features.z)
         reasons = self.watch.reasons(scores[self.chosen], by_input)
         # A table may have hundreds of inputs: those that say something are enough to see why.
         telling = sorted(by_input, key=lambda name: -by_input[name].max())[:_MOST_TOLD]
         for name in (name for name in telling if by_input[name].any()):
             scores[f"{INPUT}{name}"] = never_nan(by_input[name])
-        return Looked(scores, reasons)
+        return Looked(scores, reasons, features.z)

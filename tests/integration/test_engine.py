@@ -337,6 +337,9 @@ class Sink:
     def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
         raise AssertionError("no version of these tests has a detector")
 
+    def features(self, source: Source, sample_ids: bytes, z: Array) -> None:
+        raise AssertionError("no version of these tests has a detector")
+
 
 async def test_a_batch_is_recorded_before_it_is_answered_or_its_calls_are_refused(
     models: Path, make_settings: MakeSettings

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,6 +119,56 @@ def test_the_record_of_an_absurd_number_names_the_input_that_decided(recorded: R
     assert json.loads(row["scores"])["input point"] > 100
     promised = recorded.call("models.describe", {"model": "corners"})["result"]["versions"][1]["outliers"]
     assert "inputs are watched for numbers far out (point)" in promised
+
+
+def test_features_of_outliers_and_of_a_fixed_share_of_the_others_are_recorded(recorded: Recorded, model: Any) -> None:
+    import keras
+
+    points = np.concatenate([samples(600, 12)[0], np.zeros((3, 6), np.float32)])
+    found = predict(recorded, points)
+    wanted = {
+        uuid.UUID(each["sample_id"]): point
+        for each, point in zip(found, points, strict=True)
+        if each["outlier"] or uuid.UUID(each["sample_id"]).bytes[15] < 13
+    }
+    assert len(wanted) > 15
+    query = (
+        "SELECT f.sample_id, f.z, f.at = s.at AS timely, v.version FROM features f JOIN samples s ON s.id = f.sample_id "
+        "JOIN model_versions v ON v.id = f.version_id WHERE f.sample_id = ANY($1::uuid[])"
+    )
+    ids = [each["sample_id"] for each in found]
+    rows = until(lambda: recorded.rows(query, ids), lambda rows: len(rows) >= len(wanted))
+    assert {row["sample_id"] for row in rows} == wanted.keys()
+    assert all(row["timely"] and row["version"] == 2 for row in rows)
+    tapped = keras.Model(model.inputs, model.get_layer("features").output)
+    expected = tapped.predict(np.stack([wanted[row["sample_id"]] for row in rows]), verbose=0)
+    z = np.stack([np.frombuffer(row["z"], "<f2") for row in rows])
+    np.testing.assert_allclose(z, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("recording", ['policy = "hashed"', 'policy = "none"', 'redact = ["/point/0"]'])
+def test_where_inputs_are_hidden_no_features_are_recorded(recorded: Recorded, models: Path, recording: str) -> None:
+    serving = models / "corners" / "serving.toml"
+
+    def described() -> Any:
+        return recorded.call("models.describe", {"model": "corners"})["result"]
+
+    before = described()
+    try:
+        serving.write_text(f"[recording]\n{recording}\n")
+        until(described, lambda now: now != before)
+        count = "SELECT count(*) AS n FROM features"
+        (known,) = recorded.rows(count)
+        predict(recorded, np.concatenate([samples(200, 13)[0], np.zeros((3, 6), np.float32)]))
+    finally:
+        serving.unlink()
+    until(described, lambda now: now == before)
+    # Features of what comes later are there: those of what came before would be, too.
+    (last,) = predict(recorded, np.zeros((1, 6)))
+    query = "SELECT sample_id FROM features WHERE sample_id = $1::uuid"
+    until(lambda: recorded.rows(query, last["sample_id"]), bool)
+    (now,) = recorded.rows(count)
+    assert now["n"] == known["n"] + 1
 
 
 def test_a_version_without_calibration_says_nothing(recorded: Recorded) -> None:

@@ -18,9 +18,15 @@ from hoverboard.journal.columns import Column, pack_column
 from hoverboard.journal.records import WHYS, Policy
 from hoverboard.versions import Recording
 
-__all__ = ["Kept", "RowPolicy", "redact_problem"]
+__all__ = ["GLANCED", "Kept", "RowPolicy", "redact_problem"]
 
 _ALL, _SAMPLED, _OUTLIER, _ERROR, _LOW_MARGIN = range(len(WHYS))
+
+GLANCED: Final = 13
+"""Of 256: rows whose id ends in a byte below this have their features recorded, as SQL can tell: `get_byte(uuid_send(id), 15) < 13`.
+
+They are among those that `sampled` keeps by its share, unless that is smaller: it looks at the same bits.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,26 @@ class RowPolicy:
             self._mark(batch, why)
         rows = np.flatnonzero(why)
         return Kept(rows, None, why[rows])
+
+    def glanced(self, batch: ExecutedBatch, kept: Kept) -> Array | None:
+        """The ordinary rows among the kept ones whose features are recorded: a fixed share, by their ids; None for none.
+
+        Nothing where inputs are not written down as they came: z tells about them, and where the version has no inner layer
+        it even is them. And nothing of a version without detectors, which has no features.
+        """
+        if batch.outlier is None or self._recording.hides:
+            return None
+        chosen = np.frombuffer(batch.sample_ids, np.uint8)[15::16] < GLANCED
+        chosen &= batch.ok & ~batch.outlier
+        rows = np.flatnonzero(chosen)
+        if kept.rows is not None:
+            rows = np.intersect1d(rows, kept.rows, assume_unique=True)
+        return rows if len(rows) else None
+
+    @property
+    def hides(self) -> bool:
+        """Whether inputs are not written down as they came."""
+        return self._recording.hides
 
     def columns(self, batch: ExecutedBatch, rows: Array | None) -> list[Column]:
         """The inputs of the kept rows as they are recorded; inputs in `redacted` are left out."""

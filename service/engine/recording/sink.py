@@ -27,6 +27,7 @@ from hoverboard.journal.records import (
     BatchRecord,
     CallPart,
     DeploymentRecord,
+    FeatureRecord,
     GapEntry,
     Record,
     SupplementRecord,
@@ -45,6 +46,8 @@ _WITHDRAWN_AT_ONCE: Final = 16 * 65536  # bytes of sample ids in one record
 _UNSAFE: Final = "redact"
 _OVER_BUDGET: Final = "journal budget"
 _CANNOT_WRITE: Final = "journal cannot be written"
+
+_MOST_HALF: Final = float(np.finfo(np.float16).max)
 
 _EVERYTHING: Final = Recording()
 
@@ -151,7 +154,7 @@ class JournalSink:
 
     # -- on the thread that executes, which is the event loop's for short batches ------------------------------------
 
-    def append(self, batch: ExecutedBatch) -> None:
+    def append(self, batch: ExecutedBatch) -> Array | None:
         """See `RecordSink.append`."""
         source = batch.source
         policy = self._policy(source)
@@ -162,12 +165,12 @@ class JournalSink:
             self._shed(
                 _gap(batch, _UNSAFE, executed if kept.rows is None else len(kept.rows), executed, counts.flagged)
             )
-            return
+            return None
         # Of `none` nothing is written but counts, which are small and still wanted.
         if self._writer.over_budget and policy.policy != "none":
             special = self._shed_ordinary(batch, policy, kept, counts)
             if special is None:
-                return
+                return None
             kept = special
         record = _record(batch, policy, kept, counts)
         try:
@@ -178,6 +181,8 @@ class JournalSink:
             raise _refusal() from unsure
         except JournalFull:
             self._shed(_gap(batch, _CANNOT_WRITE, record.rows, executed, record.flagged))
+            return None
+        return None if self._writer.short_of_room else policy.glanced(batch, kept)
 
     def withdraw(self, source: Source, sample_ids: bytes) -> None:
         """See `RecordSink.withdraw`."""
@@ -196,6 +201,17 @@ class JournalSink:
         packed = {name: values.astype(np.float32).tobytes() for name, values in scores.items()}
         record = SupplementRecord(source.model, source.version, detector, sample_ids, packed)
         with suppress(JournalFull, NotOnDisk):  # the outliers themselves are recorded, or counted as missing
+            self._write(record, self._version(source))
+
+    def features(self, source: Source, sample_ids: bytes, z: Array) -> None:
+        """See `RecordSink.features`."""
+        policy = self._policy(source)
+        # Before ordinary samples are shed, features are.
+        if self._unsafe(source, policy) or policy.hides or self._writer.short_of_room:
+            return
+        half = np.clip(z, -_MOST_HALF, _MOST_HALF).astype("<f2")
+        record = FeatureRecord(source.model, source.version, source.weights_sha256, sample_ids, half.tobytes())
+        with suppress(JournalFull, NotOnDisk):  # the samples themselves are recorded, or counted as missing
             self._write(record, self._version(source))
 
     def _write(self, record: Record, needs: Mapping[str, bytes]) -> None:

@@ -59,6 +59,9 @@ class Recording:
     def supplement(self, source: Source, detector: str, sample_ids: bytes, scores: Mapping[str, Array]) -> None:
         raise AssertionError("no version of these tests has a detector")
 
+    def features(self, source: Source, sample_ids: bytes, z: Array) -> None:
+        raise AssertionError("no version of these tests has a detector")
+
 
 class Outcome:
     """What a caller was told."""

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from hoverboard.contract.catalog import Catalog, ModelStatus, VersionStatus
 from hoverboard.engine.recording.sink import JournalSink, hashing_key
 from hoverboard.errors import Overloaded
 from hoverboard.journal.columns import column_array
-from hoverboard.journal.records import BatchRecord, DeploymentRecord, GapEntry, decode
+from hoverboard.journal.records import BatchRecord, DeploymentRecord, FeatureRecord, GapEntry, decode
 from hoverboard.journal.writer import JournalFull
 from tests.unit.engine.recording.batches import SOURCE, batch, call
 
@@ -26,7 +27,7 @@ class Writer:
         self.counts: list[int] = []
         self.needs: list[set[str]] = []
         self.gaps: list[GapEntry] = []
-        self.over_budget = False
+        self.over_budget = self.short_of_room = False
         self.full = self.no_gap = False
 
     def append(self, kind: int, payload: bytes, *, count: int, needs: Any = ()) -> None:
@@ -115,6 +116,59 @@ def test_a_row_that_comes_again_counts_once_as_an_outlier(sink: JournalSink, wri
     sink.append(batch(3, outlier=outlier))
     sink.append(batch(4, outlier=np.array([True, False, True, True])))
     assert [(record.flagged, record.repeats) for record in writer.records] == [(2, 0), (1, 3)]
+
+
+def marked(executed: Any, last_bytes: Sequence[int]) -> Any:
+    """The same batch with ids that end in these bytes."""
+    ids = np.frombuffer(executed.sample_ids, np.uint8).reshape(-1, 16).copy()
+    ids[:, 15] = last_bytes
+    return msgspec.structs.replace(executed, sample_ids=ids.tobytes())
+
+
+def wanted(sink: JournalSink, executed: Any) -> list[int]:
+    told = sink.append(executed)
+    assert told is not None
+    rows: list[int] = told.tolist()
+    return rows
+
+
+def test_ordinary_rows_whose_features_are_wanted_are_told_by_their_ids(sink: JournalSink, writer: Writer) -> None:
+    ok, outlier = np.array([True, True, False, True, True]), np.array([False, True, False, False, False])
+    executed = marked(batch(5, ok=ok, outlier=outlier), [12, 0, 3, 13, 0])
+    assert wanted(sink, executed) == [0, 4]
+    assert sink.append(marked(batch(5, ok=ok, outlier=outlier), [13, 0, 3, 99, 255])) is None
+    assert sink.append(marked(batch(2), [0, 0])) is None  # no detector, no features
+    writer.short_of_room = True
+    assert sink.append(executed) is None
+    writer.short_of_room = False
+    sink.follow(catalog(None, policy="sampled", share=2 / 256))  # of those it keeps by its share, and by low margins
+    close = np.tile(np.array([0.4, 0.39, 0.21], np.float32), (5, 1))
+    close[:4] = [0.9, 0.08, 0.02]
+    sampled = marked(batch(5, outlier=outlier, probabilities=close), [1, 0, 2, 13, 12])
+    assert wanted(sink, sampled) == [0, 4]
+
+
+@pytest.mark.parametrize("hidden", [{"policy": "hashed"}, {"policy": "none"}, {"redact": ["/size"]}])
+def test_of_hidden_inputs_no_features_are_written(sink: JournalSink, writer: Writer, hidden: dict[str, Any]) -> None:
+    sink.follow(catalog(None, **hidden))
+    executed = marked(batch(3, outlier=np.array([True, False, False])), [0, 0, 0])
+    assert sink.append(executed) is None
+    writer.records.clear()
+    sink.features(SOURCE, executed.sample_ids, np.ones((3, 2), np.float32))
+    assert writer.records == []
+
+
+def test_features_are_half_floats_of_which_none_is_beyond_what_those_hold(sink: JournalSink, writer: Writer) -> None:
+    ids = batch(2).sample_ids
+    sink.features(SOURCE, ids, np.array([[1.5, 1e9, -np.inf], [np.nan, -65504, 1e-9]], np.float32))
+    (record,) = writer.records
+    assert isinstance(record, FeatureRecord)
+    assert (record.sample_ids, writer.counts, writer.needs) == (ids, [0], [{f"shapes/2/{SOURCE.weights_sha256}"}])
+    expected = np.array([[1.5, 65504, -65504], [np.nan, -65504, 0]])
+    np.testing.assert_array_equal(np.frombuffer(record.z, "<f2").reshape(2, 3), expected)
+    writer.short_of_room = True
+    sink.features(SOURCE, ids, np.ones((2, 3), np.float32))
+    assert len(writer.records) == 1
 
 
 def test_without_a_detector_nothing_is_compared(sink: JournalSink, writer: Writer) -> None:
