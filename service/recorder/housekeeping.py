@@ -1,4 +1,4 @@
-"""What the recorder does beside draining: retention, journal files, erasures' leftovers, and looking for orphan labels."""
+"""What the recorder does beside draining: retention, journal files, erasures' leftovers, and looking at labels."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from hoverboard.recorder.journal_deletion import JournalDeletion
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import Session
 from hoverboard.telemetry import families
+from hoverboard.watch.label_gauges import LabelGauges
 
 __all__ = ["Housekeeping"]
 
@@ -30,6 +31,7 @@ _SQL: Final = statements(__file__)
 _ERASURES_S: Final = 1.0
 _TIDY_S: Final = 5.0
 _ORPHANS_S: Final = 60.0
+_JUDGED_S: Final = 60.0
 _RETENTION_S: Final = 3600.0
 # Dropping a partition needs a lock that a long query of somebody's holds up.
 _RETENTION_AGAIN_S: Final = 60.0
@@ -49,6 +51,7 @@ class Housekeeping:
         self._settings = settings
         self._quarantine = quarantine
         self._tidy = JournalDeletion(settings)
+        self._labels = LabelGauges()
         self._due: dict[str, float] = {}
         self._purged = (0, 0)
         self._erased_at: float | None = None
@@ -66,6 +69,8 @@ class Housekeeping:
         if self._is_due("orphans", _ORPHANS_S):
             families.orphan_labels.labels().set(await connection.fetchval(_SQL["orphan_labels"]))
             families.impossible_labels.labels().set(await connection.fetchval(_SQL["impossible_labels"]))
+        if self._is_due("judged", _JUDGED_S):
+            await self._labels.refresh(connection)
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()

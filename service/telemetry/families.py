@@ -256,6 +256,17 @@ orphan_labels: Final = _gauge("orphan_labels", "Labels of the last hour whose sa
 impossible_labels: Final = _gauge(
     "impossible_labels", "Labels of the last hour that cannot be true of their sample: see the view label_problems"
 )
+judged_rows: Final = _gauge(
+    "judged_rows", "Answers of a version whose label came in the last day and can be compared with them", _VERSION
+)
+accuracy: Final = _gauge(
+    "accuracy",
+    "Share of right answers among hoverboard_judged_rows, each weighed by 1 / incl_prob; NaN once no label has come for a day",
+    _VERSION,
+)
+absolute_error: Final = _gauge(
+    "absolute_error", "Mean absolute error of a regression over hoverboard_judged_rows, weighed likewise", _VERSION
+)
 
 # Until a process says where its metrics are kept, and in tests and offline commands, they stay in the process.
 bind(CollectorRegistry())

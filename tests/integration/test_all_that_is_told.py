@@ -42,6 +42,7 @@ ABOVE_ZERO = (
     "hoverboard_quarantined_records_total",
     "hoverboard_alarm_raised",
     "hoverboard_drifted_features",
+    "hoverboard_judged_rows",
 )
 
 
@@ -62,6 +63,7 @@ def lived(
     models, calibration = folder / "models", CalibrationRows((rows_of(1500, 1),))
     colours = ("red", "green", "blue")
     publish(keras_models["dense1"], name="dense", models_dir=models, labels=colours, calibration=calibration)
+    publish(keras_models["one"], name="price", models_dir=models)
     (models / "constant").mkdir()
     (models / "constant" / "serving.toml").write_text('[recording]\nredact = ["/mistyped"]\n')
     for number in ("1", "2"):
@@ -86,6 +88,10 @@ def live(recorded: Recorded) -> None:
     recorded.call("predict", {"model": "constant", "instances": [[1, 2]]})
     recorded.call("predict", {"model": "logarithm", "instances": [[1.0]] * 499 + [[-1.0]]})
     recorded.call("label", {"sample_id": sample, "label": "red"})
+    priced = recorded.call("predict", {"model": "price", "instances": [[1, 2]]})["result"]["predictions"][0][
+        "sample_id"
+    ]
+    recorded.call("label", {"sample_id": priced, "value": 3.0})
     until(lambda: recorded.rows("select from quarantine"), bool, 60)
     until(lambda: recorded.rows("select from alarms where state = 'raised'"), bool)
     until(lambda: recorded.rows("select from drift_windows where drifted"), bool)
@@ -96,6 +102,11 @@ def live(recorded: Recorded) -> None:
     until(lambda: recorded.rows("select from alarm_events where kind = 'reset'"), bool)
     with ThreadPoolExecutor(1) as thread:  # pytest-asyncio keeps a loop of its own in this one
         thread.submit(asyncio.run, without_database(recorded)).result()
+    # Labels are looked at once a minute, and at once by a recorder that starts.
+    until(lambda: recorded.rows("select from labels"), lambda rows: len(rows) == 2)
+    (recorder,) = recorded.service.children("_recorder")
+    recorder.kill()
+    told(recorded, "hoverboard_judged_rows")
     (api, *_) = recorded.service.children("_api")
     api.kill()
     until(recorded.answers, bool, 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,8 @@ from click.testing import CliRunner, Result
 from hoverboard.cli import main
 from hoverboard.database.connect import connected
 from hoverboard.postmortem.estimates import wilson
+from hoverboard.telemetry import families
+from hoverboard.watch.label_gauges import LabelGauges
 from tests.integration.test_sql_questions import MANY, sample_id
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -311,6 +314,58 @@ async def test_a_sample_at_either_edge_of_the_window_counts_once(database: str, 
     (found,) = (await asked(database, "classes", *WINDOW))["versions"]
     # The story adds as many milliseconds as there were rows before.
     assert (found["rows"], found["labelled"]) == (2, 2)
+
+
+def gauge(family: Any, version: int = 1, model: str = "classes") -> float:
+    return float(family.labels(model, version)._value.get())
+
+
+async def test_metrics_tell_what_the_labels_of_the_last_day_say(database: str, story: Story) -> None:
+    now = datetime.now(UTC)
+    long_ago = now - timedelta(days=3)
+    for number in range(
+        4
+    ):  # each of two: the label comes today, of a sample of days ago; one in four rows stands for ten
+        tenth = number == 3
+        sample = await story.answered("classes", at=START, label="a", confidence=0.9, incl_prob=0.1 if tenth else 1)
+        await story.said(sample, "b", after=now - START - timedelta(hours=2))
+        await story.said(sample, "b" if tenth else "a", after=now - START - timedelta(hours=1))
+    stale = await story.answered("classes", version=2, at=START, label="a", confidence=0.9)
+    await story.said(stale, "a", after=long_ago - START)
+    number_off = await story.answered("numbers", at=START, value=5.0)
+    await story.said(number_off, 3.0, after=now - START - timedelta(hours=1))
+    gauges = LabelGauges()
+    async with connected(database, application="test") as connection:
+        await gauges.refresh(connection)
+        assert gauge(families.judged_rows) == 4
+        assert gauge(families.accuracy) == pytest.approx(3 / 13)
+        assert gauge(families.judged_rows, 2) == 0
+        assert gauge(families.absolute_error, model="numbers") == 2.0
+        async with connected(database, application="test", role=None) as owner:
+            await owner.execute("delete from labels")
+        await gauges.refresh(connection)
+    assert gauge(families.judged_rows) == 0
+    assert math.isnan(gauge(families.accuracy)) and math.isnan(gauge(families.absolute_error, model="numbers"))
+
+
+async def test_metrics_never_hold_the_recorder_up(database: str, story: Story) -> None:
+    """Labels that cannot be read in two seconds leave the figures as they are, and the connection ready."""
+    sample = await story.answered("classes", label="a", confidence=0.9)
+    await story.said(sample, "a", after=datetime.now(UTC) - START - timedelta(hours=1))
+    gauges = LabelGauges()
+    async with (
+        connected(database, application="test", role=None) as owner,
+        connected(database, application="test") as connection,
+    ):
+        await gauges.refresh(connection)
+        async with owner.transaction():
+            await owner.execute("lock table labels in access exclusive mode")
+            began = time.monotonic()
+            await gauges.refresh(connection)
+            assert 1.9 < time.monotonic() - began < 10
+        assert (gauge(families.judged_rows), gauge(families.accuracy)) == (1, 1.0)
+        assert await connection.fetchval("show statement_timeout") == "0"
+        assert not connection.is_in_transaction()
 
 
 async def test_what_cannot_be_asked_is_refused_in_words(database: str, story: Story) -> None:
