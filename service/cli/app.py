@@ -27,6 +27,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "alarms": ("hoverboard.cli.alarms", "List the alarms on outliers, and reset them."),
     "quality": ("hoverboard.cli.quality", "Tell how good a model's answers were, by labels and by confidences."),
     "gaps": ("hoverboard.cli.gaps", "List what is missing from the tables, why, and what to do."),
+    "export": ("hoverboard.cli.export", "Write recorded samples as Parquet files."),
     "erase": ("hoverboard.cli.erase", "Erase what was recorded of a sample, a subject or a time."),
     "psql": ("hoverboard.cli.psql", "Open a SQL shell on the embedded Postgres of a running service."),
 }

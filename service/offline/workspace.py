@@ -67,11 +67,16 @@ class Checkpoint:
 
 
 class Workspace:
-    """`.NAME.scoring/` beside the output NAME; one process at a time, by a lock on it."""
+    """`.NAME.scoring/` beside the output NAME; one process at a time, by a lock on it.
 
-    def __init__(self, output: Path) -> None:
+    Args:
+        output: what the run writes.
+        work: the last part of the folder's name: what is being done.
+    """
+
+    def __init__(self, output: Path, work: str = "scoring") -> None:
         self.output = output
-        self.folder = output.parent / f".{output.name}.scoring"
+        self.folder = output.parent / f".{output.name}.{work}"
         self.merged = self.folder / f"merged{output.suffix}"
 
     @contextmanager

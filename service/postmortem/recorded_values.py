@@ -221,7 +221,7 @@ class _Decoder:
         if spec.variable:
             blank = np.array([sample is not None and np.isnan(sample).any() for sample in column], np.bool_)
         else:
-            blank = np.asarray(np.isnan(column).reshape(len(column), -1).any(axis=1), np.bool_)
+            blank = np.asarray(np.isnan(column).any(axis=tuple(range(1, column.ndim))), np.bool_)
         for row in np.flatnonzero(blank).tolist():
             self._refuse(row, spec, REDACTED)
 

@@ -1,0 +1,257 @@
+"""Exports: what was recorded goes back into the commands that take files, as it is, and says the same there."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from hoverboard.cli import main
+from hoverboard.contract.signature import TensorSpec
+from tests.integration.recorded import Recorded, until
+from tests.integration.running import environment
+from tests.postgres import Server
+from tests.recorded_tables import WINDOW, Tables
+from tests.records import KEY, NOW, record, signature, texts
+
+ROWS = 220
+MODELS = ["dense", "mixed", "lengths", "constant"]
+BETWEEN = ["--from", WINDOW.start.isoformat(), "--to", WINDOW.end.isoformat()]
+
+
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, published: Path, postgres: Server, migrated_template: str
+) -> Iterator[Recorded]:
+    folder = tmp_path_factory.mktemp("export")
+    with Recorded.running(folder, published, MODELS, postgres, migrated_template, recorder_yield_s="0") as here:
+        draw = np.random.default_rng(1)
+        samples: dict[str, list[Any]] = {
+            "dense": draw.uniform(0, 9, (ROWS, 8)).astype(np.float32).tolist(),
+            "mixed": [
+                {"word": word, "size": float(np.float32(size))}
+                for word, size in zip(["small", "Ω\0", ""] * 10, draw.random(30), strict=True)
+            ],
+            "lengths": [draw.random((length, 2)).astype(np.float32).tolist() for length in (1, 2, 5) * 5],
+            "constant": draw.random((5, 2)).astype(np.float32).tolist(),
+        }
+        samples["mixed"].append({"word": {"b64": "/w=="}, "size": 0.5})
+        for model, rows in samples.items():
+            for start in range(0, len(rows), 20):
+                tags = {"customer": str(start)}
+                part = rows[start : start + 20]
+                if model == "lengths":  # samples of one call have one shape
+                    for row in part:
+                        assert "result" in here.call("predict", {"model": model, "instances": [row], "tags": tags})
+                else:
+                    assert "result" in here.call("predict", {"model": model, "instances": part, "tags": tags})
+        count = sum(map(len, samples.values()))
+        until(lambda: here.rows("select count(*) from predictions")[0]["count"], lambda rows: rows == count)
+        yield here
+
+
+def export(database: str, model: str, output: Path, *options: str, status: int = 0) -> Any:
+    arguments = ["export", model, "--output", str(output), "--database-url", database, "--json", *options]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == status, done.output
+    return json.loads(done.stdout) if status == 0 else done.stderr
+
+
+def predicted(folder: Path, models: Path, model: str) -> Any:
+    scored = folder / "scored.parquet"
+    arguments = [
+        "predict",
+        model,
+        "--input",
+        str(folder / "inputs.parquet"),
+        "--output",
+        str(scored),
+        "--models",
+        str(models),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "hoverboard", *arguments], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return pq.read_table(scored)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_exported_is_answered_again_as_it_was(service: Recorded, model: str, tmp_path: Path) -> None:
+    found = export(service.database, model, tmp_path / "out")
+    again = predicted(tmp_path / "out", service.service.folder / "models", model)
+    answers = pq.read_table(tmp_path / "out" / "answers.parquet")
+    assert again.num_rows == answers.num_rows == found["rows"] > 0
+    assert found["left_out"] == {} and again.column("error").null_count == found["rows"]
+    for name in {"label", "value"} & set(answers.column_names):
+        assert again.column(name).to_pylist() == answers.column(name).to_pylist()
+    for name in {"confidence", "value"} & set(answers.column_names):
+        np.testing.assert_allclose(again.column(name).to_numpy(), answers.column(name).to_numpy(), rtol=1e-4, atol=1e-5)
+    if model == "lengths":
+        for one, other in zip(again.column("outputs").to_pylist(), answers.column("outputs").to_pylist(), strict=True):
+            assert {name: np.shape(value) for name, value in one.items()} == {"mean": (2,), "state": (4,)}
+            for name, value in one.items():
+                np.testing.assert_allclose(value, other[name], rtol=1e-4, atol=1e-5)
+
+
+def test_answers_stand_beside_their_inputs_in_the_same_order(service: Recorded, tmp_path: Path) -> None:
+    export(service.database, "mixed", tmp_path / "out", "--where", "tag.customer=20")
+    inputs, answers = (pq.read_table(tmp_path / "out" / f"{name}.parquet") for name in ("inputs", "answers"))
+    assert inputs.column_names == ["size", "word"] and len(inputs) == len(answers) == 11
+    assert set(answers["tags"].to_pylist()) == {'{"customer":"20"}'} and set(answers["incl_prob"].to_pylist()) == {1.0}
+    recorded = service.rows("select id::text, inputs ->> 'size' as size from samples where model = 'mixed'")
+    sizes = {row["id"]: float(row["size"]) for row in recorded}
+    assert [sizes[id_] for id_ in answers["sample_id"].to_pylist()] == pytest.approx(inputs["size"].to_pylist())
+    # One of the texts is no UTF-8: bytes for all of them, of which nothing is lost.
+    assert {b"\xff", b"small", b""} <= set(inputs["word"].to_pylist())
+
+
+def test_labelled_samples_are_a_calibration_file_as_they_are(
+    service: Recorded, published: Path, tmp_path: Path
+) -> None:
+    # What the model says, but for every tenth: a truth that it mostly agrees with.
+    service.rows(
+        "insert into labels (sample_id, labelled_at, label, source) "
+        "select sample_id, now(), case when substr(sample_id::text, 36) = '0' then 'blue' else label end, 'test' from predictions p "
+        "join model_versions v on v.id = p.version_id where v.name = 'dense' and v.version = 2"
+    )
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    found = export(service.database, "dense", tmp_path / "out", "--labelled")
+    assert found["rows"] == ROWS and pq.read_schema(tmp_path / "out" / "inputs.parquet").names == ["features", "label"]
+    arguments = [
+        "publish",
+        str(published / "dense" / "2" / "model.keras"),
+        "--name",
+        "again",
+        "--models",
+        str(tmp_path / "models"),
+    ]
+    arguments += [
+        "--labels",
+        str(tmp_path / "labels.txt"),
+        "--calibration",
+        str(tmp_path / "out" / "inputs.parquet"),
+        "--alpha",
+        "0.05",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "hoverboard", *arguments], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "models" / "again" / "1" / "manifest.json").read_text())
+    assert manifest["outliers"]["alpha"] == 0.05
+    assert any("the model agrees with" in note for note in manifest["outliers"]["notes"])
+
+
+@pytest.fixture
+def tables(database: str) -> Iterator[Tables]:
+    found = Tables(database)
+    yield found
+    found.close()
+
+
+def many(rows: int, batches: int) -> list[Any]:
+    from hoverboard.engine.sample_ids import sample_ids
+
+    ids = [b"".join(sample_ids(1, NOW + batch / 10 + row / 1000) for row in range(rows)) for batch in range(batches)]
+    draw = np.random.default_rng(2)
+    return [
+        record(draw.random((rows, 3), np.float32), texts(*[draw.bytes(2) for _ in range(rows)]), sample_ids=each)
+        for each in ids
+    ]
+
+
+KNOWN = signature(TensorSpec("v", "float32", (3,)), TensorSpec("word", "string", ()))
+_KILLED = """
+import os, signal, sys
+import hoverboard.postmortem.export as export
+import hoverboard.postmortem.recorded as recorded
+from hoverboard.cli import main
+export._PART_ROWS, export._PARTS_A_SNAPSHOT, recorded._MOST_ROWS = 40, 3, 17
+kill, close = int(sys.argv.pop(1)), export.Exporter._close
+def closing(self, part, last, state):
+    close(self, part, last, state)
+    if state.parts == kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+export.Exporter._close = closing
+main()
+"""
+
+
+def run_killed(database: str, output: Path, kill: int) -> int:
+    arguments = ["export", KEY[0], "--output", str(output), "--database-url", database, *BETWEEN]
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(kill), *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_killed_export_goes_on_to_the_same_bytes(tables: Tables, database: str, tmp_path: Path) -> None:
+    tables.filled(KNOWN, *many(10, 50))
+    assert run_killed(database, tmp_path / "whole", -1) == 0
+    for kill in (1, 4, 9):
+        assert run_killed(database, tmp_path / "killed", kill) == -signal.SIGKILL
+        assert not (tmp_path / "killed" / "export.json").exists()
+    assert run_killed(database, tmp_path / "killed", -1) == 0
+    assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
+    assert sorted(bytes_of(tmp_path / "whole")) == ["answers.parquet", "export.json", "inputs.parquet"]
+    assert json.loads((tmp_path / "whole" / "export.json").read_text())["rows"] == 500
+
+
+def test_another_job_is_not_gone_on_with_and_what_is_there_is_not_replaced_unasked(
+    tables: Tables, database: str, tmp_path: Path
+) -> None:
+    tables.filled(KNOWN, *many(10, 50))
+    run_killed(database, tmp_path / "out", 2)
+    told = export(database, KEY[0], tmp_path / "out", *BETWEEN, "--where", "tag.a=1", status=1)
+    assert "unfinished run with another where" in told and "--restart" in told
+    assert export(database, KEY[0], tmp_path / "out", *BETWEEN, "--restart")["rows"] == 500
+    assert "is there already" in export(database, KEY[0], tmp_path / "out", *BETWEEN, status=1)
+    assert export(database, KEY[0], tmp_path / "out", *BETWEEN, "--overwrite")["rows"] == 500
+
+
+def test_redacted_stays_redacted_and_is_counted(tables: Tables, database: str, tmp_path: Path) -> None:
+    hidden = record(np.ones((4, 3), np.float32), redacted=["word"])
+    tables.filled(KNOWN, *many(3, 1), hidden)
+    found = export(database, KEY[0], tmp_path / "out", *BETWEEN)
+    assert (found["rows"], found["left_out"]) == (3, {"redacted": 4})
+    found = export(database, KEY[0], tmp_path / "all", *BETWEEN, "--incomplete")
+    assert (found["rows"], found["left_out"]) == (7, {})
+    inputs, answers = (pq.read_table(tmp_path / "all" / f"{name}.parquet") for name in ("inputs", "answers"))
+    why = answers.column("why_not").to_pylist()
+    assert [value is None for value in inputs.column("word").to_pylist()] == [each == "redacted" for each in why]
+    assert why.count("redacted") == 4 and inputs.column("v").null_count == 0
+
+
+def test_what_is_not_there_is_said(tables: Tables, database: str, tmp_path: Path) -> None:
+    tables.filled(KNOWN, *many(3, 1))
+    told = export(database, KEY[0], tmp_path / "out", "--from", "2020-01-01", "--to", "2020-01-02", status=1)
+    assert "nothing is recorded of shapes, 2020-01-01 00:00 UTC to 2020-01-02 00:00 UTC" in told
+    assert "nothing is recorded of nobody" in export(database, "nobody", tmp_path / "out", *BETWEEN, status=1)
+    empty = export(database, KEY[0], tmp_path / "none", *BETWEEN, "--where", "tag.a=1")
+    assert empty["rows"] == 0 and pq.read_table(tmp_path / "none" / "inputs.parquet").num_rows == 0
+
+
+def test_without_a_time_it_is_the_last_day(service: Recorded, tmp_path: Path) -> None:
+    found = export(service.database, "dense", tmp_path / "out")
+    start, end = (datetime.fromisoformat(found[name]) for name in ("start", "end"))
+    assert (end - start).total_seconds() == 86_400 and abs((datetime.now(UTC) - end).total_seconds()) < 120
