@@ -25,8 +25,9 @@ from hoverboard.postgres.cluster import Cluster
 from hoverboard.supervisor import open_files
 from hoverboard.supervisor.banner import banner, ready_line, wait_ready
 from hoverboard.supervisor.child import Backoff, Child, ChildSpec
+from hoverboard.supervisor.chronicle import Chronicle
 from hoverboard.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
-from hoverboard.supervisor.hangs import ChildWatch, EngineWatch
+from hoverboard.supervisor.hangs import ChildWatch, EngineWatch, Note
 from hoverboard.telemetry import logs, metrics, recording_state
 from hoverboard.telemetry.pulse import pulse_path
 from hoverboard.telemetry.recording_state import Part
@@ -225,7 +226,7 @@ class Supervisor:
         data = DataDir.claim(configured.data_dir)
         held.callback(data.release)
         if recording:
-            data.require_room(_ROOM_MIB * (1 + configured.api_workers))
+            data.require_room(_ROOM_MIB * (2 + configured.api_workers))
         if embedded:
             # Refused here, in words, where this machine or user cannot run one; nothing has been started yet.
             Cluster.of(configured.data_dir)
@@ -235,8 +236,12 @@ class Supervisor:
         settings, runtime = claimed.settings, claimed.runtime
         specs = self._children(settings, runtime)
         recording_state.expect(runtime, specs.recording)
+        chronicle = Chronicle(settings)
         groups = [
-            [Child(spec, runtime / "metrics", self._backoff, watch=watch(spec)) for spec in kind]
+            [
+                Child(spec, runtime / "metrics", self._backoff, watch=watch(spec, partial(chronicle.note, spec.name)))
+                for spec in kind
+            ]
             for kind, watch in (
                 (specs.databases, partial(_watch, runtime)),
                 (specs.recorders, partial(_watch, runtime)),
@@ -255,7 +260,7 @@ class Supervisor:
             finally:
                 for task in (announcing, watching, stopping):
                     task.cancel()
-                await _drain(settings, groups, hasten)
+                await _drain(settings, groups, chronicle, hasten)
                 await asyncio.gather(*keeping)
                 await asyncio.gather(announcing, watching, stopping, return_exceptions=True)
                 _log.info("service_stopped")
@@ -276,13 +281,13 @@ class Supervisor:
         self._announce(text(claimed.settings, readiness, recording, claimed.token))
 
 
-def _watch_engine(settings: Settings, runtime: Path, spec: ChildSpec) -> EngineWatch:
+def _watch_engine(settings: Settings, runtime: Path, spec: ChildSpec, note: Note) -> EngineWatch:
     attempts = LoadAttempts(attempts_dir(settings.data_dir))
-    return EngineWatch(slots_path(runtime, spec.name), attempts, pulse_path(runtime, spec.name))
+    return EngineWatch(slots_path(runtime, spec.name), attempts, pulse_path(runtime, spec.name), note)
 
 
-def _watch(runtime: Path, spec: ChildSpec) -> ChildWatch:
-    return ChildWatch(pulse_path(runtime, spec.name))
+def _watch(runtime: Path, spec: ChildSpec, note: Note) -> ChildWatch:
+    return ChildWatch(pulse_path(runtime, spec.name), note)
 
 
 async def _watch_data(claimed: _Claimed) -> None:
@@ -313,7 +318,9 @@ async def _watch_recorder(runtime: Path) -> None:
         silent = why is not None
 
 
-async def _drain(settings: Settings, groups: Sequence[Sequence[Child]], hasten: asyncio.Event) -> None:
+async def _drain(
+    settings: Settings, groups: Sequence[Sequence[Child]], chronicle: Chronicle, hasten: asyncio.Event
+) -> None:
     """The api processes first, since what they accepted still needs the engine, and so on to the database."""
     databases, recorders, engines, apis = groups
     _log.info("service_draining", at_most_s=settings.drain_timeout_s)
@@ -325,6 +332,7 @@ async def _drain(settings: Settings, groups: Sequence[Sequence[Child]], hasten: 
     left = max(0.0, until - asyncio.get_running_loop().time())
     async with _ending_what_hangs(engines, stuck_s, EngineWatch.runs):  # whoever asked is gone
         await _stop(engines, left + _GRACE_S, hasten)
+    chronicle.close()  # now, so that the recorder carries it over, too
     # What it cannot carry over in its own time waits in the journals for the next start.
     await _stop(recorders, settings.drain_timeout_s + _GRACE_S, hasten)
     await _stop(databases, postgres_process.STOP_S, hasten)

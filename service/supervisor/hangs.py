@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from hoverboard.engine.models.deaths import LoadAttempts
 from hoverboard.engine.slots import EXECUTION, LOOP, Run, clear_runs, read_runs
 from hoverboard.telemetry import logs
 from hoverboard.telemetry.pulse import is_stopped, last_beat, silent_s
 
-__all__ = ["ChildWatch", "EngineWatch"]
+__all__ = ["ChildWatch", "EngineWatch", "Note"]
 
 _POLL_S: Final = 0.25
 _LOOKS: Final = 4
@@ -33,15 +33,22 @@ _VMSTAT: Final = Path("/proc/vmstat")
 _log = logs.get("supervisor")
 
 
+Note = Callable[[Literal["start", "stop", "death"], str | None], None]
+"""Told what becomes of a process, and more about it in words."""
+
+
 class ChildWatch:
     """Watches one child through its pulse.
 
     Args:
         pulse: path of it.
+        note: told when a life of it begins (`start`) and how it ended (`stop`, where it was asked to, or `death`).
     """
 
-    def __init__(self, pulse: Path) -> None:
+    def __init__(self, pulse: Path, note: Note | None = None) -> None:
         self._pulse = pulse
+        self._note = note
+        self._why: str | None = None
         self._beat = 0.0
         self._silent_s = 0.0
         self._stopped = False
@@ -49,6 +56,9 @@ class ChildWatch:
     async def watch(self, process: asyncio.subprocess.Process) -> None:
         """End the process once it is silent for too long; one life of it."""
         self._beat = self._silent_s = 0.0
+        self._why = None
+        if self._note is not None:
+            self._note("start", None)
         looked = time.monotonic()
         while True:
             await asyncio.sleep(_POLL_S)
@@ -56,16 +66,18 @@ class ChildWatch:
             # Not by the clock: while the machine sleeps or stands still, nobody could have beaten.
             self._listen(process.pid, min(now - looked, 2 * _POLL_S))
             looked = now
-            why = self._wrong(now)
+            why = self._why = self._wrong(now)
             if why is not None:
                 _log.error("child_hangs", pid=process.pid, why=why, then="it is ended and started again")
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 return
 
-    def ended(self, how: str, *, asked: bool) -> None:  # noqa: ARG002 - an engine's watch wants to know
+    def ended(self, how: str, *, asked: bool) -> None:
         """Told when the process has ended, and whether it was asked to."""
         clear_runs(self._pulse)
+        if self._note is not None:
+            self._note("stop" if asked else "death", how if self._why is None else f"{how}: {self._why}")
 
     def _listen(self, pid: int, passed_s: float) -> None:
         beat = last_beat(self._pulse)
@@ -94,10 +106,11 @@ class EngineWatch(ChildWatch):
         path: of its slots.
         attempts: where its deaths are written down.
         pulse: path of its pulse.
+        note: as for `ChildWatch`.
     """
 
-    def __init__(self, path: Path, attempts: LoadAttempts, pulse: Path) -> None:
-        super().__init__(pulse)
+    def __init__(self, path: Path, attempts: LoadAttempts, pulse: Path, note: Note | None = None) -> None:
+        super().__init__(pulse, note)
         self._path = path
         self._attempts = attempts
         self._counted = False

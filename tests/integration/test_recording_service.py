@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,46 @@ def test_answers_are_recorded_outlive_the_supervisor_and_are_there_next_time(fol
     assert "child_died" not in said
     assert "child_killed" not in said
     assert leftovers.processes(Cluster.of(folder / "data")) == []
+
+
+def test_what_becomes_of_its_processes_is_on_the_time_axis_of_events(folder: Path) -> None:
+    query = "select kind, subject, detail from events where model is null order by at"
+
+    def told(service: Service) -> list[tuple[str, ...]]:
+        lines = hoverboard(service, "psql", "--", "-tAc", query).splitlines()
+        return [tuple(line.split("|")) for line in lines]
+
+    with running(folder, ON) as first:
+        hoverboard(first, "predict", "constant", "[1, 2]")
+        recorded(first, 1)
+        first.children("_engine")[0].kill()
+        until_told(lambda: [event[0] for event in told(first) if event[1] == "engine-0"] == ["start", "death", "start"])
+        assert ("death", "engine-0", "killed by SIGKILL") in told(first)
+    with running(folder, ON, status=-signal.SIGKILL) as second:
+        until_told(lambda: told(second).count(("start", "supervisor", "")) == 2)
+        found = told(second)
+        second.process.kill()
+    engine = [kind for kind, subject, _ in found if subject == "engine-0"]
+    assert engine == ["start", "death", "start", "stop", "start"]
+    assert [kind for kind, subject, _ in found if subject == "supervisor"] == ["start", "stop", "start"]
+    assert {subject for kind, subject, _ in found if kind == "start"} >= {"api-0", "recorder-0", "postgres-0"}
+    assert found[0] == ("start", "supervisor", "")
+    # Killed, it has no time to say so: its next start without a stop before it does.
+    with running(folder, ON) as third:
+        until_told(lambda: told(third).count(("start", "supervisor", "")) == 3)
+        assert [kind for kind, subject, _ in told(third) if subject == "supervisor"] == [
+            "start",
+            "stop",
+            "start",
+            "start",
+        ]
+
+
+def until_told(condition: Callable[[], bool], seconds: float = 40.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
 
 
 @pytest.fixture
