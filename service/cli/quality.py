@@ -83,7 +83,11 @@ def command(
         emit(report)
         return
     for part in _told(report):
-        console().print(part)
+        # Sentences are not broken into lines: whoever searches for one finds it.
+        if isinstance(part, str):
+            click.echo(part)
+        else:
+            console().print(part)
 
 
 async def _read(settings: Settings, question: QualityQuestion) -> QualityReport:
@@ -105,8 +109,7 @@ def _told(report: QualityReport) -> Iterator[Any]:
         gap = _signed(each.difference, percent=each.of == "accuracy")
         doubt = "" if each.comparable else ", but not of equally many labels"
         yield f"Version {each.version} less version {each.against}, {each.of}: {gap}{doubt}"
-    for sentence in report.notes:
-        yield f"{sentence}"
+    yield from report.notes
     for line in report.next:
         yield f"Next: {line}"
 
@@ -126,8 +129,8 @@ def _accuracies(report: QualityReport) -> Any:
             for one in report.versions
         ]
     else:
-        names = ["version", "answers", "labelled", "right, by labels", "right, by confidence", "calibration error"]
-        rows = [[*_counts(one), _share(one.accuracy), *_confidence(one)] for one in report.versions]
+        names = ["version", "answers", "labelled", "right, by labels", "by confidence"]
+        rows = [[*_counts(one), _share(one.accuracy), _promised(one)] for one in report.versions]
     return table(names, rows, right=names)
 
 
@@ -135,13 +138,11 @@ def _counts(version: VersionQuality) -> list[str]:
     return [str(version.version), f"{version.rows:,}", f"{version.labelled:,} ({version.labelled_share:.1%})"]
 
 
-def _confidence(version: VersionQuality) -> list[str]:
+def _promised(version: VersionQuality) -> str:
     known = version.confidence
-    if known is None:
-        return ["", ""]
-    how = "" if known.method != "published" else ", as published"
-    promised = "" if known.estimate is None else f"{_share(known.estimate)}{how}"
-    return [promised, "" if known.ece is None else f"{known.ece:.3f} (chance {known.ece_by_chance:.3f})"]
+    if known is None or known.estimate is None:
+        return ""
+    return f"{_share(known.estimate)} published" if known.method == "published" else _share(known.estimate)
 
 
 def _ages(report: QualityReport) -> Any:
@@ -157,6 +158,12 @@ def _ages(report: QualityReport) -> Any:
 def _details(version: VersionQuality) -> Iterator[Any]:
     if version.delay_s is not None:
         yield f"Version {version.version}: half of its labels came within {_span(version.delay_s[0])}, 90% within {_span(version.delay_s[1])}."
+    known = version.confidence
+    if known is not None and known.ece is not None:
+        yield (
+            f"Version {version.version}: its confidences are off by {known.ece:.3f} on average (chance alone: {known.ece_by_chance:.3f}), "
+            f"on {known.fitted_rows:,} labelled answers."
+        )
     if len(version.kinds) > 1 and version.labelled:
         names = ["kind", "of answers", "of labelled", "labelled", "right"]
         yield table(
@@ -200,7 +207,9 @@ def _share(estimate: Estimate | None) -> str:
     if estimate is None:
         return ""
     value = f"{estimate.value:.1%}"
-    return value if estimate.low == estimate.high else f"{value} ({estimate.low:.1%} to {estimate.high:.1%})"
+    if estimate.low == estimate.high:
+        return value
+    return f"{value} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
 
 
 def _plain(estimate: Estimate) -> str:
@@ -208,12 +217,13 @@ def _plain(estimate: Estimate) -> str:
 
 
 def _signed(estimate: Estimate, *, percent: bool) -> str:
-    form = "+.1%" if percent else "+.4g"
-    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
+    value, low, high = (100 * each if percent else each for each in (estimate.value, estimate.low, estimate.high))
+    form, unit = ("+.1f", " points") if percent else ("+.4g", "")
+    return f"{value:{form}}{unit} ({low:{form}} to {high:{form}})"
 
 
 def _span(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
+    return "a minute"

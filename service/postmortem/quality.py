@@ -177,7 +177,6 @@ def _judged(version: Mapping[str, Any], own: _Rows, delay: Mapping[str, Any] | N
     kinds = own.kinds(_right)
     every = _right(own.judged)
     traffic = sum(kind.weight for kind in kinds.values())
-    judged_weight = sum(kind.labelled.weight for kind in kinds.values()) or 1.0
     classes = bool(own.labelled) and not own.errors
     return VersionQuality(
         version=version["version"],
@@ -186,6 +185,7 @@ def _judged(version: Mapping[str, Any], own: _Rows, delay: Mapping[str, Any] | N
         rows=round(own.scale * sum(row["rows"] for row in own.answered)),
         traffic=traffic,
         labelled=every.rows,
+        labelled_traffic=every.weight,
         effective=every.effective,
         left_out=0 if delay is None else delay["left_out"],
         accuracy=share_of_kinds(list(kinds.values())) if classes else None,
@@ -198,7 +198,7 @@ def _judged(version: Mapping[str, Any], own: _Rows, delay: Mapping[str, Any] | N
             KindCount(
                 kind=name,
                 traffic_share=kind.weight / traffic,
-                labelled_share=kind.labelled.weight / judged_weight,
+                labelled_share=kind.labelled.weight / (every.weight or 1.0),
                 labelled=kind.labelled.rows,
                 right=wilson(kind.labelled.mean, kind.labelled.effective) if classes and kind.labelled.rows else None,
             )

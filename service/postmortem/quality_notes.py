@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-import numpy as np
-
+from hoverboard.postmortem.estimates import difference, wilson
 from hoverboard.postmortem.quality_report import VersionDifference, VersionQuality
-from hoverboard.watch.statistics import g_test
 
 __all__ = ["comparable", "next_commands", "notes"]
 
@@ -17,7 +15,6 @@ _PLURALS: Final = {"ordinary": "ordinary ones", "low margin": "ones of low margi
 _FEW: Final = 30
 _MATURE: Final = 1.5
 """Versions of which one has so many times the share of labels of the other are not compared as if both had all."""
-_ALPHA: Final = 0.001
 _LEAST_SHIFT: Final = 0.05
 """A part of the labelled rows that must be of another kind before it matters."""
 
@@ -119,12 +116,17 @@ def _unlabelled(version: VersionQuality) -> str:
 
 def _shift(version: VersionQuality) -> str | None:
     """Whether labelled rows are of other kinds than the rest, by more than chance and enough to matter."""
-    kinds = version.kinds
-    labelled = np.array([[version.effective * kind.labelled_share for kind in kinds]])
-    every = np.array([[version.rows * kind.traffic_share for kind in kinds]])
-    apart = max(kinds, key=lambda kind: kind.labelled_share - kind.traffic_share)
-    by = apart.labelled_share - apart.traffic_share
-    if by < _LEAST_SHIFT or g_test(labelled, every)[0] > _ALPHA:
+    apart = max(version.kinds, key=lambda kind: kind.labelled_share - kind.traffic_share)
+    others = version.traffic - version.labelled_traffic
+    if apart.labelled_share - apart.traffic_share < _LEAST_SHIFT or version.labelled >= version.rows or others <= 0:
+        return None
+    # Held against the rows without a label, since the labelled ones are a part of all.
+    elsewhere = (apart.traffic_share * version.traffic - apart.labelled_share * version.labelled_traffic) / others
+    gap = difference(
+        wilson(apart.labelled_share, version.effective),
+        wilson(min(max(elsewhere, 0.0), 1.0), version.rows - version.labelled),
+    )
+    if gap.low <= 0:
         return None
     alone = version.labelled_accuracy
     told = "" if alone is None else f" Of the labelled answers alone {alone.value:.1%} are right."

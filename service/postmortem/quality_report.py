@@ -154,6 +154,7 @@ class VersionQuality(msgspec.Struct, frozen=True, kw_only=True):
         rows: recorded answers.
         traffic: how many answers these stand for, the sum of 1 / incl_prob.
         labelled: answers whose label has come and can be compared.
+        labelled_traffic: how many answers these stand for.
         effective: how many of equal weight would tell as much.
         left_out: labelled answers that cannot be compared, such as a number given for a class.
         accuracy: share of right answers of all traffic, each kind of sample weighing what it is of all answers.
@@ -170,6 +171,7 @@ class VersionQuality(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     traffic: float
     labelled: int
+    labelled_traffic: float
     effective: float
     left_out: int
     accuracy: Estimate | None

@@ -229,7 +229,7 @@ async def test_without_labels_its_own_confidence_is_shown_and_said_to_be_no_more
         "Version 1: none of its 10 answers has a label yet. What is shown is its own mean confidence, which nobody has checked."
     ]
     shown = (await hoverboard(database, "classes", *WINDOW, "--pretty")).stdout
-    assert "79.0%, as published" in shown
+    assert "79.0% published" in shown
 
 
 async def test_what_confidences_are_worth_is_learned_from_labels_of_before(database: str, story: Story) -> None:
