@@ -23,6 +23,7 @@ Matrix = NDArray[np.float64]
 _GROUPS: Final = 4  # bad now, others now, bad before, others before
 _MOST_CLUSTERING: Final = 20.0
 _BLOCKS: Final = 8
+_ALIKE: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +109,9 @@ class Cells:
     error: Matrix
 
     @classmethod
-    def of(cls, draw: Draw, counts: Matrix, exposure: tuple[Matrix, Matrix] | None = None) -> Self:
+    def of(
+        cls, draw: Draw, counts: Matrix, exposure: tuple[Matrix, Matrix] | None = None, *, alike: bool = False
+    ) -> Self:
         """What is expected of counts `(4, ...)`.
 
         Args:
@@ -117,6 +120,7 @@ class Cells:
             exposure: rows now and before that a cell's bad rows are a share of: the cell's own for who sent or answered
                 them, since more rows of one caller are no harm; else those of all rows, or of all that a caller sent, since
                 more rows of a strange kind are what is looked for. None for all rows.
+            alike: whether the values should not differ, as versions and processes of one model; clients do.
         """
         bad, others, before = counts[0], counts[1], counts[2]
         if not draw.totals[2:].any():
@@ -126,11 +130,12 @@ class Cells:
         if exposure is None:
             ratio = draw.rows_now / max(draw.rows_before, 1.0)
             return cls(bad, others, (before + 0.5) * ratio, 1 / (before + 0.5))
-        # Half a bad row, and as many rows as usually have half a bad one: what was never seen has the usual share.
-        prior = 0.5 / draw.usual_share
-        expected = exposure[0] * (before + 0.5) / (exposure[1] + prior)
-        # What has hardly been seen before may well differ from the usual share, by a factor of two or so.
-        return cls(bad, others, expected, 1 / (before + 2))
+        # So many bad rows with the usual share stand beside the cell's own past: what was never seen has that share.
+        prior = _ALIKE if alike else 1.0
+        own = before + prior
+        expected = exposure[0] * own / (exposure[1] + prior / draw.usual_share)
+        # They are known as well as the usual share is, the rest as well as a count is.
+        return cls(bad, others, expected, (before + prior**2 / (draw.totals[2] + 0.5)) / own**2)
 
     def g(self, phi: float, rise: float = 1.0) -> Matrix:
         """How far bad rows exceed what is expected, times `rise`: G, divided by the clustering and the expectation's own error."""

@@ -23,6 +23,9 @@ LEAST_LOG10_BAYES: Final = 2.0
 _STILL_ON: Final = 0.5  # prior share of incidents that are not over when one asks
 _ENDS: Final = 240  # places where one may end, at most
 _BLOCKS: Final = (1, 4, 16)
+_RAMPS: Final = ((15, 1), (30, 1), (60, 1), (120, 1), (60, 3), (120, 3))
+"""Bins that a slow rise may take, and the power of time that it goes by: a feature that drifts reaches its tails late."""
+_SLOW: Final = 0.1  # prior share of rises that take so many bins
 Matrix = NDArray[np.float64]
 
 
@@ -32,7 +35,8 @@ class Onset:
 
     Attributes:
         at_us: the likeliest time, where a bin of the counts begins.
-        earliest_us, latest_us: the bounds of the 90% highest-posterior set; `latest_us` is the begin of its last bin.
+        earliest_us, latest_us: the bounds of the 90% highest-posterior set: from the bin before its first, since a change
+            within a bin may show in the next one only, to the end of its last.
         end_us: where it was over; None where it goes on.
         log10_bayes: evidence for a change against none.
         posterior: float64 `(bins,)`, that it began with each bin; sums to 1.
@@ -67,11 +71,11 @@ def onset(counts: Counts) -> Onset | None:
     if first is None:
         return None
     # The dispersion is that around the change, not of a day with a change in it.
-    phi = dispersion(counts, *_mode(first[0]))
+    phi = dispersion(counts, *first[2])
     found = _posterior(counts.rows / phi, counts.bad / phi) if phi > 1 else first
     if found is None or found[1] < LEAST_LOG10_BAYES:
         return None
-    joint, log10_bayes = found
+    joint, log10_bayes, _ = found
     _, end = _mode(joint)
     posterior = joint.sum(axis=1)[:bins]
     best = int(posterior.argmax())
@@ -80,8 +84,8 @@ def onset(counts: Counts) -> Onset | None:
     share, usual = _shares(counts, within)
     return Onset(
         at_us=int(counts.start_us[best]),
-        earliest_us=int(counts.start_us[inside[0]]),
-        latest_us=int(counts.start_us[inside[-1]]),
+        earliest_us=int(counts.start_us[max(inside[0] - 1, 0)]),
+        latest_us=int(counts.start_us[inside[-1]]) + counts.width_us,
         end_us=None if within.stop >= bins else int(counts.start_us[within.stop]),
         log10_bayes=log10_bayes,
         posterior=posterior,
@@ -122,8 +126,8 @@ def dispersion(counts: Counts, begin: int, end: int) -> float:
     return largest
 
 
-def _posterior(rows: Matrix, bad: Matrix) -> tuple[Matrix, float] | None:
-    """P(begin, end) `(bins, ends)` over ends that `_ends` gives, spread onto `(bins, bins + 1)`, and log10 of the Bayes factor."""
+def _posterior(rows: Matrix, bad: Matrix) -> tuple[Matrix, float, tuple[int, int]] | None:
+    """P(begin, end) `(bins, ends)` over ends that `_ends` gives, spread onto `(bins, bins + 1)`, log10 of the Bayes factor, and the likeliest step."""
     bins = len(rows)
     n, k = (np.concatenate([[0.0], np.cumsum(one)]) for one in (rows, bad))
     ends = _ends(bins)
@@ -142,17 +146,51 @@ def _posterior(rows: Matrix, bad: Matrix) -> tuple[Matrix, float] | None:
     prior[-1] = _STILL_ON
     logs += np.log(prior)
     none = float(log_beta(np.array([k[-1] + 0.5]), np.array([n[-1] - k[-1] + 0.5]))[0] + np.log(np.pi))
-    top = max(float(logs.max()), none)
-    weights = np.exp(logs - top)
     # What was so from the first bin on and is over is a fall: it speaks against an onset as no change does.
-    against = np.exp(none - top) + weights[0].sum()
-    total = weights[1:].sum()
-    if not total > 0:
+    fall, rise = _log_sum(logs[0]), _log_sum(logs[1:])
+    if rise == -np.inf:
         return None
-    log_bayes = float(np.log(total) - np.log(bins - 1) - np.log(against))
+    log_bayes = rise - float(np.log(bins - 1)) - float(np.logaddexp(none, fall))
+    slow = _ramps(rows, bad) + np.log(prior[-1]) if bins > 2 * _RAMPS[0][0] else np.full(bins, -np.inf)
+    both = np.logaddexp(rise + np.log(1 - _SLOW), _log_sum(slow) + np.log(_SLOW))
+    log_bayes += both - rise
     joint = np.zeros((bins, bins + 1))
-    joint[1:, ends] = weights[1:] / total
-    return joint, log_bayes / float(np.log(10))
+    joint[1:, ends] = np.exp(logs[1:] - both) * (1 - _SLOW)
+    step = _mode(joint)
+    joint[:, bins] += np.exp(slow - both) * _SLOW
+    return joint, log_bayes / float(np.log(10)), step
+
+
+def _ramps(rows: Matrix, bad: Matrix) -> Matrix:
+    """The same logarithm for a rise that takes a while, by the bin that it begins with, `(bins,)`; -inf where it cannot.
+
+    Before and after the share is as in a step; in between it goes from one to the other, at their posterior means.
+    """
+    bins = len(rows)
+    n, k = (np.concatenate([[0.0], np.cumsum(one)]) for one in (rows, bad))
+    logs = np.full((bins, len(_RAMPS)), -np.inf)
+    for column, (length, power) in enumerate(_RAMPS):
+        begin = np.arange(1, bins - length - 1)
+        if not len(begin):
+            continue
+        n1, k1 = n[begin], k[begin]
+        n2, k2 = n[-1] - n[begin + length], k[-1] - k[begin + length]
+        low, high = (k1 + 0.5) / (n1 + 1), (k2 + 0.5) / (n2 + 1)
+        way = ((np.arange(length) + 0.5) / length) ** power
+        share = low[:, np.newaxis] + (high - low)[:, np.newaxis] * way
+        place = begin[:, np.newaxis] + np.arange(length)
+        within = (bad[place] * np.log(share) + (rows[place] - bad[place]) * np.log1p(-share)).sum(axis=1)
+        ends = log_beta(k1 + 0.5, n1 - k1 + 0.5) + log_beta(k2 + 0.5, n2 - k2 + 0.5)
+        logs[begin, column] = np.where(high > low, within + ends, -np.inf)
+    top = np.maximum(logs.max(axis=1), -1e300)
+    with np.errstate(divide="ignore"):
+        return np.asarray(top + np.log(np.exp(logs - top[:, np.newaxis]).mean(axis=1)))
+
+
+def _log_sum(logs: Matrix) -> float:
+    """The logarithm of the sum of exponentials."""
+    top = float(logs.max())
+    return top if top == -np.inf else top + float(np.log(np.exp(logs - top).sum()))
 
 
 def _ends(bins: int) -> NDArray[np.intp]:

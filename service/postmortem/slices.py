@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.postmortem.cells import Cells, Draw, Matrix, chi2_tail, exposure_of
-from hoverboard.postmortem.table import Field, Table
+from hoverboard.postmortem.table import OURS, Field, Table
 from hoverboard.watch.statistics import benjamini_hochberg
 
 __all__ = ["Slice", "rows_of", "slices"]
@@ -144,7 +144,7 @@ def _best(draw: Draw, excess: float) -> Slice | None:
 def _singles(draw: Draw, place: int) -> _Found:
     field = draw.table.fields[place]
     counts = draw.count(field)
-    cells = Cells.of(draw, counts, exposure_of(draw, [field], counts))
+    cells = Cells.of(draw, counts, exposure_of(draw, [field], counts), alike=field.kind in OURS)
     chosen = np.flatnonzero(_worth(draw, cells.bad) & _said(field))
     fields = np.column_stack([np.full(len(chosen), place), np.full(len(chosen), -1)])
     return _Found(fields, np.column_stack([chosen, np.full(len(chosen), -1)]), _taken(cells, chosen))
@@ -162,7 +162,8 @@ def _pairs(draw: Draw, places: Sequence[int]) -> Iterator[_Found]:
         worth = _worth(draw, counts[0]) & _said(one)[:, np.newaxis] & _said(other)
         if not worth.any():
             continue
-        cells = Cells.of(draw, counts, exposure_of(draw, [one, other], counts))
+        alike = one.kind in OURS and other.kind in OURS
+        cells = Cells.of(draw, counts, exposure_of(draw, [one, other], counts), alike=alike)
         rows, columns = np.nonzero(worth)
         places_ = np.broadcast_to(np.array([i, j]), (len(rows), 2))
         yield _Found(places_, np.column_stack([rows, columns]), _taken(cells, (rows, columns)))

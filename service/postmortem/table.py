@@ -8,7 +8,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ABSENT", "EXOGENOUS", "WHO", "Codes", "Counts", "Event", "Field", "Kind", "Refusal", "Table"]
+__all__ = ["ABSENT", "EXOGENOUS", "OURS", "WHO", "Codes", "Counts", "Event", "Field", "Kind", "Refusal", "Table"]
 
 Kind = Literal[
     "input", "word", "cluster", "tag", "caller", "version", "process", "label", "bucket", "hour", "role"
@@ -19,6 +19,8 @@ ABSENT: Final = "absent"
 """The value of code 0: missing, redacted or not sent; of a word: not in the text."""
 WHO: Final = frozenset({"tag", "caller", "version", "process", "role", "bucket", "hour"})
 """Kinds that say who sent or answered a row. More rows of one of them are no harm: their share of bad ones counts."""
+OURS: Final = frozenset({"version", "process", "role", "bucket", "hour"})
+"""Kinds whose values should be as good as each other; those of clients need not be."""
 EXOGENOUS: Final = frozenset({"input", "word", "cluster"})
 """Kinds that say what was sent. No version and no process can change how many rows have a value."""
 

@@ -1,0 +1,208 @@
+"""Which cause: hypotheses about a rise of bad rows, ranked by how well each explains when and where they came.
+
+Each hypothesis says that more rows are bad in its cell and nowhere else. Its evidence is G (a likelihood ratio against no
+change at all, divided by the clustering of clients) less a price for having been picked among many: dBIC. Weights are
+softmax(dBIC / 2). So "none of these" (a rise everywhere) is a hypothesis like the others, and wins where nothing is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+
+from hoverboard.postmortem.cells import Draw, excess_g
+from hoverboard.postmortem.hypotheses import Hypothesis, Moment, hypotheses
+from hoverboard.postmortem.onset import Onset
+from hoverboard.postmortem.slices import Slice, rows_of, slices
+from hoverboard.postmortem.table import Counts, Event, Refusal, Table
+
+__all__ = ["Cause", "causes"]
+
+CauseKind = Literal["version", "caller", "schema", "machine", "novelty", "load", "labels", "upstream", "none"]
+LEAST_DBIC: Final = 10.0
+"""Evidence that a cause must have beyond "none of these" and beyond no change: very strong (Kass and Raftery, 1995)."""
+MOST: Final = 5
+_ROUNDS: Final = 3
+_LEAST_SHARE: Final = 0.1
+_CONFIRMED: Final = 0.1
+
+_UNDO: Final = {
+    "version": "serve the previous version again; a replay on it tells beforehand what that changes",
+    "caller": "drop its rows, or ask its owner",
+    "schema": "turn the inputs back and replay the rows",
+    "machine": "run the rows again on another machine by a replay; restart the process",
+    "novelty": "drop these rows, or label them for the next version",
+    "load": "nothing to undo in the model: look at capacity and deadlines",
+    "labels": "leave these labels out",
+    "upstream": "nothing to undo here: ask where the input comes from, or train on what is usual now",
+    "none": "nothing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One answer to "why".
+
+    Attributes:
+        kind: of cause.
+        subject: what is at fault, such as the version, the tag with its value, or the input; empty for none.
+        weight: relative evidence among all answers, 0 to 1; they sum to 1.
+        evidence: one sentence with figures.
+        confirmed: whether at most 10% of the excess is left without the rows of it; None where only a replay can tell.
+        undo: what would undo it.
+        where: the slice of rows that it is about; empty for all.
+    """
+
+    kind: CauseKind
+    subject: str
+    weight: float
+    evidence: str
+    confirmed: bool | None
+    undo: str
+    where: tuple[tuple[str, str], ...] = ()
+
+
+def causes(
+    table: Table,
+    counts: Counts,
+    onset: Onset | None,
+    events: Sequence[Event],
+    found: Sequence[Slice] | None = None,
+    *,
+    refusals: Sequence[Refusal] = (),
+) -> list[Cause]:
+    """Answers, the likeliest first; never empty.
+
+    Args:
+        table: the window's rows and those of the usual time.
+        counts: of all rows by time.
+        onset: of those; None for a quiet day.
+        events: what happened in the window.
+        found: slices of `table.since(onset)`; found here when left out.
+        refusals: of the same time, by place.
+    """
+    if onset is None and not (table.base.any() and found):
+        return _refused(refusals) or [_quiet(counts)]
+    now = table if onset is None else table.since(onset.at_us, onset.end_us)
+    draw = Draw.of(now)
+    if found is None:
+        found = slices(now)
+    moment = Moment(counts, onset, tuple(events))
+    rounds: list[tuple[list[tuple[float, Hypothesis]], Draw]] = []
+    excess = max(draw.bad_now - draw.expected, 1.0)
+    whole = excess
+    for number in range(_ROUNDS):
+        ranked = _ranked(draw, moment, found if number == 0 else slices(draw.table))
+        top = ranked[0][1]
+        # A second cause must be one by itself: what the first leaves over is not.
+        if number and (top.kind == "none" or ranked[0][0] < LEAST_DBIC or top.excess < _LEAST_SHARE * whole):
+            break
+        rounds.append((ranked, draw))
+        if not top.where or top.kind == "none":
+            break
+        draw = Draw.of(draw.table[~rows_of(draw.table, top.where)], draw.phi)
+        if draw.bad_now < 10 or draw.bad_now - draw.expected < _LEAST_SHARE * whole:
+            break
+    answers = _weighed(rounds, whole)
+    told = _refused(refusals)
+    return told + answers if told and answers[0].kind == "none" else answers
+
+
+def _ranked(draw: Draw, moment: Moment, found: Sequence[Slice]) -> list[tuple[float, Hypothesis]]:
+    """Hypotheses with their dBIC, the best of each kind and subject, the best first; `none` is always among them."""
+    price = math.log(max(draw.bad_now, 2.0))
+    none = _none(draw)
+    ranked = [(none.g - price, none)]
+    ranked += [
+        (each.g + each.timing - price - 2 * math.log(max(each.looked_at, 1)), each)
+        for each in hypotheses(draw, moment, found)
+    ]
+    best: dict[tuple[str, str], tuple[float, Hypothesis]] = {}
+    for score, each in ranked:
+        key = (each.kind, each.subject)
+        if key not in best or best[key][0] < score:
+            best[key] = (score, each)
+    in_order = sorted(best.values(), key=lambda each: -each[0])
+    score, top = in_order[0]
+    if top.kind != "none" and not top.whole and score < max(ranked[0][0], 0.0) + LEAST_DBIC:
+        # Better than "none of these" by so little that chance will do.
+        in_order = [(score, none), *(each for each in in_order if each[1] is not none)]
+    return in_order
+
+
+def _none(draw: Draw) -> Hypothesis:
+    k, expected = draw.bad_now, draw.expected
+    g = float(excess_g(np.array([k]), np.array([max(expected, 0.5)]), 1 / (draw.totals[2] + 0.5))[0]) / draw.phi
+    evidence = (
+        f"{k:,.0f} bad rows where {expected:,.0f} were expected, and no caller, version, process or input holds more of "
+        "them than its share"
+    )
+    return Hypothesis("none", "", (), k, expected, g, 1, 0.0, evidence)
+
+
+def _weighed(rounds: Sequence[tuple[list[tuple[float, Hypothesis]], Draw]], whole: float) -> list[Cause]:
+    shares = np.array([max(ranked[0][1].excess, 1e-3 * whole) for ranked, _ in rounds])
+    shares = shares / shares.sum()
+    leaders = {(ranked[0][1].kind, ranked[0][1].subject) for ranked, _ in rounds}
+    merged: dict[tuple[str, str], Cause] = {}
+    for share, (ranked, draw) in zip(shares.tolist(), rounds, strict=True):
+        scores = np.array([score for score, _ in ranked[:MOST]])
+        weights = np.exp((scores - scores.max()) / 2)
+        for weight, (_, each) in zip((share * weights / weights.sum()).tolist(), ranked[:MOST], strict=True):
+            key = (each.kind, each.subject)
+            before = merged.get(key)
+            merged[key] = (
+                _cause(each, weight, draw) if before is None else replace(before, weight=before.weight + weight)
+            )
+    in_order = sorted(merged.items(), key=lambda each: (each[0] not in leaders, -each[1].weight))
+    kept = [cause for _, cause in in_order[:MOST]]
+    total = sum(each.weight for each in kept)
+    return [replace(each, weight=each.weight / total) for each in kept]
+
+
+def _cause(each: Hypothesis, weight: float, draw: Draw) -> Cause:
+    return Cause(each.kind, each.subject, weight, each.evidence, _confirmed(each, draw), _UNDO[each.kind], each.where)
+
+
+def _confirmed(each: Hypothesis, draw: Draw) -> bool | None:
+    """Whether dropping its rows leaves at most a tenth of the excess; only replays can undo the others."""
+    if each.kind not in ("caller", "novelty", "labels") or not each.where:
+        return None
+    left = Draw.of(draw.table[~rows_of(draw.table, each.where)], draw.phi)
+    excess = draw.bad_now - draw.expected
+    return bool(left.bad_now - left.expected <= _CONFIRMED * max(excess, 1e-9))
+
+
+def _quiet(counts: Counts) -> Cause:
+    bad, rows = float(counts.bad.sum()), float(counts.rows.sum())
+    evidence = (
+        f"a quiet day: {bad:,.0f} of {rows:,.0f} rows are bad ({bad / max(rows, 1):.2%}), and that share has not risen"
+    )
+    return Cause("none", "", 1.0, evidence, None, _UNDO["none"])
+
+
+def _refused(refusals: Sequence[Refusal]) -> list[Cause]:
+    """Schema, where one place of the calls is refused far more often than it was."""
+    told = []
+    for each in refusals:
+        g = float(excess_g(np.array([each.after]), np.array([each.before + 0.5]), 1 / (each.before + 1))[0])
+        if each.code == -32602 and each.pointer and each.after >= 10 and g > LEAST_DBIC + math.log(len(refusals) + 1):
+            told.append((g, each))
+    told.sort(key=lambda pair: -pair[0])
+    if not told:
+        return []
+    total = sum(each.after - each.before for _, each in told)
+    answers = []
+    for _, each in told[:MOST]:
+        of = ", ".join(f"{name} {value}" for name, value in each.tags)
+        evidence = (
+            f"{each.after:,.0f} calls were refused at {each.pointer}, {each.before:,.0f} in as long a time before"
+            + (f"; all of {of}" if of else "")
+        )
+        share = (each.after - each.before) / total
+        answers.append(Cause("schema", each.pointer, share, evidence, None, _UNDO["schema"]))
+    return answers

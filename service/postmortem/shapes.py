@@ -1,0 +1,228 @@
+"""What is odd about the inputs of bad rows: a unit, a constant, exchanged columns, values that there never were, or a drift.
+
+Bad rows of an incident are compared with the usual time, field by field; where the numbers were kept by their quantiles, else by
+the baseline's bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hoverboard.postmortem.table import Field, Table
+
+__all__ = ["FACTORS", "Shape", "exchanged", "missing", "moved", "outside", "scaled"]
+
+Rows = NDArray[np.bool_]
+Matrix = NDArray[np.float64]
+
+FACTORS: Final = (10.0, 100.0, 1000.0, 1e6, 255.0, 16.0, 2.54, 25.4, 1.609, 2.2046, 3.2808, 0.5556)
+"""Units that are taken for each other: decimal prefixes, grey values, inches, miles, pounds, feet, degrees Fahrenheit."""
+_QUANTILES: Final = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
+_LEAST: Final = 8
+_MANY: Final = 16
+_SAME: Final = 0.93  # cosine
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Something wrong with how inputs are written.
+
+    Attributes:
+        field: the name of the first one.
+        words: what is wrong, the end of a sentence that begins with the input's name.
+    """
+
+    field: str
+    words: str
+
+
+def missing(table: Table, inside: Rows) -> Shape | None:
+    """The input that is absent, or has one value, in most rows and seldom otherwise; None where there is none.
+
+    Args:
+        table: with its usual rows.
+        inside: bool `(rows,)`, the bad rows of the incident to look at.
+    """
+    fields, usual = _to_compare(table)
+    return _missing(fields, inside, usual) if inside.sum() >= _LEAST else None
+
+
+def exchanged(table: Table, inside: Rows) -> Shape | None:
+    """Two inputs of which each looks as the other one usually does; of many, such as pixels, their order."""
+    fields, usual = _to_compare(table)
+    return _exchanged(fields, inside, usual) if inside.sum() >= _LEAST else None
+
+
+def scaled(table: Table, inside: Rows) -> Shape | None:
+    """The input that comes in another unit: its quantiles are all the same multiple of the usual ones, a factor between units."""
+    fields, usual = _to_compare(table)
+    return _scaled(fields, inside, usual) if inside.sum() >= _LEAST else None
+
+
+def _to_compare(table: Table) -> tuple[list[Field], Rows]:
+    usual = table.base & ~table.bad
+    return [field for field in table.fields if field.kind == "input"], usual if usual.any() else ~table.bad
+
+
+def outside(table: Table, field: Field, code: int) -> bool:
+    """Whether a value is none that the baseline has: missing, another category, or far below or above all of its numbers.
+
+    Just beyond them is nothing that a unit would do.
+    """
+    value = field.values[code]
+    if field.kind != "input" or not (
+        code == 0 or value in ("missing", "other") or value.startswith(("below ", "above "))
+    ):
+        return False
+    if field.numbers is None or not value.startswith(("below ", "above ")):
+        return True
+    usual = field.numbers[table.base & ~table.bad & np.isfinite(field.numbers)]
+    here = field.numbers[(field.codes == code) & ~table.base & table.bad]
+    if not len(usual) or not len(here):
+        return True
+    low, high = np.quantile(usual, [0.01, 0.99])
+    beyond = max(float(np.median(here)) - high, low - float(np.median(here)))
+    return bool(beyond > 0.5 * (high - low))
+
+
+def moved(table: Table, field: Field) -> float:
+    """How far the good rows of a field have moved: what was the lower quartile and what was the upper one, in shares of usual rows.
+
+    The lesser of both, so that all of the traffic must have moved, and not a part of it that is new; 0 where they moved to
+    different sides. Of categories it is the share that changed, by two.
+    """
+    size = len(field.values)
+    ours, theirs = (
+        np.bincount(field.codes[part & ~table.bad], minlength=size).astype(np.float64)
+        for part in (~table.base, table.base)
+    )
+    if ours.sum() < 50 or theirs.sum() < 50:
+        return 0.0
+    ours, theirs = ours / ours.sum(), theirs / theirs.sum()
+    if not any(value.startswith(("below ", "above ")) for value in field.values):
+        return float(np.abs(ours - theirs).sum()) / 4
+    edges = np.arange(size + 1)
+    of_ours, of_theirs = (np.concatenate([[0.0], np.cumsum(each)]) for each in (ours, theirs))
+    shifts = []
+    for level in (0.25, 0.75):
+        # Where this share of today's rows lies below, how many of the usual ones did?
+        place = np.interp(level, of_ours + edges * 1e-12, edges)
+        shifts.append(float(np.interp(place, edges, of_theirs)) - level)
+    low, high = sorted(shifts, key=abs)
+    return low if low * high > 0 else 0.0
+
+
+def _missing(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
+    """The input that is absent, or has one and the same value, in most rows and seldom otherwise."""
+    found: list[tuple[float, Shape]] = []
+    strange = 0
+    for field in fields:
+        lost = float((field.codes[inside] == 0).mean()), float((field.codes[usual] == 0).mean())
+        if lost[0] >= 0.6 and lost[1] < 0.2:
+            found.append((lost[0] - lost[1] + 1, Shape(field.name, f"is absent in {lost[0]:.0%} of them")))
+        elif field.numbers is not None:
+            value, share = _commonest(field.numbers[inside])
+            rate = float((field.numbers[usual] == value).mean())
+            if share >= 0.6 and rate < 0.2:
+                found.append((share - rate, Shape(field.name, f"is {value:g} in {share:.0%} of them")))
+            elif share < 0.6:
+                strange += _far(field, inside, usual)
+    # Where the other inputs are strange as well, it is another kind of sample and not one with a hole.
+    if not found or (len(fields) > _MANY and strange > len(fields) / 8):
+        return None
+    return max(found, key=lambda each: each[0])[1]
+
+
+def _far(field: Field, inside: Rows, usual: Rows) -> bool:
+    """Whether the middle half of some rows has left the middle 80% of the usual ones."""
+    ours, theirs = _quantiles(field, inside), _quantiles(field, usual)
+    if ours is None or theirs is None:
+        return False
+    return bool(ours[1] > theirs[4] or ours[3] < theirs[0])
+
+
+def _commonest(numbers: NDArray[np.float32]) -> tuple[float, float]:
+    known = numbers[np.isfinite(numbers)]
+    if not len(known):
+        return 0.0, 0.0
+    values, counts = np.unique(known, return_counts=True)
+    return float(values[counts.argmax()]), float(counts.max()) / len(numbers)
+
+
+def _scaled(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
+    """See `scaled`. Many inputs, such as pixels, have one unit: the sum of all of them is looked at."""
+    numeric = [field for field in fields if field.numbers is not None]
+    best: tuple[float, Shape] | None = None
+    if len(numeric) > _MANY:
+        every = np.stack([field.numbers for field in numeric if field.numbers is not None])
+        ours_, theirs_ = (np.nanmean(every[:, rows].astype(np.float64), axis=1) for rows in (inside, usual))
+        # In another unit it is the same picture: a picture of something else has its ink elsewhere.
+        alike = float(ours_ @ theirs_ / max(np.linalg.norm(ours_) * np.linalg.norm(theirs_), 1e-9))
+        numeric = [replace(numeric[0], numbers=np.asarray(every.sum(axis=0), np.float32))] if alike > _SAME else []
+    for field in numeric:
+        ours, theirs = _quantiles(field, inside), _quantiles(field, usual)
+        middle = slice(1, 4)
+        if ours is None or theirs is None or (ours[middle] <= 0).any() or (theirs[middle] <= 0).any():
+            continue
+        ratios = np.log(ours[middle] / theirs[middle])
+        for factor in (*FACTORS, *(1 / each for each in FACTORS)):
+            error = float(np.abs(ratios - np.log(factor)).max())
+            if error < min(0.35, abs(np.log(factor)) / 3) and (best is None or error < best[0]):
+                many = f"{factor:g} times" if factor > 1 else f"1/{1 / factor:g} of"
+                best = (error, Shape(field.name, f"is {many} what it usually is, as in another unit"))
+    return None if best is None else best[1]
+
+
+def _exchanged(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
+    """Two inputs of which each looks as the other one usually does."""
+    numeric = [field for field in fields if field.numbers is not None]
+    pairs = [(f, _quantiles(f, inside), _quantiles(f, usual)) for f in numeric]
+    known = [(f, ours, theirs) for f, ours, theirs in pairs if ours is not None and theirs is not None]
+    if len(known) < 2:
+        return None
+    ours, theirs = np.stack([each[1] for each in known]), np.stack([each[2] for each in known])
+    scale = np.maximum(theirs[:, -1] - theirs[:, 0], 1e-3 * np.abs(theirs).max(axis=1) + 1e-9)
+    # (i, j): how far the bad rows' i is from the usual j, in spreads of j.
+    distance = np.abs(ours[:, np.newaxis] - theirs[np.newaxis]).mean(axis=2) / scale[np.newaxis]
+    own = np.diagonal(distance)
+    crossed = distance + distance.T
+    np.fill_diagonal(crossed, np.inf)
+    i, j = np.unravel_index(int(crossed.argmin()), crossed.shape)
+    if len(known) > _MANY:
+        return _many_exchanged(known, distance)
+    if crossed[i, j] < 0.5 and own[i] > 1 and own[j] > 1:
+        return Shape(known[i][0].name, f"looks as {known[j][0].name} usually does, and the other way round")
+    return None
+
+
+def _many_exchanged(known: Sequence[tuple[Field, Matrix, Matrix]], distance: Matrix) -> Shape | None:
+    """Of many inputs, such as pixels: rows and columns of a square, or their order turned round."""
+    count = len(known)
+    side = round(count**0.5)
+    places = np.arange(count)
+    orders = {"their order is turned round": places[::-1]}
+    if side * side == count:
+        orders["rows and columns are exchanged"] = places.reshape(side, side).T.ravel()
+    own = float(np.median(distance[places, places]))
+    for words, order in orders.items():
+        error = float(np.median(distance[places, order]))
+        moved_ = order != places
+        if error < 0.5 * own and float(distance[places, order][moved_].mean()) < 0.6 * float(
+            distance[places, places][moved_].mean()
+        ):
+            return Shape(known[0][0].name, f"and the others look as if {words}")
+    return None
+
+
+def _quantiles(field: Field, rows: Rows) -> Matrix | None:
+    numbers = field.numbers
+    if numbers is None:
+        return None
+    known = numbers[rows]
+    known = known[np.isfinite(known)]
+    return np.quantile(known.astype(np.float64), _QUANTILES) if len(known) >= _LEAST else None
