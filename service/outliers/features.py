@@ -23,6 +23,7 @@ __all__ = [
     "check_shapes",
     "chunks",
     "finite_rows",
+    "half",
     "never_nan",
     "row_squares",
     "two_sided",
@@ -39,6 +40,7 @@ STRANGEST: Final = float(np.finfo(np.float32).max)
 WIDEST: Final = 4096
 """Features wider than this have no covariance fitted: it would take many minutes, and gigabytes."""
 _CELLS: Final = 1 << 22
+_MOST_HALF: Final = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,12 @@ def never_nan(scores: Matrix) -> NDArray[np.float32]:
     with np.errstate(invalid="ignore", over="ignore"):
         clipped = np.where(np.isfinite(scores), np.clip(scores, -STRANGEST, STRANGEST), STRANGEST)
     narrow: NDArray[np.float32] = clipped.astype(np.float32)
+    return narrow
+
+
+def half(z: Array) -> NDArray[np.float16]:
+    """Features as they are recorded and kept: little-endian float16; what that cannot hold is its largest number, NaN stays."""
+    narrow: NDArray[np.float16] = np.clip(z, -_MOST_HALF, _MOST_HALF).astype("<f2")
     return narrow
 
 

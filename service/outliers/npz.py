@@ -6,7 +6,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
@@ -16,6 +15,7 @@ import numpy as np
 from hoverboard.contract.signature import Array
 from hoverboard.errors import VersionRefused
 from hoverboard.machine import check_of
+from hoverboard.outliers.archive import read_arrays
 from hoverboard.outliers.conformal import smallest_alpha
 from hoverboard.outliers.detectors import BY_NAME
 from hoverboard.outliers.features import Space
@@ -118,7 +118,7 @@ def load_package(path: Path) -> OutlierPackage:
         VersionRefused: it is missing, too large, of a newer format, or not what it should be; one sentence.
     """
     try:
-        stored = _read(read_file(path, _MOST_STORED))
+        stored = read_arrays(read_file(path, _MOST_STORED), MOST_BYTES)
         meta = _meta(stored)
         detectors = {name: _detector(name, meta, stored) for name in meta.auroc}
         watch = None if meta.watch is None else _watch(meta.watch, _values(_WATCH, meta, stored))
@@ -143,14 +143,6 @@ def load_package(path: Path) -> OutlierPackage:
         tuple(meta.notes),
         watch,
     )
-
-
-def _read(data: bytes) -> dict[str, Array]:
-    with zipfile.ZipFile(BytesIO(data)) as archive:  # what is declared bounds what is unpacked
-        if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
-            raise ValueError(f"holds more than {MOST_BYTES >> 20} MiB")
-    with np.load(BytesIO(data), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def _meta(stored: Mapping[str, Array]) -> _Meta:

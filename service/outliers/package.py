@@ -15,6 +15,7 @@ from hoverboard.outliers.conformal import p_values, rate_bound, smallest_alpha
 from hoverboard.outliers.detectors import BY_NAME, Candidate
 from hoverboard.outliers.features import Features, Space, never_nan
 from hoverboard.outliers.input_watch import Watch
+from hoverboard.outliers.kept import CalibrationFeatures
 from hoverboard.outliers.summary import OutlierSummary
 
 __all__ = ["INPUT", "Calibrated", "Looked", "OutlierPackage"]
@@ -91,6 +92,8 @@ class OutlierPackage:
         left_out: how many classes were left out in turn to choose; 0 where none could be.
         notes: what a person should know about how it was made, a sentence each.
         watch: over the inputs, beside the chosen detector; None for a version published before there was one.
+        kept: features of the calibration samples, as publishing keeps them; None once it is read back, since they are in a
+            file of their own.
     """
 
     alpha: float
@@ -104,6 +107,7 @@ class OutlierPackage:
     left_out: int = 0
     notes: tuple[str, ...] = ()
     watch: Watch | None = None
+    kept: CalibrationFeatures | None = None
 
     @property
     def detector(self) -> Calibrated:

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from hoverboard.contract.signature import Array, TensorSpec
 from hoverboard.errors import PublishError
-from hoverboard.outliers import BY_NAME, CANDIDATES, Calibrated, Features, OutlierPackage, needed_points
+from hoverboard.outliers import (
+    BY_NAME,
+    CANDIDATES,
+    Calibrated,
+    CalibrationFeatures,
+    Features,
+    OutlierPackage,
+    needed_points,
+)
 from hoverboard.outliers.conformal import check_alpha
 from hoverboard.outliers.features import STRANGEST, Labels
 from hoverboard.outliers.select import MOST_INPUTS, Choice, Fold, choose, drawn, folds_of, leave_one_class_out, named
@@ -111,6 +119,7 @@ def calibrate(
         left_out=len(by_class.get(choice.name, ())),
         notes=tuple(notes),
         watch=watch,
+        kept=CalibrationFeatures.of(known.features, known.labels, calibration_rows),
     )
 
 

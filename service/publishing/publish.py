@@ -16,7 +16,7 @@ from hoverboard.backends.executor import GraphError, OutOfMemory, run_in_pieces
 from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Head, Signature, TensorSpec
 from hoverboard.errors import PublishError, VersionRefused
-from hoverboard.outliers import OUTLIERS_FILE, save_package
+from hoverboard.outliers import CALIBRATION_FILE, OUTLIERS_FILE, save_features, save_package
 from hoverboard.publishing.arguments import (
     check_contract,
     check_notes,
@@ -290,7 +290,7 @@ def _calibrated(
     progress: Progress,
     max_batch: int | None,
 ) -> Mapping[str, Any]:
-    """Write `outliers.npz` and `baseline.arrow`; returns what the manifest says of outliers."""
+    """Write `outliers.npz`, `calibration.npz` and `baseline.arrow`; returns what the manifest says of outliers."""
     # Not all rows at once where the publisher says so: a graph may mix the rows of a batch.
     at_once = min(max_batch or _ROWS_AT_ONCE, _ROWS_AT_ONCE)
     extractor = graph.extractor(signature, layer, rows=at_once)
@@ -311,6 +311,8 @@ def _calibrated(
     except (GraphError, OutOfMemory) as error:
         raise PublishError(f"calibration: the model fails on one of the samples: {error}") from error
     save_package(package, directory / OUTLIERS_FILE)
+    if package.kept is not None:
+        save_features(package.kept, directory / CALIBRATION_FILE)
     write_baseline(directory / BASELINE_FILE, baseline)
     return package.summary()
 

@@ -21,6 +21,7 @@ from hoverboard.engine.engine import Engine
 from hoverboard.engine.socket.client import EngineClient
 from hoverboard.engine.socket.server import EngineServer
 from hoverboard.errors import PublishError
+from hoverboard.outliers import Features, load_features, load_package
 from hoverboard.publishing import publish
 from hoverboard.publishing.calibration_file import CalibrationRows
 from hoverboard.versions import read_version
@@ -144,6 +145,24 @@ def test_features_of_outliers_and_of_a_fixed_share_of_the_others_are_recorded(re
     expected = tapped.predict(np.stack([wanted[row["sample_id"]] for row in rows]), verbose=0)
     z = np.stack([np.frombuffer(row["z"], "<f2") for row in rows])
     np.testing.assert_allclose(z, expected, atol=2e-3)
+
+
+def test_a_version_keeps_the_features_that_it_was_calibrated_on(models: Path, model: Any) -> None:
+    import keras
+
+    assert load_features(models / "corners" / "1") is None
+    kept = load_features(models / "corners" / "2")
+    assert kept is not None
+    points, labels = samples(1200, 2)
+    tapped = keras.Model(model.inputs, model.get_layer("features").output)
+    np.testing.assert_allclose(kept.z, tapped.predict(points, verbose=0), atol=2e-3)
+    assert [CLASSES[index] for index in kept.classes] == labels
+    assert (kept.rows, kept.calibrates.sum()) == (1200, 600)
+    assert "calibration.npz" in read_version(models / "corners" / "2").sha256
+    package = load_package(models / "corners" / "2" / "outliers.npz")
+    held_out = kept.z[kept.calibrates].astype(np.float32)
+    scores = np.sort(package.detectors["mahalanobis"].score(Features(z=held_out)))
+    np.testing.assert_allclose(scores, package.detectors["mahalanobis"].calibration, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("recording", ['policy = "hashed"', 'policy = "none"', 'redact = ["/point/0"]'])

@@ -36,6 +36,7 @@ from hoverboard.journal.records import (
     encode,
 )
 from hoverboard.journal.writer import JournalFull, JournalWriter, NotOnDisk
+from hoverboard.outliers.features import half
 from hoverboard.telemetry import families
 from hoverboard.versions import Recording
 
@@ -46,8 +47,6 @@ _WITHDRAWN_AT_ONCE: Final = 16 * 65536  # bytes of sample ids in one record
 _UNSAFE: Final = "redact"
 _OVER_BUDGET: Final = "journal budget"
 _CANNOT_WRITE: Final = "journal cannot be written"
-
-_MOST_HALF: Final = float(np.finfo(np.float16).max)
 
 _EVERYTHING: Final = Recording()
 
@@ -209,8 +208,7 @@ class JournalSink:
         # Before ordinary samples are shed, features are.
         if self._unsafe(source, policy) or policy.hides or self._writer.short_of_room:
             return
-        half = np.clip(z, -_MOST_HALF, _MOST_HALF).astype("<f2")
-        record = FeatureRecord(source.model, source.version, source.weights_sha256, sample_ids, half.tobytes())
+        record = FeatureRecord(source.model, source.version, source.weights_sha256, sample_ids, half(z).tobytes())
         with suppress(JournalFull, NotOnDisk):  # the samples themselves are recorded, or counted as missing
             self._write(record, self._version(source))
 
