@@ -252,6 +252,15 @@ drifted_features: Final = _gauge(
     "Features of a version that have drifted in its last full window: by more than chance explains, and by enough to matter",
     _VERSION,
 )
+issues: Final = _gauge(
+    "issues",
+    "Open issues of a model (kinds of outliers with at least 5 members): all of them (`open`), and those that are `new`, "
+    "`escalating` or `regressed`",
+    ("model", "state"),
+)
+ungrouped: Final = _counter(
+    "ungrouped_outliers_total", "Outliers with features that joined no issue, by model and reason", ("model", "reason")
+)
 orphan_labels: Final = _gauge("orphan_labels", "Labels of the last hour whose sample is in no table")
 impossible_labels: Final = _gauge(
     "impossible_labels", "Labels of the last hour that cannot be true of their sample: see the view label_problems"

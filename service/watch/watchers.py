@@ -16,11 +16,12 @@ from hoverboard.journal.records import BatchRecord, Record
 from hoverboard.telemetry import families
 from hoverboard.watch.alarm_watcher import Alarms
 from hoverboard.watch.drift_watcher import Drift
+from hoverboard.watch.issue_watcher import Issues
 from hoverboard.watch.watcher import News, Ran, Watcher
 
 __all__ = ["ALL", "Watchers"]
 
-ALL: Final[Sequence[Callable[[Settings], Watcher]]] = (Alarms, Drift)
+ALL: Final[Sequence[Callable[[Settings], Watcher]]] = (Alarms, Drift, Issues)
 """In the order in which they lock their tables."""
 
 _log = structlog.get_logger(__name__)

@@ -247,7 +247,8 @@ CREATE TABLE hoverboard.outliers (
     detector text,
     scores jsonb,
     p_value real NOT NULL,
-    issue_id bigint
+    issue_id bigint,
+    fingerprint bigint
 )
 PARTITION BY RANGE (at);
 COMMENT ON TABLE hoverboard.outliers IS 'Samples that a version found strange: p_value at most its alpha, 0.01 unless it says otherwise.';
@@ -257,7 +258,8 @@ COMMENT ON COLUMN hoverboard.outliers.version_id IS 'model_versions.id: what fou
 COMMENT ON COLUMN hoverboard.outliers.detector IS 'Name of the detector that decided; null where the version does not say.';
 COMMENT ON COLUMN hoverboard.outliers.scores IS 'Scores of all detectors by name, higher is stranger; null until they are filled in.';
 COMMENT ON COLUMN hoverboard.outliers.p_value IS 'Conformal p-value.';
-COMMENT ON COLUMN hoverboard.outliers.issue_id IS 'The issue it was grouped into; null before grouping.';
+COMMENT ON COLUMN hoverboard.outliers.issue_id IS 'issues.id: the issue that its leader belongs to now; null before grouping, and for what was not grouped.';
+COMMENT ON COLUMN hoverboard.outliers.fingerprint IS 'issue_fingerprints.id: the leader that it joined; null before grouping.';
 CREATE TABLE hoverboard.predictions (
     at timestamp with time zone NOT NULL,
     sample_id uuid NOT NULL,
@@ -679,6 +681,171 @@ CREATE TABLE hoverboard.features_default (
 );
 ALTER TABLE ONLY hoverboard.features_default ALTER COLUMN z SET STORAGE EXTERNAL;
 COMMENT ON TABLE hoverboard.features_default IS 'Features whose clock was implausible, or whose day had no partition yet.';
+CREATE TABLE hoverboard.issue_days (
+    fingerprint bigint NOT NULL,
+    day date NOT NULL,
+    members bigint NOT NULL
+);
+COMMENT ON TABLE hoverboard.issue_days IS 'Members of each fingerprint by day (UTC) of the samples. Kept as long as samples are.';
+COMMENT ON COLUMN hoverboard.issue_days.fingerprint IS 'issue_fingerprints.id';
+COMMENT ON COLUMN hoverboard.issue_days.day IS 'Of the samples.';
+COMMENT ON COLUMN hoverboard.issue_days.members IS 'How many joined.';
+CREATE TABLE hoverboard.issue_events (
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    issue_id bigint NOT NULL,
+    kind text NOT NULL,
+    actor text NOT NULL,
+    reason text NOT NULL
+);
+COMMENT ON TABLE hoverboard.issue_events IS 'Every change of an issue''s state, and notes.';
+COMMENT ON COLUMN hoverboard.issue_events.id IS 'In the order they were recorded.';
+COMMENT ON COLUMN hoverboard.issue_events.at IS 'When, by the clock of the database.';
+COMMENT ON COLUMN hoverboard.issue_events.issue_id IS 'issues.id';
+COMMENT ON COLUMN hoverboard.issue_events.kind IS '`escalating`, `regressed`, `ongoing`, `resolved`, `archived`, `ignored`, `merged`, `unmerged`, `reopened` or `note`.';
+COMMENT ON COLUMN hoverboard.issue_events.actor IS 'The user who changed it; `recorder` where nobody did.';
+COMMENT ON COLUMN hoverboard.issue_events.reason IS 'Why, or the note.';
+ALTER TABLE hoverboard.issue_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME hoverboard.issue_events_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE hoverboard.issue_fingerprints (
+    id bigint NOT NULL,
+    scope_id integer NOT NULL,
+    issue_id bigint NOT NULL,
+    sample_id uuid,
+    version_id integer,
+    z bytea,
+    members bigint NOT NULL,
+    distances double precision NOT NULL,
+    last_seen timestamp with time zone NOT NULL
+);
+COMMENT ON TABLE hoverboard.issue_fingerprints IS 'Leaders, and the issue that each belongs to: what joins a leader is of that issue, also after a merge.';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.id IS 'The issue of this number began with it.';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.scope_id IS 'issue_scopes.id';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.issue_id IS 'issues.id: its own, or the one that this was merged into.';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.sample_id IS 'The leader''s sample. Once that is erased or has expired, the oldest member on record; null without any: then nothing joins.';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.version_id IS 'model_versions.id: whose features; null without a leader.';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.z IS 'features.z of that sample; null without a leader.';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.members IS 'Outliers that joined it, the leader among them.';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.distances IS 'Sum of their distances to the leader.';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.last_seen IS 'Time of the latest of their samples.';
+CREATE TABLE hoverboard.issue_never (
+    one bigint NOT NULL,
+    other bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    CONSTRAINT issue_never_check CHECK ((one < other))
+);
+COMMENT ON TABLE hoverboard.issue_never IS 'Fingerprints that somebody took apart: they are merged again only by who says so twice.';
+COMMENT ON COLUMN hoverboard.issue_never.one IS 'issue_fingerprints.id, the lower one.';
+COMMENT ON COLUMN hoverboard.issue_never.other IS 'issue_fingerprints.id, the higher one.';
+COMMENT ON COLUMN hoverboard.issue_never.at IS 'When.';
+COMMENT ON COLUMN hoverboard.issue_never.actor IS 'Who.';
+CREATE SEQUENCE hoverboard.issue_numbers
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+CREATE TABLE hoverboard.issue_scope_days (
+    scope_id integer NOT NULL,
+    day date NOT NULL,
+    rows bigint NOT NULL
+);
+COMMENT ON TABLE hoverboard.issue_scope_days IS 'Samples that ran by day (UTC), for rates. Kept as long as samples are.';
+COMMENT ON COLUMN hoverboard.issue_scope_days.scope_id IS 'issue_scopes.id';
+COMMENT ON COLUMN hoverboard.issue_scope_days.day IS 'Of the batches.';
+COMMENT ON COLUMN hoverboard.issue_scope_days.rows IS 'Samples that ran; those that repeat a recent one are left out.';
+CREATE TABLE hoverboard.issue_scopes (
+    id integer NOT NULL,
+    model text NOT NULL,
+    backbone_sha256 text NOT NULL,
+    whitened boolean,
+    radius double precision,
+    radius_from text,
+    rows bigint DEFAULT 0 NOT NULL,
+    ungrouped bigint DEFAULT 0 NOT NULL,
+    revision bigint DEFAULT 0 NOT NULL
+);
+COMMENT ON TABLE hoverboard.issue_scopes IS 'Where outliers can be compared: one row for each model and the weights that its features come from.';
+COMMENT ON COLUMN hoverboard.issue_scopes.id IS 'Locked by whoever changes an issue of the scope.';
+COMMENT ON COLUMN hoverboard.issue_scopes.model IS 'Name of the model.';
+COMMENT ON COLUMN hoverboard.issue_scopes.backbone_sha256 IS 'Of the weights that the features come from: of the whole version, where nothing is said of its parts.';
+COMMENT ON COLUMN hoverboard.issue_scopes.whitened IS 'Whether distances are taken under the covariance of the version''s detector; null before the radius is known.';
+COMMENT ON COLUMN hoverboard.issue_scopes.radius IS 'An outlier joins its nearest leader up to this distance; null before it is known.';
+COMMENT ON COLUMN hoverboard.issue_scopes.radius_from IS 'What the radius was taken from, in words; null before.';
+COMMENT ON COLUMN hoverboard.issue_scopes.rows IS 'Samples that ran since the first outlier came; those that repeat a recent one are left out.';
+COMMENT ON COLUMN hoverboard.issue_scopes.ungrouped IS 'Outliers with features that joined no issue: the log and the metrics say why.';
+COMMENT ON COLUMN hoverboard.issue_scopes.revision IS 'Changes whenever a leader comes or goes.';
+ALTER TABLE hoverboard.issue_scopes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME hoverboard.issue_scopes_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE hoverboard.issues (
+    id bigint NOT NULL,
+    scope_id integer NOT NULL,
+    state text NOT NULL,
+    substate text NOT NULL,
+    state_at timestamp with time zone NOT NULL,
+    why text NOT NULL,
+    members bigint NOT NULL,
+    first_seen timestamp with time zone NOT NULL,
+    last_seen timestamp with time zone NOT NULL,
+    first_version bigint NOT NULL,
+    last_version bigint NOT NULL,
+    resolved_in bigint,
+    resolved_at timestamp with time zone,
+    merged_into bigint,
+    rate_day date,
+    rate_bound double precision,
+    rate_rows bigint DEFAULT 0 NOT NULL,
+    rate_members bigint DEFAULT 0 NOT NULL,
+    rows_seen bigint DEFAULT 0 NOT NULL,
+    log_sums double precision[],
+    evidence_rows bigint DEFAULT 0 NOT NULL,
+    evidence_members bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT issues_check CHECK (
+CASE state
+    WHEN 'unresolved'::text THEN (substate = ANY (ARRAY['new'::text, 'ongoing'::text, 'escalating'::text, 'regressed'::text]))
+    WHEN 'archived'::text THEN (substate = ANY (ARRAY['until_escalating'::text, 'forever'::text]))
+    ELSE (substate = ''::text)
+END),
+    CONSTRAINT issues_check1 CHECK (((state = 'resolved'::text) <= ((resolved_in IS NOT NULL) AND (resolved_at IS NOT NULL)))),
+    CONSTRAINT issues_check2 CHECK (((state = 'merged'::text) = (merged_into IS NOT NULL))),
+    CONSTRAINT issues_state_check CHECK ((state = ANY (ARRAY['unresolved'::text, 'archived'::text, 'resolved'::text, 'ignored'::text, 'merged'::text])))
+);
+COMMENT ON TABLE hoverboard.issues IS 'Outliers that are alike. `hoverboard issues` lists those with at least 5 members.';
+COMMENT ON COLUMN hoverboard.issues.id IS 'Number; that of the fingerprint that it began with.';
+COMMENT ON COLUMN hoverboard.issues.scope_id IS 'issue_scopes.id';
+COMMENT ON COLUMN hoverboard.issues.state IS '`unresolved`, `archived`, `resolved`, `ignored`, or `merged` into another one.';
+COMMENT ON COLUMN hoverboard.issues.substate IS 'Of an unresolved one `new`, `ongoing`, `escalating` or `regressed`; of an archived one `until_escalating` or `forever`; else empty.';
+COMMENT ON COLUMN hoverboard.issues.state_at IS 'Since when, by the clock of the database.';
+COMMENT ON COLUMN hoverboard.issues.why IS 'Why it is so, in words.';
+COMMENT ON COLUMN hoverboard.issues.members IS 'Outliers that joined it, also those that were erased or have expired since.';
+COMMENT ON COLUMN hoverboard.issues.first_seen IS 'Time of its earliest sample.';
+COMMENT ON COLUMN hoverboard.issues.last_seen IS 'Time of its latest sample.';
+COMMENT ON COLUMN hoverboard.issues.first_version IS 'The lowest version that found one of them.';
+COMMENT ON COLUMN hoverboard.issues.last_version IS 'The highest version that found one of them.';
+COMMENT ON COLUMN hoverboard.issues.resolved_in IS 'The version that is right again: lower ones may still find it. Null where it was never resolved.';
+COMMENT ON COLUMN hoverboard.issues.resolved_at IS 'When that was said: earlier samples may still come. Null where it was never resolved.';
+COMMENT ON COLUMN hoverboard.issues.merged_into IS 'issues.id, of a merged one; else null.';
+COMMENT ON COLUMN hoverboard.issues.rate_day IS 'The day (UTC) for which its own rate was taken; null before.';
+COMMENT ON COLUMN hoverboard.issues.rate_bound IS '95% upper bound of its own rate on up to 7 days before that day; null without such days.';
+COMMENT ON COLUMN hoverboard.issues.rate_rows IS 'Samples that ran on those days.';
+COMMENT ON COLUMN hoverboard.issues.rate_members IS 'Members on those days.';
+COMMENT ON COLUMN hoverboard.issues.rows_seen IS 'issue_scopes.rows up to which its evidence counts.';
+COMMENT ON COLUMN hoverboard.issues.log_sums IS 'Evidence of a higher rate on rate_day, as in alarms.';
+COMMENT ON COLUMN hoverboard.issues.evidence_rows IS 'Samples that the evidence counts.';
+COMMENT ON COLUMN hoverboard.issues.evidence_members IS 'Members among them.';
 CREATE VIEW hoverboard.label_problems AS
  SELECT l.sample_id,
     l.labelled_at,
@@ -730,7 +897,8 @@ CREATE TABLE hoverboard.outliers_default (
     detector text,
     scores jsonb,
     p_value real CONSTRAINT outliers_p_value_not_null NOT NULL,
-    issue_id bigint
+    issue_id bigint,
+    fingerprint bigint
 );
 COMMENT ON TABLE hoverboard.outliers_default IS 'Outliers whose clock was implausible, or whose day had no partition yet.';
 CREATE TABLE hoverboard.predictions_default (
@@ -981,6 +1149,22 @@ ALTER TABLE ONLY hoverboard.drift_windows
     ADD CONSTRAINT drift_windows_pkey PRIMARY KEY (version_id, number, feature);
 ALTER TABLE ONLY hoverboard.erasures
     ADD CONSTRAINT erasures_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY hoverboard.issue_days
+    ADD CONSTRAINT issue_days_pkey PRIMARY KEY (fingerprint, day);
+ALTER TABLE ONLY hoverboard.issue_events
+    ADD CONSTRAINT issue_events_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY hoverboard.issue_fingerprints
+    ADD CONSTRAINT issue_fingerprints_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY hoverboard.issue_never
+    ADD CONSTRAINT issue_never_pkey PRIMARY KEY (one, other);
+ALTER TABLE ONLY hoverboard.issue_scope_days
+    ADD CONSTRAINT issue_scope_days_pkey PRIMARY KEY (scope_id, day);
+ALTER TABLE ONLY hoverboard.issue_scopes
+    ADD CONSTRAINT issue_scopes_model_backbone_sha256_key UNIQUE (model, backbone_sha256);
+ALTER TABLE ONLY hoverboard.issue_scopes
+    ADD CONSTRAINT issue_scopes_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY hoverboard.issues
+    ADD CONSTRAINT issues_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY hoverboard.model_versions
     ADD CONSTRAINT model_versions_name_version_weights_sha256_key UNIQUE (name, version, weights_sha256);
 ALTER TABLE ONLY hoverboard.model_versions
@@ -999,10 +1183,16 @@ CREATE INDEX features_sample_id ON ONLY hoverboard.features USING btree (sample_
 CREATE INDEX features_default_sample_id_idx ON hoverboard.features_default USING btree (sample_id);
 CREATE INDEX gaps_at ON hoverboard.gaps USING btree (at);
 CREATE INDEX gaps_time ON hoverboard.gaps USING btree (COALESCE(first_at, at));
+CREATE INDEX issue_events_issue ON hoverboard.issue_events USING btree (issue_id, id);
+CREATE INDEX issue_fingerprints_issue ON hoverboard.issue_fingerprints USING btree (issue_id);
+CREATE INDEX issue_fingerprints_scope ON hoverboard.issue_fingerprints USING btree (scope_id);
+CREATE INDEX issues_scope ON hoverboard.issues USING btree (scope_id, state, substate);
 CREATE INDEX labels_labelled_at ON hoverboard.labels USING brin (labelled_at);
 CREATE INDEX labels_sample_id ON hoverboard.labels USING btree (sample_id);
 CREATE INDEX outliers_at ON ONLY hoverboard.outliers USING brin (at);
 CREATE INDEX outliers_default_at_idx ON hoverboard.outliers_default USING brin (at);
+CREATE INDEX outliers_issue_id ON ONLY hoverboard.outliers USING btree (issue_id, at) WHERE (issue_id IS NOT NULL);
+CREATE INDEX outliers_default_issue_id_at_idx ON hoverboard.outliers_default USING btree (issue_id, at) WHERE (issue_id IS NOT NULL);
 CREATE INDEX outliers_sample_id ON ONLY hoverboard.outliers USING btree (sample_id);
 CREATE INDEX outliers_default_sample_id_idx ON hoverboard.outliers_default USING btree (sample_id);
 CREATE INDEX predictions_at ON ONLY hoverboard.predictions USING brin (at);
@@ -1022,6 +1212,7 @@ CREATE INDEX samples_default_tags_idx ON hoverboard.samples_default USING gin (t
 ALTER INDEX hoverboard.features_at ATTACH PARTITION hoverboard.features_default_at_idx;
 ALTER INDEX hoverboard.features_sample_id ATTACH PARTITION hoverboard.features_default_sample_id_idx;
 ALTER INDEX hoverboard.outliers_at ATTACH PARTITION hoverboard.outliers_default_at_idx;
+ALTER INDEX hoverboard.outliers_issue_id ATTACH PARTITION hoverboard.outliers_default_issue_id_at_idx;
 ALTER INDEX hoverboard.outliers_sample_id ATTACH PARTITION hoverboard.outliers_default_sample_id_idx;
 ALTER INDEX hoverboard.predictions_at ATTACH PARTITION hoverboard.predictions_default_at_idx;
 ALTER INDEX hoverboard.predictions_sample_id ATTACH PARTITION hoverboard.predictions_default_sample_id_idx;
@@ -1039,6 +1230,24 @@ ALTER TABLE ONLY hoverboard.deployments
     ADD CONSTRAINT deployments_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
 ALTER TABLE ONLY hoverboard.drift_state
     ADD CONSTRAINT drift_state_version_id_fkey FOREIGN KEY (version_id) REFERENCES hoverboard.model_versions(id);
+ALTER TABLE ONLY hoverboard.issue_days
+    ADD CONSTRAINT issue_days_fingerprint_fkey FOREIGN KEY (fingerprint) REFERENCES hoverboard.issue_fingerprints(id) ON DELETE CASCADE;
+ALTER TABLE ONLY hoverboard.issue_events
+    ADD CONSTRAINT issue_events_issue_id_fkey FOREIGN KEY (issue_id) REFERENCES hoverboard.issues(id) ON DELETE CASCADE;
+ALTER TABLE ONLY hoverboard.issue_fingerprints
+    ADD CONSTRAINT issue_fingerprints_issue_id_fkey FOREIGN KEY (issue_id) REFERENCES hoverboard.issues(id);
+ALTER TABLE ONLY hoverboard.issue_fingerprints
+    ADD CONSTRAINT issue_fingerprints_scope_id_fkey FOREIGN KEY (scope_id) REFERENCES hoverboard.issue_scopes(id);
+ALTER TABLE ONLY hoverboard.issue_never
+    ADD CONSTRAINT issue_never_one_fkey FOREIGN KEY (one) REFERENCES hoverboard.issue_fingerprints(id);
+ALTER TABLE ONLY hoverboard.issue_never
+    ADD CONSTRAINT issue_never_other_fkey FOREIGN KEY (other) REFERENCES hoverboard.issue_fingerprints(id);
+ALTER TABLE ONLY hoverboard.issue_scope_days
+    ADD CONSTRAINT issue_scope_days_scope_id_fkey FOREIGN KEY (scope_id) REFERENCES hoverboard.issue_scopes(id);
+ALTER TABLE ONLY hoverboard.issues
+    ADD CONSTRAINT issues_merged_into_fkey FOREIGN KEY (merged_into) REFERENCES hoverboard.issues(id);
+ALTER TABLE ONLY hoverboard.issues
+    ADD CONSTRAINT issues_scope_id_fkey FOREIGN KEY (scope_id) REFERENCES hoverboard.issue_scopes(id);
 ALTER TABLE ONLY hoverboard.model_versions
     ADD CONSTRAINT model_versions_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES hoverboard.model_versions(id);
 GRANT USAGE ON SCHEMA hoverboard TO recorder;
@@ -1061,6 +1270,8 @@ GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.outliers TO recorder;
 GRANT SELECT ON TABLE hoverboard.outliers TO reader;
 GRANT UPDATE(detector) ON TABLE hoverboard.outliers TO recorder;
 GRANT UPDATE(scores) ON TABLE hoverboard.outliers TO recorder;
+GRANT UPDATE(issue_id) ON TABLE hoverboard.outliers TO recorder;
+GRANT UPDATE(fingerprint) ON TABLE hoverboard.outliers TO recorder;
 GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.predictions TO recorder;
 GRANT SELECT ON TABLE hoverboard.predictions TO reader;
 GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.samples TO recorder;
@@ -1088,6 +1299,21 @@ GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.features TO recorder;
 GRANT SELECT ON TABLE hoverboard.features TO reader;
 GRANT SELECT ON TABLE hoverboard.features_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.features_default TO reader;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issue_days TO recorder;
+GRANT SELECT ON TABLE hoverboard.issue_days TO reader;
+GRANT SELECT,INSERT ON TABLE hoverboard.issue_events TO recorder;
+GRANT SELECT ON TABLE hoverboard.issue_events TO reader;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issue_fingerprints TO recorder;
+GRANT SELECT ON TABLE hoverboard.issue_fingerprints TO reader;
+GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.issue_never TO recorder;
+GRANT SELECT ON TABLE hoverboard.issue_never TO reader;
+GRANT USAGE ON SEQUENCE hoverboard.issue_numbers TO recorder;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issue_scope_days TO recorder;
+GRANT SELECT ON TABLE hoverboard.issue_scope_days TO reader;
+GRANT SELECT,INSERT,UPDATE ON TABLE hoverboard.issue_scopes TO recorder;
+GRANT SELECT ON TABLE hoverboard.issue_scopes TO reader;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issues TO recorder;
+GRANT SELECT ON TABLE hoverboard.issues TO reader;
 GRANT SELECT ON TABLE hoverboard.label_problems TO recorder;
 GRANT SELECT ON TABLE hoverboard.label_problems TO reader;
 GRANT SELECT ON TABLE hoverboard.outliers_default TO recorder;

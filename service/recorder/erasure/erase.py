@@ -15,6 +15,7 @@ from uuid import UUID
 from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.recorder.erasure.tombstones import Kind, Tombstone, digest_of
+from hoverboard.watch.issue_table import replace_leaders
 
 __all__ = ["SQL", "Erased", "ErasureRequest", "delete", "erase", "latest_erasure", "share_erasing", "tombstones_since"]
 
@@ -116,6 +117,8 @@ async def erase(connection: Connection, request: ErasureRequest, *, now: datetim
         else:
             about = request.before, request.model, *_EVER
             rows = await delete(connection, "erase_older", *about, number, at, request.actor)
+        # Leaders of issues keep features beside the table of those.
+        await replace_leaders(connection)
         await connection.execute(SQL["count_erased"], number, sum(rows.values()))
     return Erased(number, at, rows)
 
