@@ -26,6 +26,10 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "label": ("hoverboard.cli.label", "Say what samples truly were."),
     "alarms": ("hoverboard.cli.alarms", "List the alarms on outliers, and reset them."),
     "quality": ("hoverboard.cli.quality", "Tell how good a model's answers were, by labels and by confidences."),
+    "postmortem": (
+        "hoverboard.cli.postmortem",
+        "Explain what changed: since when, who, what differs, which cause.",
+    ),
     "gaps": ("hoverboard.cli.gaps", "List what is missing from the tables, why, and what to do."),
     "export": ("hoverboard.cli.export", "Write recorded samples as Parquet files."),
     "erase": ("hoverboard.cli.erase", "Erase what was recorded of a sample, a subject or a time."),

@@ -30,6 +30,7 @@ __all__ = [
     "recorded_versions",
     "rows_by_version",
     "rows_for",
+    "uuid_at",
 ]
 
 _SQL: Final = statements(__file__)
@@ -191,8 +192,8 @@ async def read_samples(
         asyncpg.PostgresError: the database cannot answer; `reading` says so in words.
     """
     limit = block_rows or rows_for(signature)
-    upper = _uuid_at(window.end, round_up=True)
-    at, version_id = (_uuid_at(window.start), -1) if after is None else (UUID(bytes=after[0]), after[1])
+    upper = uuid_at(window.end, round_up=True)
+    at, version_id = (uuid_at(window.start), -1) if after is None else (UUID(bytes=after[0]), after[1])
     while True:
         rows = await connection.fetch(
             _SQL["read_samples"],
@@ -261,7 +262,7 @@ def _truth(row: Any) -> Truth | None:
     return Truth(row["true_label"], row["true_value"], row["true_labels"], row["true_source"])
 
 
-def _uuid_at(at: datetime, *, round_up: bool = False) -> UUID:
+def uuid_at(at: datetime, *, round_up: bool = False) -> UUID:
     """The least id that a sample of that time, or of the next whole millisecond, can have."""
     milliseconds = -(-micros(at) // 1000) if round_up else micros(at) // 1000
     return UUID(int=min(max(milliseconds, 0), 2**48 - 1) << 80)

@@ -1,0 +1,145 @@
+"""`hoverboard postmortem`: since when, how much, who, what differs, and what it looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hoverboard.cli.help import Command
+from hoverboard.cli.output import as_json, emit, json_option
+from hoverboard.cli.target import data_dir_option, database_url_option
+from hoverboard.config import Settings
+from hoverboard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hoverboard.postmortem.question import Question
+    from hoverboard.postmortem.report import Report
+
+__all__ = ["command"]
+
+
+@click.command(
+    "postmortem",
+    cls=Command,
+    short_help="Explain what changed: since when, who, what differs, which cause.",
+    examples={
+        "What is behind the raised alarm, or else what changed most in the last day": "hoverboard postmortem digits",
+        "Outliers of one hour, against the hour before": (
+            "hoverboard postmortem digits --about outliers --from 2026-11-30T14:00 --to 2026-11-30T15:00"
+        ),
+        "Errors of one customer since two hours ago": (
+            "hoverboard postmortem digits --about errors --from 2h --where tag.customer=17"
+        ),
+        "A page to send around": "hoverboard postmortem digits --html digits.html",
+    },
+)
+@click.argument("model")
+@click.option("--about", help="outliers, errors, refusals, wrong, slow or label=X.  [default: what changed most]")
+@click.option("--from", "start", metavar="TIME", help="Such as 2026-11-30T14:00 (UTC) or 2h (so long ago).")
+@click.option("--to", "end", metavar="TIME", help="[default: now]")
+@click.option("--against", metavar="TIME..TIME", help="What was usual.  [default: as long a time before --from]")
+@click.option(
+    "--where", multiple=True, metavar="NAME=VALUE", help="tag.NAME, version, label, caller or process; all hold."
+)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page that needs nothing else.")
+@click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option("--sql", is_flag=True, help="Show the SQL behind each section, too.")
+@database_url_option
+@data_dir_option
+@json_option
+def command(
+    *,
+    model: str,
+    about: str | None,
+    start: str | None,
+    end: str | None,
+    against: str | None,
+    where: tuple[str, ...],
+    html: Path | None,
+    markdown: bool,
+    sql: bool,
+    database_url: str | None,
+    data_dir: Path | None,
+    json_: bool | None,
+) -> None:
+    """Explain what happened to MODEL, from what was recorded.
+
+    Without times it looks at the raised alarm, else at the largest change of the last day. It only reads, through one
+    connection. The service may run or not; Postgres must.
+    """
+    from hoverboard.postmortem.rendering import render_markdown, render_text
+
+    now = datetime.now(UTC)
+    question = _question(model, about, (start, end, against), where, now)
+    report = asyncio.run(_asked(Settings.load(data_dir=data_dir, database_url=database_url), question, now))
+    if html is not None:
+        from hoverboard.postmortem.page import render_html
+
+        html.write_text(render_html(report), encoding="utf-8")
+        click.echo(f"{report.summary}\nWritten to {html}.")
+    elif markdown:
+        click.echo(render_markdown(report, sql=sql))
+    elif as_json(json_) and not sql:
+        emit(report)
+    else:
+        click.echo(render_text(report, sql=sql))
+
+
+def _question(
+    model: str,
+    about: str | None,
+    times: tuple[str | None, str | None, str | None],
+    where: tuple[str, ...],
+    now: datetime,
+) -> Question:
+    from hoverboard.postmortem.question import About, Question
+    from hoverboard.postmortem.window import parse_time, parse_where
+
+    start, end, against = times
+    usual = None
+    if against is not None:
+        first, dots, last = against.partition("..")
+        if not dots:
+            raise ConfigError(f"--against {against!r}: expected two times with .. between them")
+        usual = parse_time(first, now), parse_time(last, now)
+    return Question(
+        model,
+        None if about is None else About.of(about),
+        None if start is None else parse_time(start, now),
+        None if end is None else parse_time(end, now),
+        usual,
+        parse_where(where),
+    )
+
+
+async def _asked(settings: Settings, question: Question, now: datetime) -> Report:
+    from hoverboard.postmortem.asking import postmortem
+    from hoverboard.postmortem.reading import reading
+
+    shown = _Progress(shown=sys.stderr.isatty())
+    try:
+        async with reading(settings, application="hoverboard postmortem") as connection:
+            return await postmortem(connection, question, now, shown)
+    finally:
+        shown.clear()
+
+
+class _Progress:
+    """One line on a terminal's stderr that says what is being done."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+
+    def __call__(self, what: str, share: float) -> None:
+        if self._shown:
+            click.echo(f"\r\033[K{what} {share:.0%}", nl=False, err=True)
+
+    def clear(self) -> None:
+        """Leave the line empty, as it was."""
+        if self._shown:
+            click.echo("\r\033[K", nl=False, err=True)

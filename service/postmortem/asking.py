@@ -1,0 +1,273 @@
+"""A question answered: counts, the onset, the rows that are looked at, and what the statistics say of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from hoverboard.contract.times import micros, nearest_time, time_of
+from hoverboard.database.connect import Connection
+from hoverboard.errors import ConfigError
+from hoverboard.postmortem.cells import Cells, Draw, exposure_of
+from hoverboard.postmortem.commands import next_commands
+from hoverboard.postmortem.counting import Counted, Progress, Recording, bin_width, require_model
+from hoverboard.postmortem.drawing import Drawn, draw
+from hoverboard.postmortem.onset import Onset, onset
+from hoverboard.postmortem.question import KINDS, About, Question
+from hoverboard.postmortem.recorded import recorded_versions
+from hoverboard.postmortem.report import (
+    Report,
+    ReportedBad,
+    ReportedEvent,
+    ReportedOnset,
+    ReportedSlice,
+    ReportedWho,
+)
+from hoverboard.postmortem.slices import Slice, slices
+from hoverboard.postmortem.table import WHO, Counts, Event, Table
+from hoverboard.postmortem.unknown import unknown
+from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.wording import summary
+from hoverboard.versions.baseline import Baseline
+from hoverboard.watch.drift_table import find_baseline
+
+__all__ = ["postmortem"]
+
+_DAY: Final = timedelta(days=1)
+_MOST_WHO: Final = 8
+_MOST_EVENTS: Final = 8
+_Z: Final = 1.96
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Looked:
+    """One kind of bad row over a time.
+
+    Attributes:
+        about: the kind.
+        usual: the usual time with its counts; None where it is within the window.
+        window: the time looked at, with its counts.
+        onset: of both together.
+    """
+
+    about: About
+    usual: tuple[RecordedWindow, Counted] | None
+    window: RecordedWindow
+    counted: Counted
+    onset: Onset | None
+
+    @property
+    def counts(self) -> Counts:
+        """Of the usual time and the window, one after the other."""
+        return self.counted.counts if self.usual is None else Counted.joined([self.usual[1], self.counted]).counts
+
+
+async def postmortem(connection: Connection, question: Question, now: datetime, told: Progress) -> Report:
+    """Answer a question.
+
+    Args:
+        connection: as of `reading`.
+        question: what is asked.
+        now: the time of asking.
+        told: of progress.
+
+    Raises:
+        ConfigError: nothing was recorded of the model, or of that time; or the times make no sense.
+    """
+    began = time.monotonic()
+    versions = await recorded_versions(connection, question.model)
+    await require_model(connection, question.model, versions)
+    recording = Recording(connection, question.model, versions, told)
+    looked = await _chosen(recording, question, now)
+    events = await recording.events(looked.window)
+    baseline = await _baseline(recording)
+    usual = None if looked.usual is None else (looked.usual[0], looked.usual[1].counts)
+    drawn = await draw(recording, looked.about, baseline, usual, (looked.window, looked.counted.counts))
+    told("comparing", 0.0)
+    # Seconds of NumPy; Postgres should not wait for an answer to its keepalives meanwhile.
+    found, who = await asyncio.to_thread(_compared, looked, drawn)
+    bad = _bad(looked)
+    return Report(
+        model=question.model,
+        about=str(looked.about),
+        summary=summary(looked.about, looked.onset, bad),
+        start=looked.window.start,
+        end=looked.window.end,
+        usual=None if looked.usual is None else (looked.usual[0].start, looked.usual[0].end),
+        where=dict(question.where),
+        onset=_reported_onset(looked, events),
+        bad=bad,
+        who=who,
+        slices=[_reported_slice(each) for each in found],
+        causes=[],
+        examples={},
+        unknown=await unknown(recording, looked.window, drawn, bad, about=looked.about, compared=baseline is not None),
+        next=next_commands(question, looked.about, looked.window, looked.onset, found),
+        sql=recording.sql,
+        looked_at=0 if drawn is None else len(drawn.table),
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+async def _chosen(recording: Recording, question: Question, now: datetime) -> _Looked:
+    """The times and the kind that were asked for, or what has changed most."""
+    windows = question.windows(now)
+    kinds = [about for kind in KINDS if not (about := About.of(kind)).unknown_of(question.where)]
+    if question.about is not None:
+        kinds = [question.about]
+        if names := question.about.unknown_of(question.where):
+            raise ConfigError(
+                f"--where {names[0]}: of {question.about.words} that is not recorded; leave it out, or ask about another kind"
+            )
+    if windows is None:
+        since = await recording.alarm_onset() if question.about in (None, About("outliers")) else None
+        if since is not None:
+            # An alarm is about outliers, and a day before it says what was usual.
+            kinds = [About("outliers")]
+            windows = None, question.window(since - _DAY, min(now, since + _DAY))
+        else:
+            windows = None, question.window(now - _DAY, now)
+    usual, window = windows
+    looked = [found for kind in kinds if (found := await _look(recording, kind, usual, window)) is not None]
+    # One whose limit nobody can tell, such as what is slow where nothing was answered, has no rows.
+    if not any(each.counted.counts.rows.sum() for each in looked):
+        raise ConfigError(await _nothing(recording, window))
+    return max(looked, key=_strength)
+
+
+def _strength(looked: _Looked) -> tuple[float, float]:
+    """What has changed most comes first; on a quiet day, what there is most of among kinds that mean harm."""
+    if looked.onset is not None:
+        return looked.onset.log10_bayes, 0.0
+    return -1.0, float(looked.about.kind == "outliers")
+
+
+async def _look(
+    recording: Recording, about: About, usual: RecordedWindow | None, window: RecordedWindow
+) -> _Looked | None:
+    limited = await recording.limited(about, usual or window)
+    if limited is None:
+        return None
+    width = bin_width(window.end - (usual or window).start)
+    before = None if usual is None else (usual, await recording.count(limited, usual, width))
+    counted = await recording.count(limited, window, width)
+    both = counted if before is None else Counted.joined([before[1], counted])
+    return _Looked(limited, before, window, counted, onset(both.counts))
+
+
+async def _nothing(recording: Recording, window: RecordedWindow) -> str:
+    span = await recording.span()
+    there_is = "nothing is in the database"
+    if span is not None:
+        there_is = (
+            f"there are samples from {span[0]:%Y-%m-%d %H:%M} to {span[1]:%Y-%m-%d %H:%M} UTC: see --from and --to"
+        )
+    return f"nothing was recorded of {window}; {there_is}"
+
+
+async def _baseline(recording: Recording) -> Baseline | None:
+    """Of the newest version that has one: its bins are what inputs are compared in."""
+    for version in reversed(recording.versions):
+        found = await find_baseline(recording.connection, version.id)
+        if found is not None:
+            return found
+    return None
+
+
+def _compared(looked: _Looked, drawn: Drawn | None) -> tuple[list[Slice], list[ReportedWho]]:
+    if drawn is None:
+        return [], []
+    table = drawn.table
+    if looked.onset is not None:
+        table = table.since(looked.onset.at_us, looked.onset.end_us)
+    elif looked.usual is None:
+        # A quiet day has nothing that would have to differ.
+        return [], []
+    if not (~table.base).any() or not (table.bad & ~table.base).any():
+        return [], []
+    return slices(table), _who(table)
+
+
+def _who(table: Table) -> list[ReportedWho]:
+    """Values of who sent or answered, by their share of the excess (Adtributor's explanatory power)."""
+    drawn = Draw.of(table)
+    excess = max(drawn.bad_now - drawn.expected, 1.0)
+    found = []
+    for field in table.fields:
+        if field.kind not in WHO or len(field.values) < 3:
+            continue
+        counts = drawn.count(field)
+        cells = Cells.of(drawn, counts, exposure_of(drawn, [field], counts))
+        for code in np.argsort(-(cells.bad - cells.expected))[:2].tolist():
+            here = (field.codes == code) & ~table.base
+            bad = float(table.weight[here & table.bad].sum())
+            rows = float(table.weight[here].sum())
+            explained = float((cells.bad[code] - cells.expected[code]) / excess)
+            if code and explained > 0.05 and rows:
+                found.append(ReportedWho(field.name, field.values[code], rows, bad, bad / rows, min(explained, 1.0)))
+    return sorted(found, key=lambda each: -each.explained)[:_MOST_WHO]
+
+
+def _bad(looked: _Looked) -> ReportedBad:
+    """Totals since the onset, or of the whole window."""
+    counts = looked.counts
+    at = counts.start_us
+    first = looked.window.start if looked.onset is None else time_of(looked.onset.at_us)
+    inside = at >= micros(first) - counts.width_us + 1
+    if looked.onset is not None and looked.onset.end_us is not None:
+        inside &= at < looked.onset.end_us
+    rows, bad = float(counts.rows[inside].sum()), float(counts.bad[inside].sum())
+    usual = None
+    if not inside.all():
+        usual = float(counts.bad[~inside].sum() / max(counts.rows[~inside].sum(), 1.0))
+    # The variance of the part by that of the whole: bad rows are kept alike at all times.
+    whole = max(float(looked.counted.counts.bad.sum()), 1.0)
+    error = _Z * (looked.counted.bad_variance * min(bad / whole, 1.0)) ** 0.5
+    return ReportedBad(
+        rows=bad,
+        low=max(bad - error, 0.0),
+        high=bad + error,
+        of=rows,
+        share=bad / rows if rows else 0.0,
+        usual_share=usual,
+        recorded=looked.counted.recorded,
+    )
+
+
+def _reported_onset(looked: _Looked, events: Sequence[Event]) -> ReportedOnset | None:
+    found = looked.onset
+    if found is None:
+        return None
+    counts = looked.counts
+    near = [
+        ReportedEvent(nearest_time(event.at_us), event.kind, event.subject, event.detail, belief)
+        for event in events
+        if (belief := found.near(counts, event.at_us)) >= 0.01
+    ]
+    return ReportedOnset(
+        at=nearest_time(found.at_us),
+        earliest=nearest_time(found.earliest_us),
+        latest=nearest_time(found.latest_us),
+        end=None if found.end_us is None else nearest_time(found.end_us),
+        log10_bayes=found.log10_bayes,
+        bin_s=counts.width_us / 1e6,
+        events=sorted(near, key=lambda each: -each.belief)[:_MOST_EVENTS],
+    )
+
+
+def _reported_slice(found: Slice) -> ReportedSlice:
+    return ReportedSlice(
+        dict(found.where),
+        found.rows,
+        found.bad_rows,
+        found.explained,
+        found.explained_low,
+        found.odds_low,
+        found.q,
+    )

@@ -1,0 +1,263 @@
+"""How many rows there were and how many were bad, minute by minute: of all rows, as Postgres counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from hoverboard.contract.times import micros, time_of
+from hoverboard.database.connect import Connection
+from hoverboard.database.statements import statements
+from hoverboard.errors import ConfigError
+from hoverboard.postmortem.question import About
+from hoverboard.postmortem.recorded import RecordedVersion, uuid_at
+from hoverboard.postmortem.shown import shown
+from hoverboard.postmortem.table import Counts, Event, Refusal
+from hoverboard.postmortem.window import RecordedWindow
+
+__all__ = ["Counted", "Progress", "Recording", "bin_width", "parts"]
+
+_SQL: Final = statements(__file__)
+_MOST_BINS: Final = 1500
+_WIDTHS_S: Final = (10, 60, 300, 900, 3600, 6 * 3600, 86_400)
+_PARTS: Final = 8
+_LEAST_PART: Final = timedelta(hours=1)
+
+_Step = tuple[str, str, tuple[Any, ...]]
+"""The name of a figure, its SQL, and its values, of which the second and third are the time."""
+Progress = Callable[[str, float], None]
+"""Told what is being done, and how much of it is, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counted:
+    """Rows by time, and how exactly they are known.
+
+    Attributes:
+        counts: of all rows.
+        recorded: rows that are in the database, of which `counts` are estimates.
+        rows_variance, bad_variance: of the totals, by Horvitz and Thompson: the sum of (1 - p) / p^2.
+    """
+
+    counts: Counts
+    recorded: int
+    rows_variance: float
+    bad_variance: float
+
+    @classmethod
+    def joined(cls, parts_: Sequence[Counted]) -> Counted:
+        """Of several times, one after the other."""
+        names = ("start_us", "rows", "bad")
+        joined = (np.concatenate([getattr(part.counts, name) for part in parts_]) for name in names)
+        return cls(
+            Counts(*joined),
+            sum(part.recorded for part in parts_),
+            sum(part.rows_variance for part in parts_),
+            sum(part.bad_variance for part in parts_),
+        )
+
+
+@dataclass(slots=True)
+class Recording:
+    """What was recorded of one model, for questions; keeps the SQL of every figure.
+
+    Attributes:
+        connection: as of `reading`.
+        model: its name.
+        versions: all that answered.
+        sql: what was asked, by name of the figure.
+        told: of progress.
+    """
+
+    connection: Connection
+    model: str
+    versions: Sequence[RecordedVersion]
+    told: Progress
+    sql: dict[str, str] = field(default_factory=dict)
+
+    async def fetch(self, figure: str, sql: str, *values: Any) -> list[Any]:
+        """Rows of a statement, which is noted under the name of a figure."""
+        self.sql.setdefault(figure, shown(sql, values))
+        return await self.connection.fetch(sql, *values)
+
+    @property
+    def ids(self) -> list[int]:
+        """`model_versions.id` of all versions."""
+        return [version.id for version in self.versions]
+
+    def ids_of(self, number: int | None) -> list[int] | None:
+        """Those of one number; None for any."""
+        return None if number is None else [each.id for each in self.versions if each.version == number]
+
+    async def alarm_onset(self) -> datetime | None:
+        """Since when the raised alarm's rate seems to have risen; None where none is raised."""
+        rows = await self.fetch("alarm", _SQL["raised_alarm"], self.model)
+        return (rows[0]["onset_at"] or rows[0]["raised_at"]) if rows else None
+
+    async def span(self) -> tuple[datetime, datetime] | None:
+        """The times of the first and the last recorded sample."""
+        first = await self.connection.fetchval(_SQL["recorded_from"], self.model)
+        last = await self.connection.fetchval(_SQL["recorded_until"], self.model)
+        return None if first is None else (first, last)
+
+    async def limited(self, about: About, usual: RecordedWindow) -> About | None:
+        """The same with what counts as slow, or as a wrong value; None where nothing in the usual time says so."""
+        if about.kind == "slow":
+            values: tuple[Any, ...] = (self.ids, usual.start, usual.end)
+            rows = await self.fetch("slow above", _SQL["slow_above"], *values)
+        elif about.kind == "wrong" and any(version.signature.task == "regression" for version in self.versions):
+            values = (self.ids, usual.start, usual.end, *_ids(usual.start, usual.end))
+            rows = await self.fetch("wrong above", _SQL["wrong_above"], *values)
+        else:
+            return about
+        return None if rows[0][0] is None else replace(about, above=rows[0][0])
+
+    async def count(self, about: About, window: RecordedWindow, width: timedelta) -> Counted:
+        """All rows of a window in bins of a width, which begin at multiples of it."""
+        bins = _bins(window.start, window.end, width)
+        rows, bad = np.zeros(len(bins)), np.zeros(len(bins))
+        recorded, variances = 0, [0.0, 0.0]
+
+        def add(to: Any, found: Sequence[Any], name: str = "rows") -> None:
+            for row in found:
+                to[int(np.searchsorted(bins, micros(row["bin"])))] += row[name] or 0.0
+
+        steps = [self._bad(about, window, width)] if about.kind == "wrong" else []
+        steps = steps or [self._rows(window, width), self._bad(about, window, width)]
+        # Of the window as a whole: what runs is the same in pieces.
+        self.sql.update({name: shown(sql, values) for name, sql, values in steps})
+        pieces = list(parts(window.start, window.end, width))
+        for place, (start, end) in enumerate(pieces):
+            self.told(f"counting {about.words}", place / len(pieces))
+            some: list[list[Any]] = []
+            for _, sql, (model, _, _, *more) in steps:
+                some.append(await self.connection.fetch(sql, model, start, end, *more))
+            everything, found = some[0], some[-1]
+            add(rows, everything, "all_rows" if about.kind == "wrong" else "rows")
+            add(bad, found)
+            if about.kind == "refusals":
+                add(rows, found)  # a refused call has no sample
+            recorded += sum(row["recorded"] for row in everything)
+            for at, each in enumerate((everything, found)):
+                variances[at] += sum(row["variance"] for row in each)
+        return Counted(Counts(bins, rows, bad), recorded, *variances)
+
+    def _rows(self, window: RecordedWindow, width: timedelta) -> _Step:
+        tags, version, label, caller, process = window.conditions
+        if version is None and label is None and process is None:
+            return "rows", _SQL["count_samples"], (self.model, window.start, window.end, tags, caller, width)
+        return "rows", _SQL["count_answers"], (*self._conditions(window), width)
+
+    def _bad(self, about: About, window: RecordedWindow, width: timedelta) -> _Step:
+        tags, _, _, caller, _ = window.conditions
+        figure = f"bad: {about}"
+        times = (self.model, window.start, window.end)
+        if about.kind == "refusals":
+            return figure, _SQL["count_refusals"], (*times, tags, width)
+        if about.kind == "errors":
+            return figure, _SQL["count_errors"], (*times, tags, caller, width)
+        values = (*self._conditions(window), width)
+        if about.kind == "wrong":
+            return figure, _SQL["count_labelled"], (*values, *_ids(window.start, window.end), about.above)
+        return figure, _SQL["count_bad"], (*values, about.kind, about.above, about.label)
+
+    def _conditions(self, window: RecordedWindow) -> tuple[Any, ...]:
+        tags, version, label, caller, process = window.conditions
+        chosen = self.ids_of(version)
+        return (self.model, window.start, window.end, tags, version, label, caller, process, self.ids, chosen)
+
+    async def events(self, window: RecordedWindow) -> list[Event]:
+        """What happened meanwhile; a deployment's subject is its version."""
+        rows = await self.fetch("events", _SQL["events"], self.model, window.start, window.end)
+        return [
+            Event(
+                micros(row["at"]),
+                row["kind"],
+                str(row["version"] or row["subject"]) if row["kind"] == "deployment" else row["subject"],
+                row["detail"] or "",
+            )
+            for row in rows
+        ]
+
+    async def gaps(self, window: RecordedWindow) -> list[Any]:
+        """What is missing of a window: `reason`, `gaps`, `records`."""
+        return await self.fetch("gaps", _SQL["gaps"], self.model, window.start, window.end)
+
+    async def refusals(self, usual: RecordedWindow, now: RecordedWindow) -> list[Refusal]:
+        """Places of refusals before and now, those before as if that time had been as long."""
+        longer = (now.end - now.start) / (usual.end - usual.start)
+        found: dict[tuple[Any, ...], list[float]] = {}
+        for place, window in enumerate((usual, now)):
+            values = (self.model, window.start, window.end, window.tags)
+            for row in await self.fetch("refusals", _SQL["refusals"], *values):
+                tags = msgspec.json.decode(row["tags"]) if row["tags"] else {}
+                key = (row["code"], row["pointer"], tuple(sorted((name, str(value)) for name, value in tags.items())))
+                found.setdefault(key, [0.0, 0.0])[place] += row["calls"] * (1.0 if place else longer)
+        return _by_place(found)
+
+
+async def known_models(connection: Connection) -> list[str]:
+    """Names of the models that ever answered."""
+    return [row["name"] for row in await connection.fetch(_SQL["models"])]
+
+
+def bin_width(length: timedelta) -> timedelta:
+    """How long a bin is, so that there are not too many of them: a minute for a day."""
+    seconds = next((each for each in _WIDTHS_S if length.total_seconds() <= each * _MOST_BINS), _WIDTHS_S[-1])
+    # A quarter of an hour is looked at more closely than by fifteen minutes; a day by minutes.
+    return timedelta(seconds=seconds)
+
+
+def parts(start: datetime, end: datetime, width: timedelta) -> Iterator[tuple[datetime, datetime]]:
+    """A time in pieces that one statement counts, so that none takes long; they meet where a bin begins."""
+    length = max((end - start) / _PARTS, _LEAST_PART)
+    length = -(-length // width) * width
+    at = time_of(micros(start) // micros_of(width) * micros_of(width))
+    while at < end:
+        yield max(at, start), min(at + length, end)
+        at += length
+
+
+def micros_of(width: timedelta) -> int:
+    """A length in microseconds."""
+    return width // timedelta(microseconds=1)
+
+
+def _bins(start: datetime, end: datetime, width: timedelta) -> Any:
+    step = micros_of(width)
+    return np.arange(micros(start) // step, -(-micros(end) // step), dtype=np.int64) * step
+
+
+def _ids(start: datetime, end: datetime) -> tuple[Any, Any]:
+    return uuid_at(start), uuid_at(end, round_up=True)
+
+
+def _by_place(found: Mapping[tuple[Any, ...], list[float]]) -> list[Refusal]:
+    """Places, with the tags that all of their calls since the onset share."""
+    places: dict[tuple[int, str], list[Any]] = {}
+    for (code, pointer, tags), (before, after) in found.items():
+        place = places.setdefault((code, pointer), [None, 0.0, 0.0])
+        if after:
+            place[0] = set(tags) if place[0] is None else place[0] & set(tags)
+        place[1] += before
+        place[2] += after
+    return [
+        Refusal(code, pointer, tuple(sorted(shared or ())), before, after)
+        for (code, pointer), (shared, before, after) in places.items()
+    ]
+
+
+async def require_model(connection: Connection, model: str, versions: Sequence[RecordedVersion]) -> None:
+    """Refuse a model that nothing was recorded of.
+
+    Raises:
+        ConfigError: it is unknown; with the models that there are.
+    """
+    if not versions:
+        known = ", ".join(await known_models(connection)) or "none yet"
+        raise ConfigError(f"no model {model!r} has been recorded; recorded models: {known}")

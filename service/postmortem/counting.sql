@@ -1,0 +1,157 @@
+-- How many rows there were and how many were bad, by time. All rows are counted, each for 1 / incl_prob.
+-- A shadow's answers reached nobody, so they are never what a question is about.
+
+-- name: models
+select name, count(*) as versions from model_versions group by name order by name;
+
+-- name: recorded_from
+select s.at from samples s where s.model = $1 order by s.id limit 1;
+
+-- name: recorded_until
+select s.at from samples s where s.model = $1 order by s.id desc limit 1;
+
+-- name: raised_alarm
+select a.onset_at, a.raised_at
+from alarms a
+join model_versions v on v.id = a.version_id
+where v.name = $1 and a.state = 'raised'
+order by a.raised_at desc
+limit 1;
+
+-- name: slow_above
+-- The slowest hundredth of the usual time, by a draw of its answers.
+select percentile_disc(0.99) within group (order by p.queue_us + p.infer_us)::float8
+from predictions p
+where p.version_id = any ($1::int[]) and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
+    and get_byte(uuid_send(p.sample_id), 15) < 26;
+
+-- name: wrong_above
+-- Of a regression: the worst tenth of the errors in the usual time.
+select percentile_disc(0.9) within group (order by abs(l.value - p.value))::float8
+from labels l
+join predictions p on p.sample_id = l.sample_id and p.at >= $2 and p.at < $3 and p.version_id = any ($1::int[])
+where l.sample_id >= $4 and l.sample_id < $5 and l.value is not null and p.role is distinct from 'shadow';
+
+-- name: count_samples
+select date_bin($6::interval, s.at, timestamptz 'epoch') as bin, sum(1 / s.incl_prob)::float8 as rows,
+    sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as variance, count(*) as recorded
+from samples s
+where s.model = $1 and s.at >= $2 and s.at < $3
+    and ($4::text is null or s.tags @> $4::text::jsonb)
+    and ($5::text is null or s.caller = $5)
+group by 1;
+
+-- name: count_answers
+select date_bin($11::interval, p.at, timestamptz 'epoch') as bin, sum(1 / s.incl_prob)::float8 as rows,
+    sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as variance, count(*) as recorded
+from predictions p
+cross join lateral (
+    select incl_prob from samples
+    where id = p.sample_id and at = p.at and at >= $2 and at < $3 and model = $1
+        and ($4::text is null or tags @> $4::text::jsonb) and ($7::text is null or caller = $7)
+    limit 1
+) s
+where p.version_id = any ($9::int[]) and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
+    and ($5::bigint is null or p.version_id = any ($10::int[]))
+    and ($6::text is null or p.label = $6 or $6 = any (p.labels))
+    and ($8::text is null or p.process = $8)
+group by 1;
+
+-- name: count_bad
+select date_bin($11::interval, p.at, timestamptz 'epoch') as bin, sum(1 / s.incl_prob)::float8 as rows,
+    sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as variance, count(*) as recorded
+from predictions p
+left join outliers o on $12 = 'outliers' and o.sample_id = p.sample_id and o.at = p.at and o.version_id = p.version_id
+    and o.at >= $2 and o.at < $3
+cross join lateral (
+    select incl_prob from samples
+    where id = p.sample_id and at = p.at and at >= $2 and at < $3 and model = $1
+        and ($4::text is null or tags @> $4::text::jsonb) and ($7::text is null or caller = $7)
+    limit 1
+) s
+where p.version_id = any ($9::int[]) and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
+    and ($5::bigint is null or p.version_id = any ($10::int[]))
+    and ($6::text is null or p.label = $6 or $6 = any (p.labels))
+    and ($8::text is null or p.process = $8)
+    and case $12
+        when 'outliers' then o.sample_id is not null
+        when 'slow' then p.queue_us + p.infer_us > $13::float8
+        else p.label = $14 or $14 = any (p.labels)
+    end
+group by 1;
+
+-- name: count_errors
+select date_bin($6::interval, s.at, timestamptz 'epoch') as bin, sum(1 / s.incl_prob)::float8 as rows,
+    sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as variance, count(*) as recorded
+from samples s
+where s.model = $1 and s.at >= $2 and s.at < $3
+    and ($4::text is null or s.tags @> $4::text::jsonb)
+    and ($5::text is null or s.caller = $5)
+    and not exists (
+        select from predictions p
+        where p.sample_id = s.id and p.at = s.at and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
+    )
+group by 1;
+
+-- name: count_refusals
+select date_bin($5::interval, r.at, timestamptz 'epoch') as bin, count(*)::float8 as rows, 0::float8 as variance,
+    count(*) as recorded
+from rejections r
+where r.model = $1 and r.at >= $2 and r.at < $3 and ($4::text is null or r.tags @> $4::text::jsonb)
+group by 1;
+
+-- name: count_labelled
+-- Only what somebody labelled can be wrong, and of one sample the last label holds.
+select date_bin($11::interval, p.at, timestamptz 'epoch') as bin, sum(1 / s.incl_prob)::float8 as all_rows,
+    sum(1 / s.incl_prob) filter (where w.wrong)::float8 as rows,
+    sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as variance, count(*) as recorded
+from (
+    select distinct on (sample_id) sample_id, label, value, labels
+    from labels
+    where sample_id >= $12 and sample_id < $13
+    order by sample_id, labelled_at desc
+) l
+cross join lateral (
+    select * from predictions
+    where sample_id = l.sample_id and at >= $2 and at < $3 and version_id = any ($9::int[]) and role is distinct from 'shadow'
+    limit 1
+) p
+cross join lateral (
+    select incl_prob from samples
+    where id = p.sample_id and at = p.at and at >= $2 and at < $3 and model = $1
+        and ($4::text is null or tags @> $4::text::jsonb) and ($7::text is null or caller = $7)
+    limit 1
+) s
+cross join lateral (
+    select case
+        when l.value is not null then abs(l.value - p.value) > $14::float8
+        when l.labels is not null then not (l.labels @> p.labels and l.labels <@ p.labels)
+        else l.label is distinct from p.label
+    end as wrong
+) w
+where ($5::bigint is null or p.version_id = any ($10::int[]))
+    and ($6::text is null or p.label = $6 or $6 = any (p.labels))
+    and ($8::text is null or p.process = $8)
+group by 1;
+
+-- name: events
+select at, kind, subject, version, detail
+from events
+where at >= $2 and at < $3 and (model is null or model = $1)
+order by at
+limit 2000;
+
+-- name: gaps
+select reason, count(*) as gaps, sum(records)::bigint as records
+from gaps
+where coalesce(first_at, at) >= $2 and coalesce(first_at, at) < $3 and (model is null or model = $1) and reason <> 'duplicate'
+group by reason
+order by reason;
+
+-- name: refusals
+select code, regexp_replace(coalesce(pointer, ''), '/\d+', '', 'g') as pointer, tags::text as tags, count(*) as calls
+from rejections
+where model = $1 and at >= $2 and at < $3 and ($4::text is null or tags @> $4::text::jsonb)
+group by 1, 2, 3
+order by 4 desc
+limit 1000;

@@ -1,0 +1,47 @@
+-- Rows of a short time: all bad ones, or a part where there are too many, and a part of the others that is the same each time.
+
+-- name: draw
+select s.id, s.inputs::text as inputs, array_send(s.vector) as vector, s.tensors, s.tags::text as tags, s.caller, s.incl_prob,
+    p.version_id, p.role, p.process, p.label, p.p_value, p.bucket, p.queue_us, o.issue_id,
+    l.label as true_label, l.source as label_source, extract(epoch from l.labelled_at - s.at)::float8 as label_delay_s, b.bad
+from samples s
+left join predictions p on p.sample_id = s.id and p.at = s.at and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
+left join outliers o on $11 = 'outliers' and o.sample_id = s.id and o.at = s.at and o.version_id = p.version_id
+    and o.at >= $2 and o.at < $3
+left join (
+    select distinct on (sample_id) sample_id, label, value, labels, source, labelled_at
+    from labels
+    where $11 = 'wrong' and sample_id >= $14 and sample_id < $15
+    order by sample_id, labelled_at desc
+) l on l.sample_id = s.id
+cross join lateral (
+    select case $11
+        when 'outliers' then o.sample_id is not null
+        when 'errors' then p.sample_id is null
+        when 'slow' then p.queue_us + p.infer_us > $12::float8
+        when 'wrong' then case
+            when l.value is not null then abs(l.value - p.value) > $12::float8
+            when l.labels is not null then not (l.labels @> p.labels and l.labels <@ p.labels)
+            else l.label is distinct from p.label
+        end
+        when 'label' then p.label = $13 or $13 = any (p.labels)
+        else false
+    end as bad
+) b
+where s.model = $1 and s.at >= $2 and s.at < $3
+    and ($4::text is null or s.tags @> $4::text::jsonb)
+    and ($5::bigint is null or p.version_id = any ($10::int[]))
+    and ($6::text is null or p.label = $6 or $6 = any (p.labels))
+    and ($7::text is null or s.caller = $7)
+    and ($8::text is null or p.process = $8)
+    and (p.version_id is null or p.version_id = any ($9::int[]))
+    and (p.sample_id is not null or $11 in ('errors', 'refusals'))
+    and (l.sample_id is not null or $11 <> 'wrong')
+    -- The last byte first: features z are kept of every sample whose last byte is small.
+    and get_byte(uuid_send(s.id), 15) * 256 + get_byte(uuid_send(s.id), 14) < case when b.bad then $16::int else $17::int end;
+
+-- name: draw_refusals
+select r.at, r.tags::text as tags, r.version, r.code, r.pointer
+from rejections r
+where r.model = $1 and r.at >= $2 and r.at < $3 and ($4::text is null or r.tags @> $4::text::jsonb)
+    and (hashtext(coalesce(r.request_id, r.at::text)) & 65535) < $5::int;

@@ -1,0 +1,108 @@
+"""What is asked: of which model, about which kind of bad row, and of which time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from hoverboard.errors import ConfigError
+from hoverboard.postmortem.window import RecordedWindow
+
+__all__ = ["KINDS", "About", "Question"]
+
+KINDS: Final = ("outliers", "errors", "refusals", "slow", "wrong")
+"""Kinds of bad rows, beside `label=X`."""
+_LABEL: Final = "label="
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Which rows are bad.
+
+    Attributes:
+        kind: one of `KINDS`, or `label`.
+        label: rows that were answered so, for `label`.
+        above: microseconds of queue and run that are `slow`, or the error of a value that is `wrong`; None elsewhere.
+    """
+
+    kind: str
+    label: str | None = None
+    above: float | None = None
+
+    @classmethod
+    def of(cls, text: str) -> About:
+        """As the command line has it.
+
+        Raises:
+            ConfigError: there is no such kind.
+        """
+        if text.startswith(_LABEL) and text != _LABEL:
+            return cls("label", text.removeprefix(_LABEL))
+        if text in KINDS:
+            return cls(text)
+        raise ConfigError(f"--about {text!r}: expected one of {', '.join(KINDS)}, or label=X with an answered label X")
+
+    def __str__(self) -> str:
+        """As the command line has it."""
+        return f"{_LABEL}{self.label}" if self.kind == "label" else self.kind
+
+    def unknown_of(self, where: Mapping[str, str]) -> list[str]:
+        """Conditions that such rows cannot be held against: an error has no answer, and a refused call no sample."""
+        none = {"errors": ("version", "label", "process"), "refusals": ("version", "label", "process", "caller")}
+        return [name for name in where if name in none.get(self.kind, ())]
+
+    @property
+    def words(self) -> str:
+        """What a bad row is, for a sentence."""
+        return {
+            "outliers": "outliers",
+            "errors": "errors",
+            "refusals": "refused calls",
+            "slow": "slow answers",
+            "wrong": "wrong answers",
+        }.get(self.kind, f"answers {self.label!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about one model.
+
+    Attributes:
+        model: its name.
+        about: which rows are bad; None for whatever has changed most.
+        start, end: of the time that is looked at; None for the raised alarm's, or the last day.
+        against: begin and end of the time that is usual; None for as long a time before `start`.
+        where: conditions, see `RecordedWindow`.
+    """
+
+    model: str
+    about: About | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    against: tuple[datetime, datetime] | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    def windows(self, now: datetime) -> tuple[RecordedWindow | None, RecordedWindow] | None:
+        """The usual time (None: whatever comes before the onset) and the one looked at; None where neither was given.
+
+        Raises:
+            ConfigError: a time ends before it starts, or the usual one is not before the other.
+        """
+        if self.start is None:
+            if self.against is not None or self.end is not None:
+                raise ConfigError("--to and --against need --from: say when the time that is looked at begins")
+            return None
+        end = self.end or now
+        window = self.window(self.start, end)
+        if self.against is None:
+            return self.window(self.start - (end - self.start), self.start), window
+        usual = self.window(*self.against)
+        if usual.end > window.start:
+            raise ConfigError("--against must end before --from: it says what was usual until then")
+        return usual, window
+
+    def window(self, start: datetime, end: datetime) -> RecordedWindow:
+        """The samples of a time that the question is about."""
+        return RecordedWindow(self.model, start, end, self.where)

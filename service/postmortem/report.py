@@ -1,0 +1,169 @@
+"""What a postmortem says, as one value: text, JSON, Markdown and pages are renderings of it.
+
+The keys of its JSON are the names here. Times are UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "Report",
+    "ReportedBad",
+    "ReportedCause",
+    "ReportedEvent",
+    "ReportedExample",
+    "ReportedOnset",
+    "ReportedSlice",
+    "ReportedWho",
+]  # fmt: skip
+
+
+class ReportedEvent(msgspec.Struct, frozen=True):
+    """Something that happened in the window.
+
+    Attributes:
+        belief: the share of belief that the change began within one bin of it, 0 to 1.
+    """
+
+    at: datetime
+    kind: str
+    subject: str
+    detail: str
+    belief: float
+
+
+class ReportedOnset(msgspec.Struct, frozen=True):
+    """Since when: the likeliest time and the bounds of the 90% set.
+
+    Attributes:
+        end: when it was over; None where it goes on.
+        log10_bayes: evidence for a change against none.
+        bin_s: seconds of one bin of the counts, which `at` is the begin of.
+        events: what happened then, the likeliest first.
+    """
+
+    at: datetime
+    earliest: datetime
+    latest: datetime
+    end: datetime | None
+    log10_bayes: float
+    bin_s: float
+    events: Sequence[ReportedEvent]
+
+
+class ReportedBad(msgspec.Struct, frozen=True):
+    """How much.
+
+    Attributes:
+        rows: bad rows since the onset, or of the whole window without one, each counted for 1 / incl_prob.
+        low, high: bounds of that, 95%, where not every row was recorded.
+        of: all rows of the same time.
+        share: of bad rows in them.
+        usual_share: of bad rows in the usual time; None where there is no usual time.
+        recorded: rows in the database that these are estimated from.
+    """
+
+    rows: float
+    low: float
+    high: float
+    of: float
+    share: float
+    usual_share: float | None
+    recorded: int
+
+
+class ReportedWho(msgspec.Struct, frozen=True):
+    """One value of who sent or answered rows: `explained` is its share of the excess of bad rows."""
+
+    field: str
+    value: str
+    rows: float
+    bad_rows: float
+    share: float
+    explained: float
+
+
+class ReportedSlice(msgspec.Struct, frozen=True):
+    """Rows that share one value or two, see `slices.Slice`."""
+
+    where: Mapping[str, str]
+    rows: float
+    bad_rows: float
+    explained: float
+    explained_low: float
+    odds_low: float
+    q: float
+
+
+class ReportedCause(msgspec.Struct, frozen=True):
+    """One answer to why, see `causes.Cause`."""
+
+    kind: str
+    subject: str
+    weight: float
+    evidence: str
+    confirmed: bool | None
+    undo: str
+
+
+class ReportedExample(msgspec.Struct, frozen=True):
+    """A recorded row, with what was answered and what it truly was.
+
+    Attributes:
+        neighbours: the nearest recorded rows that are not bad.
+        distance: from the row that it is a neighbour of; None for the row itself.
+    """
+
+    sample_id: str
+    at: datetime
+    version: int | None
+    label: str | None
+    value: float | None
+    p_value: float | None
+    true_label: str | None
+    tags: Mapping[str, Any] | None
+    inputs: str | None
+    distance: float | None = None
+    neighbours: Sequence[ReportedExample] = ()
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """All that was found out.
+
+    Attributes:
+        about: kind of bad row, as `--about` has it.
+        summary: the first sentences.
+        start, end: of the time that was looked at; `from` and `to` in JSON.
+        usual: begin and end of the usual time; None where it is the window's time outside of the incident.
+        onset: None for a quiet day.
+        examples: `strangest` and `typical` bad rows.
+        unknown: what cannot be known, in sentences.
+        next: commands worth typing now.
+        sql: the statement behind each figure, by name.
+        looked_at: rows that were read one by one.
+        seconds: that it took.
+    """
+
+    model: str
+    about: str
+    summary: str
+    start: datetime = msgspec.field(name="from")
+    end: datetime = msgspec.field(name="to")
+    usual: tuple[datetime, datetime] | None
+    where: Mapping[str, str]
+    onset: ReportedOnset | None
+    bad: ReportedBad
+    who: Sequence[ReportedWho]
+    slices: Sequence[ReportedSlice]
+    causes: Sequence[ReportedCause]
+    examples: Mapping[str, Sequence[ReportedExample]]
+    unknown: Sequence[str]
+    next: Sequence[str]
+    sql: Mapping[str, str]
+    looked_at: int
+    seconds: float

@@ -1,0 +1,71 @@
+"""What a report cannot know: what is missing, what is only an estimate, and what nobody may read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hoverboard.postmortem.counting import Recording
+from hoverboard.postmortem.drawing import Drawn
+from hoverboard.postmortem.question import About
+from hoverboard.postmortem.report import ReportedBad
+from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.wording import moment
+
+__all__ = ["unknown"]
+
+_FEW: Final = 10
+
+
+async def unknown(
+    recording: Recording, window: RecordedWindow, drawn: Drawn | None, bad: ReportedBad, *, about: About, compared: bool
+) -> list[str]:
+    """Sentences, what matters most first; empty where nothing is missing.
+
+    Args:
+        recording: of the model.
+        window: that was looked at.
+        drawn: rows that were looked at closely; None where there are none.
+        bad: the totals.
+        about: kind of the bad rows.
+        compared: whether a baseline says what inputs usually are.
+    """
+    found = []
+    if bad.rows < _FEW:
+        found.append(f"There are too few {about.words} to say what they have in common: {bad.rows:,.0f}.")
+    for gap in await recording.gaps(window):
+        records = "an unknown number of" if gap["records"] is None else f"{gap['records']:,}"
+        found.append(f"Not recorded: {records} records ({gap['reason']}); `hoverboard gaps` says why.")
+    if bad.recorded < 0.999 * bad.of and about.kind not in ("refusals", "wrong"):
+        found.append(
+            f"Not every row was recorded: {bad.recorded:,} are in the database, of about {bad.of:,.0f} since the onset "
+            "or more. Totals are estimates, by 1 / incl_prob."
+        )
+    span = await recording.span()
+    if span is not None and (span[0] - window.start).total_seconds() > 60:
+        found.append(f"Nothing is recorded before {moment(span[0])}: older days have expired, or there were none.")
+    if drawn is not None:
+        found += _of_rows(about, drawn)
+    if not compared:
+        found.append(
+            "No version of this model has a baseline, so its numbers and categories could not be compared: publish with "
+            "--calibration."
+        )
+    if about.kind == "refusals":
+        found.append("Of a refused call nothing but its tags, its error and its place is recorded.")
+    if about.kind == "errors":
+        found.append("A sample that ended in an error has no answer, so its version and process are not known.")
+    return found
+
+
+def _of_rows(about: About, drawn: Drawn) -> list[str]:
+    found = []
+    if drawn.bad_share < 1:
+        found.append(f"There are so many {about.words} that only {drawn.bad_share:.1%} of them were looked at.")
+    for reason, rows in sorted(drawn.missing.items()):
+        found.append(
+            f"The inputs of {rows:,} of {len(drawn.table):,} rows that were looked at cannot be used: {reason}."
+        )
+    named = {field.kind for field in drawn.table.fields}
+    if "caller" not in named and "tag" not in named:
+        found.append("Calls have no tags, and no caller has a key: nobody can say who sent them.")
+    return found

@@ -1,0 +1,110 @@
+"""`hoverboard postmortem` in every form that it prints, on a day that the test recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from collections.abc import Callable
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from hoverboard.cli.app import main
+from hoverboard.database.connect import connected
+from tests.unit.postmortem.recorded_day import END, MODEL, ONSET, Planted, fill
+
+Run = Callable[..., Result]
+TIMES = ("--from", f"{ONSET:%Y-%m-%dT%H:%M}", "--to", f"{END:%Y-%m-%dT%H:%M}")
+
+
+@pytest.fixture
+def run(database: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    async def recorded() -> None:
+        async with connected(database, application="test", role=None) as connection:
+            await fill(connection, Planted(customer="17"))
+
+    asyncio.run(recorded())
+    monkeypatch.setenv("HOVERBOARD_DATABASE_URL", database)
+    return lambda *arguments: CliRunner().invoke(main, ["postmortem", *arguments])
+
+
+class _Page(HTMLParser):
+    """What a page would load, run or contain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_it_prints_sentences_json_markdown_and_a_page(run: Run, tmp_path: Path) -> None:
+    told = run(MODEL, *TIMES, "--pretty")
+    assert told.exit_code == 0, told.output
+    assert told.output.splitlines()[2].startswith("More outliers since 2026-11-29 14:0")
+    for title in ("Since when", "How much, and who", "What differs", "What cannot be known", "Next"):
+        assert f"\n{title}\n" in told.output
+
+    report = json.loads(run(MODEL, *TIMES, "--json").output)
+    assert {"onset", "bad", "causes", "slices", "examples", "unknown", "next", "sql"} <= report.keys()
+    assert {"at", "earliest", "latest"} <= report["onset"].keys()
+    assert {"rows", "share", "usual_share"} <= report["bad"].keys()
+    assert all({"where", "rows", "explained"} <= each.keys() for each in report["slices"])
+
+    markdown = run(MODEL, *TIMES, "--markdown").output
+    assert markdown.startswith("# cups: outliers")
+    assert "```sh\nhoverboard postmortem cups" in markdown
+
+    file = tmp_path / "report.html"
+    assert run(MODEL, *TIMES, "--html", str(file)).exit_code == 0
+    page = _Page()
+    page.feed(file.read_text())
+    assert "script" not in page.tags
+    assert page.addresses == []
+
+
+def test_what_it_says_to_type_next_works_as_it_is_printed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = json.loads(run(MODEL, *TIMES, "--json").output)["next"]
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(command)
+        assert words[0] == "hoverboard"
+        done = CliRunner().invoke(main, words[1:])
+        assert done.exit_code == 0, (command, done.output)
+
+
+def test_the_sql_of_a_figure_gives_that_figure(run: Run, database: str) -> None:
+    report = json.loads(run(MODEL, "--about", "outliers", *TIMES, "--json").output)
+
+    async def ask(sql: str) -> float:
+        async with connected(database, application="test", role=None) as connection:
+            since = datetime.fromisoformat(report["onset"]["at"])
+            return sum(float(row["rows"]) for row in await connection.fetch(sql) if row["bin"] >= since)
+
+    counted = asyncio.run(ask(report["sql"]["bad: outliers"]))
+    assert counted == report["bad"]["rows"] > 100
+
+
+def test_what_makes_no_sense_is_told(run: Run) -> None:
+    for arguments, words in (
+        (("mugs",), "recorded models: cups"),
+        ((MODEL, "--about", "sadness"), "expected one of outliers"),
+        ((MODEL, "--to", "1h"), "need --from"),
+        ((MODEL, "--from", "yesterday"), "is no time"),
+        ((MODEL, "--from", "1h", "--against", "now"), "expected two times with .. between them"),
+        ((MODEL, "--about", "errors", "--where", "version=1"), "of errors that is not recorded"),
+        ((MODEL, "--where", "customer=17"), "expected tag.NAME=VALUE"),
+    ):
+        done = run(*arguments)
+        assert done.exit_code == 1
+        assert words in done.output

@@ -1,0 +1,95 @@
+"""A planted incident is found in a real database: since when, how much, who, and what differs."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from hoverboard.config import Settings
+from hoverboard.database.connect import connected
+from hoverboard.errors import ConfigError
+from hoverboard.postmortem.asking import postmortem
+from hoverboard.postmortem.question import About, Question
+from hoverboard.postmortem.reading import reading
+from hoverboard.postmortem.report import Report
+from tests.unit.postmortem.recorded_day import END, MODEL, ONSET, START, Planted, fill
+
+
+async def filled(url: str, planted: Planted) -> None:
+    async with connected(url, application="test", role=None) as connection:
+        await fill(connection, planted)
+
+
+async def asked(url: str, question: Question, now: datetime = END) -> Report:
+    async with reading(Settings.load(database_url=url), application="test") as connection:
+        return await postmortem(connection, question, now, lambda _what, _share: None)
+
+
+async def test_a_customer_whose_unit_changed_is_found_without_being_told_where_to_look(database: str) -> None:
+    await filled(database, Planted(customer="17"))
+    report = await asked(database, Question(MODEL))
+    assert report.about == "outliers"
+    assert report.onset is not None
+    assert report.onset.earliest <= ONSET <= report.onset.latest
+    assert abs(report.onset.at - ONSET) <= timedelta(minutes=2)
+    assert report.bad.rows == report.bad.low == report.bad.high
+    assert 0.15 < report.bad.share < 0.25
+    assert report.bad.usual_share is not None
+    assert 0.005 < report.bad.usual_share < 0.02
+    assert (report.who[0].field, report.who[0].value) == ("tag customer", "17")
+    assert report.who[0].explained > 0.9
+    told = {name: value for each in report.slices for name, value in each.where.items()}
+    assert told.get("tag customer") == "17" or told.get("input height") == "above 14" or "word refills" in told
+    assert any("tag.customer=17" in line for line in report.next) or "tag customer" not in told
+
+
+async def test_errors_are_counted_though_they_have_no_answer(database: str) -> None:
+    await filled(database, Planted(failed="18"))
+    report = await asked(database, Question(MODEL))
+    assert report.about == "errors"
+    assert report.who[0].value == "18"
+
+
+async def test_totals_stand_for_what_was_not_recorded(database: str) -> None:
+    await filled(database, Planted(customer="17", share=0.2))
+    report = await asked(database, Question(MODEL, About("outliers")))
+    assert report.onset is not None
+    assert abs(report.bad.of - 25 * 240) < 600
+    assert any("1 / incl_prob" in sentence for sentence in report.unknown)
+
+
+async def test_a_quiet_day_is_one(database: str) -> None:
+    await filled(database, Planted())
+    report = await asked(database, Question(MODEL))
+    assert report.onset is None
+    assert report.summary.startswith("A quiet time")
+    assert not report.slices
+    assert not report.who
+
+
+async def test_an_incident_within_times_that_are_given(database: str) -> None:
+    await filled(database, Planted(customer="17"))
+    report = await asked(database, Question(MODEL, About("outliers"), ONSET, END))
+    assert report.usual == (ONSET - (END - ONSET), ONSET)
+    assert report.onset is not None
+    assert abs(report.onset.at - ONSET) <= timedelta(minutes=2)
+
+
+async def test_conditions_hold_for_all_figures(database: str) -> None:
+    await filled(database, Planted(customer="17"))
+    only = await asked(database, Question(MODEL, About("outliers"), START, END, where={"tag.customer": "17"}))
+    assert only.bad.share > 0.9
+    other = await asked(database, Question(MODEL, About("outliers"), START, END, where={"tag.customer": "16"}))
+    assert other.onset is None
+    assert other.bad.share < 0.03
+    by_version = await asked(database, Question(MODEL, About("outliers"), START, END, where={"version": "1"}))
+    assert by_version.bad.rows > only.bad.rows
+
+
+async def test_who_asks_for_what_is_not_there_is_told_what_is(database: str) -> None:
+    await filled(database, Planted())
+    with pytest.raises(ConfigError, match="no model 'mugs' has been recorded; recorded models: cups"):
+        await asked(database, Question("mugs"))
+    with pytest.raises(ConfigError, match="there are samples from 2026-11-29 06:00 to 2026-11-29 17:59 UTC"):
+        await asked(database, Question(MODEL, None, END + timedelta(days=2), END + timedelta(days=3)))
