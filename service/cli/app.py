@@ -25,10 +25,10 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "predict": ("hoverboard.cli.predict", "Ask a server for predictions, or score a whole file without one."),
     "label": ("hoverboard.cli.label", "Say what samples truly were."),
     "alarms": ("hoverboard.cli.alarms", "List the alarms on outliers, and reset them."),
-    "quality": ("hoverboard.cli.quality", "Tell how good a model's answers were, by labels and by confidences."),
+    "quality": ("hoverboard.cli.quality", "Tell how good a model's answers were, by labels and confidences."),
     "postmortem": (
         "hoverboard.cli.postmortem",
-        "Explain what changed: since when, who, what differs, which cause.",
+        "Explain what changed: since when, who, what differs, why.",
     ),
     "gaps": ("hoverboard.cli.gaps", "List what is missing from the tables, why, and what to do."),
     "export": ("hoverboard.cli.export", "Write recorded samples as Parquet files."),

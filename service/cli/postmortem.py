@@ -26,7 +26,7 @@ __all__ = ["command"]
 @click.command(
     "postmortem",
     cls=Command,
-    short_help="Explain what changed: since when, who, what differs, which cause.",
+    short_help="Explain what changed: since when, who, what differs, why.",
     examples={
         "What is behind the raised alarm, or else what changed most in the last day": "hoverboard postmortem digits",
         "Outliers of one hour, against the hour before": (

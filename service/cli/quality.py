@@ -30,7 +30,7 @@ _LEAST_OF_LABEL: Final = 5
 @click.command(
     "quality",
     cls=Command,
-    short_help="Tell how good a model's answers were, by labels and by confidences.",
+    short_help="Tell how good a model's answers were, by labels and confidences.",
     examples={
         "The last seven days": "hoverboard quality products",
         "One week, by what support says": "hoverboard quality products --from 2026-03-02 --to 2026-03-09 --source support",
