@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +14,7 @@ import numpy as np
 from hoverboard.contract.times import micros, nearest_time, time_of
 from hoverboard.database.connect import Connection
 from hoverboard.errors import ConfigError
+from hoverboard.postmortem.causes import Cause, causes
 from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.commands import next_commands
 from hoverboard.postmortem.counting import Counted, Progress, Recording, bin_width, require_model
@@ -24,13 +25,14 @@ from hoverboard.postmortem.recorded import recorded_versions
 from hoverboard.postmortem.report import (
     Report,
     ReportedBad,
+    ReportedCause,
     ReportedEvent,
     ReportedOnset,
     ReportedSlice,
     ReportedWho,
 )
 from hoverboard.postmortem.slices import Slice, slices
-from hoverboard.postmortem.table import WHO, Counts, Event, Table
+from hoverboard.postmortem.table import WHO, Counts, Event, Refusal, Table
 from hoverboard.postmortem.unknown import unknown
 from hoverboard.postmortem.window import RecordedWindow
 from hoverboard.postmortem.wording import summary
@@ -91,7 +93,7 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
     drawn = await draw(recording, looked.about, baseline, usual, (looked.window, looked.counted.counts))
     told("comparing", 0.0)
     # Seconds of NumPy; Postgres should not wait for an answer to its keepalives meanwhile.
-    found, who = await asyncio.to_thread(_compared, looked, drawn)
+    found, who, answers = await asyncio.to_thread(_compared, looked, drawn, events, await _refusals(recording, looked))
     bad = _bad(looked)
     return Report(
         model=question.model,
@@ -105,7 +107,7 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
         bad=bad,
         who=who,
         slices=[_reported_slice(each) for each in found],
-        causes=[],
+        causes=[_reported_cause(each) for each in answers],
         examples={},
         unknown=await unknown(recording, looked.window, drawn, bad, about=looked.about, compared=baseline is not None),
         next=next_commands(question, looked.about, looked.window, looked.onset, found),
@@ -180,18 +182,33 @@ async def _baseline(recording: Recording) -> Baseline | None:
     return None
 
 
-def _compared(looked: _Looked, drawn: Drawn | None) -> tuple[list[Slice], list[ReportedWho]]:
+async def _refusals(recording: Recording, looked: _Looked) -> list[Refusal]:
+    """Where calls were refused before the onset and since."""
+    if looked.about.kind != "refusals" or looked.onset is None:
+        return []
+    first = looked.window.start if looked.usual is None else looked.usual[0].start
+    since = time_of(looked.onset.at_us)
+    end = looked.window.end if looked.onset.end_us is None else time_of(looked.onset.end_us)
+    if not first < since < end:
+        return []
+    return await recording.refusals(
+        replace(looked.window, start=first, end=since), replace(looked.window, start=since, end=end)
+    )
+
+
+def _compared(
+    looked: _Looked, drawn: Drawn | None, events: Sequence[Event], refusals: Sequence[Refusal]
+) -> tuple[list[Slice], list[ReportedWho], list[Cause]]:
     if drawn is None:
-        return [], []
+        return [], [], []
     table = drawn.table
     if looked.onset is not None:
         table = table.since(looked.onset.at_us, looked.onset.end_us)
-    elif looked.usual is None:
-        # A quiet day has nothing that would have to differ.
-        return [], []
-    if not (~table.base).any() or not (table.bad & ~table.base).any():
-        return [], []
-    return slices(table), _who(table)
+    # A quiet day has nothing that would have to differ.
+    differs = (looked.onset is not None or looked.usual is not None) and bool((table.bad & ~table.base).any())
+    found = slices(table) if differs else []
+    answers = causes(drawn.table, looked.counts, looked.onset, events, found, refusals=refusals)
+    return found, _who(table) if differs else [], answers
 
 
 def _who(table: Table) -> list[ReportedWho]:
@@ -255,10 +272,14 @@ def _reported_onset(looked: _Looked, events: Sequence[Event]) -> ReportedOnset |
         earliest=nearest_time(found.earliest_us),
         latest=nearest_time(found.latest_us),
         end=None if found.end_us is None else nearest_time(found.end_us),
-        log10_bayes=found.log10_bayes,
+        log10_bayes=float(found.log10_bayes),
         bin_s=counts.width_us / 1e6,
         events=sorted(near, key=lambda each: -each.belief)[:_MOST_EVENTS],
     )
+
+
+def _reported_cause(found: Cause) -> ReportedCause:
+    return ReportedCause(found.kind, found.subject, found.weight, found.evidence, found.confirmed, found.undo)
 
 
 def _reported_slice(found: Slice) -> ReportedSlice:

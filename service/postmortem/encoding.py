@@ -100,7 +100,7 @@ class _Words:
                 words_ = text[:4096].decode(errors="replace").lower() if text else ""
                 found.update(_WORD.findall(words_)[:_WORDS_OF_A_TEXT])
             if found:
-                words = [number(word, len(self.known)) for word in found]
+                words = [number(word, len(self.known)) for word in sorted(found)]
                 self.words.append(np.array(words, np.int32))
                 self.rows.append(np.full(len(words), row))
 

@@ -52,7 +52,9 @@ def test_it_prints_sentences_json_markdown_and_a_page(run: Run, tmp_path: Path) 
     for title in ("Since when", "How much, and who", "What differs", "What cannot be known", "Next"):
         assert f"\n{title}\n" in told.output
 
-    report = json.loads(run(MODEL, *TIMES, "--json").output)
+    printed = run(MODEL, *TIMES, "--json")
+    assert printed.exit_code == 0, printed.output
+    report = json.loads(printed.output)
     assert {"onset", "bad", "causes", "slices", "examples", "unknown", "next", "sql"} <= report.keys()
     assert {"at", "earliest", "latest"} <= report["onset"].keys()
     assert {"rows", "share", "usual_share"} <= report["bad"].keys()
@@ -60,7 +62,7 @@ def test_it_prints_sentences_json_markdown_and_a_page(run: Run, tmp_path: Path) 
 
     markdown = run(MODEL, *TIMES, "--markdown").output
     assert markdown.startswith("# cups: outliers")
-    assert "```sh\nhoverboard postmortem cups" in markdown
+    assert "```sh\nhoverboard " in markdown
 
     file = tmp_path / "report.html"
     assert run(MODEL, *TIMES, "--html", str(file)).exit_code == 0
