@@ -170,35 +170,38 @@ comment on column events.detail is 'The rest, in words.';
 
 -- Answers ---------------------------------------------------------------------------------------------------------------
 
--- Each table is looked up for one row at a time and not joined: a range on `at` reaches predictions only, and a join would
--- read the other tables' days from the first to the last.
+-- The other tables are looked up for one row at a time and not joined: a range on `at` reaches predictions only, and a join
+-- would read the other tables' days from the first to the last. What a query does not ask for is not looked up at all.
 create view answers as
 select p.at, p.sample_id, v.name as model, v.version, p.role, p.process, s.caller, s.tags, p.label, p.labels, p.confidence,
-    p.value, l.label as true_label, l.labels as true_labels, l.value as true_value, l.source as label_source, l.labelled_at,
-    p.p_value, case when p.p_value is not null then o.sample_id is not null end as outlier, o.detector, o.issue_id,
-    s.inputs, s.vector, s.incl_prob, s.why, s.request_id, p.batch_id, p.batch_size, p.bucket, p.queue_us, p.infer_us,
-    p.version_id
+    p.value,
+    (select l.label from labels l where l.sample_id = p.sample_id order by l.labelled_at desc limit 1) as true_label,
+    (select l.labels from labels l where l.sample_id = p.sample_id order by l.labelled_at desc limit 1) as true_labels,
+    (select l.value from labels l where l.sample_id = p.sample_id order by l.labelled_at desc limit 1) as true_value,
+    (select l.source from labels l where l.sample_id = p.sample_id order by l.labelled_at desc limit 1) as label_source,
+    (select l.labelled_at from labels l where l.sample_id = p.sample_id order by l.labelled_at desc limit 1) as labelled_at,
+    p.p_value,
+    case when p.p_value is not null then (
+        select true from outliers o where o.sample_id = p.sample_id and o.at = p.at and o.version_id = p.version_id limit 1
+    ) is not null end as outlier,
+    (
+        select o.detector from outliers o
+        where o.sample_id = p.sample_id and o.at = p.at and o.version_id = p.version_id limit 1
+    ) as detector,
+    (
+        select o.issue_id from outliers o
+        where o.sample_id = p.sample_id and o.at = p.at and o.version_id = p.version_id limit 1
+    ) as issue_id,
+    s.inputs, s.vector, s.tensors, s.incl_prob, s.why, s.request_id, p.batch_id, p.batch_size, p.bucket, p.queue_us,
+    p.infer_us, p.version_id
 from predictions p
 join model_versions v on v.id = p.version_id
 left join lateral (
-    select caller, tags, inputs, vector, incl_prob, why, request_id
+    select caller, tags, inputs, vector, tensors, incl_prob, why, request_id
     from samples
     where id = p.sample_id and at = p.at
     limit 1
-) s on true
-left join lateral (
-    select sample_id, detector, issue_id
-    from outliers
-    where sample_id = p.sample_id and at = p.at and version_id = p.version_id
-    limit 1
-) o on true
-left join lateral (
-    select label, labels, value, source, labelled_at
-    from labels
-    where sample_id = p.sample_id
-    order by labelled_at desc
-    limit 1
-) l on true;
+) s on true;
 comment on view answers is
     'What was answered, with what was asked and what is known of it since: one row for each sample and version that ran on '
     'it. Give `at` a range. Samples that ended in an error have no row.';
@@ -225,6 +228,7 @@ comment on column answers.detector is 'outliers.detector; null for what is no ou
 comment on column answers.issue_id is 'outliers.issue_id, likewise.';
 comment on column answers.inputs is 'samples.inputs';
 comment on column answers.vector is 'samples.vector';
+comment on column answers.tensors is 'samples.tensors';
 comment on column answers.incl_prob is 'samples.incl_prob: a row stands for 1 / incl_prob samples.';
 comment on column answers.why is 'samples.why';
 comment on column answers.request_id is 'samples.request_id';

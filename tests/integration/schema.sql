@@ -344,20 +344,50 @@ CREATE VIEW hoverboard.answers AS
     p.labels,
     p.confidence,
     p.value,
-    l.label AS true_label,
-    l.labels AS true_labels,
-    l.value AS true_value,
-    l.source AS label_source,
-    l.labelled_at,
+    ( SELECT l.label
+           FROM hoverboard.labels l
+          WHERE (l.sample_id = p.sample_id)
+          ORDER BY l.labelled_at DESC
+         LIMIT 1) AS true_label,
+    ( SELECT l.labels
+           FROM hoverboard.labels l
+          WHERE (l.sample_id = p.sample_id)
+          ORDER BY l.labelled_at DESC
+         LIMIT 1) AS true_labels,
+    ( SELECT l.value
+           FROM hoverboard.labels l
+          WHERE (l.sample_id = p.sample_id)
+          ORDER BY l.labelled_at DESC
+         LIMIT 1) AS true_value,
+    ( SELECT l.source
+           FROM hoverboard.labels l
+          WHERE (l.sample_id = p.sample_id)
+          ORDER BY l.labelled_at DESC
+         LIMIT 1) AS label_source,
+    ( SELECT l.labelled_at
+           FROM hoverboard.labels l
+          WHERE (l.sample_id = p.sample_id)
+          ORDER BY l.labelled_at DESC
+         LIMIT 1) AS labelled_at,
     p.p_value,
         CASE
-            WHEN (p.p_value IS NOT NULL) THEN (o.sample_id IS NOT NULL)
+            WHEN (p.p_value IS NOT NULL) THEN (( SELECT true
+               FROM hoverboard.outliers o
+              WHERE ((o.sample_id = p.sample_id) AND (o.at = p.at) AND (o.version_id = p.version_id))
+             LIMIT 1) IS NOT NULL)
             ELSE NULL::boolean
         END AS outlier,
-    o.detector,
-    o.issue_id,
+    ( SELECT o.detector
+           FROM hoverboard.outliers o
+          WHERE ((o.sample_id = p.sample_id) AND (o.at = p.at) AND (o.version_id = p.version_id))
+         LIMIT 1) AS detector,
+    ( SELECT o.issue_id
+           FROM hoverboard.outliers o
+          WHERE ((o.sample_id = p.sample_id) AND (o.at = p.at) AND (o.version_id = p.version_id))
+         LIMIT 1) AS issue_id,
     s.inputs,
     s.vector,
+    s.tensors,
     s.incl_prob,
     s.why,
     s.request_id,
@@ -367,33 +397,19 @@ CREATE VIEW hoverboard.answers AS
     p.queue_us,
     p.infer_us,
     p.version_id
-   FROM ((((hoverboard.predictions p
+   FROM ((hoverboard.predictions p
      JOIN hoverboard.model_versions v ON ((v.id = p.version_id)))
      LEFT JOIN LATERAL ( SELECT samples.caller,
             samples.tags,
             samples.inputs,
             samples.vector,
+            samples.tensors,
             samples.incl_prob,
             samples.why,
             samples.request_id
            FROM hoverboard.samples
           WHERE ((samples.id = p.sample_id) AND (samples.at = p.at))
-         LIMIT 1) s ON (true))
-     LEFT JOIN LATERAL ( SELECT outliers.sample_id,
-            outliers.detector,
-            outliers.issue_id
-           FROM hoverboard.outliers
-          WHERE ((outliers.sample_id = p.sample_id) AND (outliers.at = p.at) AND (outliers.version_id = p.version_id))
-         LIMIT 1) o ON (true))
-     LEFT JOIN LATERAL ( SELECT labels.label,
-            labels.labels,
-            labels.value,
-            labels.source,
-            labels.labelled_at
-           FROM hoverboard.labels
-          WHERE (labels.sample_id = p.sample_id)
-          ORDER BY labels.labelled_at DESC
-         LIMIT 1) l ON (true));
+         LIMIT 1) s ON (true));
 COMMENT ON VIEW hoverboard.answers IS 'What was answered, with what was asked and what is known of it since: one row for each sample and version that ran on it. Give `at` a range. Samples that ended in an error have no row.';
 COMMENT ON COLUMN hoverboard.answers.at IS 'predictions.at: the sample''s time.';
 COMMENT ON COLUMN hoverboard.answers.sample_id IS 'samples.id';
@@ -418,6 +434,7 @@ COMMENT ON COLUMN hoverboard.answers.detector IS 'outliers.detector; null for wh
 COMMENT ON COLUMN hoverboard.answers.issue_id IS 'outliers.issue_id, likewise.';
 COMMENT ON COLUMN hoverboard.answers.inputs IS 'samples.inputs';
 COMMENT ON COLUMN hoverboard.answers.vector IS 'samples.vector';
+COMMENT ON COLUMN hoverboard.answers.tensors IS 'samples.tensors';
 COMMENT ON COLUMN hoverboard.answers.incl_prob IS 'samples.incl_prob: a row stands for 1 / incl_prob samples.';
 COMMENT ON COLUMN hoverboard.answers.why IS 'samples.why';
 COMMENT ON COLUMN hoverboard.answers.request_id IS 'samples.request_id';

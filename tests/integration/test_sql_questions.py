@@ -308,3 +308,21 @@ async def test_no_question_takes_long_over_fifty_thousand_samples(database: str,
         for question, statement in blocks().items():
             if question != "begin":
                 await connection.fetch(statement)
+
+
+async def test_what_asks_the_view_of_answers_for_a_day_reads_no_other_day(database: str) -> None:
+    asked = {number: statement for number, statement in blocks().items() if "from answers" in statement}
+    asked["all columns"] = "select * from answers where at >= '2026-03-03' and at < '2026-03-04'"
+    asked["by now()"] = "select outlier, true_label, tags from answers where at >= now() - interval '1 day'"
+    assert {"3", "4", "9"} <= asked.keys()
+    async with connected(database, application="test", role=None) as owner:
+        await owner.execute(MANY + "analyze")
+    async with connected(database, application="test", role="reader") as connection:
+        await connection.execute(blocks()["begin"])
+        for question, statement in asked.items():
+            plan = await connection.fetch(f"explain (analyze, costs off, timing off) {statement}")
+            lines = [row[0] for row in plan if "never executed" not in row[0]]
+            read = {match[1] for line in lines if (match := re.search(r"Scan.* on \w+?_(2026_\d\d_\d\d) ", line))}
+            expected = {"3": {f"2026_03_0{day}" for day in range(1, 8)}, "by now()": set()}
+            assert read <= expected.get(question, {"2026_03_03"}), (question, "\n".join(lines))
+            assert read or question == "by now()", question
