@@ -31,6 +31,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "Explain what changed: since when, who, what differs, why.",
     ),
     "gaps": ("hoverboard.cli.gaps", "List what is missing from the tables, why, and what to do."),
+    "replay": ("hoverboard.cli.replay", "Compare versions on recorded samples."),
     "export": ("hoverboard.cli.export", "Write recorded samples as Parquet files."),
     "erase": ("hoverboard.cli.erase", "Erase what was recorded of a sample, a subject or a time."),
     "psql": ("hoverboard.cli.psql", "Open a SQL shell on the embedded Postgres of a running service."),

@@ -1120,6 +1120,57 @@ CREATE TABLE hoverboard.rejections_default (
     tags jsonb
 );
 COMMENT ON TABLE hoverboard.rejections_default IS 'Rejections whose clock was implausible, or whose day had no partition yet.';
+CREATE TABLE hoverboard.replays (
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    model text NOT NULL,
+    incumbent bigint NOT NULL,
+    incumbent_sha256 text NOT NULL,
+    candidate bigint NOT NULL,
+    candidate_sha256 text NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    conditions jsonb NOT NULL,
+    rows bigint NOT NULL,
+    noise_floor double precision NOT NULL,
+    noise_runs integer NOT NULL,
+    fixed bigint NOT NULL,
+    broken bigint NOT NULL,
+    changed bigint NOT NULL,
+    noise bigint NOT NULL,
+    failed bigint NOT NULL,
+    result jsonb NOT NULL
+);
+COMMENT ON TABLE hoverboard.replays IS 'Versions compared on recorded samples by `hoverboard replay`. Holds no sample and no input, so nothing is to be erased here.';
+COMMENT ON COLUMN hoverboard.replays.id IS 'In the order they were kept.';
+COMMENT ON COLUMN hoverboard.replays.at IS 'When it was done.';
+COMMENT ON COLUMN hoverboard.replays.actor IS 'The user of the machine where it ran.';
+COMMENT ON COLUMN hoverboard.replays.model IS 'Name of the model.';
+COMMENT ON COLUMN hoverboard.replays.incumbent IS 'Number of the version whose answers were recorded.';
+COMMENT ON COLUMN hoverboard.replays.incumbent_sha256 IS 'SHA-256 of its artifact, in hex.';
+COMMENT ON COLUMN hoverboard.replays.candidate IS 'Number of the version that was compared with it; it may never have served.';
+COMMENT ON COLUMN hoverboard.replays.candidate_sha256 IS 'SHA-256 of its artifact, in hex.';
+COMMENT ON COLUMN hoverboard.replays.first_at IS 'From when on samples were replayed.';
+COMMENT ON COLUMN hoverboard.replays.last_at IS 'Until when.';
+COMMENT ON COLUMN hoverboard.replays.conditions IS 'Which samples: `where`, `labelled`, `issue`.';
+COMMENT ON COLUMN hoverboard.replays.rows IS 'Samples replayed.';
+COMMENT ON COLUMN hoverboard.replays.noise_floor IS 'Numbers that are no further apart are the same: the 99.9% quantile of what the incumbent differs from its own record by.';
+COMMENT ON COLUMN hoverboard.replays.noise_runs IS 'How often the incumbent was run again.';
+COMMENT ON COLUMN hoverboard.replays.fixed IS 'Labelled samples that only the candidate gets right.';
+COMMENT ON COLUMN hoverboard.replays.broken IS 'Labelled samples that only the incumbent got right.';
+COMMENT ON COLUMN hoverboard.replays.changed IS 'Other samples with another answer.';
+COMMENT ON COLUMN hoverboard.replays.noise IS 'Samples in which the incumbent differs from its own record.';
+COMMENT ON COLUMN hoverboard.replays.failed IS 'Samples that the candidate has no answer to.';
+COMMENT ON COLUMN hoverboard.replays.result IS 'All of it, as `hoverboard replay --json` prints it, without examples.';
+ALTER TABLE hoverboard.replays ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME hoverboard.replays_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE hoverboard.samples_default (
     at timestamp with time zone CONSTRAINT samples_at_not_null NOT NULL,
     id uuid CONSTRAINT samples_id_not_null NOT NULL,
@@ -1188,6 +1239,8 @@ ALTER TABLE ONLY hoverboard.model_versions
     ADD CONSTRAINT model_versions_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY hoverboard.recorder_cursor
     ADD CONSTRAINT recorder_cursor_pkey PRIMARY KEY (journal);
+ALTER TABLE ONLY hoverboard.replays
+    ADD CONSTRAINT replays_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY hoverboard.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 CREATE INDEX alarm_events_version_at ON hoverboard.alarm_events USING btree (version_id, at);
@@ -1220,6 +1273,7 @@ CREATE INDEX process_events_at ON hoverboard.process_events USING btree (at);
 CREATE INDEX quarantine_at ON hoverboard.quarantine USING btree (at);
 CREATE INDEX rejections_at ON ONLY hoverboard.rejections USING brin (at);
 CREATE INDEX rejections_default_at_idx ON hoverboard.rejections_default USING brin (at);
+CREATE INDEX replays_model_at ON hoverboard.replays USING btree (model, at);
 CREATE INDEX samples_at ON ONLY hoverboard.samples USING brin (at);
 CREATE INDEX samples_default_at_idx ON hoverboard.samples_default USING brin (at);
 CREATE INDEX samples_id ON ONLY hoverboard.samples USING btree (id);
@@ -1347,6 +1401,8 @@ GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.rejections TO recorder;
 GRANT SELECT ON TABLE hoverboard.rejections TO reader;
 GRANT SELECT ON TABLE hoverboard.rejections_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.rejections_default TO reader;
+GRANT SELECT,INSERT ON TABLE hoverboard.replays TO recorder;
+GRANT SELECT ON TABLE hoverboard.replays TO reader;
 GRANT SELECT ON TABLE hoverboard.samples_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.samples_default TO reader;
 GRANT SELECT ON TABLE hoverboard.schema_migrations TO recorder;

@@ -1,0 +1,70 @@
+"""`--fail-if`: when a comparison of versions is a reason not to go on, such as `broken>0.5%`."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from hoverboard.errors import ConfigError
+from hoverboard.postmortem.replay_result import KINDS, ReplayResult
+
+__all__ = ["Gate", "parse_gate"]
+
+_FORM: Final = re.compile(r"(\w+)\s*(>=|>|<=|<|==)\s*(\d+(?:\.\d+)?)\s*(%?)")
+_COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+    "==": operator.eq,
+}
+_OF_LABELLED: Final = ("fixed", "broken")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition.
+
+    Attributes:
+        text: as it was given.
+        kind: of rows, one of `KINDS`.
+        comparison: such as `>`.
+        limit: rows, or percent of the rows that could be of this kind.
+        percent: which of the two.
+    """
+
+    text: str
+    kind: str
+    comparison: str
+    limit: float
+    percent: bool
+
+    def holds(self, result: ReplayResult) -> bool:
+        """Whether it holds.
+
+        Raises:
+            ConfigError: it cannot be told, since there are no rows that it could hold for: no reason to go on, either.
+        """
+        rows = result.labelled.rows if self.kind in _OF_LABELLED else result.rows
+        if not rows:
+            what = "labelled samples" if self.kind in _OF_LABELLED and result.rows else "samples"
+            raise ConfigError(f"--fail-if {self.text}: cannot be told, no {what} were replayed")
+        found = result.kinds[self.kind].rows
+        return _COMPARE[self.comparison](100 * found / rows if self.percent else found, self.limit)
+
+
+def parse_gate(text: str) -> Gate:
+    """A condition such as `broken>0.5%` or `changed>=10`.
+
+    A percentage is of all rows that were replayed, of `fixed` and `broken` of the labelled ones.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = _FORM.fullmatch(text.strip())
+    if found is None or found[1] not in KINDS:
+        raise ConfigError(f"--fail-if {text!r}: expected one such as broken>0.5% or changed>=10, of {', '.join(KINDS)}")
+    return Gate(text, found[1], found[2], float(found[3]), bool(found[4]))

@@ -1,0 +1,183 @@
+"""What a replay found: one value, of which everything that is shown or kept is a rendering."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from hoverboard.version import __version__
+
+__all__ = [
+    "KINDS",
+    "Example",
+    "Flags",
+    "KindCount",
+    "Labelled",
+    "Move",
+    "NoiseFloor",
+    "ReplayResult",
+    "ReplaySide",
+    "SignTest",
+    "Speed",
+]
+
+KINDS: Final = ("same", "changed", "fixed", "broken", "noise", "failed")
+"""What can become of a sample, by its code. The first that fits, from the end: `failed`, the candidate gave no answer;
+`noise`, the incumbent differs from its own record; on labelled samples `broken` and `fixed`; else `changed` or `same`."""
+
+
+class ReplaySide(msgspec.Struct, frozen=True):
+    """One of the two versions: its number and the SHA-256 of its artifact."""
+
+    version: int
+    weights_sha256: str
+
+
+class KindCount(msgspec.Struct, frozen=True):
+    """Rows of one kind: how many were replayed, and for how many they stand (the sum of 1 / incl_prob)."""
+
+    rows: int
+    estimate: float
+
+
+class NoiseFloor(msgspec.Struct, frozen=True):
+    """What counts as no difference of numbers: at most `absolute + relative * |recorded|`, or at most `quantile`.
+
+    Attributes:
+        of: what the numbers are: `value`, `outputs`, or for classes `confidence`.
+        absolute, relative: of the incumbent's golden samples.
+        quantile: the 99.9% quantile, over samples, of the largest difference between the record and the incumbent run again.
+        runs: how often it was run again.
+        differing: samples in which it differs from its own record beyond that.
+    """
+
+    of: str
+    absolute: float
+    relative: float
+    quantile: float
+    runs: int
+    differing: int
+
+
+class SignTest(msgspec.Struct, frozen=True):
+    """A sign test: `more` and `less` rows that speak one way and the other, and the two-sided mid-p value."""
+
+    more: int
+    less: int
+    mid_p: float
+
+
+class Labelled(msgspec.Struct, frozen=True):
+    """Samples with a label.
+
+    Attributes:
+        rows: how many, without those that are `noise` or `failed`.
+        incumbent, candidate: shares that are right (1 / incl_prob as weight), or mean absolute errors of a regression.
+        mcnemar: broken against fixed.
+    """
+
+    rows: int
+    incumbent: float | None
+    candidate: float | None
+    mcnemar: SignTest
+
+
+class Flags(msgspec.Struct, frozen=True):
+    """What both versions find strange; None for one without calibration.
+
+    Attributes:
+        incumbent, candidate: shares of outliers, weighted by 1 / incl_prob.
+        appeared, vanished: rows that only the candidate, and only the record, calls outliers.
+        incumbent_median, candidate_median: of the p-values.
+    """
+
+    incumbent: float | None
+    candidate: float | None
+    appeared: int
+    vanished: int
+    incumbent_median: float | None
+    candidate_median: float | None
+
+
+class Move(msgspec.Struct, frozen=True):
+    """Rows whose label went from one to another."""
+
+    before: str
+    after: str
+    rows: int
+    estimate: float
+
+
+class Example(msgspec.Struct, frozen=True):
+    """One sample whose answer differs; answers as a person reads them, inputs shortened."""
+
+    sample_id: str
+    at: datetime
+    kind: str
+    recorded: str
+    again: str | None
+    candidate: str
+    truth: str | None
+    inputs: dict[str, str]
+
+
+class Speed(msgspec.Struct, frozen=True):
+    """Rows a second, each version alone in this process, after loading; None where an earlier run had done it."""
+
+    incumbent: float | None
+    candidate: float | None
+
+
+class ReplayResult(msgspec.Struct, frozen=True):
+    """A comparison of two versions on recorded samples.
+
+    Attributes:
+        model: its name.
+        incumbent, candidate: the versions.
+        start, end: of the time.
+        where: conditions on the samples.
+        labelled_only, issue: whether only labelled samples, or outliers of an issue, were meant.
+        rows: samples replayed.
+        left_out: why others were not -> how many.
+        other_versions: numbers of versions that answered in the same time, whose samples are not meant.
+        noise_floor: below it, numbers are the same.
+        kinds: of the rows, all of `KINDS`.
+        sign_test: samples in which only the candidate differs from the record, against those in which only the incumbent
+            does: whether the candidate changes more than repetition does.
+        numbers_differing: rows whose numbers (for classes: confidence) differ beyond the floor.
+        labelled, flags, speed: see there.
+        moves: the largest moves of labels, from the record's to the candidate's.
+        examples: some of each kind that differs, the largest differences first.
+        seconds: all of it took.
+        software: the Hoverboard that compared them.
+    """
+
+    model: str
+    incumbent: ReplaySide
+    candidate: ReplaySide
+    start: datetime
+    end: datetime
+    where: dict[str, str]
+    labelled_only: bool
+    issue: int | None
+    rows: int
+    left_out: dict[str, int]
+    other_versions: list[int]
+    noise_floor: NoiseFloor
+    kinds: dict[str, KindCount]
+    sign_test: SignTest
+    numbers_differing: int
+    labelled: Labelled
+    flags: Flags
+    moves: list[Move]
+    examples: list[Example]
+    speed: Speed
+    seconds: float
+    software: str = __version__
+
+    def builtins(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found

@@ -1,0 +1,239 @@
+"""What becomes of each sample, on files of a few rows whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hoverboard.contract.signature import Signature, TensorSpec
+from hoverboard.errors import ConfigError
+from hoverboard.postmortem.replay_compare import Compared, Tolerance, compare, mid_p
+from hoverboard.postmortem.replay_gate import parse_gate
+from hoverboard.postmortem.replay_rendering import as_html, sections, sentences
+from hoverboard.postmortem.replay_result import KINDS, ReplayResult, ReplaySide, Speed
+from tests.records import signature
+
+TOLERANCE = Tolerance(1e-5, 1e-4)
+CLASSES = signature(
+    TensorSpec("x", "float32", ()), outputs=[TensorSpec("p", "float32", (2,))], task="classification", labels=("a", "b")
+)
+NUMBER = signature(TensorSpec("x", "float32", ()), outputs=[TensorSpec("y", "float32", ())], task="regression")
+VECTOR = signature(TensorSpec("x", "float32", ()), outputs=[TensorSpec("z", "float32", (2,))], task="embedding")
+
+
+def answers(path: Path, rows: int, said: dict[str, Any], **more: Any) -> Path:
+    """A file with as much of a prediction's columns as a comparison reads."""
+    columns: dict[str, Any] = {
+        "incl_prob": pa.array([1.0] * rows, pa.float64()),
+        "p_value": pa.array([None] * rows, pa.float32()),
+        "outlier": pa.array([None] * rows, pa.bool_()),
+        "true_label": pa.array([None] * rows, pa.string()),
+        "true_labels": pa.array([None] * rows, pa.list_(pa.string())),
+        "true_value": pa.array([None] * rows, pa.float64()),
+    }
+    for name, values in {**said, **more}.items():
+        kind = columns[name].type if name in columns else None
+        columns[name] = pa.array(values, kind)
+    # Row groups of odd sizes: files of the same rows need not have the same ones.
+    pq.write_table(pa.table(columns), path, row_group_size=1 + len(path.name) % 5)
+    return path
+
+
+def classes(path: Path, labels: Sequence[str | None], **more: Any) -> Path:
+    confidences = [None if label is None else 0.9 for label in labels]
+    return answers(path, len(labels), {"label": labels, "confidence": confidences}, **more)
+
+
+def compared(folder: Path, known: Signature, record: Path, candidate: Path, *runs: Path) -> tuple[list[str], Compared]:
+    del folder
+    found = compare(record, runs, candidate, known, TOLERANCE)
+    return [KINDS[code] for code in found.codes.tolist()], found
+
+
+def test_labels_and_truths_say_of_which_kind_a_sample_is(tmp_path: Path) -> None:
+    record = classes(
+        tmp_path / "record",
+        ["a", "a", "a", "a", "b", "a", "a"],
+        true_label=[None, None, "b", "a", "a", "a", "b"],
+        incl_prob=[1, 0.5, 0.5, 0.1, 1, 1, 1],
+    )
+    candidate = classes(tmp_path / "candidate", ["a", "b", "b", "b", "c", "b", None])
+    again = classes(tmp_path / "again", ["a", "a", "a", "a", "b", "b", "a"])
+    kinds, found = compared(tmp_path, CLASSES, record, candidate, again)
+    assert kinds == ["same", "changed", "fixed", "broken", "changed", "noise", "failed"]
+    assert {kind: found.kinds[kind].rows for kind in KINDS} == {kind: kinds.count(kind) for kind in KINDS}
+    assert found.kinds["broken"].estimate == pytest.approx(10) and found.kinds["changed"].estimate == pytest.approx(3)
+    assert (found.labelled.rows, found.labelled.mcnemar.more, found.labelled.mcnemar.less) == (3, 1, 1)
+    assert found.labelled.incumbent == pytest.approx(10 / 13) and found.labelled.candidate == pytest.approx(2 / 13)
+    assert [(move.before, move.after, move.rows) for move in found.moves] == [("a", "b", 3), ("b", "c", 1)]
+    assert found.moves[0].estimate == pytest.approx(2 + 2 + 10)
+    assert (found.sign_test.more, found.sign_test.less) == (4, 0)
+    shown = {each.row: each for each in found.found}
+    assert sorted(shown) == [1, 2, 3, 4, 5, 6]
+    assert (shown[3].recorded, shown[3].candidate, shown[3].truth) == ("a (0.900)", "b (0.900)", "a")
+    assert shown[6].candidate == "no answer"
+
+
+def test_repetition_alone_is_noise_and_speaks_against_the_sign_test(tmp_path: Path) -> None:
+    record = classes(tmp_path / "record", ["a"] * 20)
+    again = classes(tmp_path / "again", ["b"] * 4 + ["a"] * 16)
+    candidate = classes(tmp_path / "candidate", ["a"] * 15 + ["b"] * 5)
+    kinds, found = compared(tmp_path, CLASSES, record, candidate, again)
+    assert kinds == ["noise"] * 4 + ["same"] * 11 + ["changed"] * 5
+    assert (found.sign_test.more, found.sign_test.less, found.noise_floor.differing) == (5, 4, 4)
+    assert found.sign_test.mid_p > 0.5
+
+
+def values(path: Path, numbers: Any, **more: Any) -> Path:
+    return answers(path, len(numbers), {"value": [float(x) for x in numbers]}, **more)
+
+
+def test_numbers_within_the_tolerance_or_within_what_repetition_differs_by_are_the_same(tmp_path: Path) -> None:
+    truth = np.arange(1000.0)
+    record = values(tmp_path / "record", truth)
+    kinds, _ = compared(
+        tmp_path, NUMBER, record, values(tmp_path / "c1", truth * 1.00009), values(tmp_path / "a1", truth)
+    )
+    assert set(kinds) == {"same"}
+    kinds, _ = compared(
+        tmp_path, NUMBER, record, values(tmp_path / "c2", truth * 1.0003), values(tmp_path / "a2", truth)
+    )
+    assert kinds[:1] == ["same"] and set(kinds[1:]) == {"changed"}
+    # The incumbent itself moves by up to 0.5: that much is no change.
+    moving = truth + np.random.default_rng(1).uniform(-0.5, 0.5, 1000)
+    kinds, found = compared(
+        tmp_path, NUMBER, record, values(tmp_path / "c3", truth + 0.3), values(tmp_path / "a3", moving)
+    )
+    assert 0.49 < found.noise_floor.quantile <= 0.5 and kinds.count("changed") == 0 and kinds.count("noise") <= 1
+    kinds, _ = compared(tmp_path, NUMBER, record, values(tmp_path / "c4", truth + 0.7), values(tmp_path / "a4", moving))
+    assert kinds.count("changed") >= 999
+
+
+def test_a_number_is_fixed_or_broken_where_its_error_changes_by_more_than_the_floor(tmp_path: Path) -> None:
+    record = values(tmp_path / "record", [10, 10, 10, 10], true_value=[12, 8, 11, None])
+    candidate = values(tmp_path / "candidate", [12, 12, 12, 12])
+    kinds, found = compared(tmp_path, NUMBER, record, candidate, values(tmp_path / "again", [10, 10, 10, 10]))
+    assert kinds == ["fixed", "broken", "changed", "changed"]
+    assert found.labelled.incumbent == pytest.approx(5 / 3) and found.labelled.candidate == pytest.approx(5 / 3)
+
+
+def test_outputs_are_compared_number_by_number(tmp_path: Path) -> None:
+    def outputs(path: Path, rows: list[Any]) -> Path:
+        return answers(path, len(rows), {"outputs": [None if row is None else {"z": row} for row in rows]})
+
+    record = outputs(tmp_path / "record", [[0.0, 1.0]] * 4)
+    candidate = outputs(tmp_path / "candidate", [[0.0, 1.0], [0.0, 1.1], [0.0], None])
+    kinds, found = compared(tmp_path, VECTOR, record, candidate, outputs(tmp_path / "again", [[0.0, 1.0]] * 4))
+    assert kinds == ["same", "changed", "changed", "failed"]
+    assert found.found[0].kind == "failed" and found.noise_floor.of == "outputs"
+
+
+def test_flags_of_both_are_counted_by_their_weight(tmp_path: Path) -> None:
+    said: dict[str, Any] = {"p_value": [0.5, 0.001, 0.002, 0.9], "outlier": [False, True, True, False]}
+    record = classes(tmp_path / "record", ["a"] * 4, incl_prob=[0.5, 1, 1, 1], **said)
+    candidate = classes(
+        tmp_path / "candidate", ["a"] * 4, p_value=[0.001, 0.001, 0.5, 0.9], outlier=[True, True, False, False]
+    )
+    _, found = compared(tmp_path, CLASSES, record, candidate)
+    assert (found.flags.appeared, found.flags.vanished) == (1, 1)
+    assert found.flags.incumbent == pytest.approx(2 / 5) and found.flags.candidate == pytest.approx(3 / 5)
+    assert found.flags.incumbent_median == pytest.approx(0.251)
+    _, found = compared(tmp_path, CLASSES, record, classes(tmp_path / "plain", ["a"] * 4))
+    assert found.flags.candidate is None and (found.flags.appeared, found.flags.vanished) == (0, 0)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_mid_p_value_is_that_of_exact_fractions(one: int, other: int) -> None:
+    n, least = one + other, min(one, other)
+    below = sum(Fraction(comb(n, k), 2**n) for k in range(least))
+    exact = min(Fraction(1), 2 * (below + Fraction(comb(n, least), 2**n) / 2))
+    assert mid_p(one, other) == pytest.approx(float(exact), rel=1e-9)
+    assert mid_p(one, other) == mid_p(other, one)
+
+
+def test_the_mid_p_value_of_many_is_finite() -> None:
+    assert mid_p(200_000, 200_000) == pytest.approx(1.0, abs=1e-6)
+    assert mid_p(0, 5000) == 0.0 and mid_p(0, 0) == 1.0
+
+
+def a_result(tmp_path: Path, labels: list[str], now: list[str], truths: list[str | None]) -> ReplayResult:
+    from datetime import UTC, datetime
+
+    record = classes(tmp_path / "record", list(labels), true_label=truths)
+    found = compare(record, (), classes(tmp_path / "candidate", list(now)), CLASSES, TOLERANCE)
+    at = datetime(2026, 11, 30, tzinfo=UTC)
+    return ReplayResult(
+        model="<m>",
+        incumbent=ReplaySide(1, "ab"),
+        candidate=ReplaySide(2, "cd"),
+        start=at,
+        end=at,
+        where={"tag.a": "<b>"},
+        labelled_only=False,
+        issue=None,
+        rows=len(labels),
+        left_out={"redacted": 3},
+        other_versions=[],
+        noise_floor=found.noise_floor,
+        kinds=found.kinds,
+        sign_test=found.sign_test,
+        numbers_differing=found.numbers_differing,
+        labelled=found.labelled,
+        flags=found.flags,
+        moves=found.moves,
+        examples=[],
+        speed=Speed(None, 1000.0),
+        seconds=1.0,
+    )
+
+
+def test_gates_hold_for_rows_and_for_shares(tmp_path: Path) -> None:
+    # 2 of 10 labelled ones break, 1 of 20 changes without a label.
+    result = a_result(tmp_path, ["a"] * 20, ["b"] * 2 + ["a"] * 17 + ["b"], ["a"] * 10 + [None] * 10)
+    assert [
+        parse_gate(text).holds(result) for text in ("broken>19%", "broken>20%", "broken>=20%", "broken>1", "broken>2")
+    ] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert parse_gate("changed >= 5%").holds(result) and not parse_gate("changed>5%").holds(result)
+    assert parse_gate("fixed<1").holds(result) and parse_gate("same==17").holds(result)
+
+
+def test_a_gate_that_cannot_be_told_is_no_pass(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no labelled samples"):
+        parse_gate("broken>1%").holds(a_result(tmp_path, ["a"], ["b"], [None]))
+    with pytest.raises(ConfigError, match="no samples were replayed"):
+        parse_gate("changed>1").holds(a_result(tmp_path, [], [], []))
+
+
+@pytest.mark.parametrize("text", ["", "broken", "broken>", "bad>1", "broken>1%%", "broken>-1", "broken=1"])
+def test_what_is_no_gate_is_told_with_one_that_is(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"broken>0.5%"):
+        parse_gate(text)
+
+
+def test_what_is_shown_says_it_in_words_and_the_page_holds_no_markup_of_others(tmp_path: Path) -> None:
+    result = a_result(tmp_path, ["a"] * 4, ["b", "a", "a", "a"], ["a", "a", None, None])
+    words = "\n".join(sentences(result))
+    assert "4 samples of <m> that version 1 answered: version 2 answers 3 of them the same (75.0%)." in words
+    assert "it fixes 0 and breaks 1" in words and "right in 50.00%, the record in 100.00%" in words
+    assert "Left out: 3, redacted." in words and "was not run again" in words
+    assert [section.title for section in sections(result)] == ["Samples by kind", "Labels that move", "Speed here"]
+    page = as_html(result)
+    assert "<m>" not in page and "&lt;m&gt;" in page and "tag.a = &lt;b&gt;" in page and "<script" not in page
+    empty = "\n".join(sentences(a_result(tmp_path, [], [], [])))
+    assert "No sample of <m> could be replayed." in empty
