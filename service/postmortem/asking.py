@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,6 +19,7 @@ from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.commands import next_commands
 from hoverboard.postmortem.counting import Counted, Progress, Recording, bin_width, require_model
 from hoverboard.postmortem.drawing import Drawn, draw
+from hoverboard.postmortem.examples import examples
 from hoverboard.postmortem.onset import Onset, onset
 from hoverboard.postmortem.question import KINDS, About, Question
 from hoverboard.postmortem.recorded import recorded_versions
@@ -27,6 +28,7 @@ from hoverboard.postmortem.report import (
     ReportedBad,
     ReportedCause,
     ReportedEvent,
+    ReportedExample,
     ReportedOnset,
     ReportedSlice,
     ReportedWho,
@@ -108,9 +110,9 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
         who=who,
         slices=[_reported_slice(each) for each in found],
         causes=[_reported_cause(each) for each in answers],
-        examples={},
+        examples=await _examples(recording, looked, drawn),
         unknown=await unknown(recording, looked.window, drawn, bad, about=looked.about, compared=baseline is not None),
-        next=next_commands(question, looked.about, looked.window, looked.onset, found),
+        next=next_commands(question, looked.about, looked.window, looked.onset, answers=answers, found=found),
         sql=recording.sql,
         looked_at=0 if drawn is None else len(drawn.table),
         seconds=round(time.monotonic() - began, 3),
@@ -209,6 +211,18 @@ def _compared(
     found = slices(table) if differs else []
     answers = causes(drawn.table, looked.counts, looked.onset, events, found, refusals=refusals)
     return found, _who(table) if differs else [], answers
+
+
+async def _examples(
+    recording: Recording, looked: _Looked, drawn: Drawn | None
+) -> Mapping[str, Sequence[ReportedExample]]:
+    if drawn is None or (looked.onset is None and looked.usual is None):
+        return {}
+    table = drawn.table
+    if looked.onset is not None:
+        table = table.since(looked.onset.at_us, looked.onset.end_us)
+    first = looked.window.start if looked.usual is None else looked.usual[0].start
+    return await examples(recording, table, (first, looked.window.end))
 
 
 def _who(table: Table) -> list[ReportedWho]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from hoverboard.contract.times import nearest_time
+from hoverboard.postmortem.causes import Cause
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import About, Question
 from hoverboard.postmortem.slices import Slice
@@ -18,9 +19,24 @@ _MOST = 3
 
 
 def next_commands(
-    question: Question, about: About, window: RecordedWindow, onset: Onset | None, found: Sequence[Slice]
+    question: Question,
+    about: About,
+    window: RecordedWindow,
+    onset: Onset | None,
+    *,
+    answers: Sequence[Cause],
+    found: Sequence[Slice],
 ) -> list[str]:
-    """At most three, what narrows it down most first."""
+    """At most three, what narrows it down most first.
+
+    Args:
+        question: as it was asked.
+        about: kind of bad row that was looked at.
+        window: that was looked at.
+        onset: None for a quiet time.
+        answers: causes, the likeliest first.
+        found: slices.
+    """
     asked = ["hoverboard", "postmortem", question.model, "--about", str(about)]
     asked += [word for name, value in question.where.items() for word in ("--where", f"{name}={value}")]
     if onset is None:
@@ -33,8 +49,9 @@ def next_commands(
     end = window.end if onset.end_us is None else nearest_time(onset.end_us)
     times = ["--from", _time(nearest_time(onset.at_us)), "--to", _time(end)]
     commands = []
-    for each in found:
-        conditions = [f"{name}={value}" for part in each.where for name, value in [_condition(*part)] if name]
+    # The likeliest cause says where to look closer; slices do where it is about no rows in particular.
+    for where in [each.where for each in answers[:1]] + [each.where for each in found]:
+        conditions = [f"{name}={value}" for part in where for name, value in [_condition(*part)] if name]
         if conditions and not any(condition.partition("=")[0] in question.where for condition in conditions):
             commands.append(shlex.join([*asked, *times, *(w for c in conditions for w in ("--where", c))]))
             break

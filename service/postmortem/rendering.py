@@ -147,7 +147,8 @@ def _examples(report: Report) -> Iterator[str]:
     for name, rows in report.examples.items():
         for row in rows:
             yield f"{name}: {_row(row)}"
-            for neighbour in row.neighbours:
+            # The nearest says most of it; JSON has them all.
+            for neighbour in row.neighbours[:1]:
                 yield f"    near it: {_row(neighbour)}"
 
 

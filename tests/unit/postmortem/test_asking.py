@@ -44,7 +44,13 @@ async def test_a_customer_whose_unit_changed_is_found_without_being_told_where_t
     words = {(f"word {word}", "present") for word in ("two", "free", "refills")}
     assert told & {("tag customer", "17"), ("input height", "above 14"), *words}
     assert (report.causes[0].kind, report.causes[0].subject) == ("caller", "tag customer 17")
-    assert any("tag.customer=17" in line for line in report.next) or ("tag customer", "17") not in told
+    for name in ("strangest", "typical"):
+        rows = report.examples[name]
+        assert len(rows) == 3
+        assert all(row.tags == {"customer": "17"} for row in rows)
+        assert all(len(row.neighbours) == 3 for row in rows)
+        assert all(near.p_value == 0.5 for row in rows for near in row.neighbours)
+    assert "--where tag.customer=17" in report.next[0]
 
 
 async def test_errors_are_counted_though_they_have_no_answer(database: str) -> None:
