@@ -59,7 +59,7 @@ def bad_version(day: Day, start: int, effect: float) -> Planted:
     # The same order of strangeness, with a bar that is too low.
     place = np.flatnonzero(rows)
     order = place[np.lexsort((day.generator.random(len(place)), day.p[place]))]
-    day.p[order[: round(len(order) * float(day.bad.mean()) * (1 + effect / share))]] = day.served.alpha / 2
+    day.p[order[: round(len(order) * day.usual * (1 + effect / share))]] = day.served.alpha / 2
     return Planted("version", "2", rows, start)
 
 
@@ -93,7 +93,7 @@ def client_bug(day: Day, start: int, effect: float) -> Planted:
     """One client's new release sends another unit, swaps inputs, or sends noise."""
     change = [_unit(day)[1], _swap(day), _noise][int(day.generator.integers(3))]
     since = _since(day, start)
-    needed = effect * float(day.bad.mean()) * since.sum()
+    needed = effect * day.usual * since.sum()
     sizes = np.bincount(day.caller[since], minlength=CALLERS)
     # A client large enough for the effect, but no giant where there is another one.
     fit = np.flatnonzero(sizes >= needed * 1.5)
@@ -105,7 +105,7 @@ def client_bug(day: Day, start: int, effect: float) -> Planted:
 def new_client(day: Day, start: int, effect: float) -> Planted:
     """A client that was not there before, whose samples are unlike those of the others."""
     since = _since(day, start)
-    usual = float(day.bad.mean())
+    usual = day.usual
     strange = np.flatnonzero(day.served.usual.p <= day.served.alpha)
     pool = np.concatenate([strange, day.generator.integers(0, len(day.served.truth), 2 * len(strange))])
     rate = float((day.served.usual.p[pool] <= day.served.alpha).mean())
@@ -147,7 +147,7 @@ def novel_class(day: Day, start: int, effect: float) -> Planted:
 def class_prior(day: Day, start: int, effect: float) -> Planted:
     """One class comes more often than it did, from any client; its samples are as they always were."""
     since = _since(day, start)
-    usual = float(day.bad.mean())
+    usual = day.usual
     rows = _some(day, since & ~day.bad, min(effect * usual / (1 - usual), 0.9))
     of_class = np.flatnonzero(day.served.usual.answer == day.label)
     place = np.flatnonzero(rows)
@@ -162,7 +162,7 @@ def class_prior(day: Day, start: int, effect: float) -> Planted:
 def drift(day: Day, start: int, effect: float) -> Planted:
     """An input moves away from what it was within an hour, for everybody: a scale that is off, a lamp that gets dim."""
     since = _since(day, start)
-    usual = float(day.bad.mean())
+    usual = day.usual
     name = "pixels" if "pixels" in day.columns else str(day.generator.choice(["depth", "table"]))
     place = np.flatnonzero(since)
     tried = day.generator.choice(place, min(_TRIED, len(place)), replace=False)
@@ -190,7 +190,7 @@ def drift(day: Day, start: int, effect: float) -> Planted:
 
 def corrupting_process(day: Day, start: int, effect: float) -> Planted:
     """The memory of one process flips bits: some of what it answers is strange, whatever it was asked."""
-    usual = float(day.bad.mean())
+    usual = day.usual
     process = int(day.generator.integers(PROCESSES))
     mine = _since(day, start) & (day.process == process)
     rows = _some(day, mine, min(effect * usual * PROCESSES, 1.0))
@@ -203,7 +203,7 @@ def overload(day: Day, start: int, effect: float) -> Planted:
     """Three times the traffic, queues, and calls that miss their deadlines, for one to three hours."""
     end = start + int(day.generator.uniform(1, 3) * HOUR_US)
     inside = (day.at >= start) & (day.at < end)
-    usual = float(day.bad.mean())
+    usual = day.usual
     place = np.flatnonzero(inside)
     again = np.repeat(place, 2)
     _append(day, again, day.generator.integers(start, end, len(again)))
@@ -219,7 +219,7 @@ def overload(day: Day, start: int, effect: float) -> Planted:
 def wrong_labels(day: Day, start: int, effect: float) -> Planted:
     """One source of labels mistakes classes, or all but complaints come days late."""
     since = _since(day, start)
-    usual = float(day.bad[day.labelled].mean())
+    usual = day.usual
     source = 0 if effect > 2 else 1
     if day.generator.random() < 0.5 and effect < 2:
         late = since & (day.source != 1)
@@ -280,7 +280,7 @@ def _some(day: Day, among: Rows, share: float) -> Rows:
 
 def _changed(day: Day, among: Rows, effect: float, change: Any, of: Rows | None = None) -> Rows:
     """Change the inputs of as many rows as the effect needs; the rows."""
-    usual = float(day.bad.mean())
+    usual = day.usual
     tried = day.generator.choice(np.flatnonzero(among), min(_TRIED, int(among.sum())), replace=False)
     rate = float((day.served.ask(change(taken(day.columns, tried), day.generator)).p <= day.served.alpha).mean())
     whole = among if of is None else of

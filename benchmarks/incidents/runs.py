@@ -88,14 +88,16 @@ def explain(served: Served, kind: str, effect: float, seed: int, setting: Settin
     counts = counts_of(day)
     started = time.perf_counter()
     when = onset(counts)
-    now = table if when is None else table.since(when.at_us, when.end_us)
+    now = table if when is None else when.split(table)
     found = [] if when is None else slices(now)
     answers = causes(table, counts, when, day.events, found)
     seconds = time.perf_counter() - started
     matched = [[_is(one, each.kind, each.subject) for each in answers[:2]] for one in planted]
     touched = np.logical_or.reduce([one.rows for one in planted])[drawn]
     where = found[0].where if found else answers[0].where
-    inside = rows_of(now, where) & ~now.base & now.bad
+    inside = rows_of(table, where) & table.bad
+    if when is not None:
+        inside &= ~table.since(when.at_us, when.end_us).base
     return Result(
         kind if setting != "two at once" else f"{kind} and {dict(PAIRS)[kind]}",
         effect,

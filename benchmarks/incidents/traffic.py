@@ -41,6 +41,7 @@ class Day:
         queue_ms, bucket: how it was run.
         about: what is called bad.
         label: of `about` label, the class.
+        usual: share of bad rows while nothing is wrong.
         incl_prob: float64 `(rows,)`, with which it was recorded.
         events: what happened.
     """
@@ -63,6 +64,7 @@ class Day:
     incl_prob: NDArray[np.float64]
     about: About = "outliers"
     label: int = 0
+    usual: float = 0.0
     events: list[Event] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -113,7 +115,7 @@ def make(served: Served, rows: int, seed: int, about: About = "outliers") -> Day
     answer = usual.answer[rows_of].copy()
     truth = served.truth[rows_of].astype(np.float64)
     truth[generator.random(n) > 0.6] = np.nan
-    return Day(
+    day = Day(
         served,
         generator,
         at,
@@ -132,6 +134,8 @@ def make(served: Served, rows: int, seed: int, about: About = "outliers") -> Day
         np.ones(n),
         about,
     )
+    day.usual = float(day.bad[day.asked].mean())
+    return day
 
 
 def _habits(served: Served, caller: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.intp]:

@@ -27,7 +27,7 @@ LEAST_DBIC: Final = 10.0
 """Evidence that a cause must have beyond "none of these" and beyond no change: very strong (Kass and Raftery, 1995)."""
 MOST: Final = 5
 _ROUNDS: Final = 3
-_LEAST_SHARE: Final = 0.1
+_LEAST_SHARE: Final = 0.05
 _CONFIRMED: Final = 0.1
 
 _UNDO: Final = {
@@ -82,12 +82,12 @@ def causes(
         counts: of all rows by time.
         onset: of those; None for a quiet day.
         events: what happened in the window.
-        found: slices of `table.since(onset)`; found here when left out.
+        found: slices of `onset.split(table)`; found here when left out.
         refusals: of the same time, by place.
     """
     if onset is None and not (table.base.any() and found):
         return _refused(refusals) or [_quiet(counts)]
-    now = table if onset is None else table.since(onset.at_us, onset.end_us)
+    now = table if onset is None else onset.split(table)
     draw = Draw.of(now)
     if found is None:
         found = slices(now)
@@ -113,7 +113,7 @@ def causes(
 
 
 def _ranked(draw: Draw, moment: Moment, found: Sequence[Slice]) -> list[tuple[float, Hypothesis]]:
-    """Hypotheses with their dBIC, the best of each kind and subject, the best first; `none` is always among them."""
+    """Hypotheses with their dBIC, the best of each kind (and whom it names), the best first; `none` is always among them."""
     price = math.log(max(draw.bad_now, 2.0))
     none = _none(draw)
     ranked = [(none.g - price, none)]
@@ -123,7 +123,8 @@ def _ranked(draw: Draw, moment: Moment, found: Sequence[Slice]) -> list[tuple[fl
     ]
     best: dict[tuple[str, str], tuple[float, Hypothesis]] = {}
     for score, each in ranked:
-        key = (each.kind, each.subject)
+        # Cells of what was sent overlap: of one kind they are one answer.
+        key = (each.kind, "" if each.kind in ("schema", "novelty", "upstream") else each.subject)
         if key not in best or best[key][0] < score:
             best[key] = (score, each)
     in_order = sorted(best.values(), key=lambda each: -each[0])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hoverboard.postmortem.cells import Cells, Draw, Matrix, exposure_of
 from hoverboard.postmortem.onset import Onset
-from hoverboard.postmortem.shapes import Shape, exchanged, missing, moved, outside, scaled
+from hoverboard.postmortem.shapes import MANY, Shape, exchanged, missing, moved, outside, scaled
 from hoverboard.postmortem.slices import Slice, rows_of
 from hoverboard.postmortem.table import EXOGENOUS, OURS, Counts, Event, Field, Table
 
@@ -286,6 +286,8 @@ def _told(
 
 
 def _beyond(table: Table, field: Field, code: int) -> bool:
+    if sum(each.kind == "input" for each in table.fields) > MANY:
+        return False  # ink where there never was any is another picture
     usual = field.codes[table.base & ~table.bad]
     return outside(table, field, code) and (len(usual) == 0 or float((usual == code).mean()) < 0.01)
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hoverboard.postmortem.table import Counts
+from hoverboard.postmortem.table import Counts, Table
 
 __all__ = ["CREDIBLE", "LEAST_LOG10_BAYES", "Onset", "onset"]
 
@@ -51,6 +51,16 @@ class Onset:
     posterior: Matrix
     share: float
     usual_share: float
+
+    def split(self, table: Table) -> Table:
+        """A table's rows with those before it began, and after it was over, counted to the usual time.
+
+        Rows of the time when it may have begun are left out: a new client's first ones would be its usual ones otherwise.
+        """
+        unsure = (table.at_us >= self.earliest_us) & (table.at_us < self.at_us)
+        if self.end_us is not None:
+            unsure |= (table.at_us >= self.end_us) & (table.at_us < self.end_us + (self.latest_us - self.earliest_us))
+        return table[~unsure].since(self.at_us, self.end_us)
 
     def near(self, counts: Counts, at_us: int, steps: int = 1) -> float:
         """The posterior's mass within so many bins of a time."""

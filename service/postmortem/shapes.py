@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hoverboard.postmortem.table import Field, Table
 
-__all__ = ["FACTORS", "Shape", "exchanged", "missing", "moved", "outside", "scaled"]
+__all__ = ["FACTORS", "MANY", "Shape", "exchanged", "missing", "moved", "outside", "scaled"]
 
 Rows = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
@@ -24,7 +24,8 @@ FACTORS: Final = (10.0, 100.0, 1000.0, 1e6, 255.0, 16.0, 2.54, 25.4, 1.609, 2.20
 """Units that are taken for each other: decimal prefixes, grey values, inches, miles, pounds, feet, degrees Fahrenheit."""
 _QUANTILES: Final = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
 _LEAST: Final = 8
-_MANY: Final = 16
+MANY: Final = 16
+"""More inputs than a table has: the pixels of an image, or a vector."""
 _SAME: Final = 0.93  # cosine
 
 
@@ -133,7 +134,7 @@ def _missing(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None
             elif share < 0.6:
                 strange += _far(field, inside, usual)
     # Where the other inputs are strange as well, it is another kind of sample and not one with a hole.
-    if not found or (len(fields) > _MANY and strange > len(fields) / 8):
+    if not found or (len(fields) > MANY and strange > len(fields) / 8):
         return None
     return max(found, key=lambda each: each[0])[1]
 
@@ -158,7 +159,7 @@ def _scaled(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
     """See `scaled`. Many inputs, such as pixels, have one unit: the sum of all of them is looked at."""
     numeric = [field for field in fields if field.numbers is not None]
     best: tuple[float, Shape] | None = None
-    if len(numeric) > _MANY:
+    if len(numeric) > MANY:
         every = np.stack([field.numbers for field in numeric if field.numbers is not None])
         ours_, theirs_ = (np.nanmean(every[:, rows].astype(np.float64), axis=1) for rows in (inside, usual))
         # In another unit it is the same picture: a picture of something else has its ink elsewhere.
@@ -193,7 +194,7 @@ def _exchanged(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | No
     crossed = distance + distance.T
     np.fill_diagonal(crossed, np.inf)
     i, j = np.unravel_index(int(crossed.argmin()), crossed.shape)
-    if len(known) > _MANY:
+    if len(known) > MANY:
         return _many_exchanged(known, distance)
     if crossed[i, j] < 0.5 and own[i] > 1 and own[j] > 1:
         return Shape(known[i][0].name, f"looks as {known[j][0].name} usually does, and the other way round")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hoverboard.postmortem.onset import Onset, credible, dispersion, log_beta, log_gamma, onset
-from hoverboard.postmortem.table import Counts
+from hoverboard.postmortem.table import Counts, Table
 
 MINUTE_US = 60_000_000
 START_US = 1_764_460_800_000_000
@@ -107,3 +107,17 @@ def test_minutes_without_rows_are_no_harm() -> None:
 def test_a_credible_set_is_the_smallest_with_its_mass() -> None:
     assert credible(np.array([0.05, 0.5, 0.1, 0.35]), 0.9).tolist() == [1, 2, 3]
     assert credible(np.array([0.0, 1.0, 0.0]), 0.9).tolist() == [1]
+
+
+def test_rows_of_the_time_when_it_may_have_begun_are_neither_usual_nor_of_the_incident() -> None:
+    answer, _ = found(stepped(1440, 600, 0.01, 0.03, 700), np.random.default_rng(18), rows=20)
+    at = START_US + np.arange(1440) * MINUTE_US
+    empty, weight = np.zeros(1440, np.bool_), np.ones(1440)
+    parted = answer.split(Table(at, empty, empty, weight, np.zeros(1440, np.int32), (), np.zeros(1440, "V16")))
+    unsure = (answer.at_us - answer.earliest_us) // MINUTE_US
+    assert unsure > 0
+    assert len(parted) < 1440 - unsure + 1
+    now = parted.at_us[~parted.base]
+    assert now.min() == answer.at_us
+    assert now.max() < (answer.end_us or 0)
+    assert not ((parted.at_us >= answer.earliest_us) & (parted.at_us < answer.at_us)).any()
