@@ -44,7 +44,8 @@ def judge_confidence(answered: Counted, labelled: Counted, task: str | None) -> 
     estimate: Estimate | None = None
     if whole or not published:
         value = float(weight @ learned(confidence) / weight.sum())
-        estimate = Estimate(value, *((value, value) if published else cells.interval(confidence, weight)))
+        rows = np.array([row["rows"] for row in scored], np.float64)
+        estimate = Estimate(value, *((value, value) if published else cells.interval(confidence, weight, rows)))
     ece, chance, reliability = cells.reliability()
     return ConfidenceQuality(
         mean=float(weight @ confidence / weight.sum()) if whole else None,
@@ -93,10 +94,19 @@ class _Learned:
             effective = 0.0
         return fit(self._confidence[order], right[order] / weight[order], weight[order], effective)
 
-    def interval(self, confidence: Values, weight: Values) -> tuple[float, float]:
-        """Of the mean calibrated confidence: the same from rows drawn again (Poisson's bootstrap, Hanley and MacGibbon 2006)."""
-        draws = np.random.default_rng(_SEED).poisson(self.rows, (_REDRAWS, len(self.rows))).astype(np.float64)
-        means = [float(weight @ self.fit(rows)(confidence) / weight.sum()) for rows in draws]
+    def interval(self, confidence: Values, weight: Values, rows: Values) -> tuple[float, float]:
+        """Of the mean calibrated confidence: the same from rows drawn again (Poisson's bootstrap, Hanley and MacGibbon 2006).
+
+        Args:
+            confidence, weight: of cells of all answers.
+            rows: in each of them.
+        """
+        random = np.random.default_rng(_SEED)
+        means = []
+        for _ in range(_REDRAWS):
+            learned = self.fit(random.poisson(self.rows).astype(np.float64))
+            drawn = weight * random.poisson(rows) / rows
+            means.append(float(drawn @ learned(confidence) / drawn.sum()))
         low, high = np.quantile(means, [0.025, 0.975])
         return float(low), float(high)
 

@@ -46,7 +46,8 @@ _AGE_WORDS: Final = ("under 1 h", "1 h to 1 d", "1 d to 3 d", "3 d to 7 d", "7 d
 _KINDS: Final = ("ordinary", "low margin", "outlier")
 _LEARN_FROM: Final = timedelta(days=30)
 """Before the window, of labels: what a confidence is worth is best known from answers that are old enough to be labelled."""
-_MOST_ROWS: Final = 2_000_000
+_MOST_ROWS: Final = 500_000
+"""Of all answers, labelled or not: then a mean of confidences is known to a thousandth."""
 _DRAW: Final = 256
 
 
@@ -92,12 +93,18 @@ async def read_quality(connection: Connection, question: QualityQuestion) -> Qua
     labels = (model, start, until, question.source, question.within)
     draw = await _draw(connection, start, until)
     learned_from = (model, start - _LEARN_FROM, *labels[2:])
-    counts = {
+    tasks = {version["task"] for version in versions}
+    counts: dict[str, Counted] = {
         "answered": await _fetched(connection, "answered", model, start, until, question.now, _AGES, draw),
-        "labelled": await _fetched(connection, "labelled", *learned_from, start, question.now, _AGES),
-        "errors": await _fetched(connection, "errors", *labels, question.now, _AGES),
-        "by_label": await _fetched(connection, "by_label", *labels),
+        "labelled": [],
+        "by_label": [],
+        "errors": [],
     }
+    if tasks != {"regression"}:
+        counts["labelled"] = await _fetched(connection, "labelled", *learned_from, start, question.now, _AGES)
+        counts["by_label"] = await _fetched(connection, "by_label", *labels)
+    if tasks & {"regression", None}:
+        counts["errors"] = await _fetched(connection, "errors", *labels, question.now, _AGES)
     delays = {row["version_id"]: row for row in await _fetched(connection, "delays", *labels)}
     (disagreements,) = await _fetched(connection, "disagreements", model, start, until)
     found = []

@@ -15,7 +15,7 @@ explain (format json) select from predictions where at >= $1 and at < $2;
 -- name: answered
 -- All rows, labelled or not. The draw is by a byte of the id that the policy `sampled` does not draw by.
 select p.version_id, sample_kind(s.why, p.p_value, v.manifest) as kind,
-    width_bucket(extract(epoch from $4::timestamptz - p.at)::double precision, $5::double precision[]) as age,
+    width_bucket(date_part('epoch', $4::timestamptz - p.at), $5::double precision[]) as age,
     least(floor(score * 10 + 1e-6)::int, 9) as tenth, floor(50 * ln(inside / (1 - inside)))::int as bin, count(*) as rows,
     sum(w) as weight, sum(w ^ 2) as squared, sum(w * score) as score
 from predictions p
@@ -35,7 +35,7 @@ group by 1, 2, 3, 4, 5;
 
 -- name: labelled
 select version_id, at >= $6 as inside_window, kind, 1 / incl_prob::double precision as w, source, correct,
-    width_bucket(extract(epoch from $7::timestamptz - at)::double precision, $8::double precision[]) as age,
+    width_bucket(date_part('epoch', $7::timestamptz - at), $8::double precision[]) as age,
     least(floor(score * 10 + 1e-6)::int, 9) as tenth, floor(50 * ln(inside / (1 - inside)))::int as bin, count(*) as rows,
     sum(score) as score
 from judged($1, $2, $3, $4, $5)
@@ -52,7 +52,7 @@ group by 1, 2, 3, 4, 5, 6, 7, 8, 9;
 -- name: errors
 -- What is too large for its fourth power counts as the largest that is not.
 select version_id, kind, 1 / incl_prob::double precision as w, source,
-    width_bucket(extract(epoch from $6::timestamptz - at)::double precision, $7::double precision[]) as age, count(*) as rows,
+    width_bucket(date_part('epoch', $6::timestamptz - at), $7::double precision[]) as age, count(*) as rows,
     sum(e) as first, sum(abs(e)) as absolute, sum(e ^ 2) as second, sum(e ^ 4) as fourth
 from judged($1, $2, $3, $4, $5)
 cross join lateral (select least(greatest(error, -1e70), 1e70) as e) bounded
@@ -82,7 +82,7 @@ limit 5000;
 
 -- name: delays
 select version_id, count(*) as rows, count(*) filter (where correct is null and error is null) as left_out,
-    percentile_cont(array[0.5, 0.9]) within group (order by extract(epoch from first_labelled_at - at)) as delays_s
+    percentile_cont(array[0.5, 0.9]) within group (order by date_part('epoch', first_labelled_at - at)) as delays_s
 from judged($1, $2, $3, $4, $5)
 group by 1;
 
