@@ -359,6 +359,16 @@ def test_a_gap_of_more_reasons_than_fit_is_refused(writer: JournalWriter) -> Non
 # -- the disk budget ----------------------------------------------------------------------------------------------------
 
 
+def test_before_the_budget_is_used_up_there_is_no_room_for_what_can_be_done_without(tmp_path: Path) -> None:
+    taken = 2 * SLOT_BYTES + HEADER_BYTES
+    writer = open_writer(tmp_path, budget_bytes=taken + 1_000_000)
+    while not writer.short_of_room:
+        assert writer.usage_bytes <= 0.75 * (taken + 1_000_000)
+        writer.append(BATCH, bytes(10_000), count=1)
+    assert 0.75 * (taken + 1_000_000) < writer.usage_bytes < 0.77 * (taken + 1_000_000)
+    assert not writer.over_budget
+
+
 def test_own_appends_count_against_the_budget_at_once_and_others_with_tick(tmp_path: Path) -> None:
     budget = 2 * (2 * SLOT_BYTES + HEADER_BYTES) + 100_000
     first = open_writer(tmp_path, budget_bytes=budget)
