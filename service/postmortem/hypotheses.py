@@ -195,14 +195,13 @@ def _of_who(
         timing, belief = moment.timing((), value, int(draw.table.at_us[here].min()))
     elif kind == "machine":
         timing, belief = moment.timing(("start", "death"), value, None)
-    named = value if field.name == field.kind else f"{field.name} {value}"
     subject = f"{field.name} {value}" if field.kind in ("tag", "label") else value
     evidence = (
         f"{bad:,.0f} of {draw.bad_now:,.0f} bad rows are of {field.name} {value}, which would usually have {expected:,.0f}"
         f"{words}; the others have {draw.bad_now - bad:,.0f}"
     )
     if belief is not None and belief > 0.05:
-        evidence += f"; with {belief:.0%} belief it began within a minute of what happened to {named}"
+        evidence += f"; with {belief:.0%} belief it began within a minute of what happened to {field.name} {value}"
     yield Hypothesis(kind, subject, ((field.name, value),), bad, expected, g, looked_at, timing, evidence, everything)
 
 

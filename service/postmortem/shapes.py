@@ -27,6 +27,7 @@ _LEAST: Final = 8
 MANY: Final = 16
 """More inputs than a table has: the pixels of an image, or a vector."""
 _SAME: Final = 0.93  # cosine
+_FEWEST: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ def moved(table: Table, field: Field) -> float:
         np.bincount(field.codes[part & ~table.bad], minlength=size).astype(np.float64)
         for part in (~table.base, table.base)
     )
-    if ours.sum() < 50 or theirs.sum() < 50:
+    few = min(ours.sum(), theirs.sum())
+    if few < _FEWEST:
         return 0.0
     ours, theirs = ours / ours.sum(), theirs / theirs.sum()
     if not any(value.startswith(("below ", "above ")) for value in field.values):
@@ -115,7 +117,8 @@ def moved(table: Table, field: Field) -> float:
         place = np.interp(level, of_ours + edges * 1e-12, edges)
         shifts.append(float(np.interp(place, edges, of_theirs)) - level)
     low, high = sorted(shifts, key=abs)
-    return low if low * high > 0 else 0.0
+    # Twice the standard error of a quartile's place is no move.
+    return low if low * high > 0 and abs(low) > 2 * (0.25 * 0.75 / few) ** 0.5 else 0.0
 
 
 def _missing(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
