@@ -84,7 +84,7 @@ def sections(result: ReplayResult) -> Iterator[ReplaySection]:
     """The tables, without those that would be empty."""
     yield ReplaySection(
         "Samples by kind",
-        ("kind", "#rows", "#of all traffic", "which are"),
+        ("kind", "#rows", "#weighted", "which are"),
         tuple(
             (kind, f"{result.kinds[kind].rows:,}", f"{result.kinds[kind].estimate:,.0f}", _MEANING[kind])
             for kind in KINDS
@@ -96,9 +96,9 @@ def sections(result: ReplayResult) -> Iterator[ReplaySection]:
             f" (the largest {_MOST_MOVES} of {len(result.moves):,})" if len(moves) < len(result.moves) else ""
         )
         rows = tuple((move.before, move.after, f"{move.rows:,}", f"{move.estimate:,.0f}") for move in moves)
-        yield ReplaySection(title, ("from", "to", "#rows", "#of all traffic"), rows)
+        yield ReplaySection(title, ("from", "to", "#rows", "#weighted"), rows)
     speeds = [
-        (f"version {side.version}", f"{speed:,.0f}")
+        (f"version {side.version}", f"{speed:,.1f}")
         for side, speed in ((result.incumbent, result.speed.incumbent), (result.candidate, result.speed.candidate))
         if speed is not None
     ]

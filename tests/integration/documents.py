@@ -53,9 +53,10 @@ _SERVE = re.compile(r"(?:make serve|hoverboard serve)\b(.*)")
 _FILE = re.compile(r"```[a-z]+ (\S+)")
 _HEREDOC = re.compile(r"<<'?(\w+)'?")
 _SLOW_STEP = re.compile(
-    r"^(?:Reading|Golden|Comparing|Calibration|Trial|Writing)\b.*(?: \.\.\.|: \d+ s)\n", re.MULTILINE
+    r"^(?:Reading|The incumbent|The candidate|Golden|Comparing|Calibration|Trial|Writing)\b.*(?: \.\.\.|: \d+ s)\n",
+    re.MULTILINE,
 )
-"""What `publish` says of a step that is slow, as any may be on a machine that is busy."""
+"""What `publish` and `replay` say of a step that is slow, as any may be on a machine that is busy."""
 _TENSORFLOW = re.compile(
     r"^(?:WARNING: All log messages before absl|[IWE]0000 |To enable the following instr).*\n", re.MULTILINE
 )
