@@ -42,6 +42,8 @@ def notes(
         part: of the rows that were read.
     """
     found = []
+    if not versions and within is not None:
+        return ["No answer of this window is as old as --within asks, or nothing of it is recorded."]
     if not versions:
         return [
             "Nothing was answered in this window, or nothing of it is recorded: `hoverboard gaps` says what is missing."
