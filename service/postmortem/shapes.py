@@ -106,9 +106,12 @@ def moved(table: Table, field: Field) -> float:
     few = min(ours.sum(), theirs.sum())
     if few < _FEWEST:
         return 0.0
-    ours, theirs = ours / ours.sum(), theirs / theirs.sum()
+    ours_rows, theirs_rows = ours.sum(), theirs.sum()
+    ours, theirs = ours / ours_rows, theirs / theirs_rows
     if not any(value.startswith(("below ", "above ")) for value in field.values):
-        return float(np.abs(ours - theirs).sum()) / 4
+        # Of few rows the shares of categories differ by chance, by so much in sum.
+        chance = np.sqrt(theirs * (1 - theirs) * (1 / ours_rows + 1 / theirs_rows)).sum()
+        return max(0.0, float(np.abs(ours - theirs).sum() - 2 * chance)) / 4
     edges = np.arange(size + 1)
     of_ours, of_theirs = (np.concatenate([[0.0], np.cumsum(each)]) for each in (ours, theirs))
     shifts = []

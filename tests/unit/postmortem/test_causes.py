@@ -9,6 +9,7 @@ import pytest
 
 from hoverboard.postmortem.causes import Cause, causes
 from hoverboard.postmortem.onset import onset
+from hoverboard.postmortem.shapes import moved
 from hoverboard.postmortem.table import ABSENT, Counts, Event, Field, Refusal, Table
 from tests.unit.postmortem.days import DAY_US, NOON_US, Day, field
 
@@ -227,3 +228,14 @@ def test_places_that_are_refused_are_schema() -> None:
     assert (
         "412 calls were refused at /instances/carat, 2 in as long a time before; all of customer 17" in first.evidence
     )
+
+
+def test_shares_of_categories_in_few_rows_have_not_moved() -> None:
+    for seed in range(20):
+        day = Day(2000, seed=seed)
+        colour = field("input colour", "input", 8, day.generator.integers(1, 9, 2000))
+        table = replace(day.table(np.full(2000, 0.01), share=0.06), fields=())
+        kept = np.isin(day.at, table.at_us)
+        shown = replace(table, fields=(colour[kept],)) if kept.sum() == len(table) else None
+        assert shown is not None
+        assert abs(moved(shown, shown.fields[0])) < 0.05
