@@ -20,8 +20,11 @@ select s.id, s.inputs::text as inputs, array_send(s.vector) as vector, s.tensors
     t.sample_id is not null as labelled, t.label as true_label, t.value as true_value, t.labels as true_labels,
     t.source as true_source
 from samples s
+-- The window once more on each side of the joins: else every page would read the other days, and this one from its beginning.
 left join predictions p on p.sample_id = s.id and p.at = s.at and p.version_id = any ($9::int[])
+    and p.at >= $2 and p.at < $3 and p.sample_id >= $13 and p.sample_id < $16
 left join outliers o on o.sample_id = s.id and o.at = s.at and o.version_id = p.version_id
+    and o.at >= $2 and o.at < $3
 left join lateral (
     select l.sample_id, l.label, l.value, l.labels, l.source
     from labels l
