@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 
 from hoverboard.cli.app import main
 from hoverboard.database.connect import connected
+from tests.integration.documents import commands, difference
+from tests.integration.running import ROOT
 from tests.unit.postmortem.recorded_day import END, MODEL, ONSET, Planted, fill
 
 Run = Callable[..., Result]
@@ -76,9 +78,9 @@ def test_what_it_says_to_type_next_works_as_it_is_printed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    commands = json.loads(run(MODEL, *TIMES, "--json").output)["next"]
-    assert len(commands) == 3
-    for command in commands:
+    proposed = json.loads(run(MODEL, *TIMES, "--json").output)["next"]
+    assert len(proposed) == 3
+    for command in proposed:
         words = shlex.split(command)
         assert words[0] == "hoverboard"
         done = CliRunner().invoke(main, words[1:])
@@ -110,3 +112,16 @@ def test_what_makes_no_sense_is_told(run: Run) -> None:
         done = run(*arguments)
         assert done.exit_code == 1
         assert words in done.output
+
+
+def test_the_page_of_an_incident_shows_what_its_commands_print(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs/postmortem.md"
+    monkeypatch.chdir(tmp_path)
+    shown = commands(page)
+    assert len(shown) == 5
+    for command in shown:
+        printed = run(*shlex.split(command.text)[2:])
+        assert printed.exit_code == 0, (command.text, printed.output)
+        assert difference(command.shown, printed.output) is None, command.text
