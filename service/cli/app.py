@@ -25,6 +25,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "predict": ("hoverboard.cli.predict", "Ask a server for predictions, or score a whole file without one."),
     "label": ("hoverboard.cli.label", "Say what samples truly were."),
     "alarms": ("hoverboard.cli.alarms", "List the alarms on outliers, and reset them."),
+    "issues": ("hoverboard.cli.issues", "List kinds of outliers, and say what becomes of them."),
     "quality": ("hoverboard.cli.quality", "Tell how good a model's answers were, by labels and confidences."),
     "postmortem": (
         "hoverboard.cli.postmortem",

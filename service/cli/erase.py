@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ import click
 
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, emit, json_option
-from hoverboard.cli.target import data_dir_option, database_url_option
+from hoverboard.cli.target import data_dir_option, database_url_option, whoever_asks
 from hoverboard.config import Settings
 from hoverboard.errors import DatabaseUnavailable, HoverboardError
 
@@ -66,14 +64,6 @@ def _is_text(value: str) -> bool:
         return b"\0" not in value.encode()
     except UnicodeEncodeError:  # bytes of the command line that are no UTF-8
         return False
-
-
-def _whoever_asks() -> str:
-    """The user's name; the number of one without a name, as containers have them."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user id {os.getuid()}"
 
 
 @click.command(
@@ -133,9 +123,7 @@ def command(
     now = datetime.now(UTC)
     # A moment from here on: the time that a person takes to confirm must not move it.
     before = None if older_than is None else now - older_than
-    request = ErasureRequest(
-        sample_id=sample, tag=tag, before=before, model=model, actor=_whoever_asks(), reason=reason
-    )
+    request = ErasureRequest(sample_id=sample, tag=tag, before=before, model=model, actor=whoever_asks(), reason=reason)
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
     # Without a terminal nobody can be asked; a job that erases has decided already.
     if not (dry_run or yes) and sys.stdin.isatty() and sys.stderr.isatty():

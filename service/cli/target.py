@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +24,7 @@ __all__ = [
     "database_url_option",
     "models_dir",
     "public_url",
+    "whoever_asks",
 ]
 
 _PATIENCE_S: Final = 630.0
@@ -36,6 +39,14 @@ data_dir_option = click.option(
     type=click.Path(path_type=Path),
     help="Data directory of the service.  [default: data_dir of the settings]",
 )
+
+
+def whoever_asks() -> str:
+    """The user's name; the number of one without a name, as containers have them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user id {os.getuid()}"
 
 
 def public_url() -> str:

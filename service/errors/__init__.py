@@ -33,6 +33,7 @@ HoverboardError                     code    HTTP  retryable
 |- NewerFormat                     a journal that a newer Hoverboard has written
 |- PortInUse                       another service already listens on the port
 |- DatabaseUnavailable             Postgres cannot be used now, and why
+|- IssueRefused                    there is no such issue, or it is part of another one
 |- MigrationRefused                the database's schema is not what this version's migrations make
 """
 
@@ -43,6 +44,7 @@ from hoverboard.errors.local import (
     DataDirLocked,
     EngineMissing,
     HoverboardError,
+    IssueRefused,
     MigrationRefused,
     NewerFormat,
     PortInUse,
@@ -93,6 +95,7 @@ __all__ = [
     "InternalError",
     "InvalidParams",
     "InvalidRequest",
+    "IssueRefused",
     "MigrationRefused",
     "ModelFailed",
     "ModelNotFound",

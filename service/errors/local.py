@@ -94,5 +94,9 @@ class DatabaseUnavailable(HoverboardError):
     """Postgres cannot be used now; the text says where it is and why, without the password."""
 
 
+class IssueRefused(HoverboardError):
+    """What was asked of an issue makes no sense: there is none of that number, or it is part of another one."""
+
+
 class MigrationRefused(HoverboardError):
     """The schema of a database is not what the migrations at hand make, or a migration failed."""

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import asyncpg
+import hypothesis
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from hypothesis import strategies as st
 
+from hoverboard.cli import main
 from hoverboard.config import Settings
 from hoverboard.contract.signature import Array
 from hoverboard.database.connect import connect
+from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.records import BatchRecord, FeatureRecord
 from hoverboard.journal.writer import JournalWriter
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.erasure.erase import ErasureRequest, erase
 from hoverboard.recorder.process import open_database
-from hoverboard.watch import issue_table
+from hoverboard.telemetry import metrics
+from hoverboard.watch import issue_changes, issue_table
 from tests.journaled import MODEL, WEIGHTS, batch, ids_of, open_journal, write
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -192,3 +201,226 @@ async def test_two_recorders_feed_one_scope(
     await asyncio.gather(*(drained(each, database) for each in every))
     assert [len(ids) for _, ids in await groups(sql)] == [40] * GROUPS
     assert await sql.fetchval("select rows from issue_scopes") == 2 * 20 * (GROUPS + 1)
+
+
+# -- states ---------------------------------------------------------------------------------------------------------------
+
+
+async def made_issue(connection: Connection) -> int:
+    """An issue of five members, all found by version 1."""
+    await connection.execute(
+        "with s as (insert into issue_scopes (model, backbone_sha256) values ('m', 'w') returning id), i as ("
+        " insert into issues (id, scope_id, state, substate, state_at, why, members, first_seen, last_seen, first_version,"
+        " last_version) select 1, id, 'unresolved', 'new', now(), '', 5, now(), now(), 1, 1 from s)"
+        " insert into issue_fingerprints (id, scope_id, issue_id, members, distances, last_seen)"
+        " select 1, id, 1, 5, 0, now() from s"
+    )
+    return int(await connection.fetchval("select id from issue_scopes"))
+
+
+async def found_again(connection: Connection, scope_id: int, version: int, at: datetime) -> None:
+    scope = issue_table.IssueScope(scope_id, "m", 1.0, False, 100, 10, 0)
+    ids = np.frombuffer(sample_ids(1, at.timestamp()), "V16")
+    joined = issue_table.Joined(issue_table.GroupedVersion(1, version), ids, np.array([1]), np.array([0.5]))
+    await issue_table.join(connection, scope, joined, 1000)
+
+
+async def the_states_of(connection: Connection, actions: Sequence[tuple[str, int, int]]) -> None:
+    """Act, and hold the issue against the rule as it is said."""
+    scope_id = await made_issue(connection)
+    somebody = issue_changes.IssueActor("ann", "a reason")
+    expected, resolved_in, resolved_at = ("unresolved", "new"), 0, datetime.now(UTC)
+    for action, version, seconds in actions:
+        if action == "resolve":
+            await issue_changes.resolve(connection, 1, somebody, version)
+            resolved_at = await connection.fetchval("select resolved_at from issues")
+            expected, resolved_in = ("resolved", ""), version
+        elif action == "reopen":
+            await issue_changes.reopen(connection, 1, somebody)
+            expected = "unresolved", "ongoing"
+        elif action == "archive":
+            await issue_changes.archive(connection, 1, somebody, until_escalating=bool(version % 2))
+            expected = "archived", "until_escalating" if version % 2 else "forever"
+        elif action == "ignore":
+            await issue_changes.ignore(connection, 1, somebody)
+            expected = "ignored", ""
+        else:
+            at = resolved_at + timedelta(seconds=seconds)
+            await found_again(connection, scope_id, version, at)
+            # Not by what came when: by the version, and by the sample's own time.
+            if expected[0] == "resolved" and version >= resolved_in and seconds > 0:
+                expected = "unresolved", "regressed"
+        row = await connection.fetchrow("select state, substate from issues")
+        assert tuple(row or ()) == expected, (action, version, seconds)
+    changes = await connection.fetchval(
+        "select count(*) from issue_events where actor = 'ann' and reason like '%a reason'"
+    )
+    assert changes == sum(action != "found" for action, _, _ in actions)
+
+
+ACTIONS = st.tuples(
+    st.sampled_from(["resolve", "resolve", "found", "found", "found", "reopen", "archive", "ignore"]),
+    st.integers(1, 5),
+    st.integers(-3, 3).map(lambda each: each * 100),
+)
+
+
+def test_only_a_later_sample_that_a_covered_version_does_not_explain_regresses(database: str) -> None:
+    with asyncio.Runner() as runner:
+        connection = runner.run(connect(database, application="test", role=None))
+
+        async def rolled_back(actions: Sequence[tuple[str, int, int]]) -> None:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                await the_states_of(connection, actions)
+            finally:
+                await transaction.rollback()
+
+        @hypothesis.settings(max_examples=60)
+        @hypothesis.given(st.lists(ACTIONS, max_size=12))
+        def check(actions: Sequence[tuple[str, int, int]]) -> None:
+            runner.run(rolled_back(actions))
+
+        check()
+        runner.run(connection.close())
+
+
+async def test_what_is_new_is_ongoing_after_seven_days(database: str, settings: Settings, sql: Connection) -> None:
+    await begun(sql, settings, database)
+    now = datetime.now(UTC)
+    await issue_table.age(sql, now + timedelta(days=6), now - timedelta(days=30))
+    assert await sql.fetchval("select count(*) from issues where substate = 'new'") == GROUPS
+    await issue_table.age(sql, now + timedelta(days=8), now - timedelta(days=30))
+    assert {tuple(row) for row in await sql.fetch("select substate, why from issues")} == {
+        ("ongoing", "new for 7 days")
+    }
+    assert await sql.fetchval("select count(*) from issue_events where kind = 'ongoing'") == GROUPS
+
+
+async def test_leaders_that_stayed_alone_for_a_month_make_room(
+    database: str, settings: Settings, sql: Connection
+) -> None:
+    journal = await begun(sql, settings, database)
+    write(journal, *strange([9]))
+    await drained(settings, database)
+    now = datetime.now(UTC)
+    await issue_table.age(sql, now + timedelta(days=29), now - timedelta(days=30))
+    assert await sql.fetchval("select count(*) from issues") == GROUPS + 1
+    await issue_table.age(sql, now + timedelta(days=31), now - timedelta(days=30))
+    assert await sql.fetchval("select count(*) from issues") == await sql.fetchval(
+        "select count(*) from issue_fingerprints"
+    )
+    assert await sql.fetchval("select count(distinct issue_id) from outliers") == GROUPS
+
+
+async def test_an_issue_escalates_against_its_own_rate_and_says_why(
+    database: str, make_settings: Callable[..., Settings], sql: Connection
+) -> None:
+    settings = make_settings(alarm_run_length=100_000)
+    journal = open_journal(settings.data_dir)
+    for day in (3, 2):
+        for seed in range(15):
+            at = datetime.now(UTC) - timedelta(days=day, seconds=-seed)
+            write(journal, *strange(range(GROUPS), usual=96, at=at, seed=seed))
+    await drained(settings, database)
+    await sql.execute("update issues set substate = 'ongoing'")
+    for seed in range(20):
+        write(journal, *strange([0] * 8 + [1, 2, 3], usual=89, seed=seed))
+        await drained(settings, database)
+    issues = await sql.fetch("select * from issues order by members")
+    assert [(row["substate"], row["members"]) for row in issues] == [("ongoing", 50)] * 3 + [("escalating", 190)]
+    assert re.search(
+        r"of .* samples on .* on the days before, at most 7, 30 of 3,000 \(1.000%\), .* times as often",
+        issues[3]["why"],
+    )
+    (event,) = await sql.fetch("select * from issue_events")
+    assert (event["kind"], event["issue_id"], event["actor"]) == ("escalating", issues[3]["id"], "recorder")
+
+
+# -- the command ----------------------------------------------------------------------------------------------------------
+
+
+class Typed:
+    """What somebody types."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+
+    async def __call__(self, *words: object, fails: bool = False) -> Any:
+        result = await asyncio.to_thread(
+            CliRunner().invoke, main, ["issues", *map(str, words), "--database-url", self._database]
+        )
+        assert (result.exit_code != 0) == fails, result.output
+        return result.stderr if fails else json.loads(result.stdout)
+
+
+async def test_merges_hold_for_what_comes_later_and_unmerges_too(
+    database: str, settings: Settings, sql: Connection
+) -> None:
+    journal = await begun(sql, settings, database)
+    typed = Typed(database)
+    before = dict(await groups(sql))
+    await typed("merge", 1, 2, "--reason", "the same camera")
+    await typed("merge", 3, 1)
+    assert {row["id"]: row["members"] for row in (await typed("list"))["issues"]} == {3: 30, 4: 10}
+    write(journal, *strange(range(GROUPS), seed=50))
+    await drained(settings, database)
+    merged = await groups(sql)
+    assert [(number, len(ids)) for number, ids in merged] == [(3, 33), (4, 11)]
+    assert "part of issue 3" in await typed("ignore", 2, fails=True)
+    await typed("unmerge", 2, "--reason", "no")
+    write(journal, *strange(range(GROUPS), seed=51))
+    await drained(settings, database)
+    after = dict(await groups(sql))
+    assert {number: len(ids) for number, ids in after.items()} == {2: 12, 3: 24, 4: 12}
+    assert set(before[2]) < set(after[2])
+    assert {row["id"]: row["members"] for row in (await typed())["issues"]} == {2: 12, 3: 24, 4: 12}
+    assert "--again" in await typed("merge", 3, 2, fails=True)
+    await typed("merge", 3, 2, "--again")
+    assert [number for number, _ in await groups(sql)] == [3, 4]
+    history = (await typed("show", 2))["events"]
+    assert [(each["kind"], each["reason"]) for each in history] == [
+        ("merged", "into issue 1: the same camera"),
+        ("unmerged", "from issue 3: no"),
+        ("merged", "into issue 3"),
+    ]
+
+
+async def test_a_resolved_issue_comes_back_by_itself(database: str, settings: Settings, sql: Connection) -> None:
+    metrics.init("test", None)
+    journal = await begun(sql, settings, database)
+    typed = Typed(database)
+    done = await typed("resolve", 1)
+    assert done == {"issue": 1, "done": "Issue 1 is resolved in version 2."}
+    write(journal, *strange(range(GROUPS), seed=60))
+    await drained(settings, database)
+    assert sorted(row["id"] for row in (await typed())["issues"]) == [2, 3, 4]
+    await typed("resolve", 1, "--in", 1)
+    write(journal, *strange(range(GROUPS), seed=61))
+    await drained(settings, database)
+    detail = await typed("show", 1)
+    assert (detail["issue"]["state"], detail["issue"]["substate"]) == ("unresolved", "regressed")
+    assert detail["issue"]["why"].startswith("version 1 found it again at ")
+    assert [each["kind"] for each in detail["events"]] == ["resolved", "resolved", "regressed"]
+    assert (await typed())["issues"][0]["id"] == 1
+    exposed = metrics.exposition().decode()
+    assert 'hoverboard_issues{model="shapes",state="regressed"} 1.0' in exposed
+    assert 'hoverboard_issues{model="shapes",state="open"} 4.0' in exposed
+
+
+async def test_who_may_only_read_changes_nothing_and_a_wrong_name_is_told(
+    database: str, settings: Settings, sql: Connection
+) -> None:
+    await begun(sql, settings, database)
+    typed = Typed(database)
+    assert "there is no issue 77" in await typed("show", 77, fails=True)
+    assert "there is no issue 77" in await typed("note", 77, "text", fails=True)
+    assert "'wings'" in await typed("list", "wings", fails=True)
+    await sql.execute("drop role if exists looker; create role looker login password 'x'; grant reader to looker")
+    place = urlsplit(database)
+    url = database.replace(place.netloc.rpartition("@")[0], "looker:x")
+    assert len((await Typed(url)())["issues"]) == GROUPS
+    assert "recorder" in await Typed(url)("ignore", 1, fails=True)
+    await sql.execute("drop role looker")
+    assert await sql.fetchval("select count(*) from issues where state = 'ignored'") == 0

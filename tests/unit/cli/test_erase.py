@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from hoverboard.cli import main
-from hoverboard.cli.erase import _whoever_asks, command
+from hoverboard.cli.erase import command
+from hoverboard.cli.target import whoever_asks
 
 SAMPLE = "0198f2f0-7c1b-7a52-9d0e-3f6f3c1f9a11"
 
@@ -68,4 +69,4 @@ def test_a_user_without_a_name_is_called_by_its_number(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("getpass.getuser", nameless)
     monkeypatch.setattr("os.getuid", lambda: 4711)
-    assert _whoever_asks() == "user id 4711"
+    assert whoever_asks() == "user id 4711"

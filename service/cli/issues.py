@@ -1,0 +1,334 @@
+"""`hoverboard issues`: outliers that are alike, and what somebody decided about them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from hoverboard.cli.help import CommandGroup
+from hoverboard.cli.output import as_json, bar, console, emit, json_option, table
+from hoverboard.cli.target import data_dir_option, database_url_option, whoever_asks
+from hoverboard.config import Settings
+
+if TYPE_CHECKING:
+    from hoverboard.database.connect import Connection
+    from hoverboard.watch.issue_changes import IssueActor
+    from hoverboard.watch.issue_reading import IssueDetail
+
+__all__ = ["command"]
+
+T = TypeVar("T")
+_COLORED: Final = {"regressed": "[red]regressed[/]", "escalating": "[red]escalating[/]", "new": "[yellow]new[/]"}
+
+_number = click.argument("number", type=click.IntRange(min=1), metavar="N")
+_reason = click.option("--reason", default="", help="Why. It is kept.")
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every one of them takes."""
+    for option in (json_option, data_dir_option, database_url_option):
+        command = option(command)
+    return command
+
+
+@click.group(
+    "issues",
+    cls=CommandGroup,
+    invoke_without_command=True,
+    short_help="List kinds of outliers, and say what becomes of them.",
+    examples={
+        "What is open, of every model": "hoverboard issues",
+        "Everything of one model": "hoverboard issues list digits --all",
+        "One issue: its history, its samples": "hoverboard issues show 12",
+        "Version 4 will be right": 'hoverboard issues resolve 12 --in 4 --reason "trained on the new camera"',
+        "Not now, unless it becomes more": "hoverboard issues archive 12 --until-escalating",
+    },
+)
+@_options
+@click.pass_context
+def command(context: click.Context, database_url: str | None, data_dir: Path | None, json_: bool | None) -> None:
+    """List kinds of outliers: each is one issue, with a state that the recorder and people change.
+
+    The recorder puts outliers that are alike into one issue as it copies them. An issue is listed from its fifth member on.
+    The service may run or not; Postgres must.
+    """
+    if context.invoked_subcommand is not None:
+        if database_url or data_dir:
+            raise click.UsageError(f"give --database-url and --data-dir after `{context.invoked_subcommand}`")
+        return
+    _list(None, every=False, settings=_settings(database_url, data_dir), json_=json_)
+
+
+@command.command(
+    "list", examples={"Also what is archived, resolved, ignored or merged": "hoverboard issues list --all"}
+)
+@click.argument("model", required=False)
+@click.option("--all", "every", is_flag=True, help="Also those that are archived, resolved, ignored or merged.")
+@_options
+def list_(
+    *, model: str | None, every: bool, database_url: str | None, data_dir: Path | None, json_: bool | None
+) -> None:
+    """List the open issues, of a model or of all: what has regressed or escalates comes first."""
+    _list(model, every=every, settings=_settings(database_url, data_dir), json_=json_)
+
+
+@command.command("show")
+@_number
+@_options
+def show(*, number: int, database_url: str | None, data_dir: Path | None, json_: bool | None) -> None:
+    """Show one issue: why it is as it is, what became of it, how often it came, and its latest samples."""
+    from hoverboard.watch.issue_reading import read_issue
+
+    detail = asyncio.run(_read(_settings(database_url, data_dir), lambda connection: read_issue(connection, number)))
+    if as_json(json_):
+        emit(asdict(detail))
+        return
+    for part in _shown(detail):
+        console().print(part)
+
+
+@command.command("resolve")
+@_number
+@click.option(
+    "--in",
+    "version",
+    type=click.IntRange(min=1),
+    metavar="V",
+    help="The first version that is right.  [default: the next one]",
+)
+@_reason
+@_options
+def resolve(*, number: int, version: int | None, reason: str, json_: bool | None, **where: Any) -> None:
+    """Say that a version is right again. Only a sample from after this moment that this version or a later one finds brings it back."""
+    from hoverboard.watch.issue_changes import resolve as change
+
+    found = _change(where, reason, lambda connection, actor: change(connection, number, actor, version))
+    _done(json_, number, f"Issue {number} is resolved in version {found}.")
+
+
+@command.command("archive")
+@_number
+@click.option(
+    "--until-escalating", is_flag=True, help="Until it comes more often than on the 7 days before.  [default: for ever]"
+)
+@_reason
+@_options
+def archive(*, number: int, until_escalating: bool, reason: str, json_: bool | None, **where: Any) -> None:
+    """Put an issue out of sight, for ever or until it escalates."""
+    from hoverboard.watch.issue_changes import archive as change
+
+    _change(
+        where, reason, lambda connection, actor: change(connection, number, actor, until_escalating=until_escalating)
+    )
+    _done(json_, number, f"Issue {number} is archived {'until it escalates' if until_escalating else 'for ever'}.")
+
+
+@command.command("ignore")
+@_number
+@_reason
+@_options
+def ignore(*, number: int, reason: str, json_: bool | None, **where: Any) -> None:
+    """Count an issue and do nothing else about it."""
+    from hoverboard.watch.issue_changes import ignore as change
+
+    _change(where, reason, lambda connection, actor: change(connection, number, actor))
+    _done(json_, number, f"Issue {number} is ignored.")
+
+
+@command.command("reopen")
+@_number
+@_reason
+@_options
+def reopen(*, number: int, reason: str, json_: bool | None, **where: Any) -> None:
+    """Make an issue unresolved again, whatever was decided about it."""
+    from hoverboard.watch.issue_changes import reopen as change
+
+    _change(where, reason, lambda connection, actor: change(connection, number, actor))
+    _done(json_, number, f"Issue {number} is open again.")
+
+
+@command.command("merge")
+@_number
+@click.argument("other", type=click.IntRange(min=1), metavar="OTHER")
+@click.option("--again", is_flag=True, help="Also where somebody took the two apart.")
+@_reason
+@_options
+def merge(*, number: int, other: int, again: bool, reason: str, json_: bool | None, **where: Any) -> None:
+    """Make issue OTHER part of issue N, with all that comes of it later."""
+    from hoverboard.watch.issue_changes import merge as change
+
+    _change(where, reason, lambda connection, actor: change(connection, number, other, actor, again=again))
+    _done(json_, number, f"Issue {other} is part of issue {number} from now on.")
+
+
+@command.command("unmerge")
+@_number
+@_reason
+@_options
+def unmerge(*, number: int, reason: str, json_: bool | None, **where: Any) -> None:
+    """Take issue N out of the one that it was merged into; the two are not merged again by accident."""
+    from hoverboard.watch.issue_changes import unmerge as change
+
+    whole = _change(where, reason, lambda connection, actor: change(connection, number, actor))
+    _done(json_, number, f"Issue {number} is no part of issue {whole} any more.")
+
+
+@command.command("note")
+@_number
+@click.argument("text")
+@_options
+def note(*, number: int, text: str, json_: bool | None, **where: Any) -> None:
+    """Keep what you know of an issue."""
+    from hoverboard.watch.issue_changes import note as change
+
+    _change(where, text, lambda connection, actor: change(connection, number, actor))
+    _done(json_, number, f"Noted on issue {number}.")
+
+
+def _settings(database_url: str | None, data_dir: Path | None) -> Settings:
+    return Settings.load(data_dir=data_dir, database_url=database_url)
+
+
+async def _read(settings: Settings, question: Callable[[Connection], Awaitable[T]]) -> T:
+    from hoverboard.postmortem.reading import reading
+
+    async with reading(settings, application="hoverboard issues") as connection:
+        return await question(connection)
+
+
+def _change(where: dict[str, Any], reason: str, change: Callable[[Connection, IssueActor], Awaitable[T]]) -> T:
+    """Run a change as the recorder: to read is not enough."""
+    return asyncio.run(_changed(_settings(**where), reason, change))
+
+
+async def _changed(settings: Settings, reason: str, change: Callable[[Connection, IssueActor], Awaitable[T]]) -> T:
+    from hoverboard.database.address import database_url
+    from hoverboard.database.connect import connected, place
+    from hoverboard.database.failures import sentence, transient
+    from hoverboard.database.migrate import require_current
+    from hoverboard.errors import DatabaseUnavailable, HoverboardError
+    from hoverboard.watch.issue_changes import IssueActor
+
+    url = database_url(settings)
+    try:
+        async with connected(url, application="hoverboard issues") as connection:
+            await require_current(connection)
+            return await change(connection, IssueActor(whoever_asks(), reason))
+    except Exception as error:
+        if isinstance(error, HoverboardError) or not transient(error):
+            raise
+        raise DatabaseUnavailable(f"nothing was changed: {place(url)}: {sentence(error)}") from error
+
+
+def _done(json_: bool | None, number: int, sentence: str) -> None:
+    if as_json(json_):
+        emit({"issue": number, "done": sentence})
+    else:
+        click.echo(sentence)
+
+
+def _list(model: str | None, *, every: bool, settings: Settings, json_: bool | None) -> None:
+    from hoverboard.watch.issue_reading import list_issues, ungrouped
+
+    async def question(connection: Connection) -> tuple[list[dict[str, Any]], int]:
+        return await list_issues(connection, model, every=every), await ungrouped(connection, model)
+
+    rows, left_out = asyncio.run(_read(settings, question))
+    if as_json(json_):
+        emit({"issues": rows, "ungrouped": left_out})
+        return
+    if rows:
+        names = ["issue", "model", "state", "members", "in 7 days", "versions", "last seen"]
+        console().print(table(names, [_cells(row) for row in rows], right=["issue", "members", "in 7 days"]))
+        for row in rows:
+            if row["substate"] in {"escalating", "regressed"}:
+                click.echo(f"Issue {row['id']} {_verb(row['substate'])}: {row['why']}.")
+    else:
+        click.echo(
+            "No issues." if every else "No open issues; --all lists the others, too." if model else "No open issues."
+        )
+    if left_out:
+        click.echo(f"{left_out:,} outliers joined no issue; the recorder's log says why.")
+
+
+def _verb(substate: str) -> str:
+    return "escalates" if substate == "escalating" else "has regressed"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    first, last = row["first_version"], row["last_version"]
+    return [
+        str(row["id"]),
+        row["model"],
+        _state(row),
+        f"{row['members']:,}",
+        f"{row['members_7_days']:,}",
+        str(first) if first == last else f"{first} to {last}",
+        f"{row['last_seen']:%Y-%m-%d %H:%M}",
+    ]
+
+
+def _state(row: dict[str, Any]) -> str:
+    match row["state"]:
+        case "unresolved":
+            return _COLORED.get(row["substate"], str(row["substate"]))
+        case "archived":
+            return f"archived, {row['substate'].replace('_', ' ')}"
+        case "resolved":
+            return f"resolved in {row['resolved_in']}"
+        case "merged":
+            return f"part of {row['merged_into']}"
+        case state:
+            return str(state)
+
+
+def _shown(detail: IssueDetail) -> Sequence[Any]:
+    row = detail.issue
+    head = (
+        f"Issue {row['id']} of {row['model']}: {_state(row)} since {row['state_at']:%Y-%m-%d %H:%M} ({row['why']}). "
+        f"{row['members']:,} members from {row['first_seen']:%Y-%m-%d %H:%M} to {row['last_seen']:%Y-%m-%d %H:%M} UTC."
+    )
+    most = max((day["members"] for day in detail.days), default=1)
+    days = [[str(day["day"]), f"{day['members']:,}", bar(day["members"] / most)] for day in detail.days]
+    leaders = [
+        [
+            str(each["id"]),
+            str(each["sample_id"] or "erased or expired"),
+            f"{each['members']:,}",
+            f"{each['mean_distance'] or 0:.3g} of {each['radius']:.3g}",
+            ", ".join(map(str, each["never"])),
+        ]
+        for each in detail.fingerprints
+    ]
+    latest = [
+        [
+            f"{each['at']:%Y-%m-%d %H:%M:%S}",
+            str(each["sample_id"]),
+            str(each["version"]),
+            _answer(each),
+            f"{each['p_value']:.2g}",
+        ]
+        for each in detail.latest
+    ]
+    events = [[f"{each['at']:%Y-%m-%d %H:%M}", each["kind"], each["actor"], each["reason"]] for each in detail.events]
+    tables = [
+        (["day", "members", ""], days),
+        (["fingerprint", "leader", "members", "mean distance", "never with"], leaders),
+        (["latest members", "sample", "version", "answer", "p-value"], latest),
+        (["history", "what", "who", "why"], events),
+    ]
+    return [
+        head,
+        *(part for names, rows in tables if rows for part in ("", table(names, rows, right=("members", "p-value")))),
+    ]
+
+
+def _answer(row: dict[str, Any]) -> str:
+    if row["label"] is not None:
+        return f"{row['label']} ({row['confidence']:.2f})" if row["confidence"] is not None else str(row["label"])
+    return "" if row["value"] is None else f"{row['value']:g}"

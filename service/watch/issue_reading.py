@@ -1,0 +1,70 @@
+"""Issues as people look at them: a list, and one with its history and members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hoverboard.database.connect import Connection
+from hoverboard.database.statements import statements
+from hoverboard.errors import IssueRefused
+from hoverboard.watch.issue_table import VISIBLE
+
+__all__ = ["IssueDetail", "list_issues", "read_issue", "ungrouped"]
+
+_SQL: Final = statements(__file__)
+_LATEST: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class IssueDetail:
+    """One issue; rows as their statements name them.
+
+    Attributes:
+        issue: as in the list.
+        events: what became of it, in order.
+        fingerprints: its leaders.
+        days: members by day, of the last 30.
+        latest: its latest members on record.
+    """
+
+    issue: dict[str, Any]
+    events: Sequence[dict[str, Any]]
+    fingerprints: Sequence[dict[str, Any]]
+    days: Sequence[dict[str, Any]]
+    latest: Sequence[dict[str, Any]]
+
+
+async def list_issues(connection: Connection, model: str | None, *, every: bool) -> list[dict[str, Any]]:
+    """Issues with enough members: what needs somebody first, then by their latest sample.
+
+    Args:
+        model: of this one; None for all.
+        every: also those that are archived, resolved, ignored or merged.
+
+    Raises:
+        IssueRefused: no such model was recorded.
+    """
+    if model is not None and not await connection.fetchval(_SQL["models"], model):
+        raise IssueRefused(f"nothing is recorded of a model {model!r}; `hoverboard issues` lists the issues of all")
+    return [dict(row) for row in await connection.fetch(_SQL["issues"], model, None, VISIBLE, every)]
+
+
+async def ungrouped(connection: Connection, model: str | None) -> int:
+    """Outliers with features that joined no issue, since the beginning."""
+    return await connection.fetchval(_SQL["scopes"], model) or 0
+
+
+async def read_issue(connection: Connection, number: int) -> IssueDetail:
+    """One issue, whatever its state.
+
+    Raises:
+        IssueRefused: there is none of that number.
+    """
+    issues = await connection.fetch(_SQL["issues"], None, number, VISIBLE, True)
+    if not issues:
+        raise IssueRefused(f"there is no issue {number}; `hoverboard issues` lists them")
+    rows = {name: await connection.fetch(_SQL[name], number) for name in ("events", "fingerprints", "days")}
+    rows["latest"] = await connection.fetch(_SQL["latest_members"], number, _LATEST)
+    return IssueDetail(dict(issues[0]), **{name: [dict(row) for row in each] for name, each in rows.items()})
