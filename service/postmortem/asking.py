@@ -141,6 +141,10 @@ async def _chosen(recording: Recording, question: Question, now: datetime) -> _L
     looked = [found for kind in kinds if (found := await _look(recording, kind, usual, window)) is not None]
     # One whose limit nobody can tell, such as what is slow where nothing was answered, has no rows.
     if not any(each.counted.counts.rows.sum() for each in looked):
+        if question.about is not None and question.about.kind == "wrong":
+            raise ConfigError(
+                f"nobody has labelled samples of {window}, so none can be told to be wrong: `hoverboard label` takes labels"
+            )
         raise ConfigError(await _nothing(recording, window))
     return max(looked, key=_strength)
 
@@ -207,7 +211,7 @@ def _compared(
     if looked.onset is not None:
         table = table.since(looked.onset.at_us, looked.onset.end_us)
     # A quiet day has nothing that would have to differ.
-    differs = (looked.onset is not None or looked.usual is not None) and bool((table.bad & ~table.base).any())
+    differs = looked.onset is not None and bool((table.bad & ~table.base).any())
     found = slices(table) if differs else []
     answers = causes(drawn.table, looked.counts, looked.onset, events, found, refusals=refusals)
     return found, _who(table) if differs else [], answers

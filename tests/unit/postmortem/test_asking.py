@@ -104,3 +104,17 @@ async def test_who_asks_for_what_is_not_there_is_told_what_is(database: str) -> 
         await asked(database, Question("mugs"))
     with pytest.raises(ConfigError, match="there are samples from 2026-11-29 06:00 to 2026-11-29 17:59 UTC"):
         await asked(database, Question(MODEL, None, END + timedelta(days=2), END + timedelta(days=3)))
+
+
+async def test_what_has_not_risen_has_no_cause_whatever_else_has_changed(database: str) -> None:
+    await filled(database, Planted(customer="17"))
+    report = await asked(database, Question(MODEL, About("label", "small"), ONSET, END))
+    assert report.onset is None
+    assert not report.slices
+    assert [each.kind for each in report.causes] == ["none"]
+
+
+async def test_without_labels_nobody_can_say_what_is_wrong(database: str) -> None:
+    await filled(database, Planted())
+    with pytest.raises(ConfigError, match="nobody has labelled samples of cups"):
+        await asked(database, Question(MODEL, About("wrong"), ONSET, END))
