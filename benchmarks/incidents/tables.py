@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.incidents.traffic import DAY_US, PROCESSES, SOURCES, START_US, Day
 from hoverboard.contract.signature import Array
-from hoverboard.postmortem.table import ABSENT, Counts, Field, Table
+from hoverboard.postmortem.table import ABSENT, BinnedCounts, Field, Table
 from hoverboard.versions.baseline import Feature
 
 __all__ = ["counts_of", "table_of"]
@@ -23,14 +23,14 @@ _DELAY_H: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 _LEADERS: Final = 40
 
 
-def counts_of(day: Day) -> Counts:
+def counts_of(day: Day) -> BinnedCounts:
     """Of all rows, by 1 / incl_prob."""
     bins = DAY_US // _MINUTE_US
     place = (day.at - START_US) // _MINUTE_US
     asked = day.asked
     weight = 1 / day.incl_prob
     rows, bad = (np.bincount(place, weight * part, bins).astype(np.float64) for part in (asked, day.bad))
-    return Counts(START_US + np.arange(bins) * _MINUTE_US, rows, bad)
+    return BinnedCounts(START_US + np.arange(bins) * _MINUTE_US, rows, bad)
 
 
 def table_of(day: Day) -> tuple[Table, NDArray[np.intp]]:

@@ -121,7 +121,7 @@ async def _asked(settings: Settings, question: Question, now: datetime) -> Repor
     from hoverboard.postmortem.asking import postmortem
     from hoverboard.postmortem.reading import reading
 
-    shown = _Progress(shown=sys.stderr.isatty())
+    shown = _Stages(shown=sys.stderr.isatty())
     try:
         async with reading(settings, application="hoverboard postmortem") as connection:
             return await postmortem(connection, question, now, shown)
@@ -129,7 +129,7 @@ async def _asked(settings: Settings, question: Question, now: datetime) -> Repor
         shown.clear()
 
 
-class _Progress:
+class _Stages:
     """One line on a terminal's stderr that says what is being done."""
 
     def __init__(self, *, shown: bool) -> None:

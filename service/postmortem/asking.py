@@ -14,10 +14,10 @@ import numpy as np
 from hoverboard.contract.times import micros, nearest_time, time_of
 from hoverboard.database.connect import Connection
 from hoverboard.errors import ConfigError
-from hoverboard.postmortem.causes import Cause, causes
+from hoverboard.postmortem.causes import LikelyCause, causes
 from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.commands import next_commands
-from hoverboard.postmortem.counting import Counted, Progress, Recording, bin_width, require_model
+from hoverboard.postmortem.counting import Progress, RecordedShare, WindowCounts, bin_width, require_model
 from hoverboard.postmortem.drawing import Drawn, draw
 from hoverboard.postmortem.examples import examples
 from hoverboard.postmortem.onset import Onset, onset
@@ -33,8 +33,8 @@ from hoverboard.postmortem.report import (
     ReportedSlice,
     ReportedWho,
 )
-from hoverboard.postmortem.slices import Slice, slices
-from hoverboard.postmortem.table import WHO, Counts, Event, Refusal, Table
+from hoverboard.postmortem.slices import ExplainedSlice, slices
+from hoverboard.postmortem.table import WHO, BinnedCounts, Event, Refusal, Table
 from hoverboard.postmortem.unknown import unknown
 from hoverboard.postmortem.window import RecordedWindow
 from hoverboard.postmortem.wording import summary
@@ -61,15 +61,15 @@ class _Looked:
     """
 
     about: About
-    usual: tuple[RecordedWindow, Counted] | None
+    usual: tuple[RecordedWindow, WindowCounts] | None
     window: RecordedWindow
-    counted: Counted
+    counted: WindowCounts
     onset: Onset | None
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> BinnedCounts:
         """Of the usual time and the window, one after the other."""
-        return self.counted.counts if self.usual is None else Counted.joined([self.usual[1], self.counted]).counts
+        return self.counted.counts if self.usual is None else WindowCounts.joined([self.usual[1], self.counted]).counts
 
 
 async def postmortem(connection: Connection, question: Question, now: datetime, told: Progress) -> Report:
@@ -87,7 +87,7 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
     began = time.monotonic()
     versions = await recorded_versions(connection, question.model)
     await require_model(connection, question.model, versions)
-    recording = Recording(connection, question.model, versions, told)
+    recording = RecordedShare(connection, question.model, versions, told)
     looked = await _chosen(recording, question, now)
     events = await recording.events(looked.window)
     baseline = await _baseline(recording)
@@ -119,7 +119,7 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
     )
 
 
-async def _chosen(recording: Recording, question: Question, now: datetime) -> _Looked:
+async def _chosen(recording: RecordedShare, question: Question, now: datetime) -> _Looked:
     """The times and the kind that were asked for, or what has changed most."""
     windows = question.windows(now)
     kinds = [about for kind in KINDS if not (about := About.of(kind)).unknown_of(question.where)]
@@ -157,7 +157,7 @@ def _strength(looked: _Looked) -> tuple[float, float]:
 
 
 async def _look(
-    recording: Recording, about: About, usual: RecordedWindow | None, window: RecordedWindow
+    recording: RecordedShare, about: About, usual: RecordedWindow | None, window: RecordedWindow
 ) -> _Looked | None:
     limited = await recording.limited(about, usual or window)
     if limited is None:
@@ -165,11 +165,11 @@ async def _look(
     width = bin_width(window.end - (usual or window).start)
     before = None if usual is None else (usual, await recording.count(limited, usual, width))
     counted = await recording.count(limited, window, width)
-    both = counted if before is None else Counted.joined([before[1], counted])
+    both = counted if before is None else WindowCounts.joined([before[1], counted])
     return _Looked(limited, before, window, counted, onset(both.counts))
 
 
-async def _nothing(recording: Recording, window: RecordedWindow) -> str:
+async def _nothing(recording: RecordedShare, window: RecordedWindow) -> str:
     span = await recording.span()
     there_is = "nothing is in the database"
     if span is not None:
@@ -179,7 +179,7 @@ async def _nothing(recording: Recording, window: RecordedWindow) -> str:
     return f"nothing was recorded of {window}; {there_is}"
 
 
-async def _baseline(recording: Recording) -> Baseline | None:
+async def _baseline(recording: RecordedShare) -> Baseline | None:
     """Of the newest version that has one: its bins are what inputs are compared in."""
     for version in reversed(recording.versions):
         found = await find_baseline(recording.connection, version.id)
@@ -188,7 +188,7 @@ async def _baseline(recording: Recording) -> Baseline | None:
     return None
 
 
-async def _refusals(recording: Recording, looked: _Looked) -> list[Refusal]:
+async def _refusals(recording: RecordedShare, looked: _Looked) -> list[Refusal]:
     """Where calls were refused before the onset and since."""
     if looked.about.kind != "refusals" or looked.onset is None:
         return []
@@ -204,7 +204,7 @@ async def _refusals(recording: Recording, looked: _Looked) -> list[Refusal]:
 
 def _compared(
     looked: _Looked, drawn: Drawn | None, events: Sequence[Event], refusals: Sequence[Refusal]
-) -> tuple[list[Slice], list[ReportedWho], list[Cause]]:
+) -> tuple[list[ExplainedSlice], list[ReportedWho], list[LikelyCause]]:
     if drawn is None:
         return [], [], []
     table = drawn.table
@@ -218,7 +218,7 @@ def _compared(
 
 
 async def _examples(
-    recording: Recording, looked: _Looked, drawn: Drawn | None
+    recording: RecordedShare, looked: _Looked, drawn: Drawn | None
 ) -> Mapping[str, Sequence[ReportedExample]]:
     if drawn is None or (looked.onset is None and looked.usual is None):
         return {}
@@ -296,11 +296,11 @@ def _reported_onset(looked: _Looked, events: Sequence[Event]) -> ReportedOnset |
     )
 
 
-def _reported_cause(found: Cause) -> ReportedCause:
+def _reported_cause(found: LikelyCause) -> ReportedCause:
     return ReportedCause(found.kind, found.subject, found.weight, found.evidence, found.confirmed, found.undo)
 
 
-def _reported_slice(found: Slice) -> ReportedSlice:
+def _reported_slice(found: ExplainedSlice) -> ReportedSlice:
     return ReportedSlice(
         dict(found.where),
         found.rows,

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEAST_ROWS", "Fit", "Method", "expected_error", "fit", "isotonic"]
+__all__ = ["LEAST_ROWS", "ConfidenceFit", "Method", "expected_error", "fit", "isotonic"]
 
 Values = NDArray[np.float64]
 Method = Literal["published", "logistic", "isotonic"]
@@ -25,7 +25,7 @@ _CLOSEST: Final = 1e-6
 _STEPS: Final = 50
 
 
-class Fit:
+class ConfidenceFit:
     """A map from confidences to shares of right answers.
 
     Args:
@@ -46,7 +46,7 @@ class Fit:
         return np.interp(confidences, self._confidences, self._shares)
 
 
-def fit(confidences: Values, right: Values, weight: Values, rows: float) -> Fit:
+def fit(confidences: Values, right: Values, weight: Values, rows: float) -> ConfidenceFit:
     """Learn what confidences are worth.
 
     Below `LEAST_ROWS` the published confidence stands. Up to 1,000 rows its logit is stretched and shifted (Platt 1999, with his
@@ -60,12 +60,12 @@ def fit(confidences: Values, right: Values, weight: Values, rows: float) -> Fit:
         rows: how many rows of equal weight these are worth.
     """
     if rows < LEAST_ROWS:
-        return Fit("published", np.zeros(0), np.zeros(0))
+        return ConfidenceFit("published", np.zeros(0), np.zeros(0))
     if rows < _ISOTONIC_ROWS:
         grid = np.concatenate([[_CLOSEST], np.linspace(0.001, 0.999, 999), [1 - _CLOSEST]])
-        return Fit("logistic", grid, _logistic(confidences, right, weight * rows / weight.sum(), grid))
+        return ConfidenceFit("logistic", grid, _logistic(confidences, right, weight * rows / weight.sum(), grid))
     confidences, right, weight = _joined(confidences, right, weight)
-    return Fit("isotonic", confidences, isotonic(right, weight))
+    return ConfidenceFit("isotonic", confidences, isotonic(right, weight))
 
 
 def isotonic(values: Values, weight: Values) -> Values:

@@ -17,10 +17,10 @@ import numpy as np
 from hoverboard.postmortem.cells import Draw, excess_g
 from hoverboard.postmortem.hypotheses import Hypothesis, Moment, hypotheses
 from hoverboard.postmortem.onset import Onset
-from hoverboard.postmortem.slices import Slice, rows_of, slices
-from hoverboard.postmortem.table import Counts, Event, Refusal, Table
+from hoverboard.postmortem.slices import ExplainedSlice, rows_of, slices
+from hoverboard.postmortem.table import BinnedCounts, Event, Refusal, Table
 
-__all__ = ["Cause", "causes"]
+__all__ = ["LikelyCause", "causes"]
 
 CauseKind = Literal["version", "caller", "schema", "machine", "novelty", "load", "labels", "upstream", "none"]
 LEAST_DBIC: Final = 10.0
@@ -44,7 +44,7 @@ _UNDO: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class LikelyCause:
     """One answer to "why".
 
     Attributes:
@@ -68,13 +68,13 @@ class Cause:
 
 def causes(
     table: Table,
-    counts: Counts,
+    counts: BinnedCounts,
     onset: Onset | None,
     events: Sequence[Event],
-    found: Sequence[Slice] | None = None,
+    found: Sequence[ExplainedSlice] | None = None,
     *,
     refusals: Sequence[Refusal] = (),
-) -> list[Cause]:
+) -> list[LikelyCause]:
     """Answers, the likeliest first; never empty.
 
     Args:
@@ -112,7 +112,7 @@ def causes(
     return told + answers if told and answers[0].kind == "none" else answers
 
 
-def _ranked(draw: Draw, moment: Moment, found: Sequence[Slice]) -> list[tuple[float, Hypothesis]]:
+def _ranked(draw: Draw, moment: Moment, found: Sequence[ExplainedSlice]) -> list[tuple[float, Hypothesis]]:
     """Hypotheses with their dBIC, the best of each kind (and whom it names), the best first; `none` is always among them."""
     price = math.log(max(draw.bad_now, 2.0))
     none = _none(draw)
@@ -145,11 +145,11 @@ def _none(draw: Draw) -> Hypothesis:
     return Hypothesis("none", "", (), k, expected, g, 1, 0.0, evidence)
 
 
-def _weighed(rounds: Sequence[tuple[list[tuple[float, Hypothesis]], Draw]], whole: float) -> list[Cause]:
+def _weighed(rounds: Sequence[tuple[list[tuple[float, Hypothesis]], Draw]], whole: float) -> list[LikelyCause]:
     shares = np.array([max(ranked[0][1].excess, 1e-3 * whole) for ranked, _ in rounds])
     shares = shares / shares.sum()
     leaders = {(ranked[0][1].kind, ranked[0][1].subject) for ranked, _ in rounds}
-    merged: dict[tuple[str, str], Cause] = {}
+    merged: dict[tuple[str, str], LikelyCause] = {}
     for share, (ranked, draw) in zip(shares.tolist(), rounds, strict=True):
         scores = np.array([score for score, _ in ranked[:MOST]])
         weights = np.exp((scores - scores.max()) / 2)
@@ -165,8 +165,10 @@ def _weighed(rounds: Sequence[tuple[list[tuple[float, Hypothesis]], Draw]], whol
     return [replace(each, weight=each.weight / total) for each in kept]
 
 
-def _cause(each: Hypothesis, weight: float, draw: Draw) -> Cause:
-    return Cause(each.kind, each.subject, weight, each.evidence, _confirmed(each, draw), _UNDO[each.kind], each.where)
+def _cause(each: Hypothesis, weight: float, draw: Draw) -> LikelyCause:
+    return LikelyCause(
+        each.kind, each.subject, weight, each.evidence, _confirmed(each, draw), _UNDO[each.kind], each.where
+    )
 
 
 def _confirmed(each: Hypothesis, draw: Draw) -> bool | None:
@@ -178,15 +180,15 @@ def _confirmed(each: Hypothesis, draw: Draw) -> bool | None:
     return bool(left.bad_now - left.expected <= _CONFIRMED * max(excess, 1e-9))
 
 
-def _quiet(counts: Counts) -> Cause:
+def _quiet(counts: BinnedCounts) -> LikelyCause:
     bad, rows = float(counts.bad.sum()), float(counts.rows.sum())
     evidence = (
         f"a quiet day: {bad:,.0f} of {rows:,.0f} rows are bad ({bad / max(rows, 1):.2%}), and that share has not risen"
     )
-    return Cause("none", "", 1.0, evidence, None, _UNDO["none"])
+    return LikelyCause("none", "", 1.0, evidence, None, _UNDO["none"])
 
 
-def _refused(refusals: Sequence[Refusal]) -> list[Cause]:
+def _refused(refusals: Sequence[Refusal]) -> list[LikelyCause]:
     """Schema, where one place of the calls is refused far more often than it was."""
     told = []
     for each in refusals:
@@ -205,5 +207,5 @@ def _refused(refusals: Sequence[Refusal]) -> list[Cause]:
             + (f"; all of {of}" if of else "")
         )
         share = (each.after - each.before) / total
-        answers.append(Cause("schema", each.pointer, share, evidence, None, _UNDO["schema"]))
+        answers.append(LikelyCause("schema", each.pointer, share, evidence, None, _UNDO["schema"]))
     return answers

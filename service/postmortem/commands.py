@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from hoverboard.contract.times import nearest_time
-from hoverboard.postmortem.causes import Cause
+from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import About, Question
-from hoverboard.postmortem.slices import Slice
+from hoverboard.postmortem.slices import ExplainedSlice
 from hoverboard.postmortem.window import RecordedWindow
 
 __all__ = ["next_commands"]
@@ -24,8 +24,8 @@ def next_commands(
     window: RecordedWindow,
     onset: Onset | None,
     *,
-    answers: Sequence[Cause],
-    found: Sequence[Slice],
+    answers: Sequence[LikelyCause],
+    found: Sequence[ExplainedSlice],
 ) -> list[str]:
     """At most three, what narrows it down most first.
 

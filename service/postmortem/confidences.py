@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from hoverboard.postmortem.calibration import LEAST_ROWS, Fit, Values, expected_error, fit
+from hoverboard.postmortem.calibration import LEAST_ROWS, ConfidenceFit, Values, expected_error, fit
 from hoverboard.postmortem.estimates import Estimate, wilson
 from hoverboard.postmortem.quality_report import ConfidenceQuality, ReliabilityBin
 
@@ -82,7 +82,7 @@ class _Learned:
     def _sum(self, values: Values) -> Values:
         return np.bincount(self._point, values, self._points).astype(np.float64)
 
-    def fit(self, rows: Values) -> Fit:
+    def fit(self, rows: Values) -> ConfidenceFit:
         """What confidences are worth, were there so many rows in each cell."""
         weight = self._sum(self._w * rows)
         there = np.flatnonzero(weight)

@@ -17,10 +17,10 @@ from hoverboard.errors import ConfigError
 from hoverboard.postmortem.question import About
 from hoverboard.postmortem.recorded import RecordedVersion, uuid_at
 from hoverboard.postmortem.shown import shown
-from hoverboard.postmortem.table import Counts, Event, Refusal
+from hoverboard.postmortem.table import BinnedCounts, Event, Refusal
 from hoverboard.postmortem.window import RecordedWindow
 
-__all__ = ["Counted", "Progress", "Recording", "bin_width", "parts"]
+__all__ = ["Progress", "RecordedShare", "WindowCounts", "bin_width", "parts"]
 
 _SQL: Final = statements(__file__)
 _MOST_BINS: Final = 1500
@@ -35,7 +35,7 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Counted:
+class WindowCounts:
     """Rows by time, and how exactly they are known.
 
     Attributes:
@@ -44,18 +44,18 @@ class Counted:
         rows_variance, bad_variance: of the totals, by Horvitz and Thompson: the sum of (1 - p) / p^2.
     """
 
-    counts: Counts
+    counts: BinnedCounts
     recorded: int
     rows_variance: float
     bad_variance: float
 
     @classmethod
-    def joined(cls, parts_: Sequence[Counted]) -> Counted:
+    def joined(cls, parts_: Sequence[WindowCounts]) -> WindowCounts:
         """Of several times, one after the other."""
         names = ("start_us", "rows", "bad")
         joined = (np.concatenate([getattr(part.counts, name) for part in parts_]) for name in names)
         return cls(
-            Counts(*joined),
+            BinnedCounts(*joined),
             sum(part.recorded for part in parts_),
             sum(part.rows_variance for part in parts_),
             sum(part.bad_variance for part in parts_),
@@ -63,7 +63,7 @@ class Counted:
 
 
 @dataclass(slots=True)
-class Recording:
+class RecordedShare:
     """What was recorded of one model, for questions; keeps the SQL of every figure.
 
     Attributes:
@@ -117,7 +117,7 @@ class Recording:
             return about
         return None if rows[0][0] is None else replace(about, above=rows[0][0])
 
-    async def count(self, about: About, window: RecordedWindow, width: timedelta) -> Counted:
+    async def count(self, about: About, window: RecordedWindow, width: timedelta) -> WindowCounts:
         """All rows of a window in bins of a width, which begin at multiples of it."""
         bins = _bins(window.start, window.end, width)
         rows, bad = np.zeros(len(bins)), np.zeros(len(bins))
@@ -145,7 +145,7 @@ class Recording:
             recorded += sum(row["recorded"] for row in everything)
             for at, each in enumerate((everything, found)):
                 variances[at] += sum(row["variance"] for row in each)
-        return Counted(Counts(bins, rows, bad), recorded, *variances)
+        return WindowCounts(BinnedCounts(bins, rows, bad), recorded, *variances)
 
     def _rows(self, window: RecordedWindow, width: timedelta) -> _Step:
         tags, version, label, caller, process = window.conditions

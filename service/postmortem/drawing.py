@@ -14,12 +14,12 @@ import numpy as np
 
 from hoverboard.contract.times import time_of
 from hoverboard.database.statements import statements
-from hoverboard.postmortem.counting import Recording
+from hoverboard.postmortem.counting import RecordedShare
 from hoverboard.postmortem.encoding import Encoder
 from hoverboard.postmortem.question import About
 from hoverboard.postmortem.recorded import rows_for, uuid_at
 from hoverboard.postmortem.shown import shown
-from hoverboard.postmortem.table import Counts, Table
+from hoverboard.postmortem.table import BinnedCounts, Table
 from hoverboard.postmortem.window import RecordedWindow
 from hoverboard.versions.baseline import Baseline
 
@@ -50,11 +50,11 @@ class Drawn:
 
 
 async def draw(
-    recording: Recording,
+    recording: RecordedShare,
     about: About,
     baseline: Baseline | None,
-    usual: tuple[RecordedWindow, Counts] | None,
-    now: tuple[RecordedWindow, Counts],
+    usual: tuple[RecordedWindow, BinnedCounts] | None,
+    now: tuple[RecordedWindow, BinnedCounts],
 ) -> Drawn | None:
     """Read and encode rows; None where there are none.
 
@@ -88,7 +88,11 @@ async def draw(
 
 
 async def _read(
-    recording: Recording, about: About, window: RecordedWindow, time: tuple[datetime, datetime], limits: Sequence[int]
+    recording: RecordedShare,
+    about: About,
+    window: RecordedWindow,
+    time: tuple[datetime, datetime],
+    limits: Sequence[int],
 ) -> AsyncIterator[list[Any]]:
     """The drawn rows of a time in blocks: what a block's inputs need is bounded, whatever a minute holds."""
     tags, version, label, caller, process = window.conditions
@@ -117,7 +121,7 @@ def _limit(most: int, rows: float) -> int:
     return _WHOLE if rows <= most else max(1, round(_WHOLE * most / rows))
 
 
-def _ranges(window: RecordedWindow, counts: Counts) -> Iterator[tuple[datetime, datetime, int]]:
+def _ranges(window: RecordedWindow, counts: BinnedCounts) -> Iterator[tuple[datetime, datetime, int]]:
     """Pieces of a window of not many more rows than one statement should read, and how many bins each has."""
     start, rows, first = window.start, 0.0, 0
     for place, more in enumerate(counts.rows.tolist()):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.database.statements import statements
-from hoverboard.postmortem.counting import Recording
+from hoverboard.postmortem.counting import RecordedShare
 from hoverboard.postmortem.report import ReportedExample
 from hoverboard.postmortem.table import EXOGENOUS, Table
 
@@ -32,7 +32,7 @@ Numbers = NDArray[np.float32]
 
 
 async def examples(
-    recording: Recording, table: Table, time: tuple[datetime, datetime]
+    recording: RecordedShare, table: Table, time: tuple[datetime, datetime]
 ) -> Mapping[str, Sequence[ReportedExample]]:
     """`strangest` and `typical` bad rows; empty where no bad row has a sample.
 
@@ -78,7 +78,7 @@ def _some(rows: Rows, most: int) -> Rows:
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.intp)]
 
 
-async def _features(recording: Recording, ids: Any, time: tuple[datetime, datetime]) -> tuple[Rows, Numbers] | None:
+async def _features(recording: RecordedShare, ids: Any, time: tuple[datetime, datetime]) -> tuple[Rows, Numbers] | None:
     """Which rows have z of the version that most of them have z of, and that; None where too few have one."""
     wanted = [UUID(bytes=bytes(each)) for each in ids]
     rows = await recording.connection.fetch(_SQL["features"], *time, wanted)
@@ -142,7 +142,7 @@ def _distances(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArra
     return np.asarray(np.sqrt(np.maximum(squares, 0.0) / some.shape[1]))
 
 
-async def _rows(recording: Recording, ids: Any, time: tuple[datetime, datetime]) -> dict[bytes, ReportedExample]:
+async def _rows(recording: RecordedShare, ids: Any, time: tuple[datetime, datetime]) -> dict[bytes, ReportedExample]:
     versions = {version.id: version.version for version in recording.versions}
     wanted = [UUID(bytes=bytes(each)) for each in ids]
     rows = await recording.fetch("examples", _SQL["example_rows"], recording.model, *time, wanted)

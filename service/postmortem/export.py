@@ -224,7 +224,7 @@ class Exporter:
     ) -> None:
         """Read some parts in one snapshot."""
         signature, request = versions[-1].signature, self._request
-        part = _Part(signature, {version.id: version for version in versions}, request)
+        part = _ExportPart(signature, {version.id: version for version in versions}, request)
         parts = 0
         blocks = read_samples(
             connection,
@@ -244,14 +244,14 @@ class Exporter:
             self._progress(_share(window, int(block.at_us[-1])))
             if part.full:
                 self._close(part, block.last, state)
-                part = _Part(signature, part.versions, request)
+                part = _ExportPart(signature, part.versions, request)
                 parts += 1
                 if parts >= _PARTS_A_SNAPSHOT:
                     return
         state.read = True
         self._close(part, state.key or (bytes(16), -1), state)
 
-    def _close(self, part: _Part, last: SampleKey, state: _State) -> None:
+    def _close(self, part: _ExportPart, last: SampleKey, state: _State) -> None:
         if part.rows:
             for name, table in zip(_FILES, part.tables(), strict=True):
                 path = self._part(state.parts, name)
@@ -279,7 +279,7 @@ class Exporter:
             rows=state.rows,
             left_out=dict(sorted(state.left_out.items())),
         )
-        empty = _Part(chosen.versions[-1].signature, {}, self._request).tables()
+        empty = _ExportPart(chosen.versions[-1].signature, {}, self._request).tables()
         for name, nothing in zip(_FILES, empty, strict=True):
             whole = self._workspace.folder / f"whole-{name}"
             _merge([self._part(number, name) for number in range(state.parts)], nothing, whole)
@@ -293,7 +293,7 @@ class Exporter:
         return summary
 
 
-class _Part:
+class _ExportPart:
     """Rows that are gathered for one part of both files."""
 
     def __init__(self, signature: Signature, versions: Mapping[int, RecordedVersion], request: ExportRequest) -> None:

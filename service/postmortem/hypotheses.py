@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from hoverboard.postmortem.cells import Cells, Draw, Matrix, exposure_of
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.shapes import MANY, Shape, exchanged, missing, moved, outside, scaled
-from hoverboard.postmortem.slices import Slice, rows_of
-from hoverboard.postmortem.table import EXOGENOUS, OURS, Counts, Event, Field, Table
+from hoverboard.postmortem.slices import ExplainedSlice, rows_of
+from hoverboard.postmortem.table import EXOGENOUS, OURS, BinnedCounts, Event, Field, Table
 
 __all__ = ["Hypothesis", "Moment", "hypotheses"]
 
@@ -77,7 +77,7 @@ class Hypothesis:
 class Moment:
     """When it began, and what happened around then."""
 
-    counts: Counts
+    counts: BinnedCounts
     onset: Onset | None
     events: tuple[Event, ...]
 
@@ -113,7 +113,7 @@ class _What:
     looked_at: int
 
 
-def hypotheses(draw: Draw, moment: Moment, found: Sequence[Slice]) -> Iterator[Hypothesis]:
+def hypotheses(draw: Draw, moment: Moment, found: Sequence[ExplainedSlice]) -> Iterator[Hypothesis]:
     """All that can be said of a draw, for `causes` to choose from."""
     cells = _what(draw, found)
     yield from _who(draw, moment, cells)
@@ -210,7 +210,7 @@ def _top(cells: Cells, g: Matrix, count: int = 2) -> list[int]:
     return [int(code) for code in order[:count] if code > 0 and g[code] > 0 and cells.bad[code] >= _LEAST_BAD]
 
 
-def _what(draw: Draw, found: Sequence[Slice]) -> list[_What]:
+def _what(draw: Draw, found: Sequence[ExplainedSlice]) -> list[_What]:
     """The cells of what was sent that hold most of the excess, single ones and pairs that were found as slices."""
     cells: list[_What] = []
     looked_at = 0

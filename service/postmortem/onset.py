@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hoverboard.postmortem.table import Counts, Table
+from hoverboard.postmortem.table import BinnedCounts, Table
 
 __all__ = ["CREDIBLE", "LEAST_LOG10_BAYES", "Onset", "onset"]
 
@@ -62,13 +62,13 @@ class Onset:
             unsure |= (table.at_us >= self.end_us) & (table.at_us < self.end_us + (self.latest_us - self.earliest_us))
         return table[~unsure].since(self.at_us, self.end_us)
 
-    def near(self, counts: Counts, at_us: int, steps: int = 1) -> float:
+    def near(self, counts: BinnedCounts, at_us: int, steps: int = 1) -> float:
         """The posterior's mass within so many bins of a time."""
         place = int(np.searchsorted(counts.start_us, at_us, side="right")) - 1
         return float(self.posterior[max(0, place - steps) : max(0, place + steps + 1)].sum())
 
 
-def onset(counts: Counts) -> Onset | None:
+def onset(counts: BinnedCounts) -> Onset | None:
     """The rise of the share of bad rows that explains the counts best; None where there is no evidence for one.
 
     log P(begin, end) = lnB(1/2 + K1, 1/2 + N1 - K1) + lnB(1/2 + K2, 1/2 + N2 - K2), where 1 is outside and 2 within, and only
@@ -111,7 +111,7 @@ def credible(posterior: Matrix, mass: float) -> NDArray[np.intp]:
     return np.sort(order[:enough])
 
 
-def dispersion(counts: Counts, begin: int, end: int) -> float:
+def dispersion(counts: BinnedCounts, begin: int, end: int) -> float:
     """Pearson's chi-squared by degrees of freedom of bad counts, at least 1: within minutes and in blocks of them.
 
     Blocks see what comes in bursts of a quarter of an hour, which single minutes do not.
@@ -214,7 +214,7 @@ def _mode(joint: Matrix) -> tuple[int, int]:
     return int(begin), int(end)
 
 
-def _shares(counts: Counts, within: slice) -> tuple[float, float]:
+def _shares(counts: BinnedCounts, within: slice) -> tuple[float, float]:
     bad, rows = float(counts.bad[within].sum()), float(counts.rows[within].sum())
     rest = float(counts.rows.sum()) - rows
     return bad / max(rows, 1e-9), (float(counts.bad.sum()) - bad) / max(rest, 1e-9)

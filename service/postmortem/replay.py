@@ -38,8 +38,8 @@ from hoverboard.postmortem.export import (
 )
 from hoverboard.postmortem.recorded import RecordedVersion, recorded_versions, rows_by_version
 from hoverboard.postmortem.replay_answers import AnswerReader, aligned
-from hoverboard.postmortem.replay_compare import Compared, Found, Tolerance, compare
-from hoverboard.postmortem.replay_result import KINDS, Example, ReplayResult, ReplaySide, Speed
+from hoverboard.postmortem.replay_compare import Compared, Comparison, Tolerance, compare
+from hoverboard.postmortem.replay_result import KINDS, ReplayExample, ReplayResult, ReplaySide, Speed
 from hoverboard.postmortem.window import RecordedWindow
 from hoverboard.versions import read_version
 from hoverboard.versions.golden import ABSOLUTE, RELATIVE
@@ -290,14 +290,14 @@ class Replay:
             seconds=round(seconds, 3),
         )
 
-    def _examples(self, found: Sequence[Found], signature: Signature) -> list[Example]:
+    def _examples(self, found: Sequence[Comparison], signature: Signature) -> list[ReplayExample]:
         if not found:
             return []
         rows = [each.row for each in found]
         answers = _rows_of(self._rows / ANSWERS_FILE, ["sample_id", "at"], rows)
         inputs = _rows_of(self._rows / INPUTS_FILE, [spec.name for spec in signature.inputs], rows)
         return [
-            Example(
+            ReplayExample(
                 sample_id=str(uuid.UUID(answers[each.row]["sample_id"])),
                 at=answers[each.row]["at"],
                 kind=each.kind,

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from hoverboard.contract.signature import Array, Signature
 from hoverboard.postmortem.replay_answers import AnswerReader, aligned, apart
-from hoverboard.postmortem.replay_result import KINDS, Flags, KindCount, Labelled, Move, NoiseFloor, SignTest
+from hoverboard.postmortem.replay_result import KINDS, Flags, Labelled, Move, NoiseFloor, OutcomeCount, SignTest
 
-__all__ = ["Compared", "Found", "Tolerance", "compare", "mid_p"]
+__all__ = ["Compared", "Comparison", "Tolerance", "compare", "mid_p"]
 
 _SAME, _CHANGED, _FIXED, _BROKEN, _NOISE, _FAILED = range(len(KINDS))
 _QUANTILE: Final = 0.999
@@ -41,7 +41,7 @@ class _AnswersRead(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Comparison:
     """A row that is worth showing.
 
     Attributes:
@@ -69,13 +69,13 @@ class Compared:
 
     codes: Array
     noise_floor: NoiseFloor
-    kinds: dict[str, KindCount]
+    kinds: dict[str, OutcomeCount]
     sign_test: SignTest
     numbers_differing: int
     labelled: Labelled
     flags: Flags
     moves: list[Move]
-    found: list[Found]
+    found: list[Comparison]
 
 
 def compare(
@@ -143,7 +143,7 @@ class _Comparison:
     _right: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     _p_values: dict[str, list[Array]] = field(default_factory=lambda: {"incumbent": [], "candidate": []})
     _flags: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    _best: dict[int, list[tuple[float, int, Found]]] = field(default_factory=dict)
+    _best: dict[int, list[tuple[float, int, Comparison]]] = field(default_factory=dict)
     _rows: int = 0
 
     def add(self, recorded: pa.Table, candidate: pa.Table, *runs: pa.Table) -> None:
@@ -268,7 +268,7 @@ class _Comparison:
                 continue
             again = self.reader.words(runs[0], row) if runs else None
             truth = truths[row]
-            shown = Found(
+            shown = Comparison(
                 self._rows + row,
                 KINDS[code],
                 self.reader.words(recorded, row),
@@ -283,7 +283,7 @@ class _Comparison:
         codes = np.concatenate(self._codes) if self._codes else np.zeros(0, np.uint8)
         weights = np.concatenate(self._weights) if self._weights else np.zeros(0)
         kinds = {
-            name: KindCount(int((codes == code).sum()), float(weights[codes == code].sum()))
+            name: OutcomeCount(int((codes == code).sum()), float(weights[codes == code].sum()))
             for code, name in enumerate(KINDS)
         }
         broken, fixed = kinds["broken"].rows, kinds["fixed"].rows
@@ -321,7 +321,7 @@ class _Comparison:
             medians["candidate"],
         )
 
-    def _found(self) -> list[Found]:
+    def _found(self) -> list[Comparison]:
         order = (_FAILED, _BROKEN, _FIXED, _CHANGED, _NOISE)
         return [
             found

@@ -11,12 +11,12 @@ from hoverboard.version import __version__
 
 __all__ = [
     "KINDS",
-    "Example",
     "Flags",
-    "KindCount",
     "Labelled",
     "Move",
     "NoiseFloor",
+    "OutcomeCount",
+    "ReplayExample",
     "ReplayResult",
     "ReplaySide",
     "SignTest",
@@ -35,7 +35,7 @@ class ReplaySide(msgspec.Struct, frozen=True):
     weights_sha256: str
 
 
-class KindCount(msgspec.Struct, frozen=True):
+class OutcomeCount(msgspec.Struct, frozen=True):
     """Rows of one kind: how many were replayed, and for how many they stand (the sum of 1 / incl_prob)."""
 
     rows: int
@@ -110,7 +110,7 @@ class Move(msgspec.Struct, frozen=True):
     estimate: float
 
 
-class Example(msgspec.Struct, frozen=True):
+class ReplayExample(msgspec.Struct, frozen=True):
     """One sample whose answer differs; answers as a person reads them, inputs shortened."""
 
     sample_id: str
@@ -166,13 +166,13 @@ class ReplayResult(msgspec.Struct, frozen=True):
     left_out: dict[str, int]
     other_versions: list[int]
     noise_floor: NoiseFloor
-    kinds: dict[str, KindCount]
+    kinds: dict[str, OutcomeCount]
     sign_test: SignTest
     numbers_differing: int
     labelled: Labelled
     flags: Flags
     moves: list[Move]
-    examples: list[Example]
+    examples: list[ReplayExample]
     speed: Speed
     seconds: float
     software: str = __version__

@@ -19,7 +19,7 @@ from hoverboard.postmortem.cells import Cells, Draw, Matrix, chi2_tail, exposure
 from hoverboard.postmortem.table import OURS, Field, Table
 from hoverboard.watch.statistics import benjamini_hochberg
 
-__all__ = ["Slice", "rows_of", "slices"]
+__all__ = ["ExplainedSlice", "rows_of", "slices"]
 
 FALSE_DISCOVERIES: Final = 0.01
 """Share of false slices that is put up with: on a quiet day the first slice is a false one."""
@@ -34,7 +34,7 @@ _Z: Final = 1.96
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ExplainedSlice:
     """Rows that share one value, or two.
 
     Attributes:
@@ -94,12 +94,12 @@ class _Judged:
     q: Matrix
 
 
-def slices(table: Table) -> list[Slice]:
+def slices(table: Table) -> list[ExplainedSlice]:
     """What the bad rows of a window have in common, at most three slices, the one that explains most first.
 
     `base` rows say what is usual; where there are none, the other rows of the window do.
     """
-    found: list[Slice] = []
+    found: list[ExplainedSlice] = []
     draw = Draw.of(table)
     # Shares are of the whole excess, whichever round a slice is found in.
     excess = draw.bad_now - draw.expected
@@ -128,7 +128,7 @@ def rows_of(table: Table, where: Sequence[tuple[str, str]]) -> NDArray[np.bool_]
     return inside
 
 
-def _best(draw: Draw, excess: float) -> Slice | None:
+def _best(draw: Draw, excess: float) -> ExplainedSlice | None:
     fields = draw.table.fields
     single = _Found.of([_singles(draw, place) for place in range(len(fields))])
     judged = _judge(draw, single, excess, dependent=False)
@@ -282,12 +282,12 @@ def _says_more(draw: Draw, first: tuple[int, int] | None, second: tuple[int, int
     return bool(odds > _LEAST_ODDS and p * max(1, looked_at) ** 0.5 <= FALSE_DISCOVERIES)
 
 
-def _slice(draw: Draw, found: _Found, judged: _Judged, place: int) -> Slice:
+def _slice(draw: Draw, found: _Found, judged: _Judged, place: int) -> ExplainedSlice:
     fields = draw.table.fields
     parts = [(f, c) for f, c in zip(found.fields[place].tolist(), found.codes[place].tolist(), strict=True) if f >= 0]
     where = tuple((fields[f].name, fields[f].values[c]) for f, c in parts)
     inside = rows_of(draw.table, where) & ~draw.table.base
-    return Slice(
+    return ExplainedSlice(
         where,
         float(draw.table.weight[inside].sum()),
         float(draw.table.weight[inside & draw.table.bad].sum()),

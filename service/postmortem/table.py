@@ -8,7 +8,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ABSENT", "EXOGENOUS", "OURS", "WHO", "Codes", "Counts", "Event", "Field", "Kind", "Refusal", "Table"]
+__all__ = ["ABSENT", "EXOGENOUS", "OURS", "WHO", "BinnedCounts", "Codes", "Event", "Field", "Kind", "Refusal", "Table"]
 
 Kind = Literal[
     "input", "word", "cluster", "tag", "caller", "version", "process", "label", "bucket", "hour", "role"
@@ -116,7 +116,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Counts:
+class BinnedCounts:
     """All rows of a window by time, not a draw of them.
 
     Attributes:

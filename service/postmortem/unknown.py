@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hoverboard.postmortem.counting import Recording
+from hoverboard.postmortem.counting import RecordedShare
 from hoverboard.postmortem.drawing import Drawn
 from hoverboard.postmortem.question import About
 from hoverboard.postmortem.report import ReportedBad
@@ -17,7 +17,13 @@ _FEW: Final = 10
 
 
 async def unknown(
-    recording: Recording, window: RecordedWindow, drawn: Drawn | None, bad: ReportedBad, *, about: About, compared: bool
+    recording: RecordedShare,
+    window: RecordedWindow,
+    drawn: Drawn | None,
+    bad: ReportedBad,
+    *,
+    about: About,
+    compared: bool,
 ) -> list[str]:
     """Sentences, what matters most first; empty where nothing is missing.
 

@@ -7,20 +7,20 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hoverboard.postmortem.causes import Cause, causes
+from hoverboard.postmortem.causes import LikelyCause, causes
 from hoverboard.postmortem.onset import onset
 from hoverboard.postmortem.shapes import moved
-from hoverboard.postmortem.table import ABSENT, Counts, Event, Field, Refusal, Table
+from hoverboard.postmortem.table import ABSENT, BinnedCounts, Event, Field, Refusal, Table
 from tests.unit.postmortem.days import DAY_US, NOON_US, Day, field
 
 MINUTE_US = 60_000_000
 
 
-def counts_of(day: Day, bad: np.ndarray) -> Counts:
+def counts_of(day: Day, bad: np.ndarray) -> BinnedCounts:
     bins = DAY_US // MINUTE_US
     place = day.at // MINUTE_US
     rows, bads = (np.bincount(place, each, bins).astype(np.float64) for each in (np.ones(len(bad)), bad))
-    return Counts(np.arange(bins) * MINUTE_US, rows, bads)
+    return BinnedCounts(np.arange(bins) * MINUTE_US, rows, bads)
 
 
 def asked(
@@ -30,7 +30,7 @@ def asked(
     *,
     events: Sequence[Event] = (),
     refusals: Sequence[Refusal] = (),
-) -> list[Cause]:
+) -> list[LikelyCause]:
     """Causes of a day whose table has, beside its own, fields over all of its rows."""
     bad = day.generator.random(len(day.at)) < risk
     kept = bad | (day.generator.random(len(day.at)) < 0.05)

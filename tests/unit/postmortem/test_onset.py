@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from hoverboard.postmortem.onset import Onset, credible, dispersion, log_beta, log_gamma, onset
-from hoverboard.postmortem.table import Counts, Table
+from hoverboard.postmortem.table import BinnedCounts, Table
 
 MINUTE_US = 60_000_000
 START_US = 1_764_460_800_000_000
 
 
-def counts(share: np.ndarray, generator: np.random.Generator, rows: float = 60, clump: int = 1) -> Counts:
+def counts(share: np.ndarray, generator: np.random.Generator, rows: float = 60, clump: int = 1) -> BinnedCounts:
     drawn = generator.poisson(rows / clump, len(share))
     bad = generator.binomial(drawn, share)
     start = START_US + np.arange(len(share)) * MINUTE_US
-    return Counts(start, (drawn * clump).astype(float), (bad * clump).astype(float))
+    return BinnedCounts(start, (drawn * clump).astype(float), (bad * clump).astype(float))
 
 
 def stepped(bins: int, begin: int, low: float, high: float, end: int | None = None) -> np.ndarray:
@@ -29,7 +29,7 @@ def bin_of(at_us: int) -> int:
     return (at_us - START_US) // MINUTE_US
 
 
-def found(planted: np.ndarray, generator: np.random.Generator, **how: int) -> tuple[Onset, Counts]:
+def found(planted: np.ndarray, generator: np.random.Generator, **how: int) -> tuple[Onset, BinnedCounts]:
     made = counts(planted, generator, **how)
     answer = onset(made)
     assert answer is not None
@@ -92,7 +92,7 @@ def test_what_goes_on_has_none() -> None:
 @pytest.mark.parametrize("bins, bad", [(0, 0), (2, 1), (50, 0)])
 def test_where_there_is_nothing_to_tell_there_is_no_onset(bins: int, bad: int) -> None:
     start = START_US + np.arange(bins) * MINUTE_US
-    assert onset(Counts(start, np.full(bins, 10.0), np.full(bins, float(bad)))) is None
+    assert onset(BinnedCounts(start, np.full(bins, 10.0), np.full(bins, float(bad)))) is None
 
 
 def test_minutes_without_rows_are_no_harm() -> None:
