@@ -77,7 +77,7 @@ def list_(
     _list(model, every=every, settings=_settings(database_url, data_dir), json_=json_)
 
 
-@command.command("show")
+@command.command("show", examples={"Why it is open, and its latest samples": "hoverboard issues show 12"})
 @_number
 @_options
 def show(*, number: int, database_url: str | None, data_dir: Path | None, json_: bool | None) -> None:
@@ -92,7 +92,10 @@ def show(*, number: int, database_url: str | None, data_dir: Path | None, json_:
         console().print(part)
 
 
-@command.command("resolve")
+@command.command(
+    "resolve",
+    examples={"Version 4 will be right": 'hoverboard issues resolve 12 --in 4 --reason "trained on the new camera"'},
+)
 @_number
 @click.option(
     "--in",
@@ -111,7 +114,9 @@ def resolve(*, number: int, version: int | None, reason: str, json_: bool | None
     _done(json_, number, f"Issue {number} is resolved in version {found}.")
 
 
-@command.command("archive")
+@command.command(
+    "archive", examples={"Not now, unless it becomes more": "hoverboard issues archive 12 --until-escalating"}
+)
 @_number
 @click.option(
     "--until-escalating", is_flag=True, help="Until it comes more often than on the 7 days before.  [default: for ever]"
@@ -128,7 +133,7 @@ def archive(*, number: int, until_escalating: bool, reason: str, json_: bool | N
     _done(json_, number, f"Issue {number} is archived {'until it escalates' if until_escalating else 'for ever'}.")
 
 
-@command.command("ignore")
+@command.command("ignore", examples={"Known, and no matter": 'hoverboard issues ignore 12 --reason "test traffic"'})
 @_number
 @_reason
 @_options
@@ -140,7 +145,7 @@ def ignore(*, number: int, reason: str, json_: bool | None, **where: Any) -> Non
     _done(json_, number, f"Issue {number} is ignored.")
 
 
-@command.command("reopen")
+@command.command("reopen", examples={"It is not right yet": "hoverboard issues reopen 12"})
 @_number
 @_reason
 @_options
@@ -152,7 +157,7 @@ def reopen(*, number: int, reason: str, json_: bool | None, **where: Any) -> Non
     _done(json_, number, f"Issue {number} is open again.")
 
 
-@command.command("merge")
+@command.command("merge", examples={"The same thing twice": "hoverboard issues merge 12 15"})
 @_number
 @click.argument("other", type=click.IntRange(min=1), metavar="OTHER")
 @click.option("--again", is_flag=True, help="Also where somebody took the two apart.")
@@ -166,7 +171,7 @@ def merge(*, number: int, other: int, again: bool, reason: str, json_: bool | No
     _done(json_, number, f"Issue {other} is part of issue {number} from now on.")
 
 
-@command.command("unmerge")
+@command.command("unmerge", examples={"They were two things after all": "hoverboard issues unmerge 15"})
 @_number
 @_reason
 @_options
@@ -178,7 +183,7 @@ def unmerge(*, number: int, reason: str, json_: bool | None, **where: Any) -> No
     _done(json_, number, f"Issue {number} is no part of issue {whole} any more.")
 
 
-@command.command("note")
+@command.command("note", examples={"What the customer said": 'hoverboard issues note 12 "a new camera since Monday"'})
 @_number
 @click.argument("text")
 @_options

@@ -66,7 +66,7 @@ async def test_what_was_recorded_moves_to_an_older_postgres(major: str, made: Pa
             rows = await connection.fetch("select id, vector, tableoid::regclass::text from samples")
             assert sorted(row["id"] for row in rows) == sorted(ids)
             assert {(tuple(row["vector"]), row["tableoid"]) for row in rows} == {((0.5, 1.0), "samples_2025_12_31")}
-            assert await connection.fetchval("select make_partitions('2026-01-02', '2026-01-02')") == 4
+            assert await connection.fetchval("select make_partitions('2026-01-02', '2026-01-02')") == 5
             await connection.execute(
                 "insert into labels (sample_id, labelled_at, source) values (gen_random_uuid(), now(), 's')"
             )

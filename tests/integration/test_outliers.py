@@ -276,6 +276,7 @@ def test_publishing_from_a_file_of_calibration_samples(model: Any, tmp_path: Pat
     assert outliers["reason"].startswith("asked for when this was published")
     assert {path.name for path in (tmp_path / "models" / "corners" / "1").iterdir()} == {
         "baseline.arrow",
+        "calibration.npz",
         "golden.json",
         "manifest.json",
         "model.keras",
