@@ -148,20 +148,21 @@ async def test_a_transaction_that_is_rolled_back_leaves_no_group_behind(
     before = await groups(sql)
     write(journal, *strange([0, 5, 6]))
     joined = issue_table.join
+    seen: list[Any] = []
 
-    async def then_lost(connection: Connection, *arguments: Any) -> None:
+    async def lost_once(connection: Connection, *arguments: Any) -> None:
         await joined(connection, *arguments)
-        connection.terminate()
+        if not seen:
+            # Once: a journal that breaks connections again and again is put off for half a minute.
+            seen.append(await groups(sql))
+            connection.terminate()
 
+    monkeypatch.setattr(issue_table, "join", lost_once)
     drain = Drain(settings, lambda: open_database(settings, database))
-    with monkeypatch.context() as patch:
-        patch.setattr(issue_table, "join", then_lost)
-        with pytest.raises(Exception, match="connection"):
-            await drain.empty(0.5)
-    assert await groups(sql) == before
-    # The recorder lives on: what it remembers of leaders must not be of the transaction that was lost.
     await drain.empty(10)
     drain.close()
+    assert seen == [before]
+    # The same recorder went on: what it remembers of leaders must not be of the transaction that was lost.
     assert sorted(len(ids) for _, ids in await groups(sql)) == [1, 1, 10, 10, 10, 11]
 
 
