@@ -13,13 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.contract.signature import Array
-from hoverboard.outliers import OutlierPackage
+from hoverboard.outliers import CalibrationFeatures, OutlierPackage
 from hoverboard.outliers.features import Matrix
 from hoverboard.outliers.gaussian import GaussianParameters, RelativeParameters
 from hoverboard.outliers.neighbours import KnnParameters
 from hoverboard.outliers.prepare import TINY
 
-__all__ = ["LEAST_FOR_RADIUS", "Grouping", "Whitening", "estimated_radius", "group", "published_radius", "whitening_of"]
+__all__ = [
+    "LEAST_FOR_RADIUS",
+    "Grouping",
+    "Whitening",
+    "calibrated_radius",
+    "estimated_radius",
+    "group",
+    "published_radius",
+    "whitening_of",
+]
 
 LEAST_FOR_RADIUS: Final = 32
 """Outliers that a radius is estimated from, where the version's own calibration tells none."""
@@ -79,12 +88,20 @@ def whitening_of(package: OutlierPackage | None, width: int) -> Whitening:
     return Whitening(width > 1, np.zeros(width), None)
 
 
-def published_radius(package: OutlierPackage, whitening: Whitening) -> float | None:
-    """The 99% quantile of the distances from the rows that a version keeps of its publication to their nearest neighbours.
+def calibrated_radius(kept: CalibrationFeatures, whitening: Whitening) -> float | None:
+    """The 99% quantile of the distances of a version's calibration samples to the nearest other of their class, whitened.
 
-    Those rows are the bank of its detector of neighbours: up to 5,000 that it was fitted on. None where there is none, or
-    where they are all the same.
+    None where there are none, or where those of a class are all the same.
     """
+    rows, classes = whitening.apply(kept.z), kept.classes
+    finite = np.asarray(np.isfinite(rows).all(axis=1))
+    nearest = _nearest(rows[finite], classes[finite])
+    radius = float(np.quantile(nearest, _QUANTILE)) if len(nearest) else 0.0
+    return radius if radius > 0 else None
+
+
+def published_radius(package: OutlierPackage, whitening: Whitening) -> float | None:
+    """The same of the rows that its detector of neighbours keeps, whatever their class: for a version without those samples."""
     for each in package.detectors.values():
         if isinstance(bank := each.parameters, KnnParameters) and len(bank.bank) > 1:
             rows = bank.bank.astype(np.float64) * bank.scale + bank.centre - whitening.centre
@@ -107,17 +124,22 @@ def estimated_radius(z: Array, whitening: Whitening) -> float:
     return min(radius, _WIDEST) if whitening.unit and whitening.matrix is None else radius
 
 
-def _nearest(rows: Matrix) -> Matrix:
-    """Distances of rows to their nearest others; of many rows, 1,000 spread evenly over them are asked."""
+def _nearest(rows: Matrix, classes: Array | None = None) -> Matrix:
+    """Distances of rows to their nearest others, of their class where there are any; of many rows, 1,000 are asked.
+
+    Those are spread evenly over the rows. One that is alone in its class has no answer, and is left out.
+    """
     asked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ASKED)).astype(np.int64))
     nearest = np.empty(len(asked))
-    step = max(1, _CELLS // len(rows))
+    step = max(1, _CELLS // max(len(rows), 1))
     for first in range(0, len(asked), step):
         part = asked[first : first + step]
         squares = _squares(rows[part], rows)
         squares[np.arange(len(part)), part] = np.inf
+        if classes is not None:
+            squares[classes[part][:, None] != classes] = np.inf
         nearest[first : first + step] = np.sqrt(squares.min(axis=1))
-    return nearest
+    return nearest[np.isfinite(nearest)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from hoverboard.contract.signature import Array
 from hoverboard.contract.times import nearest_time
 from hoverboard.database.connect import Connection
 from hoverboard.database.known import VersionKey, version_key
-from hoverboard.errors import HoverboardError
+from hoverboard.errors import HoverboardError, VersionRefused
 from hoverboard.journal.records import FeatureRecord, Record
-from hoverboard.outliers import OUTLIERS_FILE, OutlierPackage, load_package
+from hoverboard.outliers import OUTLIERS_FILE, CalibrationFeatures, OutlierPackage, load_features, load_package
 from hoverboard.outliers.features import Matrix
 from hoverboard.telemetry import families
 from hoverboard.versions import read_version
@@ -32,6 +32,7 @@ from hoverboard.watch.grouping import (
     LEAST_FOR_RADIUS,
     Places,
     Whitening,
+    calibrated_radius,
     estimated_radius,
     group,
     published_radius,
@@ -125,7 +126,7 @@ class Issues:
         if scope.radius is None:
             # These are among those that wait in their tables until there are enough to tell a radius.
             waiting = await issue_table.first_flagged(connection, version.id, MOST_ROWS)
-            found = await asyncio.to_thread(_radius, package, whitening, waiting.z)
+            found = await asyncio.to_thread(_radius, self._directory(key), package, whitening, waiting.z)
             if found is None:
                 return scope, {}
             scope = await issue_table.set_radius(connection, scope, *found, whitened=package is not None)
@@ -185,15 +186,26 @@ class Issues:
             self._versions[key] = found
         return self._versions[key]
 
+    def _directory(self, key: VersionKey) -> Path:
+        return self._models / key[0] / str(key[1])
+
     async def _package(self, key: VersionKey) -> OutlierPackage | None:
         """What the version was published with; None where this machine has not got it."""
         if key not in self._packages:
-            self._packages[key] = await asyncio.to_thread(_on_disk, self._models, key)
+            self._packages[key] = await asyncio.to_thread(_on_disk, self._directory(key), key)
         return self._packages[key]
 
 
-def _radius(package: OutlierPackage | None, whitening: Whitening, z: Array) -> tuple[float, str] | None:
+def _radius(
+    directory: Path, package: OutlierPackage | None, whitening: Whitening, z: Array
+) -> tuple[float, str] | None:
     """A scope's radius and where it is from; None while there are too few outliers `(n, d)` to tell."""
+    kept = None if package is None else _kept(directory, z.shape[1])
+    if kept is not None and (calibrated := calibrated_radius(kept, whitening)) is not None:
+        return (
+            calibrated,
+            "its calibration samples: the 99% quantile of the distances to the nearest other of the class",
+        )
     if package is not None and (published := published_radius(package, whitening)) is not None:
         return (
             published,
@@ -241,9 +253,8 @@ def _by_version(records: Iterable[FeatureRecord]) -> list[list[FeatureRecord]]:
     return list(found.values())
 
 
-def _on_disk(models: Path, key: VersionKey) -> OutlierPackage | None:
+def _on_disk(directory: Path, key: VersionKey) -> OutlierPackage | None:
     model, version, weights_sha256 = key
-    directory = models / model / str(version)
     try:
         # No other version that was put in its place: its features would be other ones.
         same = read_version(directory).weights_sha256 == weights_sha256
@@ -251,6 +262,16 @@ def _on_disk(models: Path, key: VersionKey) -> OutlierPackage | None:
     except (HoverboardError, OSError) as error:
         _log.info("no_detector_to_group_by", model=model, version=version, reason=str(error))
         return None
+
+
+def _kept(directory: Path, width: int) -> CalibrationFeatures | None:
+    """The features that a version keeps of its calibration samples."""
+    try:
+        kept = load_features(directory)
+    except VersionRefused as error:
+        _log.info("no_calibration_to_group_by", version=str(directory), reason=str(error))
+        return None
+    return kept if kept is not None and kept.z.shape[1] == width else None
 
 
 def _show(counts: Sequence[asyncpg.Record]) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import asyncpg
 import hypothesis
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -22,14 +24,17 @@ from hoverboard.config import Settings
 from hoverboard.contract.signature import Array
 from hoverboard.database.connect import connect
 from hoverboard.engine.sample_ids import sample_ids
-from hoverboard.journal.records import BatchRecord, FeatureRecord
+from hoverboard.journal.records import KINDS, BatchRecord, FeatureRecord, VersionRecord, encode
 from hoverboard.journal.writer import JournalWriter
+from hoverboard.outliers import OUTLIERS_FILE, load_package
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.erasure.erase import ErasureRequest, erase
 from hoverboard.recorder.process import open_database
 from hoverboard.telemetry import metrics
+from hoverboard.versions import read_version
 from hoverboard.watch import issue_changes, issue_table
-from tests.journaled import MODEL, WEIGHTS, batch, ids_of, open_journal, write
+from tests.integration.running import ROOT
+from tests.journaled import MODEL, SIGNATURE, WEIGHTS, batch, ids_of, open_journal, write
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 WIDTH = 32
@@ -202,6 +207,34 @@ async def test_two_recorders_feed_one_scope(
     await asyncio.gather(*(drained(each, database) for each in every))
     assert [len(ids) for _, ids in await groups(sql)] == [40] * GROUPS
     assert await sql.fetchval("select rows from issue_scopes") == 2 * 20 * (GROUPS + 1)
+
+
+async def test_a_published_version_is_grouped_under_its_covariance_within_its_own_radius(
+    database: str, make_settings: Callable[..., Settings], sql: Connection
+) -> None:
+    settings = make_settings(models=ROOT / "models")
+    directory = ROOT / "models" / "digits" / "3"
+    manifest, package = read_version(directory), load_package(directory / OUTLIERS_FILE)
+    width = len(package.detectors["knn"].parameters.centre)
+    z = 3 * np.abs(np.random.default_rng(1).normal(size=(2, 1, width))) + np.random.default_rng(2).normal(
+        scale=0.01, size=(2, 8, width)
+    )
+    one = msgspec.structs.replace(
+        batch(16, number=manifest.version, outlier=[True] * 16), model="digits", weights_sha256=manifest.weights_sha256
+    )
+    journal = open_journal(settings.data_dir)
+    described = {"name": one.model, "version": one.version, "parent": None, **asdict(SIGNATURE)}
+    version = VersionRecord(one.model, one.version, one.weights_sha256, msgspec.json.encode(described))
+    needs = {"v": encode(version)}
+    z16 = z.reshape(16, width).astype("<f2")
+    for record in (one, FeatureRecord(one.model, one.version, one.weights_sha256, one.sample_ids, z16.tobytes())):
+        journal.append(KINDS[type(record)], encode(record), count=record.count, needs=needs)
+    await drained(settings, database)
+    (scope,) = await sql.fetch("select * from issue_scopes")
+    assert scope["whitened"] is True
+    assert scope["radius"] > 0
+    assert re.search("fitted on|calibration samples", scope["radius_from"])
+    assert sorted(len(ids) for _, ids in await groups(sql)) == [8, 8]
 
 
 # -- states ---------------------------------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoverboard.contract.signature import Array
-from hoverboard.outliers import Features
+from hoverboard.outliers import CalibrationFeatures, Features
 from hoverboard.outliers.gaussian import fit_mahalanobis
 from hoverboard.outliers.prepare import Preparation
-from hoverboard.watch.grouping import Whitening, estimated_radius, group, whitening_of
+from hoverboard.watch.grouping import Whitening, calibrated_radius, estimated_radius, group, whitening_of
 
 NONE = np.empty((0, 2))
 
@@ -80,6 +80,16 @@ def test_the_radius_is_twice_the_median_of_distances_to_nearest_others() -> None
     as_it_is = Whitening(unit=False, centre=np.zeros(2), matrix=None)
     assert estimated_radius(np.array([[0.0, 0], [1, 0], [3, 0], [7, 0], [np.nan, 0]]), as_it_is) == 3.0
     assert estimated_radius(np.zeros((1, 2)), as_it_is) == 0.0
+
+
+def test_the_radius_of_calibration_samples_is_within_their_class() -> None:
+    z = np.array([[0.0, 0], [1, 0], [0.1, 0], [1.3, 0], [9, 9]], np.float16)
+    classes = np.array([0, 0, 1, 1, 2], np.int32)
+    kept = CalibrationFeatures(z, classes, np.ones(5, np.bool_), 5)
+    as_it_is = Whitening(unit=False, centre=np.zeros(2), matrix=None)
+    assert calibrated_radius(kept, as_it_is) == pytest.approx(1.2, abs=0.01)
+    alone = CalibrationFeatures(z[:2], classes[[0, 2]], np.ones(2, np.bool_), 2)
+    assert calibrated_radius(alone, as_it_is) is None
 
 
 def test_outliers_that_are_all_on_their_own_do_not_become_one_group() -> None:
