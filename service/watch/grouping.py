@@ -36,7 +36,7 @@ LEAST_FOR_RADIUS: Final = 32
 _QUANTILE: Final = 0.99
 _ASKED: Final = 1000
 _WIDEST: Final = 0.5
-_CELLS: Final = 1 << 21
+_CELLS: Final = 1 << 18
 
 Places = NDArray[np.int64]
 
@@ -173,12 +173,15 @@ def group(rows: Matrix, leaders: Matrix, radius: float, room: int) -> Grouping:
     nearest = np.full(count, np.inf)
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
     step = max(1, _CELLS // max(known, 1))
+    halves = np.einsum("ij,ij->i", leaders, leaders) / 2
     for first in range(0, count if known else 0, step):
         part = slice(first, first + step)
-        squares = _squares(rows[part], leaders)
-        squares[~finite[part]] = np.inf
-        places[part] = squares.argmin(axis=1)
-        nearest[part] = squares[np.arange(len(squares)), places[part]]
+        # |a - b|^2 = |a|^2 - 2 (ab - |b|^2 / 2): the nearest leader has the largest of what stands in brackets.
+        nearness: Matrix = rows[part] @ leaders.T
+        nearness -= halves
+        places[part] = nearness.argmax(axis=1)
+        nearest[part] = np.square(rows[part] - leaders[places[part]]).sum(axis=1)
+    nearest[~finite] = np.inf
     limit = radius * radius
     founders: list[int] = []
     apart = np.flatnonzero(finite & (nearest > limit))

@@ -101,6 +101,12 @@ def uuids_of(ids: Array) -> list[UUID]:
     return [UUID(bytes=each.tobytes()) for each in ids]
 
 
+def _span(ids: Array) -> tuple[datetime, datetime]:
+    """The times of the first and the last of some samples."""
+    at_ms = times_ms(ids)
+    return nearest_time(int(at_ms.min()) * 1000), nearest_time(int(at_ms.max()) * 1000)
+
+
 async def count_rows(
     connection: Connection, rows: Mapping[ScopeKey, tuple[int, date]], new: Sequence[ScopeKey]
 ) -> dict[ScopeKey, IssueScope]:
@@ -136,8 +142,10 @@ async def find_version(connection: Connection, key: VersionKey) -> GroupedVersio
 
 async def flagged(connection: Connection, version_id: int, ids: Array) -> Places:
     """Which of these samples are outliers of that version and in no issue yet: their places, ascending, int64."""
-    rows = await connection.fetch(_SQL["flagged"], uuids_of(ids), version_id)
-    return np.array([row["place"] - 1 for row in rows], np.int64)
+    samples = uuids_of(ids)
+    await connection.execute(_SQL["plan_each"])
+    found = {row["sample_id"] for row in await connection.fetch(_SQL["flagged"], samples, version_id, *_span(ids))}
+    return np.array([place for place, sample in enumerate(samples) if sample in found], np.int64)
 
 
 async def first_flagged(connection: Connection, version_id: int, most: int) -> Ungrouped:
@@ -210,11 +218,20 @@ async def join(connection: Connection, scope: IssueScope, joined: Joined, run_le
     pairs, per_day = np.unique(np.stack([joined.fingerprints, days]), axis=1, return_counts=True)
     dates = [nearest_time(int(day) * 86_400_000_000).date() for day in pairs[1]]
     await connection.execute(_SQL["join_days"], pairs[0].tolist(), dates, per_day.tolist())
-    await connection.execute(
-        _SQL["mark_outliers"], uuids_of(joined.ids), joined.fingerprints.tolist(), joined.version.id
-    )
+    await _mark(connection, joined, keys)
     await _regress(connection, issues, joined.version.number)
     await _pace(connection, scope, issues, run_length)
+
+
+async def _mark(connection: Connection, joined: Joined, fingerprints: Sequence[int]) -> None:
+    issue_of = {row["id"]: row["issue_id"] for row in await connection.fetch(_SQL["issues_of"], fingerprints)}
+    order = np.argsort(joined.ids.view("S16"), kind="stable")
+    numbers = joined.fingerprints[order].tolist()
+    issues = [issue_of[each] for each in numbers]
+    await connection.execute(_SQL["plan_each"])
+    await connection.execute(
+        _SQL["mark_outliers"], uuids_of(joined.ids[order]), numbers, issues, joined.version.id, *_span(joined.ids)
+    )
 
 
 async def _regress(connection: Connection, issues: Sequence[asyncpg.Record], version: int) -> None:

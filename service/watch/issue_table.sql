@@ -23,15 +23,14 @@ update issue_scopes s set rows = s.rows + l.rows from locked l where s.id = l.id
 -- name: find_version
 select id from model_versions where name = $1 and version = $2 and weights_sha256 = $3;
 
+-- name: plan_each
+-- A plan for any array looks at each of its ids for each row of the day; one for this array asks the index, or hashes them.
+select set_config('plan_cache_mode', 'force_custom_plan', true);
+
 -- name: flagged
 -- Which of these samples the version found strange, and are in no issue yet.
-select g.place
-from unnest($1::uuid[]) with ordinality as g (id, place)
-join outliers o on o.sample_id = g.id and o.at = sample_at(g.id)
-where o.version_id = $2 and o.issue_id is null
-    and o.at between (select min(sample_at(id)) from unnest($1::uuid[]) as every (id))
-        and (select max(sample_at(id)) from unnest($1::uuid[]) as every (id))
-order by g.place;
+select o.sample_id from outliers o
+where o.sample_id = any ($1::uuid[]) and o.at between $3 and $4 and o.version_id = $2 and o.issue_id is null;
 
 -- name: first_flagged
 -- The first outliers of a version that are in no issue, with their features.
@@ -89,19 +88,20 @@ where i.id = g.issue_id
 returning i.id, g.members as joined, g.last_seen as joined_at, i.members, i.state, i.substate, i.first_seen, i.rows_seen,
     i.rate_day, i.rate_bound, i.rate_rows, i.rate_members, i.log_sums, i.evidence_rows, i.evidence_members, i.resolved_at;
 
+-- name: issues_of
+select id, issue_id from issue_fingerprints where id = any ($1::bigint[]);
+
 -- name: join_days
 insert into issue_days as d (fingerprint, day, members)
 select * from unnest($1::bigint[], $2::date[], $3::bigint[])
 on conflict (fingerprint, day) do update set members = d.members + excluded.members;
 
 -- name: mark_outliers
+-- The ids ascend: each row's place among them is found by halving, and not by a join whose plan would be a guess.
 update outliers o
-set fingerprint = g.fingerprint, issue_id = f.issue_id
-from unnest($1::uuid[], $2::bigint[]) as g (id, fingerprint)
-join issue_fingerprints f on f.id = g.fingerprint
-where o.sample_id = g.id and o.at = sample_at(g.id) and o.version_id = $3
-    and o.at between (select min(sample_at(id)) from unnest($1::uuid[]) as every (id))
-        and (select max(sample_at(id)) from unnest($1::uuid[]) as every (id));
+set fingerprint = ($2::bigint[])[width_bucket(o.sample_id, $1::uuid[])],
+    issue_id = ($3::bigint[])[width_bucket(o.sample_id, $1::uuid[])]
+where o.sample_id = any ($1::uuid[]) and o.at between $5 and $6 and o.version_id = $4;
 
 -- name: regress
 -- One conditional update decides: a version that the resolution does not cover, and a sample from after it.
