@@ -27,6 +27,7 @@ class Chronicle:
 
     def __init__(self, settings: Settings) -> None:
         self._writer: JournalWriter | None = None
+        self._data_dir = settings.data_dir
         if settings.recording == "off":
             return
         try:
@@ -37,7 +38,8 @@ class Chronicle:
 
     def note(self, process: str, kind: Literal["start", "stop", "death"], detail: str | None = None) -> None:
         """Write one event down; nothing after `close`."""
-        if self._writer is None:
+        # A data directory that is gone is not made anew by a journal: Postgres would begin an empty database there.
+        if self._writer is None or not self._data_dir.is_dir():
             return
         record = ProcessRecord(time.time_ns() // 1000, process, kind, detail)
         try:

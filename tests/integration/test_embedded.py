@@ -427,7 +427,7 @@ async def test_what_the_superuser_made_before_is_brought_under_roles_with_fewer_
 
         recorder = await connect(embedded_url(running.data_dir, RECORDER), application="test")
         assert await recorder.fetchval("select label from labels") == "chair"
-        assert await recorder.fetchval("select make_partitions($1, $2)", today, today + timedelta(days=1)) == 4
+        assert await recorder.fetchval("select make_partitions($1, $2)", today, today + timedelta(days=1)) == 5
         assert [tuple(row) for row in await superuser.fetch(OWNERS)] == owned
         assert await recorder.fetchval("select session_user::text") == RECORDER
         for forbidden in ("set role hoverboard", "set role hoverboard_owner", "drop table labels", "delete from gaps"):
