@@ -23,7 +23,7 @@ limit 1;
 select percentile_disc(0.99) within group (order by p.queue_us + p.infer_us)::float8
 from predictions p
 where p.version_id = any ($1::int[]) and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
-    and get_byte(uuid_send(p.sample_id), 15) < 26;
+    and get_byte(uuid_send(p.sample_id), 11) < 26;
 
 -- name: wrong_above
 -- Of a regression: the worst tenth of the errors in the usual time.

@@ -117,7 +117,7 @@ async def _read(
 
 
 def _limit(most: int, rows: float) -> int:
-    """Below which the last two bytes of an id must be, so that about so many rows are drawn."""
+    """Below which two bytes of an id must be, so that about so many rows are drawn; not those that the policy `sampled` draws by."""
     return _WHOLE if rows <= most else max(1, round(_WHOLE * most / rows))
 
 

@@ -37,8 +37,8 @@ where s.model = $1 and s.at >= $2 and s.at < $3
     and (p.version_id is null or p.version_id = any ($9::int[]))
     and (p.sample_id is not null or $11 in ('errors', 'refusals'))
     and (l.sample_id is not null or $11 <> 'wrong')
-    -- The last byte first: features z are kept of every sample whose last byte is small.
-    and get_byte(uuid_send(s.id), 15) * 256 + get_byte(uuid_send(s.id), 14) < case when b.bad then $16::int else $17::int end;
+    -- Not the last four bytes: the policy `sampled` keeps rows by them, and a share of what it kept would be a biased one.
+    and get_byte(uuid_send(s.id), 11) * 256 + get_byte(uuid_send(s.id), 10) < case when b.bad then $16::int else $17::int end;
 
 -- name: draw_refusals
 select r.at, r.tags::text as tags, r.version, r.code, r.pointer
