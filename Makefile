@@ -20,7 +20,7 @@ TYPESCRIPT := $(CACHE)/typescript/node_modules/typescript/package.json
 PROMETHEUS := $(CACHE)/prometheus/usr/bin/prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve check test lint docs chaos bench bench-outliers clean train-digits train-products train-diamonds
+.PHONY: help setup serve check test .first-half .second-half lint docs chaos bench bench-outliers clean train-digits train-products train-diamonds
 .DELETE_ON_ERROR:
 
 help:
@@ -55,15 +55,21 @@ check: lint
 test: lint $(OPENRPC) $(TYPESCRIPT) $(if $(shell command -v prometheus 2>/dev/null),,$(PROMETHEUS))
 ifeq ($(strip $(ARGS)),)
 	@# Two halves side by side: most tests wait for something, and one after the other they would take forty minutes.
-	@mkdir -p $(CACHE)
-	@$(BIN)/python -m pytest --quiet --durations 15 --ignore tests/chaos --ignore tests/conformance \
-		--ignore-glob '*/integration/test_[a-h]*' > $(CACHE)/second-half.log 2>&1 & second=$$!; \
-	$(BIN)/python -m pytest --quiet --durations 15 tests/chaos tests/conformance tests/integration \
-		--ignore-glob '*/integration/test_[!a-h]*'; status=$$?; \
-	wait $$second || status=1; cat $(CACHE)/second-half.log; exit $$status
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 .first-half .second-half
 else
 	@$(BIN)/python -m pytest --quiet $(ARGS)
 endif
+
+# Not by the shell's `&`, under which Ctrl-C is ignored, also in the processes that tests stop with it.
+.first-half:
+	@env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(BIN)/python -m pytest --quiet --durations 15 tests/chaos tests/conformance tests/integration \
+		--ignore-glob '*/integration/test_[!a-h]*' < /dev/null
+
+.second-half:
+	@mkdir -p $(CACHE)
+	@env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(BIN)/python -m pytest --quiet --durations 15 --ignore tests/chaos --ignore tests/conformance \
+		--ignore-glob '*/integration/test_[a-h]*' < /dev/null > $(CACHE)/second-half.log 2>&1; status=$$?; \
+		cat $(CACHE)/second-half.log; exit $$status
 
 # The long form of what tests/chaos does in short, about half an hour.
 chaos: $(STAMPS)/dev
