@@ -71,6 +71,10 @@ class _Looked:
         """Of the usual time and the window, one after the other."""
         return self.counted.counts if self.usual is None else WindowCounts.joined([self.usual[1], self.counted]).counts
 
+    def split(self, table: Table) -> Table:
+        """Its rows with those outside of the incident counted to the usual time."""
+        return table if self.onset is None else self.onset.split(table)
+
 
 async def postmortem(connection: Connection, question: Question, now: datetime, told: Progress) -> Report:
     """Answer a question.
@@ -207,9 +211,7 @@ def _compared(
 ) -> tuple[list[ExplainedSlice], list[ReportedWho], list[LikelyCause]]:
     if drawn is None:
         return [], [], []
-    table = drawn.table
-    if looked.onset is not None:
-        table = table.since(looked.onset.at_us, looked.onset.end_us)
+    table = looked.split(drawn.table)
     # A quiet day has nothing that would have to differ.
     differs = looked.onset is not None and bool((table.bad & ~table.base).any())
     found = slices(table) if differs else []
@@ -222,11 +224,8 @@ async def _examples(
 ) -> Mapping[str, Sequence[ReportedExample]]:
     if drawn is None or (looked.onset is None and looked.usual is None):
         return {}
-    table = drawn.table
-    if looked.onset is not None:
-        table = table.since(looked.onset.at_us, looked.onset.end_us)
     first = looked.window.start if looked.usual is None else looked.usual[0].start
-    return await examples(recording, table, (first, looked.window.end))
+    return await examples(recording, looked.split(drawn.table), (first, looked.window.end))
 
 
 def _who(table: Table) -> list[ReportedWho]:

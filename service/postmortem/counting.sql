@@ -109,7 +109,7 @@ from (
     select distinct on (sample_id) sample_id, label, value, labels
     from labels
     where sample_id >= $12 and sample_id < $13
-    order by sample_id, labelled_at desc
+    order by sample_id, labelled_at desc, ctid desc
 ) l
 cross join lateral (
     select * from predictions
@@ -125,8 +125,7 @@ cross join lateral (
 cross join lateral (
     select case
         when l.value is not null then abs(l.value - p.value) > $14::float8
-        when l.labels is not null then not (l.labels @> p.labels and l.labels <@ p.labels)
-        else l.label is distinct from p.label
+        else not is_right(p.label, p.labels, l.label, l.labels)
     end as wrong
 ) w
 where ($5::bigint is null or p.version_id = any ($10::int[]))

@@ -12,7 +12,7 @@ left join (
     select distinct on (sample_id) sample_id, label, value, labels, source, labelled_at
     from labels
     where $11 = 'wrong' and sample_id >= $14 and sample_id < $15
-    order by sample_id, labelled_at desc
+    order by sample_id, labelled_at desc, ctid desc
 ) l on l.sample_id = s.id
 cross join lateral (
     select case $11
@@ -21,8 +21,7 @@ cross join lateral (
         when 'slow' then p.queue_us + p.infer_us > $12::float8
         when 'wrong' then case
             when l.value is not null then abs(l.value - p.value) > $12::float8
-            when l.labels is not null then not (l.labels @> p.labels and l.labels <@ p.labels)
-            else l.label is distinct from p.label
+            else coalesce(not is_right(p.label, p.labels, l.label, l.labels), false)
         end
         when 'label' then p.label = $13 or $13 = any (p.labels)
         else false

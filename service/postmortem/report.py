@@ -89,7 +89,7 @@ class ReportedWho(msgspec.Struct, frozen=True):
 
 
 class ReportedSlice(msgspec.Struct, frozen=True):
-    """Rows that share one value or two, see `slices.Slice`."""
+    """Rows that share one value or two, see `slices.ExplainedSlice`."""
 
     where: Mapping[str, str]
     rows: float
@@ -101,7 +101,7 @@ class ReportedSlice(msgspec.Struct, frozen=True):
 
 
 class ReportedCause(msgspec.Struct, frozen=True):
-    """One answer to why, see `causes.Cause`."""
+    """One answer to why, see `causes.LikelyCause`."""
 
     kind: str
     subject: str

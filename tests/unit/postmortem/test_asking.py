@@ -118,3 +118,25 @@ async def test_without_labels_nobody_can_say_what_is_wrong(database: str) -> Non
     await filled(database, Planted())
     with pytest.raises(ConfigError, match="nobody has labelled samples of cups"):
         await asked(database, Question(MODEL, About("wrong"), ONSET, END))
+
+
+@pytest.mark.parametrize("several", [False, True])
+async def test_wrong_answers_are_those_that_their_labels_contradict(database: str, *, several: bool) -> None:
+    """A label alone is the one that holds of a multi-label version, too."""
+    await filled(database, Planted())
+    async with connected(database, application="test", role=None) as connection:
+        await connection.execute(
+            "insert into labels (sample_id, labelled_at, label, source) "
+            "select s.id, s.at + interval '1 hour', case when s.tags ->> 'customer' = '17' and s.at >= $1 then "
+            "case p.label when 'small' then 'large' else 'small' end else p.label end, 'support' "
+            "from samples s join predictions p on p.sample_id = s.id and p.at = s.at",
+            ONSET,
+        )
+        if several:
+            await connection.execute("update predictions set labels = array[label], label = null")
+    report = await asked(database, Question(MODEL, About("wrong")))
+    assert report.onset is not None
+    assert report.onset.earliest <= ONSET <= report.onset.latest
+    assert report.bad.usual_share == 0
+    assert 0.15 < report.bad.share < 0.25
+    assert (report.who[0].field, report.who[0].value) == ("tag customer", "17")
