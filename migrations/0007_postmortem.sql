@@ -145,7 +145,10 @@ left join model_versions v on v.id = d.version_id
 union all
 select a.at, v.name, v.version, case a.kind when 'raised' then 'alarm' else 'alarm_reset' end, 'outliers',
     case a.kind
-        when 'raised' then a.flagged || ' outliers among ' || a.rows || ' samples' || coalesce(' since ' || a.onset_at, '')
+        when 'raised' then case
+            when a.onset_rows is null then a.flagged || ' outliers among ' || a.rows || ' samples'
+            else a.onset_flagged || ' outliers among ' || a.onset_rows || ' samples since ' || a.onset_at
+        end
         else 'reset by ' || coalesce(a.actor, 'somebody') || coalesce(': ' || a.reason, '')
     end
 from alarm_events a

@@ -115,7 +115,15 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
         slices=[_reported_slice(each) for each in found],
         causes=[_reported_cause(each) for each in answers],
         examples=await _examples(recording, looked, drawn),
-        unknown=await unknown(recording, looked.window, drawn, bad, about=looked.about, compared=baseline is not None),
+        unknown=await unknown(
+            recording,
+            looked.window,
+            drawn,
+            bad,
+            about=looked.about,
+            compared=baseline is not None,
+            rows=float(looked.counted.counts.rows.sum()),
+        ),
         next=next_commands(question, looked.about, looked.window, looked.onset, answers=answers, found=found),
         sql=recording.sql,
         looked_at=0 if drawn is None else len(drawn.table),
@@ -136,9 +144,9 @@ async def _chosen(recording: RecordedShare, question: Question, now: datetime) -
     if windows is None:
         since = await recording.alarm_onset() if question.about in (None, About("outliers")) else None
         if since is not None:
-            # An alarm is about outliers, and a day before it says what was usual.
+            # As if somebody had asked about the time since, which is counted by the finer the shorter it is.
             kinds = [About("outliers")]
-            windows = None, question.window(since - _DAY, min(now, since + _DAY))
+            windows = replace(question, start=since, end=min(now, since + _DAY)).windows(now)
         else:
             windows = None, question.window(now - _DAY, now)
     usual, window = windows
@@ -256,6 +264,9 @@ def _bad(looked: _Looked) -> ReportedBad:
     inside = at >= micros(first) - counts.width_us + 1
     if looked.onset is not None and looked.onset.end_us is not None:
         inside &= at < looked.onset.end_us
+    # The usual time may end within the bin that the other begins with.
+    if looked.usual is not None and micros(first) > micros(looked.window.start) - counts.width_us:
+        inside[: len(looked.usual[1].counts.rows)] = False
     rows, bad = float(counts.rows[inside].sum()), float(counts.bad[inside].sum())
     usual = None
     if not inside.all():

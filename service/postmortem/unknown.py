@@ -24,6 +24,7 @@ async def unknown(
     *,
     about: About,
     compared: bool,
+    rows: float,
 ) -> list[str]:
     """Sentences, what matters most first; empty where nothing is missing.
 
@@ -34,6 +35,7 @@ async def unknown(
         bad: the totals.
         about: kind of the bad rows.
         compared: whether a baseline says what inputs usually are.
+        rows: of the window, by 1 / incl_prob.
     """
     found = []
     if bad.rows < _FEW:
@@ -41,16 +43,16 @@ async def unknown(
     for gap in await recording.gaps(window):
         records = "an unknown number of" if gap["records"] is None else f"{gap['records']:,}"
         found.append(f"Not recorded: {records} records ({gap['reason']}); `hoverboard gaps` says why.")
-    if bad.recorded < 0.999 * bad.of and about.kind not in ("refusals", "wrong"):
+    if bad.recorded < 0.999 * rows and about.kind not in ("refusals", "wrong"):
         found.append(
-            f"Not every row was recorded: {bad.recorded:,} are in the database, of about {bad.of:,.0f} since the onset "
-            "or more. Totals are estimates, by 1 / incl_prob."
+            f"Not every row was recorded: {bad.recorded:,} are in the database, of about {rows:,.0f}. "
+            "Totals are estimates, by 1 / incl_prob."
         )
     span = await recording.span()
     if span is not None and (span[0] - window.start).total_seconds() > 60:
         found.append(f"Nothing is recorded before {moment(span[0])}: older days have expired, or there were none.")
     if drawn is not None:
-        found += _of_rows(about, drawn)
+        found += _of_rows(about, drawn, asked_of=window.tags is not None or "caller" in window.where)
     if not compared:
         found.append(
             "No version of this model has a baseline, so its numbers and categories could not be compared: publish with "
@@ -63,7 +65,7 @@ async def unknown(
     return found
 
 
-def _of_rows(about: About, drawn: Drawn) -> list[str]:
+def _of_rows(about: About, drawn: Drawn, *, asked_of: bool) -> list[str]:
     found = []
     if drawn.bad_share < 1:
         found.append(f"There are so many {about.words} that only {drawn.bad_share:.1%} of them were looked at.")
@@ -72,6 +74,6 @@ def _of_rows(about: About, drawn: Drawn) -> list[str]:
             f"The inputs of {rows:,} of {len(drawn.table):,} rows that were looked at cannot be used: {reason}."
         )
     named = {field.kind for field in drawn.table.fields}
-    if "caller" not in named and "tag" not in named:
+    if not asked_of and "caller" not in named and "tag" not in named:
         found.append("Calls have no tags, and no caller has a key: nobody can say who sent them.")
     return found

@@ -108,6 +108,8 @@ def parse_where(conditions: Iterable[str]) -> dict[str, str]:
             raise ConfigError(
                 f"--where {text!r}: expected tag.NAME=VALUE, or one of {', '.join(CONDITIONS)}, = and its value"
             )
+        if name.endswith("!"):
+            raise ConfigError(f"--where {text!r}: only = is known; ask about each of the others by itself")
         if found.setdefault(name, value) != value:
             raise ConfigError(
                 f"--where {name}: given twice, as {found[name]!r} and {value!r}; all conditions must hold"

@@ -648,7 +648,11 @@ UNION ALL
         END AS kind,
     'outliers'::text AS subject,
         CASE a.kind
-            WHEN 'raised'::text THEN ((((a.flagged || ' outliers among '::text) || a.rows) || ' samples'::text) || COALESCE((' since '::text || a.onset_at), ''::text))
+            WHEN 'raised'::text THEN
+            CASE
+                WHEN (a.onset_rows IS NULL) THEN (((a.flagged || ' outliers among '::text) || a.rows) || ' samples'::text)
+                ELSE ((((a.onset_flagged || ' outliers among '::text) || a.onset_rows) || ' samples since '::text) || a.onset_at)
+            END
             ELSE (('reset by '::text || COALESCE(a.actor, 'somebody'::text)) || COALESCE((': '::text || a.reason), ''::text))
         END AS detail
    FROM (hoverboard.alarm_events a

@@ -140,3 +140,36 @@ async def test_wrong_answers_are_those_that_their_labels_contradict(database: st
     assert report.bad.usual_share == 0
     assert 0.15 < report.bad.share < 0.25
     assert (report.who[0].field, report.who[0].value) == ("tag customer", "17")
+
+
+async def test_a_raised_alarm_is_asked_about_since_its_onset(database: str) -> None:
+    now = ONSET + timedelta(minutes=30)
+    async with connected(database, application="test", role=None) as connection:
+        version = await fill(connection, Planted(customer="17"))
+        await connection.execute(
+            "insert into alarms (version_id, state, bound, rows, flagged, log10_e, recent_rows, recent_flagged, log_sums, "
+            "log_products, since, raised_at, onset_at, updated_at) "
+            "values ($1, 'raised', 0.02, 750, 150, 20, 750, 150, '{}', '{}', '{}', $2, $2, $2)",
+            version,
+            ONSET,
+        )
+    report = await asked(database, Question(MODEL), now)
+    assert (report.start, report.end) == (ONSET, now)
+    assert report.usual == (ONSET - timedelta(minutes=30), ONSET)
+    assert report.onset is not None
+    assert (report.causes[0].kind, report.causes[0].subject) == ("caller", "tag customer 17")
+
+
+async def test_a_time_that_begins_within_a_bin_counts_its_own_rows_only(database: str) -> None:
+    await filled(database, Planted(customer="17"))
+    start = ONSET + timedelta(seconds=30)
+    report = await asked(database, Question(MODEL, About("outliers"), start, END))
+    rows = 25 * int((END - ONSET) / timedelta(minutes=1) - 1)
+    assert report.bad.of <= rows
+    assert not [sentence for sentence in report.unknown if "recorded" in sentence]
+
+
+async def test_under_a_tag_somebody_has_sent_the_rows(database: str) -> None:
+    await filled(database, Planted(customer="17"))
+    report = await asked(database, Question(MODEL, About("outliers"), ONSET, END, where={"tag.customer": "17"}))
+    assert not [sentence for sentence in report.unknown if "no tags" in sentence]

@@ -73,3 +73,8 @@ def test_two_values_for_one_name_are_refused_and_the_same_one_twice_is_not() -> 
 def test_a_time_that_ends_before_it_starts_is_refused() -> None:
     with pytest.raises(ConfigError, match="before it starts"):
         RecordedWindow("m", NOW, NOW)
+
+
+def test_what_is_not_a_value_cannot_be_asked_for() -> None:
+    with pytest.raises(ConfigError, match="only = is known"):
+        parse_where(["tag.customer!=acme"])
