@@ -39,7 +39,7 @@ __all__ = ["command"]
 )
 @window_options
 @click.option("--labelled", is_flag=True, help="Only samples with a label, which then is a column of inputs.parquet.")
-@click.option("--issue", type=click.IntRange(min=1), help="Only outliers of this issue.")
+@click.option("--issue", type=click.IntRange(1, 2**63 - 1), help="Only outliers of this issue.")
 @click.option("--incomplete", is_flag=True, help="Also samples whose inputs were redacted or hashed: null there.")
 @click.option(
     "--models", type=click.Path(path_type=Path), help="Models directory, for what it redacts.  [default: models]"

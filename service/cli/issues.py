@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from hoverboard.cli.help import CommandGroup
-from hoverboard.cli.output import as_json, bar, console, emit, json_option, table
+from hoverboard.cli.output import as_json, bar, console, emit, json_option, plain, plain_text, table
 from hoverboard.cli.target import data_dir_option, database_url_option, whoever_asks
 from hoverboard.config import Settings
 
@@ -25,7 +25,7 @@ __all__ = ["command"]
 T = TypeVar("T")
 _COLORED: Final = {"regressed": "[red]regressed[/]", "escalating": "[red]escalating[/]", "new": "[yellow]new[/]"}
 
-_number = click.argument("number", type=click.IntRange(min=1), metavar="N")
+_number = click.argument("number", type=click.IntRange(1, 2**63 - 1), metavar="N")
 _reason = click.option("--reason", default="", help="Why. It is kept.")
 
 
@@ -100,7 +100,7 @@ def show(*, number: int, database_url: str | None, data_dir: Path | None, json_:
 @click.option(
     "--in",
     "version",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2**63 - 1),
     metavar="V",
     help="The first version that is right.  [default: the next one]",
 )
@@ -159,7 +159,7 @@ def reopen(*, number: int, reason: str, json_: bool | None, **where: Any) -> Non
 
 @command.command("merge", examples={"The same thing twice": "hoverboard issues merge 12 15"})
 @_number
-@click.argument("other", type=click.IntRange(min=1), metavar="OTHER")
+@click.argument("other", type=click.IntRange(1, 2**63 - 1), metavar="OTHER")
 @click.option("--again", is_flag=True, help="Also where somebody took the two apart.")
 @_reason
 @_options
@@ -295,7 +295,7 @@ def _state(row: dict[str, Any]) -> str:
 def _shown(detail: IssueDetail) -> Sequence[Any]:
     row = detail.issue
     head = (
-        f"Issue {row['id']} of {row['model']}: {_state(row)} since {row['state_at']:%Y-%m-%d %H:%M} ({row['why']}). "
+        f"Issue {row['id']} of {row['model']}: {_state(row)} since {row['state_at']:%Y-%m-%d %H:%M} ({plain_text(row['why'])}). "
         f"{row['members']:,} members from {row['first_seen']:%Y-%m-%d %H:%M} to {row['last_seen']:%Y-%m-%d %H:%M} UTC."
     )
     most = max((day["members"] for day in detail.days), default=1)
@@ -315,12 +315,14 @@ def _shown(detail: IssueDetail) -> Sequence[Any]:
             f"{each['at']:%Y-%m-%d %H:%M:%S}",
             str(each["sample_id"]),
             str(each["version"]),
-            _answer(each),
+            plain_text(_answer(each)),
             f"{each['p_value']:.2g}",
         ]
         for each in detail.latest
     ]
-    events = [[f"{each['at']:%Y-%m-%d %H:%M}", each["kind"], each["actor"], each["reason"]] for each in detail.events]
+    events = plain(
+        [[f"{each['at']:%Y-%m-%d %H:%M}", each["kind"], each["actor"], each["reason"]] for each in detail.events]
+    )
     tables = [
         (["day", "members", ""], days),
         (["fingerprint", "leader", "members", "mean distance", "never with"], leaders),

@@ -12,7 +12,7 @@ import msgspec
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["as_json", "bar", "console", "emit", "json_option", "table"]
+__all__ = ["as_json", "bar", "console", "emit", "json_option", "plain", "plain_text", "table"]
 
 _WORD: Final = 8
 """Cells of a terminal that a column may ask for whatever it holds: words as short as `quiet` never break."""
@@ -81,6 +81,18 @@ def _lines(cell: RenderableType) -> Sequence[str]:
     from rich.text import Text
 
     return Text.from_markup(cell).plain.splitlines() if isinstance(cell, str) else ()
+
+
+def plain(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Cells that somebody else has written: their square brackets are no markup, and they reach no terminal's controls."""
+    return [[plain_text(cell) for cell in row] for row in rows]
+
+
+def plain_text(text: str) -> str:
+    """The same for one text."""
+    from rich.markup import escape
+
+    return escape("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text))
 
 
 def bar(share: float, width: int = 20) -> str:

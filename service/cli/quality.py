@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from hoverboard.cli.help import Command
-from hoverboard.cli.output import as_json, console, emit, json_option, table
+from hoverboard.cli.output import as_json, console, emit, json_option, plain_text, table
 from hoverboard.cli.target import data_dir_option, database_url_option
 from hoverboard.config import Settings
 
@@ -183,7 +183,7 @@ def _details(version: VersionQuality) -> Iterator[Any]:
         yield ""
     if len(version.sources) > 1:
         said = [
-            f"{one.source} {one.labelled:,}" + ("" if one.right is None else f" ({one.right:.1%} right)")
+            f"{plain_text(one.source)} {one.labelled:,}" + ("" if one.right is None else f" ({one.right:.1%} right)")
             for one in version.sources
         ]
         yield f"Labels that count: {', '.join(said)}."
@@ -194,7 +194,13 @@ def _details(version: VersionQuality) -> Iterator[Any]:
         yield table(
             names,
             [
-                [each.label, f"{each.held:,}", _share(each.recall), f"{each.said:,}", _share(each.precision)]
+                [
+                    plain_text(each.label),
+                    f"{each.held:,}",
+                    _share(each.recall),
+                    f"{each.said:,}",
+                    _share(each.precision),
+                ]
                 for each in worst[:_MOST_LABELS]
             ],
             right=names[1:],

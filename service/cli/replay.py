@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ import msgspec
 
 from hoverboard.cli.framework import load_framework
 from hoverboard.cli.help import Command
-from hoverboard.cli.output import as_json, console, emit, json_option, table
+from hoverboard.cli.output import as_json, console, emit, json_option, plain, table
 from hoverboard.cli.steps import steps
 from hoverboard.cli.target import data_dir_option, database_url_option
 from hoverboard.cli.window import EVERYTHING, window_of, window_options
@@ -59,13 +59,15 @@ _STEPS: Final = {
     },
 )
 @click.argument("model")
-@click.option("--candidate", required=True, type=click.IntRange(min=1), help="The version that is in question.")
+@click.option("--candidate", required=True, type=click.IntRange(1, 2**63 - 1), help="The version that is in question.")
 @click.option(
-    "--incumbent", type=click.IntRange(min=1), help="The version it is compared with.  [default: that answered most]"
+    "--incumbent",
+    type=click.IntRange(1, 2**63 - 1),
+    help="The version it is compared with.  [default: that answered most]",
 )
 @window_options
 @click.option("--labelled", is_flag=True, help="Only samples with a label.")
-@click.option("--issue", type=click.IntRange(min=1), help="Only outliers of this issue.")
+@click.option("--issue", type=click.IntRange(1, 2**63 - 1), help="Only outliers of this issue.")
 @click.option(
     "--noise-runs", type=click.IntRange(0, 20), default=1, show_default=True, help="How often the incumbent runs again."
 )
@@ -200,13 +202,6 @@ def _show(result: ReplayResult, kept: int | None, json_: bool | None) -> None:
         click.echo(f"\n{section.title}")
         names = [name.removeprefix("#") for name in section.columns]
         numbers = [name.removeprefix("#") for name in section.columns if name.startswith("#")]
-        console().print(table(names, _escaped(section.rows), right=numbers))
+        console().print(table(names, plain(section.rows), right=numbers))
     if kept is not None:
         click.echo(f"\nKept as replay {kept}.")
-
-
-def _escaped(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Cells whose square brackets are no markup."""
-    from rich.markup import escape
-
-    return [[escape(cell) for cell in row] for row in rows]

@@ -14,7 +14,7 @@ import numpy as np
 from hoverboard.contract.times import micros, nearest_time, time_of
 from hoverboard.database.connect import Connection
 from hoverboard.errors import ConfigError
-from hoverboard.postmortem.causes import LikelyCause, causes
+from hoverboard.postmortem.causes import NOTHING_USUAL, LikelyCause, causes
 from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.commands import next_commands
 from hoverboard.postmortem.counting import Progress, RecordedShare, WindowCounts, bin_width, require_model
@@ -71,6 +71,11 @@ class _Looked:
         """Of the usual time and the window, one after the other."""
         return self.counted.counts if self.usual is None else WindowCounts.joined([self.usual[1], self.counted]).counts
 
+    @property
+    def compared(self) -> bool:
+        """Whether there are rows of the usual time, where one was named."""
+        return self.usual is None or bool(self.usual[1].counts.rows.sum())
+
     def split(self, table: Table) -> Table:
         """Its rows with those outside of the incident counted to the usual time."""
         return table if self.onset is None else self.onset.split(table)
@@ -104,7 +109,7 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
     return Report(
         model=question.model,
         about=str(looked.about),
-        summary=summary(looked.about, looked.onset, bad),
+        summary=summary(looked.about, looked.onset, bad, compared=looked.compared),
         start=looked.window.start,
         end=looked.window.end,
         usual=None if looked.usual is None else (looked.usual[0].start, looked.usual[0].end),
@@ -146,7 +151,7 @@ async def _chosen(recording: RecordedShare, question: Question, now: datetime) -
         if since is not None:
             # As if somebody had asked about the time since, which is counted by the finer the shorter it is.
             kinds = [About("outliers")]
-            windows = replace(question, start=since, end=min(now, since + _DAY)).windows(now)
+            windows = question.between(since, min(now, since + _DAY))
         else:
             windows = None, question.window(now - _DAY, now)
     usual, window = windows
@@ -217,6 +222,8 @@ async def _refusals(recording: RecordedShare, looked: _Looked) -> list[Refusal]:
 def _compared(
     looked: _Looked, drawn: Drawn | None, events: Sequence[Event], refusals: Sequence[Refusal]
 ) -> tuple[list[ExplainedSlice], list[ReportedWho], list[LikelyCause]]:
+    if not looked.compared and looked.onset is None:
+        return [], [], [NOTHING_USUAL]
     if drawn is None:
         return [], [], []
     table = looked.split(drawn.table)
@@ -268,9 +275,8 @@ def _bad(looked: _Looked) -> ReportedBad:
     if looked.usual is not None and micros(first) > micros(looked.window.start) - counts.width_us:
         inside[: len(looked.usual[1].counts.rows)] = False
     rows, bad = float(counts.rows[inside].sum()), float(counts.bad[inside].sum())
-    usual = None
-    if not inside.all():
-        usual = float(counts.bad[~inside].sum() / max(counts.rows[~inside].sum(), 1.0))
+    before = float(counts.rows[~inside].sum())
+    usual = float(counts.bad[~inside].sum()) / before if before else None
     # The variance of the part by that of the whole: bad rows are kept alike at all times.
     whole = max(float(looked.counted.counts.bad.sum()), 1.0)
     error = _Z * (looked.counted.bad_variance * min(bad / whole, 1.0)) ** 0.5

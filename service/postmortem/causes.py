@@ -20,7 +20,7 @@ from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.slices import ExplainedSlice, rows_of, slices
 from hoverboard.postmortem.table import BinnedCounts, Event, Refusal, Table
 
-__all__ = ["LikelyCause", "causes"]
+__all__ = ["NOTHING_USUAL", "LikelyCause", "causes"]
 
 CauseKind = Literal["version", "caller", "schema", "machine", "novelty", "load", "labels", "upstream", "none"]
 LEAST_DBIC: Final = 10.0
@@ -64,6 +64,12 @@ class LikelyCause:
     confirmed: bool | None
     undo: str
     where: tuple[tuple[str, str], ...] = ()
+
+
+NOTHING_USUAL: Final = LikelyCause(
+    "none", "", 1.0, "nothing is recorded of the usual time, so that nothing can be compared", None, _UNDO["none"]
+)
+"""The only answer where there is no usual time."""
 
 
 def causes(

@@ -198,6 +198,8 @@ class Encoder:
                 if feature.tensor not in decoded.columns:
                     continue
                 there = ~decoded.missing[feature.tensor]
+                if not there.any():
+                    continue
                 bins, read = bins_of(feature, decoded.columns[feature.tensor][there])
                 codes[at][places[there]] = bins + 1
                 if read is not None:

@@ -94,10 +94,17 @@ class Question:
             if self.against is not None or self.end is not None:
                 raise ConfigError("--to and --against need --from: say when the time that is looked at begins")
             return None
-        end = self.end or now
-        window = self.window(self.start, end)
+        return self.between(self.start, self.end or now)
+
+    def between(self, start: datetime, end: datetime) -> tuple[RecordedWindow, RecordedWindow]:
+        """The usual time and the one looked at.
+
+        Raises:
+            ConfigError: as of `windows`.
+        """
+        window = self.window(start, end)
         if self.against is None:
-            return self.window(self.start - (end - self.start), self.start), window
+            return self.window(start - (end - start), start), window
         usual = self.window(*self.against)
         if usual.end > window.start:
             raise ConfigError("--against must end before --from: it says what was usual until then")

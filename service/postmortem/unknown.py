@@ -75,5 +75,5 @@ def _of_rows(about: About, drawn: Drawn, *, asked_of: bool) -> list[str]:
         )
     named = {field.kind for field in drawn.table.fields}
     if not asked_of and "caller" not in named and "tag" not in named:
-        found.append("Calls have no tags, and no caller has a key: nobody can say who sent them.")
+        found.append("No tag tells these rows apart, and no caller has a key: nobody can say whose calls they were.")
     return found

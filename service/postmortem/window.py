@@ -19,6 +19,7 @@ CONDITIONS: Final = ("version", "label", "caller", "process")
 _TAG: Final = "tag."
 _AGO: Final = re.compile(r"-?(\d{1,6})\s*(s|m|h|d|w)(?: ago)?")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DIGITS: Final = 19
 _MOST_VERSION: Final = 2**63 - 1
 
 
@@ -114,7 +115,9 @@ def parse_where(conditions: Iterable[str]) -> dict[str, str]:
             raise ConfigError(
                 f"--where {name}: given twice, as {found[name]!r} and {value!r}; all conditions must hold"
             )
-        if name == "version" and not (value.isascii() and value.isdecimal() and 0 < int(value) <= _MOST_VERSION):
+        if name == "version" and not (
+            value.isascii() and value.isdecimal() and len(value) <= _DIGITS and 0 < int(value) <= _MOST_VERSION
+        ):
             raise ConfigError(f"--where version={value}: expected the number of a version")
     return found
 

@@ -12,10 +12,12 @@ from hoverboard.postmortem.report import ReportedBad
 __all__ = ["moment", "rows_in_words", "share", "summary"]
 
 
-def summary(about: About, onset: Onset | None, bad: ReportedBad) -> str:
+def summary(about: About, onset: Onset | None, bad: ReportedBad, *, compared: bool) -> str:
     """Whether something has changed, since when, and by how much."""
     if onset is None:
         how = f"{bad.rows:,.0f} of {bad.of:,.0f} rows are {about.words} ({share(bad.share)})"
+        if not compared:
+            return f"{how[0].upper()}{how[1:]}. Nothing is recorded of the usual time to compare with: name another with --against."
         usual = "" if bad.usual_share is None else f"; usually {share(bad.usual_share)} are"
         return f"A quiet time: {how}{usual}. Their share has not risen beyond what chance explains."
     until = "and goes on" if onset.end_us is None else f"and was over at {moment(nearest_time(onset.end_us))}"

@@ -2,9 +2,10 @@
 
 -- name: lock_issue
 select i.id, i.scope_id, i.state, i.merged_into, s.model
-from issues i join issue_scopes s on s.id = i.scope_id
+-- The scope first, as the recorder locks; the issue, too: who has waited must not see it as it was before.
+from issue_scopes s join issues i on i.scope_id = s.id
 where i.id = $1
-for update of s;
+for update of s, i;
 
 -- name: next_version
 select max(v.version) + 1 from model_versions v where v.name = $1;

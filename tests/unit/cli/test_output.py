@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from hoverboard.cli.descriptions import described, described_model
-from hoverboard.cli.output import bar, table
+from hoverboard.cli.output import bar, plain, table
 from hoverboard.cli.predictions import drawn
 
 
@@ -138,3 +138,7 @@ def test_a_table_too_wide_for_its_terminal_loses_no_column(monkeypatch: pytest.M
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert all(name in shown for name in names)
     assert shown.count("x") == 20
+
+
+def test_what_somebody_else_wrote_is_no_markup_and_reaches_no_terminal() -> None:
+    assert plain([["see [/] here", "\x1b]0;title\x07", "stühle"]]) == [["see \\[/] here", "�]0;title�", "stühle"]]

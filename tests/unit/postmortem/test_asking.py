@@ -172,4 +172,23 @@ async def test_a_time_that_begins_within_a_bin_counts_its_own_rows_only(database
 async def test_under_a_tag_somebody_has_sent_the_rows(database: str) -> None:
     await filled(database, Planted(customer="17"))
     report = await asked(database, Question(MODEL, About("outliers"), ONSET, END, where={"tag.customer": "17"}))
-    assert not [sentence for sentence in report.unknown if "no tags" in sentence]
+    assert not [sentence for sentence in report.unknown if "tells these rows apart" in sentence]
+
+
+async def test_without_a_usual_time_nobody_says_that_it_is_quiet(database: str) -> None:
+    await filled(database, Planted(usual=0.9))
+    report = await asked(database, Question(MODEL, About("outliers"), START, END))
+    assert "quiet" not in report.summary
+    assert "--against" in report.summary
+    assert report.bad.usual_share is None
+    assert "nothing is recorded of the usual time" in report.causes[0].evidence
+
+
+async def test_rows_whose_numbers_are_redacted_are_compared_by_the_rest(database: str) -> None:
+    async with connected(database, application="test", role=None) as connection:
+        await fill(connection, Planted(customer="17"))
+        await connection.execute("""update samples set inputs = inputs || '{"height": null, "width": null}'""")
+    report = await asked(database, Question(MODEL))
+    assert report.onset is not None
+    assert (report.causes[0].kind, report.causes[0].subject) == ("caller", "tag customer 17")
+    assert [sentence for sentence in report.unknown if "redacted" in sentence]

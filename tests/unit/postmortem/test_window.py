@@ -78,3 +78,8 @@ def test_a_time_that_ends_before_it_starts_is_refused() -> None:
 def test_what_is_not_a_value_cannot_be_asked_for() -> None:
     with pytest.raises(ConfigError, match="only = is known"):
         parse_where(["tag.customer!=acme"])
+
+
+def test_a_version_of_thousands_of_digits_is_no_number() -> None:
+    with pytest.raises(ConfigError, match="expected the number of a version"):
+        parse_where(["version=" + "9" * 5000])
