@@ -193,9 +193,11 @@ class Core:
         def read(result: msgspec.Raw) -> Predictions:
             answer = Predictions.read(result)
             # Rows are matched with samples by their place alone: those of another call would pass for this one's.
-            if answer.model != model or len(answer) != batch.n:
+            other = isinstance(version, int) and answer.version != version
+            if answer.model != model or len(answer) != batch.n or other:
                 raise msgspec.ValidationError(
-                    f"{len(answer)} predictions of {answer.model!r:.50} for {batch.n} samples of {model!r:.50}"
+                    f"{len(answer)} predictions of {answer.model!r:.50} version {answer.version}"
+                    f" for {batch.n} samples of {model!r:.50}{f' version {version}' if other else ''}"
                 )
             return answer
 

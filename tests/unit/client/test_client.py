@@ -96,14 +96,20 @@ def test_tries_are_never_as_fast_as_they_can_be_sent() -> None:
     assert (Retries().pause_s(1, Overloaded(retry_after_ms=1), "predict") or 0) >= 0.01
 
 
-@pytest.mark.parametrize(("model", "n"), [("m", 1), ("m", 3), ("m", 0), ("other", 2)])
-def test_predictions_of_other_samples_or_of_another_model_are_no_answer(model: str, n: int) -> None:
+@pytest.mark.parametrize(
+    ("model", "n", "version"), [("m", 1, 1), ("m", 3, 1), ("m", 0, 1), ("other", 2, 1), ("m", 2, 2)]
+)
+def test_predictions_of_other_samples_or_of_another_model_or_version_are_no_answer(
+    model: str, n: int, version: int
+) -> None:
     timing = {"queue_ms": 0, "infer_ms": 0, "batch": 1}
-    result = {"model": model, "version": 1, "predictions": [{"sample_id": "a"}] * n, "timing": timing}
-    said = pytest.raises(Unreachable, match=f"as no Hoverboard .* {n} predictions of '{model}' for 2 samples of 'm'")
+    result = {"model": model, "version": version, "predictions": [{"sample_id": "a"}] * n, "timing": timing}
+    said = pytest.raises(
+        Unreachable, match=f"no Hoverboard .* {n} predictions of '{model}' version {version} for 2 samples"
+    )
     answers = [(200, {"jsonrpc": "2.0", "result": result})]
     with serving(*answers) as (url, _), Client(url, retries=Retries(attempts=1)) as client, said:
-        client.predict("m", ["a", "b"])
+        client.predict("m", ["a", "b"], version=1)
 
 
 def test_where_the_server_names_no_time_pauses_are_drawn_from_a_range_that_doubles() -> None:
