@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, emit, json_option
-from hoverboard.cli.target import data_dir_option, database_url_option
+from hoverboard.cli.target import data_dir_option, database_url_option, named
 from hoverboard.config import Settings
 from hoverboard.errors import ConfigError
 
@@ -75,7 +76,7 @@ def command(
     from hoverboard.postmortem.rendering import render_markdown, render_text
 
     now = datetime.now(UTC)
-    question = _question(model, about, (start, end, against), where, now)
+    question = replace(_question(model, about, (start, end, against), where, now), target=named(data_dir, database_url))
     report = asyncio.run(_asked(Settings.load(data_dir=data_dir, database_url=database_url), question, now))
     if html is not None:
         from hoverboard.postmortem.page import render_html

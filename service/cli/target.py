@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -23,6 +25,7 @@ __all__ = [
     "data_dir_option",
     "database_url_option",
     "models_dir",
+    "named",
     "public_url",
     "whoever_asks",
 ]
@@ -47,6 +50,18 @@ def whoever_asks() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"user id {os.getuid()}"
+
+
+def named(data_dir: Path | None, database_url: str | None) -> str:
+    """`--data-dir` and `--database-url` as a command was given them, quoted for a shell.
+
+    A URL with a password stays out of what is printed and passed on: the variable of the settings stands for it.
+    """
+    words = [] if data_dir is None else ["--data-dir", shlex.quote(str(data_dir))]
+    if database_url is not None:
+        secret = urlsplit(database_url).password is not None or "password=" in database_url
+        words += ["--database-url", '"$HOVERBOARD_DATABASE_URL"' if secret else shlex.quote(database_url)]
+    return " ".join(words)
 
 
 def public_url() -> str:

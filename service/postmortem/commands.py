@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from hoverboard.contract.times import nearest_time
 from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import About, Question
 from hoverboard.postmortem.slices import ExplainedSlice
-from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.table import ABSENT
+from hoverboard.postmortem.window import CONDITIONS, RecordedWindow
 
 __all__ = ["next_commands"]
 
-_MOST = 3
+_MOST: Final = 3
+_TAG: Final = "tag "
 
 
 def next_commands(
@@ -26,8 +29,9 @@ def next_commands(
     *,
     answers: Sequence[LikelyCause],
     found: Sequence[ExplainedSlice],
+    versions: Sequence[int],
 ) -> list[str]:
-    """At most three, what narrows it down most first.
+    """Three, what narrows it down most first.
 
     Args:
         question: as it was asked.
@@ -36,39 +40,65 @@ def next_commands(
         onset: None for a quiet time.
         answers: causes, the likeliest first.
         found: slices.
+        versions: that were recorded, ascending.
     """
-    asked = ["hoverboard", "postmortem", question.model, "--about", str(about)]
-    asked += [word for name, value in question.where.items() for word in ("--where", f"{name}={value}")]
+    conditions = [f"{name}={value}" for name, value in question.where.items()]
+    asked = ("postmortem", question.model, "--about", str(about))
     if onset is None:
         week = window.end - (window.end - window.start) * 7
-        return [
-            shlex.join([*asked, "--from", _time(week), "--to", _time(window.end)]),
-            "hoverboard alarms",
-            "hoverboard gaps --days 1",
+        commands = [
+            (*asked, *_where(conditions), "--from", _time(week), "--to", _time(window.end, up=True)),
+            ("alarms",),
+            ("gaps", "--days", "1"),
         ]
+        return [_complete(each, question) for each in commands]
     end = window.end if onset.end_us is None else nearest_time(onset.end_us)
-    times = ["--from", _time(nearest_time(onset.at_us)), "--to", _time(end)]
+    times = ("--from", _time(nearest_time(onset.at_us)), "--to", _time(end, up=True))
     commands = []
     # The likeliest cause says where to look closer; slices do where it is about no rows in particular.
     for where in [each.where for each in answers[:1]] + [each.where for each in found]:
-        conditions = [f"{name}={value}" for part in where for name, value in [_condition(*part)] if name]
-        if conditions and not any(condition.partition("=")[0] in question.where for condition in conditions):
-            commands.append(shlex.join([*asked, *times, *(w for c in conditions for w in ("--where", c))]))
+        closer = [each for part in where if (each := _condition(*part, about)) is not None]
+        if closer and not any(each.partition("=")[0] in question.where for each in closer):
+            commands.append((*asked, *_where([*conditions, *closer]), *times))
             break
-    if about.kind == "outliers":
-        commands.append("hoverboard alarms")
-    commands.append(shlex.join([*asked, *times, "--html", f"{question.model}.html"]))
-    commands.append("hoverboard gaps --days 1")
-    commands.append(shlex.join([*asked, *times, "--sql"]))
-    return commands[:_MOST]
+    before = _before(answers, versions)
+    if before is not None and about.kind not in ("errors", "refusals"):
+        commands.append(("replay", question.model, "--candidate", str(before), *_where(conditions), *times))
+    elif about.kind == "outliers":
+        commands.append(("issues", "list", question.model))
+    elif about.kind == "wrong":
+        commands.append(("quality", question.model))
+    commands.append((*asked, *_where(conditions), *times, "--html", f"{question.model}.html"))
+    commands.append(("gaps", "--days", "1"))
+    commands.append((*asked, *_where(conditions), *times, "--sql"))
+    return [_complete(each, question) for each in commands[:_MOST]]
 
 
-def _condition(name: str, value: str) -> tuple[str, str]:
-    """A condition of `--where` for a field's value; an empty name where there is none."""
-    if name.startswith("tag "):
-        return f"tag.{name.removeprefix('tag ')}", value
-    return (name, value) if name in ("version", "process", "caller", "label") else ("", value)
+def _before(answers: Sequence[LikelyCause], versions: Sequence[int]) -> int | None:
+    """The version before the one that is the likeliest cause: a replay on it tells whether that is so."""
+    if not answers or answers[0].kind != "version" or not answers[0].subject.isdecimal():
+        return None
+    return max((each for each in versions if each < int(answers[0].subject)), default=None)
 
 
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%dT%H:%M:%S}Z"
+def _where(conditions: Sequence[str]) -> list[str]:
+    return [word for each in conditions for word in ("--where", each)]
+
+
+def _condition(name: str, value: str, about: About) -> str | None:
+    """The condition of `--where` for a field's value; None where there is none, or none that can be typed."""
+    named = f"tag.{name.removeprefix(_TAG)}" if name.startswith(_TAG) else name
+    typed = named.startswith("tag.") or named in CONDITIONS
+    if not typed or value == ABSENT or about.unknown_of({named: value}) or not f"{named}{value}".isprintable():
+        return None
+    return f"{named}={value}"
+
+
+def _complete(words: Sequence[str], question: Question) -> str:
+    return " ".join(filter(None, ("hoverboard", shlex.join(words), question.target)))
+
+
+def _time(at: datetime, *, up: bool = False) -> str:
+    """To the second; with `up` the next one, so that nothing is cut off."""
+    whole = at.replace(microsecond=0)
+    return f"{whole + timedelta(seconds=1) if up and whole < at else whole:%Y-%m-%dT%H:%M:%S}Z"

@@ -90,6 +90,11 @@ class RecordedShare:
         """`model_versions.id` of all versions."""
         return [version.id for version in self.versions]
 
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of all versions, ascending."""
+        return sorted({version.version for version in self.versions})
+
     def ids_of(self, number: int | None) -> list[int] | None:
         """Those of one number; None for any."""
         return None if number is None else [each.id for each in self.versions if each.version == number]

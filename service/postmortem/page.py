@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from hoverboard.postmortem.rendering import sections, title, took
 from hoverboard.postmortem.report import Report
+from hoverboard.postmortem.sections import sections, title, took
 
 __all__ = ["render_html"]
 

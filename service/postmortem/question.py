@@ -75,6 +75,7 @@ class Question:
         start, end: of the time that is looked at; None for the raised alarm's, or the last day.
         against: begin and end of the time that is usual; None for as long a time before `start`.
         where: conditions, see `RecordedWindow`.
+        target: options that say where the database is, quoted for a shell: for the commands that are proposed.
     """
 
     model: str
@@ -83,6 +84,7 @@ class Question:
     end: datetime | None = None
     against: tuple[datetime, datetime] | None = None
     where: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
     def windows(self, now: datetime) -> tuple[RecordedWindow | None, RecordedWindow] | None:
         """The usual time (None: whatever comes before the onset) and the one looked at; None where neither was given.

@@ -3,36 +3,54 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from hoverboard.contract.times import nearest_time
+from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import About
 from hoverboard.postmortem.report import ReportedBad
 
-__all__ = ["moment", "rows_in_words", "share", "summary"]
+__all__ = ["moment", "plain_line", "share", "summary"]
+
+_LIKELY: Final = 0.5
 
 
-def summary(about: About, onset: Onset | None, bad: ReportedBad, *, compared: bool) -> str:
-    """Whether something has changed, since when, and by how much."""
+def summary(
+    model: str, about: About, onset: Onset | None, bad: ReportedBad, likeliest: LikelyCause | None, *, compared: bool
+) -> str:
+    """One sentence: whether something has changed, since when, by how much, and most likely why."""
     if onset is None:
-        how = f"{bad.rows:,.0f} of {bad.of:,.0f} rows are {about.words} ({share(bad.share)})"
+        usual = "" if bad.usual_share is None else f", usually {share(bad.usual_share)}"
+        how = f"{bad.rows:,.0f} of {bad.of:,.0f} rows of {model} are {about.words} ({share(bad.share)}{usual})"
         if not compared:
-            return f"{how[0].upper()}{how[1:]}. Nothing is recorded of the usual time to compare with: name another with --against."
-        usual = "" if bad.usual_share is None else f"; usually {share(bad.usual_share)} are"
-        return f"A quiet time: {how}{usual}. Their share has not risen beyond what chance explains."
-    until = "and goes on" if onset.end_us is None else f"and was over at {moment(nearest_time(onset.end_us))}"
-    usual_share = bad.usual_share or 0.0
-    times = f", {bad.share / usual_share:,.1f} times as many" if usual_share > 0 else ""
-    return (
-        f"More {about.words} since {moment(nearest_time(onset.at_us))}, {until}: {rows_in_words(bad)} "
-        f"({share(bad.share)}, usually {share(usual_share)}{times})."
-    )
+            return f"{how}; nothing is recorded of the usual time to compare with: name another with --against."
+        return f"A quiet time: {how}."
+    since = f"Since {moment(nearest_time(onset.at_us))}"
+    are = "are"
+    if onset.end_us is not None:
+        since = f"From {moment(nearest_time(onset.at_us))} to {moment(nearest_time(onset.end_us))}"
+        are = "were"
+    usual = "" if bad.usual_share is None else f", usually {share(bad.usual_share)}"
+    return f"{since} {share(bad.share)} of the rows of {model} {are} {about.words}{usual}{_why(likeliest)}."
 
 
-def rows_in_words(bad: ReportedBad) -> str:
-    """Bad rows of all, with bounds where they are estimates."""
-    bounds = f" (between {bad.low:,.0f} and {bad.high:,.0f})" if bad.high - bad.low >= 1 else ""
-    return f"{bad.rows:,.0f}{bounds} of {bad.of:,.0f} rows"
+def _why(cause: LikelyCause | None) -> str:
+    """The likeliest cause as the end of a sentence."""
+    if cause is None or cause.kind == "none":
+        return "; no single cause stands out"
+    subject = cause.subject
+    words = {
+        "version": f"version {subject}",
+        "caller": subject.removeprefix("tag "),
+        "schema": f"how {subject} is sent",
+        "machine": f"the process {subject}",
+        "novelty": f"a new kind of sample ({subject})",
+        "load": f"load ({subject})",
+        "labels": f"its labels ({subject})",
+        "upstream": f"a drift of {subject}",
+    }[cause.kind]
+    return f"; the cause is {'most likely' if cause.weight >= _LIKELY else 'perhaps'} {words}"
 
 
 def share(value: float) -> str:
@@ -45,3 +63,8 @@ def share(value: float) -> str:
 def moment(at: datetime) -> str:
     """In UTC, to the second where there are seconds."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at.second else f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def plain_line(text: str) -> str:
+    """One line without characters that would steer a terminal or turn the direction of writing, whoever wrote them."""
+    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import subprocess
 from collections.abc import Callable
 from datetime import datetime
 from html.parser import HTMLParser
@@ -14,9 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hoverboard.cli.app import main
+from hoverboard.cli.target import named
 from hoverboard.database.connect import connected
 from tests.integration.documents import commands, difference
-from tests.integration.running import ROOT
+from tests.integration.running import HOVERBOARD, ROOT
 from tests.unit.postmortem.recorded_day import END, MODEL, ONSET, Planted, fill
 
 Run = Callable[..., Result]
@@ -50,7 +52,7 @@ class _Page(HTMLParser):
 def test_it_prints_sentences_json_markdown_and_a_page(run: Run, tmp_path: Path) -> None:
     told = run(MODEL, *TIMES, "--pretty")
     assert told.exit_code == 0, told.output
-    assert told.output.splitlines()[2].startswith("More outliers since 2026-11-29 14:0")
+    assert told.output.splitlines()[0].startswith("Since 2026-11-29 14:0")
     for title in ("Since when", "How much, and who", "What differs", "What cannot be known", "Next"):
         assert f"\n{title}\n" in told.output
 
@@ -74,17 +76,33 @@ def test_it_prints_sentences_json_markdown_and_a_page(run: Run, tmp_path: Path) 
     assert page.addresses == []
 
 
-def test_what_it_says_to_type_next_works_as_it_is_printed(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    proposed = json.loads(run(MODEL, *TIMES, "--json").output)["next"]
+def test_what_it_says_to_type_next_works_when_it_is_pasted(run: Run, database: str, tmp_path: Path) -> None:
+    told = run(MODEL, *TIMES, "--pretty", "--database-url", database).output
+    pasted = told.partition("\nNext\n")[2]
+    assert pasted.count("hoverboard ") == pasted.count('--database-url "$HOVERBOARD_DATABASE_URL"') == 3
+    shell = f'set -e; hoverboard() {{ {shlex.join(HOVERBOARD)} "$@"; }}\n{pasted}'
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cups.html").exists()
+
+
+def test_what_it_says_to_type_next_on_a_quiet_day_works_too(run: Run, database: str) -> None:
+    asked = (MODEL, "--about", "outliers", *TIMES, "--where", "tag.customer=16", "--database-url", database)
+    proposed = json.loads(run(*asked, "--json").output)["next"]
     assert len(proposed) == 3
     for command in proposed:
         words = shlex.split(command)
         assert words[0] == "hoverboard"
-        done = CliRunner().invoke(main, words[1:])
+        assert words[-2:] == ["--database-url", "$HOVERBOARD_DATABASE_URL"]
+        done = CliRunner().invoke(main, words[1:-2])
         assert done.exit_code == 0, (command, done.output)
+
+
+def test_a_password_stays_out_of_what_is_passed_on() -> None:
+    assert named(Path("/srv/the data"), None) == "--data-dir '/srv/the data'"
+    for url in ("postgresql://me:secret@db/h", "postgresql://me@db/h?password=secret"):
+        assert named(None, url) == '--database-url "$HOVERBOARD_DATABASE_URL"'
+    assert named(None, None) == ""
 
 
 def test_the_sql_of_a_figure_gives_that_figure(run: Run, database: str) -> None:

@@ -1,0 +1,189 @@
+"""What a report says, sentence by sentence, in the order in which one asks: text, Markdown and the page show the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hoverboard.postmortem.report import Report, ReportedCause, ReportedExample
+from hoverboard.postmortem.wording import moment, plain_line, share
+
+__all__ = [
+    "Section",
+    "answer",
+    "asked",
+    "cause_name",
+    "described",
+    "sections",
+    "sql_of",
+    "title",
+    "told_causes",
+    "took",
+]
+
+_RUNNER_UP = 2
+_LEAST_WEIGHT = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a report.
+
+    Attributes:
+        title: a question.
+        lines: sentences that answer it; those that belong to the one before them begin with two spaces.
+        code: whether the lines are commands.
+        figures: names of the SQL statements behind it.
+    """
+
+    title: str
+    lines: Sequence[str]
+    code: bool = False
+    figures: Sequence[str] = ()
+
+
+def sections(report: Report) -> list[Section]:
+    """What a report says; no line has a character that would steer a terminal."""
+    bad = f"bad: {report.about}"
+    found = [
+        Section("Since when", list(_since(report)), figures=(bad, "rows", "events", "alarm")),
+        Section("How much, and who", list(_who(report)), figures=(bad, "rows", "slow above", "wrong above")),
+        Section("What differs", list(_differs(report)), figures=("drawn rows", "refused rows")),
+        Section("Which cause", list(_causes(report)), figures=("drawn rows", "events", "refusals")),
+        Section("What it looks like", list(_examples(report)), figures=("examples",)),
+        Section("What cannot be known", list(report.unknown) or ["Nothing that is known to be missing."], figures=("gaps",)),
+        Section("Next", list(report.next), code=True),
+    ]  # fmt: skip
+    return [
+        Section(each.title, each.lines if each.code else [plain_line(line) for line in each.lines], each.code, each.figures)
+        for each in found
+        if each.lines
+    ]  # fmt: skip
+
+
+def answer(report: Report) -> str:
+    """The sentence that comes first."""
+    return plain_line(report.summary)
+
+
+def title(report: Report) -> str:
+    """Of which model, about what, and of which time."""
+    return plain_line(f"{report.model}: {report.about}, {moment(report.start)} to {moment(report.end)}{_where(report)}")
+
+
+def asked(report: Report) -> str:
+    """What was looked at, and what it was compared with."""
+    usual = report.usual
+    against = "the time outside of it" if usual is None else f"{moment(usual[0])} to {moment(usual[1])}"
+    return plain_line(
+        f"Asked about {report.about} of {report.model}{_where(report)}, {moment(report.start)} to {moment(report.end)}; usual is {against}."
+    )
+
+
+def took(report: Report) -> str:
+    """How much was looked at, and how long that took."""
+    return f"{report.looked_at:,} rows were looked at one by one, {report.seconds:.1f} s."
+
+
+def sql_of(report: Report, section: Section) -> Mapping[str, str]:
+    """The statements behind a section, by what they give."""
+    return {name: report.sql[name] for name in section.figures if name in report.sql}
+
+
+def cause_name(cause: ReportedCause) -> str:
+    """Kind and subject."""
+    return plain_line(f"{cause.kind} {cause.subject}" if cause.subject else cause.kind)
+
+
+def told_causes(report: Report) -> list[ReportedCause]:
+    """The likeliest and its runner-up, and others that have any weight."""
+    return [
+        each for at, each in enumerate(report.causes) if at < _RUNNER_UP or each.weight >= _LEAST_WEIGHT
+    ]  # fmt: skip
+
+
+def described(row: ReportedExample) -> list[tuple[str, str]]:
+    """What is known of an example row, by name."""
+    found = [("at", moment(row.at))]
+    if row.version is not None:
+        said = row.label if row.label is not None else f"{row.value:g}" if row.value is not None else "no label"
+        found.append((f"version {row.version} says", said))
+    if row.true_label is not None:
+        found.append(("truly", row.true_label))
+    if row.p_value is not None:
+        found.append(("p", f"{row.p_value:.2g}"))
+    if row.distance is not None:
+        found.append(("away", f"{row.distance:.2f}"))
+    found += [(name, str(value)) for name, value in (row.tags or {}).items()]
+    return [(plain_line(name), plain_line(value)) for name, value in found]
+
+
+def _where(report: Report) -> str:
+    return "".join(f", {name} = {value}" for name, value in report.where.items())
+
+
+def _since(report: Report) -> Iterator[str]:
+    onset = report.onset
+    if onset is None:
+        yield "No change that chance would not explain."
+        return
+    yield (
+        f"{moment(onset.at)}; with 90% belief between {moment(onset.earliest)} and {moment(onset.latest)} "
+        f"(evidence 10^{onset.log10_bayes:.0f} to 1, by {_width(onset.bin_s)})."
+    )
+    yield "It goes on." if onset.end is None else f"It was over at {moment(onset.end)}."
+    for event in onset.events:
+        detail = f": {event.detail}" if event.detail else ""
+        yield f"{event.belief:.0%} belief that it began with: {moment(event.at)} {event.kind} {event.subject}{detail}"
+    if not onset.events:
+        yield "Nothing that is on record happened then: no deployment, start, death, alarm or gap."
+
+
+def _width(seconds: float) -> str:
+    names = {1: "seconds", 10: "tens of seconds", 60: "minutes", 3600: "hours", 86_400: "days"}
+    return names.get(int(seconds), f"{seconds / 60:g} minutes")
+
+
+def _who(report: Report) -> Iterator[str]:
+    bad = report.bad
+    bounds = f", between {bad.low:,.0f} and {bad.high:,.0f}" if bad.high - bad.low >= 1 else ""
+    usual = "" if bad.usual_share is None else f"; usually {share(bad.usual_share)}"
+    yield f"{bad.rows:,.0f} bad rows{bounds}, of {bad.of:,.0f}: {share(bad.share)}{usual}."
+    for each in report.who:
+        yield (
+            f"{each.field} {each.value}: {each.explained:.0%} of the excess; {each.bad_rows:,.0f} of its {each.rows:,.0f} rows "
+            f"are bad ({share(each.share)})."
+        )
+
+
+def _differs(report: Report) -> Iterator[str]:
+    for each in report.slices:
+        where = " and ".join(f"{name} = {value}" for name, value in each.where.items())
+        yield (
+            f"{where}: {each.explained:.0%} of the excess (at least {max(each.explained_low, 0):.0%}), "
+            f"{each.bad_rows:,.0f} bad rows of {each.rows:,.0f}; at least {each.odds_low:.1f} times as likely as usual."
+        )
+    if not report.slices and report.onset is not None:
+        yield "No value of a field holds more of the bad rows than chance allows."
+
+
+def _causes(report: Report) -> Iterator[str]:
+    for each in told_causes(report):
+        confirmed = {None: "", True: "; confirmed: without it the excess is gone", False: "; not confirmed"}
+        yield f"{each.weight:.0%} {cause_name(each)}: {each.evidence}{confirmed[each.confirmed]}."
+        if each.undo and each.kind != "none":
+            yield f"  To undo it: {each.undo}."
+
+
+def _examples(report: Report) -> Iterator[str]:
+    for name, rows in report.examples.items():
+        # One of each says most of it; the page has three, JSON all of their neighbours.
+        for row in rows[:1]:
+            yield f"{name}: {_row(row)}"
+            for neighbour in row.neighbours[:1]:
+                yield f"  near it, but not bad: {_row(neighbour)}"
+
+
+def _row(row: ReportedExample) -> str:
+    known = [f"{name} {value}" for name, value in described(row) if name != "at"]
+    return ", ".join([row.sample_id, moment(row.at), *known, *([row.inputs] if row.inputs else [])])
