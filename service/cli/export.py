@@ -14,7 +14,7 @@ from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, emit, json_option
 from hoverboard.cli.steps import steps
 from hoverboard.cli.target import data_dir_option, database_url_option
-from hoverboard.cli.window import EVERYTHING, window_of, window_options
+from hoverboard.cli.window import EVERYTHING, choice_of, choice_options, window_of, window_options
 from hoverboard.config import Settings
 
 __all__ = ["command"]
@@ -27,6 +27,9 @@ __all__ = ["command"]
     examples={
         "What was asked in the last day, and what was answered": "hoverboard export digits --output digits-today",
         "All that somebody labelled, as a calibration file": "hoverboard export digits --labelled --output digits-labelled",
+        "What a calibration should not hold left out: an incident's issue, and what one client sent": (
+            "hoverboard export digits --labelled --without-issue 3 --where 'tag.customer!=17' --output digits-usual"
+        ),
         "One customer's samples of an hour": (
             "hoverboard export digits --from 2026-11-30T07:00 --to 2026-11-30T08:00 --where tag.customer=17 --output digits-17"
         ),
@@ -38,8 +41,7 @@ __all__ = ["command"]
     "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="The folder for the files."
 )
 @window_options
-@click.option("--labelled", is_flag=True, help="Only samples with a label, which then is a column of inputs.parquet.")
-@click.option("--issue", type=click.IntRange(1, 2**63 - 1), help="Only outliers of this issue.")
+@choice_options
 @click.option("--incomplete", is_flag=True, help="Also samples whose inputs were redacted or hashed: null there.")
 @click.option(
     "--models", type=click.Path(path_type=Path), help="Models directory, for what it redacts.  [default: models]"
@@ -68,7 +70,10 @@ def command(
 
     The folder then holds inputs.parquet, which `predict --input` and `publish --calibration` take as it is, and answers.parquet with the
     same rows in the same order: what was answered and when, labels, tags, and `incl_prob`, of which 1 / incl_prob says
-    for how many samples a row stands. export.json says what was meant and what was left out.
+    for how many samples a row stands. export.json says what was meant and what was left out. With --labelled the label is a column of inputs.parquet.
+
+    A version learns to take for normal what it is calibrated on. So leave out what it should find strange: --without-issue for an incident,
+    'tag.NAME!=VALUE' for a client, --without-outliers for all that was found strange.
 
     Without --from it is the last day; with --labelled or --issue all that is kept. Redacted inputs stay redacted: samples without all of their
     inputs are left out and counted. The service may run or not; Postgres must. A killed run continues when the same command is run
@@ -80,9 +85,10 @@ def command(
     whole = options["labelled"] or options["issue"] is not None
     request = ExportRequest(
         window=window_of(model, from_, to, where, since=EVERYTHING if whole else timedelta(days=1)),
+        choice=choice_of(options),
+        incomplete=options["incomplete"],
         blanked=blanked_inputs(settings.models, model),
         job={"model": model, "from": from_, "to": to, "where": sorted(where), **options},
-        **options,
     )
     with steps({"read": "Reading samples"}) as report:
         exporter = Exporter(
@@ -99,6 +105,10 @@ def command(
     click.echo(f"{summary.rows:,} samples in {output}.")
     for reason, rows in summary.left_out.items():
         click.echo(f"Left out: {rows:,}, {reason}.")
+    for issue, rows in summary.open_issues.items():
+        click.echo(
+            f"Among them: {rows:,} outliers of issue {issue}, which is open; --without-issue {issue} leaves them out."
+        )
     if summary.other_versions:
         others = ", ".join(map(str, summary.other_versions))
         click.echo(

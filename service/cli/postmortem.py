@@ -108,13 +108,17 @@ def _question(
         if not dots:
             raise ConfigError(f"--against {against!r}: expected two times with .. between them")
         usual = parse_time(first, now), parse_time(last, now)
+    conditions, unless = parse_where(where)
+    if unless:
+        name = next(iter(unless))
+        raise ConfigError(f"--where {name}!=: a postmortem knows only =; ask about each of the others by itself")
     return Question(
         model,
         None if about is None else About.of(about),
         None if start is None else parse_time(start, now),
         None if end is None else parse_time(end, now),
         usual,
-        parse_where(where),
+        conditions,
     )
 
 

@@ -20,7 +20,7 @@ from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, console, emit, json_option, plain, table
 from hoverboard.cli.steps import steps
 from hoverboard.cli.target import data_dir_option, database_url_option
-from hoverboard.cli.window import EVERYTHING, window_of, window_options
+from hoverboard.cli.window import EVERYTHING, choice_of, choice_options, window_of, window_options
 from hoverboard.config import Settings
 from hoverboard.errors import ConfigError
 
@@ -66,8 +66,7 @@ _STEPS: Final = {
     help="The version it is compared with.  [default: that answered most]",
 )
 @window_options
-@click.option("--labelled", is_flag=True, help="Only samples with a label.")
-@click.option("--issue", type=click.IntRange(1, 2**63 - 1), help="Only outliers of this issue.")
+@choice_options
 @click.option(
     "--noise-runs", type=click.IntRange(0, 20), default=1, show_default=True, help="How often the incumbent runs again."
 )
@@ -159,8 +158,7 @@ def _run(
         models=settings.models,
         candidate=job["candidate"],
         incumbent=job["incumbent"],
-        labelled=job["labelled"],
-        issue=job["issue"],
+        choice=choice_of(job),
         noise_runs=job["noise_runs"],
         blanked=blanked_inputs(settings.models, job["model"]),
         job=job,

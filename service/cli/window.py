@@ -1,16 +1,17 @@
-"""`--from`, `--to` and `--where`: which recorded samples a command is about, the same in all of them."""
+"""`--from`, `--to`, `--where` and what leaves rows out: which recorded samples a command is about, the same in all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import click
 
-from hoverboard.postmortem.window import RecordedWindow, parse_time, parse_where
+from hoverboard.errors import ConfigError
+from hoverboard.postmortem.window import RecordedWindow, RowChoice, parse_time, parse_where
 
-__all__ = ["EVERYTHING", "window_of", "window_options"]
+__all__ = ["EVERYTHING", "choice_of", "choice_options", "window_of", "window_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,12 +30,41 @@ def window_options(command: F) -> F:
             "--where",
             multiple=True,
             metavar="NAME=VALUE",
-            help="Only samples with this tag.NAME, version, label (as answered), caller or process. Repeatable: all must hold.",
+            help="Only samples with this tag.NAME, version, label (as answered), caller or process; NAME!=VALUE: only those "
+            "without. Repeatable: all must hold.",
         ),
     )
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def choice_options(command: F) -> F:
+    """Add the options that say which samples by what came of them; `choice_of` takes what they give."""
+    issue = click.IntRange(1, 2**63 - 1)
+    options = (
+        click.option("--labelled", is_flag=True, help="Only samples with a label."),
+        click.option("--issue", type=issue, help="Only outliers of this issue."),
+        click.option("--without-issue", type=issue, multiple=True, help="No outliers of this issue. Repeatable."),
+        click.option("--without-outliers", is_flag=True, help="No samples that any version found strange."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def choice_of(options: Mapping[str, Any]) -> RowChoice:
+    """The rows that those options mean.
+
+    Raises:
+        ConfigError: they mean none.
+    """
+    without = tuple(sorted(set(options["without_issue"])))
+    if options["issue"] is not None and (options["without_outliers"] or options["issue"] in without):
+        raise ConfigError(
+            f"--issue {options['issue']} means outliers that --without-outliers or --without-issue leaves out: no sample is left"
+        )
+    return RowChoice(options["labelled"], options["issue"], without, options["without_outliers"])
 
 
 def window_of(
@@ -58,4 +88,4 @@ def window_of(
     now = now or datetime.now(UTC)
     end = now if to is None else parse_time(to, now)
     start = end - since if from_ is None else parse_time(from_, now)
-    return RecordedWindow(model, start, end, parse_where(where))
+    return RecordedWindow(model, start, end, *parse_where(where))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -31,12 +31,14 @@ from hoverboard.postmortem.recorded import (
     RecordedVersion,
     SampleBlock,
     SampleKey,
+    open_issues,
     read_samples,
     recorded_versions,
     rows_by_version,
 )
 from hoverboard.postmortem.recorded_values import decode_inputs
-from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.window import RecordedWindow, RowChoice
+from hoverboard.publishing.exported import EXPORT_KEY
 from hoverboard.version import __version__
 from hoverboard.versions import scan
 
@@ -86,16 +88,14 @@ class ExportRequest:
 
     Attributes:
         window: which samples.
-        labelled: only those that somebody labelled, and their labels among the inputs, as a calibration file has them.
-        issue: only outliers of this issue.
+        choice: of them; where only labelled ones are meant, their labels are among the inputs, as a calibration file has them.
         incomplete: also samples of which inputs were redacted or hashed; these are null.
         blanked: inputs of which the recording policy hides single elements.
         job: what the person asked for, JSON-ready: equal for the same command, whatever `window` became of it.
     """
 
     window: RecordedWindow
-    labelled: bool = False
-    issue: int | None = None
+    choice: RowChoice = field(default_factory=RowChoice)
     incomplete: bool = False
     blanked: frozenset[str] = frozenset()
     job: Mapping[str, Any] = field(default_factory=dict)
@@ -107,12 +107,14 @@ class ExportSummary(msgspec.Struct, frozen=True):
     Attributes:
         model: its name.
         start, end: of the time.
-        where: conditions.
-        labelled, issue: as in the request.
+        where, unless: conditions that all hold, and of which none does.
+        labelled, issue, without_issues, without_outliers: the choice of rows.
         versions: those whose answers they are.
         other_versions: those that answered in the same time, and take other inputs.
         rows: how many.
         left_out: why other samples of the window are not there -> how many.
+        outliers: rows that were found strange when they came.
+        open_issues: issues that nobody has resolved or archived -> rows of them.
         software: the Hoverboard that wrote it.
     """
 
@@ -120,12 +122,17 @@ class ExportSummary(msgspec.Struct, frozen=True):
     start: datetime
     end: datetime
     where: dict[str, str]
+    unless: dict[str, tuple[str, ...]]
     labelled: bool
     issue: int | None
+    without_issues: tuple[int, ...]
+    without_outliers: bool
     versions: list[int]
     other_versions: list[int]
     rows: int
     left_out: dict[str, int]
+    outliers: int
+    open_issues: dict[int, int]
     software: str = __version__
 
 
@@ -140,6 +147,8 @@ class _State(msgspec.Struct, kw_only=True):
     sample: str = ""
     version_id: int = -1
     left_out: dict[str, int] = {}
+    outliers: int = 0
+    issues: dict[int, int] = {}
     read: bool = False
 
     @property
@@ -187,18 +196,18 @@ class Exporter:
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._workspace.locked():
             state = self._begun(overwrite=overwrite, restart=restart)
-            window = self._request.window
-            window = RecordedWindow(window.model, state.start, state.end, window.where)
+            window = replace(self._request.window, start=state.start, end=state.end)
             while True:
                 async with reading(self._settings, application="hoverboard export") as connection:
                     chosen = await self._choose(connection, window)
                     if not state.read:
                         await self._read(connection, window, chosen.versions, state)
-                if state.read:
-                    return self._deliver(window, chosen, state)
+                    if state.read:
+                        still_open = await open_issues(connection, list(state.issues))
+                        return self._deliver(window, chosen, state, still_open)
 
     def _begun(self, *, overwrite: bool, restart: bool) -> _State:
-        job = msgspec.to_builtins(dict(self._request.job))
+        job = msgspec.json.decode(msgspec.json.encode(dict(self._request.job)))  # as it is read back
         path = self._workspace.folder / _STATE
         if restart:
             self._workspace.clear()
@@ -232,8 +241,7 @@ class Exporter:
             window,
             [version.id for version in versions],
             after=state.key,
-            labelled=request.labelled,
-            issue=request.issue,
+            choice=request.choice,
             outputs=signature.task in ("embedding", "raw"),
             blanked=request.blanked,
         )
@@ -260,29 +268,40 @@ class Exporter:
             state.parts += 1
             state.rows += part.rows
         state.left_out = dict(Counter(state.left_out) + part.left_out)
+        state.outliers += part.outliers
+        state.issues = dict(Counter(state.issues) + part.issues)
         state.sample, state.version_id = last[0].hex(), last[1]
         put_file(self._workspace.folder / _STATE, msgspec.json.encode(state))
 
     def _part(self, number: int, name: str) -> Path:
         return self._workspace.folder / f"part-{number:06d}-{name}"
 
-    def _deliver(self, window: RecordedWindow, chosen: ChosenVersions, state: _State) -> ExportSummary:
+    def _deliver(
+        self, window: RecordedWindow, chosen: ChosenVersions, state: _State, still_open: Collection[int]
+    ) -> ExportSummary:
+        choice = self._request.choice
         summary = ExportSummary(
             model=window.model,
             start=window.start,
             end=window.end,
             where=dict(sorted(window.where.items())),
-            labelled=self._request.labelled,
-            issue=self._request.issue,
+            unless=dict(sorted(window.unless.items())),
+            labelled=choice.labelled,
+            issue=choice.issue,
+            without_issues=choice.without_issues,
+            without_outliers=choice.without_outliers,
             versions=[version.version for version in chosen.versions],
             other_versions=list(chosen.others),
             rows=state.rows,
             left_out=dict(sorted(state.left_out.items())),
+            outliers=state.outliers,
+            open_issues={issue: rows for issue, rows in sorted(state.issues.items()) if issue in still_open},
         )
+        about = {EXPORT_KEY: msgspec.json.encode(summary)}
         empty = _ExportPart(chosen.versions[-1].signature, {}, self._request).tables()
         for name, nothing in zip(_FILES, empty, strict=True):
             whole = self._workspace.folder / f"whole-{name}"
-            _merge([self._part(number, name) for number in range(state.parts)], nothing, whole)
+            _merge([self._part(number, name) for number in range(state.parts)], nothing, whole, about)
             synchronise(whole)
         for name in _FILES:
             (self._workspace.folder / f"whole-{name}").replace(self._folder / name)
@@ -305,6 +324,8 @@ class _ExportPart:
         self._bytes = 0
         self.rows = 0
         self.left_out: Counter[str] = Counter()
+        self.outliers = 0
+        self.issues: Counter[int] = Counter()
 
     @property
     def full(self) -> bool:
@@ -322,6 +343,8 @@ class _ExportPart:
             # Of a sample that several versions answered one row is enough: it would count twice in a training set.
             if id_ == (ids[row - 1] if row else before):
                 self.left_out["answered by another version, too"] += 1
+            elif block.unwanted[row]:
+                self.left_out[block.unwanted[row]] += 1
             elif why and not (self._request.incomplete and why != "other inputs"):
                 self.left_out[why] += 1
             else:
@@ -330,8 +353,11 @@ class _ExportPart:
             self._append(block, np.array(chosen))
 
     def _append(self, block: SampleBlock, rows: Array) -> None:
-        inputs = inputs_table(block, rows, self._signature, labels=self._request.labelled)
+        inputs = inputs_table(block, rows, self._signature, labels=self._request.choice.labelled)
         answers = answers_table(block, rows, self._signature, self.versions)
+        said = [answer for row in rows if (answer := block.answers[row]) is not None]
+        self.outliers += sum(answer.outlier for answer in said)
+        self.issues.update(answer.issue for answer in said if answer.issue is not None)
         self._inputs.append(inputs)
         self._answers.append(answers)
         self._bytes += inputs.nbytes + answers.nbytes
@@ -342,7 +368,7 @@ class _ExportPart:
         if not self.rows:
             block = _nothing(self._signature)
             none = np.zeros(0, np.intp)
-            inputs = inputs_table(block, none, self._signature, labels=self._request.labelled)
+            inputs = inputs_table(block, none, self._signature, labels=self._request.choice.labelled)
             return inputs, answers_table(block, none, self._signature, {})
         return _joined(self._inputs), _joined(self._answers)
 
@@ -355,7 +381,7 @@ async def versions_with_the_same_inputs(connection: Connection, window: Recorded
     """
     versions = await recorded_versions(connection, window.model)
     rows = await rows_by_version(connection, window, versions)
-    there = [each for each in versions if each.id in rows and window.version in (None, each.version)]
+    there = [each for each in versions if each.id in rows and window.has_version(each.version)]
     if not there:
         raise ConfigError(f"nothing is recorded of {window}")
     newest = there[-1].signature
@@ -377,7 +403,7 @@ def _nothing(signature: Signature) -> SampleBlock:
     decoded = decode_inputs(signature, ())
     none = np.zeros(0)
     at_us, ids = np.zeros(0, np.int64), np.zeros(0, "V16")
-    return SampleBlock(ids, at_us, decoded.columns, decoded.missing, (), none, (), (), (), (), (b"", 0))
+    return SampleBlock(ids, at_us, decoded.columns, decoded.missing, (), (), none, (), (), (), (), (b"", 0))
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:
@@ -385,8 +411,8 @@ def _joined(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables([table.cast(schema) for table in tables]).combine_chunks()
 
 
-def _merge(parts: Sequence[Path], nothing: pa.Table, path: Path) -> None:
-    schema = unified([pq.read_schema(part) for part in parts] or [nothing.schema])
+def _merge(parts: Sequence[Path], nothing: pa.Table, path: Path, about: Mapping[str, bytes]) -> None:
+    schema = unified([pq.read_schema(part) for part in parts] or [nothing.schema]).with_metadata(about)
     with pq.ParquetWriter(path, schema) as writer:
         # Part by part: merging takes the memory of one.
         for part in parts:

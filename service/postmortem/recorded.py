@@ -18,7 +18,7 @@ from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.outliers.summary import OutlierSummary
 from hoverboard.postmortem.recorded_values import RawInputs, decode_inputs, decode_outputs
-from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.window import RecordedWindow, RowChoice
 
 __all__ = [
     "RecordedAnswer",
@@ -26,6 +26,7 @@ __all__ = [
     "SampleBlock",
     "SampleKey",
     "Truth",
+    "open_issues",
     "read_samples",
     "recorded_versions",
     "rows_by_version",
@@ -39,6 +40,8 @@ _MOST_BYTES: Final = 16 << 20
 _MOST_ROWS: Final = 4096
 _ASSUMED_DIMENSION: Final = 1024
 _ASSUMED_TEXT: Final = 256
+
+_EVERY_ROW: Final = RowChoice()
 
 SampleKey = tuple[bytes, int]
 """Where reading goes on: the id of a sample, 16 bytes, and the `version_id` of the last row of it that was read."""
@@ -69,6 +72,7 @@ class RecordedAnswer:
 
     Attributes:
         outlier: whether the version found the sample strange.
+        issue: the issue that it is of then.
         outputs: by name, where they were asked for.
     """
 
@@ -80,6 +84,7 @@ class RecordedAnswer:
     value: float | None
     p_value: float | None
     outlier: bool
+    issue: int | None
     labels: Sequence[str] | None
     confidences: Sequence[float] | None
     queue_us: int
@@ -107,6 +112,7 @@ class SampleBlock:
         columns: input -> `(rows, *shape)`; of inputs with variable dimensions an object array, an array a row.
         missing: input -> whether it is not there as it was sent, bool `(rows,)`; its column has zeros, or None, there.
         why_not: why a row is not what was sent (`redacted`, `hashed`, `lossy`, `other inputs`); "" where it is.
+        unwanted: why a row is to be left out by the choice of rows (`outliers`, ...); "" where it is not.
         incl_prob: the probability with which such a sample is kept, float64 `(rows,)`.
         tags: what the caller said.
         callers: who called, where callers have keys.
@@ -120,6 +126,7 @@ class SampleBlock:
     columns: Mapping[str, Array]
     missing: Mapping[str, Array]
     why_not: Sequence[str]
+    unwanted: Sequence[str]
     incl_prob: Array
     tags: Sequence[Mapping[str, str] | None]
     callers: Sequence[str | None]
@@ -159,6 +166,11 @@ async def rows_by_version(
     return {row["version_id"]: row["rows"] for row in rows}
 
 
+async def open_issues(connection: Connection, issues: Sequence[int]) -> set[int]:
+    """Those of some issues that nobody has resolved or archived."""
+    return {row["id"] for row in await connection.fetch(_SQL["open_issues"], issues)}
+
+
 async def read_samples(
     connection: Connection,
     signature: Signature,
@@ -167,8 +179,7 @@ async def read_samples(
     *,
     after: SampleKey | None = None,
     answered: bool = True,
-    labelled: bool = False,
-    issue: int | None = None,
+    choice: RowChoice = _EVERY_ROW,
     outputs: bool = False,
     blanked: Collection[str] = (),
     block_rows: int | None = None,
@@ -182,8 +193,7 @@ async def read_samples(
         version_ids: whose answers; a sample that several of them answered comes once for each.
         after: go on after this row.
         answered: only samples with an answer. Others are read as if they were this signature's, which most of them are.
-        labelled: only samples that somebody labelled.
-        issue: only outliers of this issue.
+        choice: of rows; what it leaves out is read and told by `SampleBlock.unwanted`, so that it can be counted.
         outputs: with whole outputs, too.
         blanked: see `decode_inputs`.
         block_rows: rows of a block; by the size of a row where it is left out.
@@ -198,7 +208,8 @@ async def read_samples(
         rows = await connection.fetch(
             _SQL["read_samples"],
             *(window.model, window.start, window.end, *window.conditions),
-            *(list(version_ids), answered, labelled, issue, at, outputs, version_id, upper, limit),
+            *(list(version_ids), answered, choice.labelled, choice.issue, at, outputs, version_id, upper, limit),
+            *(*window.excluded, list(choice.without_issues) or None, choice.without_outliers),
         )
         if rows:
             block = _block(rows, signature, blanked)
@@ -227,6 +238,7 @@ def _block(rows: Sequence[Any], signature: Signature, blanked: Collection[str]) 
         columns=decoded.columns,
         missing=decoded.missing,
         why_not=decoded.why_not,
+        unwanted=[row["unwanted"] or "" for row in rows],
         incl_prob=np.array([row["incl_prob"] for row in rows], np.float32).astype(np.float64),
         tags=[row["tags"] and msgspec.json.decode(row["tags"]) for row in rows],
         callers=[row["caller"] for row in rows],
@@ -248,6 +260,7 @@ def _answer(row: Any, signature: Signature) -> RecordedAnswer | None:
         value=row["value"],
         p_value=row["p_value"],
         outlier=row["outlier"],
+        issue=row["issue_id"],
         labels=row["labels"],
         confidences=row["confidences"],
         queue_us=row["queue_us"],

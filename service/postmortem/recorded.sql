@@ -10,13 +10,25 @@ from predictions p
 where p.version_id = any ($1::int[]) and p.at >= $2 and p.at < $3
 group by p.version_id;
 
+-- name: open_issues
+select id from issues where id = any ($1::bigint[]) and state = 'unresolved';
+
 -- name: read_samples
 -- The id is a UUIDv7, so its order is that of (at, id), and it has an index that `at` has not.
 select s.id, s.inputs::text as inputs, array_send(s.vector) as vector, s.tensors, s.tags::text as tags, s.incl_prob,
     s.caller, p.version_id, p.role, p.process, p.label, p.confidence, p.value, p.p_value, p.queue_us, p.infer_us, p.labels, p.confidences,
     case when $14 then array_send(p.outputs) end as outputs,
     case when $14 then p.output_tensors end as output_tensors,
-    o.sample_id is not null as outlier,
+    o.sample_id is not null as outlier, o.issue_id,
+    case
+        when $23::bigint[] is not null and exists (
+            select from outliers x
+            where x.sample_id = s.id and x.at = s.at and x.at >= $2 and x.at < $3 and x.issue_id = any ($23)
+        ) then 'of an issue that is left out'
+        when $24 and exists (
+            select from outliers x where x.sample_id = s.id and x.at = s.at and x.at >= $2 and x.at < $3
+        ) then 'outliers'
+    end as unwanted,
     t.sample_id is not null as labelled, t.label as true_label, t.value as true_value, t.labels as true_labels,
     t.source as true_source
 from samples s
@@ -41,6 +53,13 @@ where s.model = $1 and s.at >= $2 and s.at < $3
     and (p.version_id is not null or not $10)
     and (t.sample_id is not null or not $11)
     and ($12::bigint is null or o.issue_id = $12)
+    -- What no sample may have; one that has nothing of the kind is meant.
+    and ($18::text[] is null or not coalesce(s.tags @> any ($18::text[]::jsonb[]), false))
+    and ($19::bigint[] is null or p.version_id is null
+        or p.version_id not in (select v.id from model_versions v where v.name = $1 and v.version = any ($19)))
+    and ($20::text[] is null or not coalesce(p.label = any ($20), p.labels && $20, false))
+    and ($21::text[] is null or not coalesce(s.caller = any ($21), false))
+    and ($22::text[] is null or not coalesce(p.process = any ($22), false))
     -- After (id, version): a sample that several versions answered has a row for each.
     and s.id >= $13 and (s.id > $13 or coalesce(p.version_id, 0) > $15)
     and s.id < $16

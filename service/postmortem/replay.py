@@ -40,7 +40,7 @@ from hoverboard.postmortem.recorded import RecordedVersion, recorded_versions, r
 from hoverboard.postmortem.replay_answers import AnswerReader, aligned
 from hoverboard.postmortem.replay_compare import Compared, Comparison, Tolerance, compare
 from hoverboard.postmortem.replay_result import KINDS, ReplayExample, ReplayResult, ReplaySide, Speed
-from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.window import RecordedWindow, RowChoice
 from hoverboard.versions import read_version
 from hoverboard.versions.golden import ABSOLUTE, RELATIVE
 from hoverboard.versions.store import read_golden
@@ -67,8 +67,7 @@ class ReplayRequest:
         models: the models directory.
         candidate: number of the version that is in question.
         incumbent: number of the one whose answers it is compared with; None for the one that gave the most of them.
-        labelled: only samples with a label.
-        issue: only outliers of this issue.
+        choice: of the rows.
         noise_runs: how often the incumbent is run again; 0 compares with its record alone.
         blanked: see `ExportRequest`.
         job: what the person asked for, JSON-ready: equal for the same command.
@@ -78,8 +77,7 @@ class ReplayRequest:
     models: Path
     candidate: int
     incumbent: int | None = None
-    labelled: bool = False
-    issue: int | None = None
+    choice: RowChoice = field(default_factory=RowChoice)
     noise_runs: int = 1
     blanked: frozenset[str] = frozenset()
     job: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +109,7 @@ class Replay:
         self._folder = folder
         self._report = report
         self._rows = folder / _RECORDED
-        self._done = _Progress(job=msgspec.to_builtins(dict(request.job)))
+        self._done = _Progress(job=msgspec.json.decode(msgspec.json.encode(dict(request.job))))  # as it is read back
 
     async def run(self, output: Path | None = None, *, restart: bool = False) -> ReplayResult:
         """Compare, or go on where an earlier run of the same comparison was stopped.
@@ -186,9 +184,7 @@ class Replay:
             chosen[:] = found.versions
             return found
 
-        export = ExportRequest(
-            request.window, request.labelled, request.issue, blanked=request.blanked, job=dict(request.job)
-        )
+        export = ExportRequest(request.window, request.choice, blanked=request.blanked, job=dict(request.job))
         exporter = Exporter(self._settings, export, self._rows, choose, lambda share: self._report("read", share))
         summary = await exporter.run(overwrite=True)
         self._done.incumbent = ReplaySide(chosen[-1].version, chosen[-1].weights_sha256)

@@ -81,7 +81,7 @@ def calibrate(
         raise PublishError(f"detector {detector!r}: there is none of that name; there are {', '.join(names)}")
     # Before the model runs over everything, which may take minutes; and again below, once rows have been left out.
     check_alpha(alpha, len(data), FEWEST)
-    notes = _copies(data)
+    notes = [*data.notes, *_copies(data)]
     extraction = _Extraction(features_of, inputs, classes, seed, report, notes)
     known = extraction.known(data, "calibration")
     check_alpha(alpha, len(known.features), FEWEST)

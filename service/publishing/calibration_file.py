@@ -36,10 +36,12 @@ class CalibrationRows:
         columns: one array `(n, *shape)` for each input of the model, in the order of its manifest and of the input's dtype;
             object arrays of bytes for strings.
         labels: what each sample is: names, or indexes of classes. None without labels.
+        notes: what a person should know of them, a sentence each.
     """
 
     columns: tuple[Array, ...]
     labels: Sequence[Any] | Array | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.columns[0])

@@ -31,6 +31,7 @@ from hoverboard.publishing.baseline import make_baseline
 from hoverboard.publishing.calibration import Progress, calibrate, silent
 from hoverboard.publishing.calibration_file import CalibrationRows, read_calibration
 from hoverboard.publishing.eager import check_saved, check_trace
+from hoverboard.publishing.exported import tell_doubts
 from hoverboard.publishing.framework import authoring, keras
 from hoverboard.publishing.golden import golden_set
 from hoverboard.publishing.lengths import Lengths
@@ -197,7 +198,10 @@ def publish(
         compare_with_previous(writer.model_dir, manifest, version)  # now, since calibration may take long
         if calibration is not None:
             if not isinstance(calibration, CalibrationRows):
-                calibration = read_calibration(Path(calibration), agreed, ignore=ignored)
+                calibration = replace(
+                    read_calibration(Path(calibration), agreed, ignore=ignored),
+                    notes=tell_doubts(Path(calibration), alpha),
+                )
             report("features", 0.0)
             outliers = _calibrated(
                 graph,

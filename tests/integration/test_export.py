@@ -128,6 +128,12 @@ def test_labelled_samples_are_a_calibration_file_as_they_are(
     (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
     found = export(service.database, "dense", tmp_path / "out", "--labelled")
     assert found["rows"] == ROWS and pq.read_schema(tmp_path / "out" / "inputs.parquet").names == ["features", "label"]
+    # As if an incident had been in it.
+    table = pq.read_table(tmp_path / "out" / "inputs.parquet")
+    about = json.loads(table.schema.metadata[b"hoverboard.export"]) | {"outliers": 40, "open_issues": {"7": 33}}
+    pq.write_table(
+        table.replace_schema_metadata({"hoverboard.export": json.dumps(about)}), tmp_path / "out" / "inputs.parquet"
+    )
     arguments = [
         "publish",
         str(published / "dense" / "2" / "model.keras"),
@@ -151,6 +157,15 @@ def test_labelled_samples_are_a_calibration_file_as_they_are(
     manifest = json.loads((tmp_path / "models" / "again" / "1" / "manifest.json").read_text())
     assert manifest["outliers"]["alpha"] == 0.05
     assert any("the model agrees with" in note for note in manifest["outliers"]["notes"])
+    told = " ".join(done.stderr.split())
+    for words in (
+        "7 (33 rows)",
+        "--without-issue 7",
+        "40 of 220 rows",
+        "18.2%, where 5.0% are usual",
+        "--without-outliers",
+    ):
+        assert words in told and any(words in note for note in manifest["outliers"]["notes"]), (words, told)
 
 
 @pytest.fixture
@@ -240,6 +255,41 @@ def test_redacted_stays_redacted_and_is_counted(tables: Tables, database: str, t
     why = answers.column("why_not").to_pylist()
     assert [value is None for value in inputs.column("word").to_pylist()] == [each == "redacted" for each in why]
     assert why.count("redacted") == 4 and inputs.column("v").null_count == 0
+
+
+def strange(tables: Tables, issue: int, rows: int) -> None:
+    """Make the first rows outliers of an open issue."""
+    tables.execute("insert into issue_scopes (model, backbone_sha256) values ($1, 'ab') on conflict do nothing", KEY[0])
+    tables.execute(
+        "insert into issues (id, scope_id, state, substate, state_at, why, members, first_seen, last_seen, first_version, last_version) "
+        "select $1, id, 'unresolved', 'new', now(), 'test', 9, now(), now(), 2, 2 from issue_scopes where model = $2",
+        *(issue, KEY[0]),
+    )
+    tables.execute(
+        "insert into outliers (at, sample_id, version_id, p_value, issue_id) "
+        "select at, sample_id, version_id, 0.001, $1 from predictions order by sample_id limit $2",
+        *(issue, rows),
+    )
+
+
+def test_rows_of_an_issue_and_outliers_are_left_out_and_what_is_kept_of_them_is_told(
+    tables: Tables, database: str, tmp_path: Path
+) -> None:
+    tables.filled(KNOWN, *many(10, 5))
+    strange(tables, 3, 8)
+    found = export(database, KEY[0], tmp_path / "all", *BETWEEN)
+    assert (found["rows"], found["outliers"], found["open_issues"]) == (50, 8, {"3": 8})
+    about = json.loads(pq.read_schema(tmp_path / "all" / "inputs.parquet").metadata[b"hoverboard.export"])
+    assert about == json.loads((tmp_path / "all" / "export.json").read_text())
+    found = export(database, KEY[0], tmp_path / "usual", *BETWEEN, "--without-issue", "3")
+    assert (found["rows"], found["outliers"], found["open_issues"]) == (42, 0, {})
+    assert found["left_out"] == {"of an issue that is left out": 8} and found["without_issues"] == [3]
+    found = export(database, KEY[0], tmp_path / "none", *BETWEEN, "--without-outliers", "--without-issue", "4")
+    assert (found["rows"], found["left_out"]) == (42, {"outliers": 8})
+    told = export(database, KEY[0], tmp_path / "no", *BETWEEN, "--issue", "3", "--without-outliers", status=1)
+    assert "no sample is left" in told
+    tables.execute("update issues set state = 'archived', substate = 'until_escalating'")
+    assert export(database, KEY[0], tmp_path / "archived", *BETWEEN)["open_issues"] == {}
 
 
 def test_what_is_not_there_is_said(tables: Tables, database: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hoverboard.database.connect import Connection
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.records import CallPart
 from hoverboard.postmortem.recorded import SampleBlock, recorded_versions, rows_by_version, rows_for
-from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.window import RecordedWindow, RowChoice, parse_where
 from hoverboard.recorder.rows.layout import LONGEST
 from tests.recorded_tables import WINDOW, Tables
 from tests.records import KEY, NOW, record, signature, texts
@@ -238,7 +238,7 @@ def test_answers_and_the_last_truth_stand_beside_their_samples(tables: Tables) -
     assert block.tags == [{"customer": "17"}] * 2
     truth, none = block.truths
     assert truth and (truth.label, truth.source) == ("yes", "desk") and none is None
-    (block,) = tables.read(known, [number], labelled=True)
+    (block,) = tables.read(known, [number], choice=RowChoice(labelled=True))
     assert block.ids.tobytes() == ids[0] and block.answers[0] and not block.answers[0].outputs
 
 
@@ -326,7 +326,8 @@ def test_conditions_choose_and_the_time_ends_before_its_end(tables: Tables) -> N
     number = tables.filled(known, sent)
 
     def chosen(start: float = -1, end: float = 9, where: dict[str, str] | None = None, **options: Any) -> list[int]:
-        window = RecordedWindow(KEY[0], AT + timedelta(seconds=start), AT + timedelta(seconds=end), where or {})
+        conditions = parse_where([f"{name}={value}" for name, value in (where or {}).items()])
+        window = RecordedWindow(KEY[0], AT + timedelta(seconds=start), AT + timedelta(seconds=end), *conditions)
         blocks = tables.read(known, [number], window=window, **options)
         return [value for block in blocks for value in block.columns["x"].tolist()]
 
@@ -338,11 +339,39 @@ def test_conditions_choose_and_the_time_ends_before_its_end(tables: Tables) -> N
     assert chosen(where={"label": "yes"}) == [1, 3]
     tables.execute("update samples set caller = 'shop' where at < (select max(at) from samples)")
     tables.execute("update predictions set process = 'engine-1' where at > (select min(at) from predictions)")
+    # What none may have; a sample without a tag, a caller or a process is none that has it.
+    assert chosen(where={"tag.a!": "1"}) == [3] and chosen(where={"tag.b!": "x"}) == [0, 3]
+    assert chosen(where={"tag.a!": "1"}, answered=False) == [2, 3] and chosen(where={"label!": "yes"}) == [0]
+    assert chosen(where={"caller!": "shop"}) == [3] and chosen(where={"process!": "engine-1"}) == [0]
+    assert chosen(where={"version!": str(KEY[1])}) == [] and chosen(where={"version!": "77"}) == [0, 1, 3]
     assert chosen(where={"caller": "shop"}) == [0, 1] and chosen(where={"process": "engine-1"}) == [1, 3]
     assert chosen(where={"version": str(KEY[1])}) == [0, 1, 3] and chosen(where={"version": "77"}) == []
     assert chosen(0, 1) == [0] and chosen(0.001, 3) == [1] and chosen(0.0005, 3.0005) == [1, 3]
-    assert chosen(issue=1) == []
+    assert chosen(choice=RowChoice(issue=1)) == []
     assert tables.read(known, [number], window=RecordedWindow("other", WINDOW.start, WINDOW.end)) == []
+
+
+def test_outliers_and_issues_are_marked_to_be_left_out_whichever_version_found_them_strange(tables: Tables) -> None:
+    known = signature(TensorSpec("x", "int32", ()))
+    ids = b"".join(sample_ids(1, NOW + second) for second in range(4))
+    number = tables.filled(known, record(np.arange(4, dtype=np.int32), sample_ids=ids))
+    for row, version, issue in ((0, number, 5), (1, 999, None), (3, 999, 6)):
+        tables.execute(
+            "insert into outliers (at, sample_id, version_id, p_value, issue_id) "
+            "select at, id, $2, 0.001, $3 from samples where id = $1::uuid",
+            *(ids[16 * row : 16 * row + 16].hex(), version, issue),
+        )
+
+    def unwanted(**choice: Any) -> list[str]:
+        return [why for block in tables.read(known, [number], choice=RowChoice(**choice)) for why in block.unwanted]
+
+    assert unwanted() == [""] * 4
+    assert unwanted(without_outliers=True) == ["outliers", "outliers", "", "outliers"]
+    of_issue = "of an issue that is left out"
+    assert unwanted(without_issues=(5,)) == [of_issue, "", "", ""]
+    assert unwanted(without_issues=(5, 6), without_outliers=True) == [of_issue, "outliers", "", of_issue]
+    (block,) = tables.read(known, [number])
+    assert [answer and answer.issue for answer in block.answers] == [5, None, None, None]
 
 
 def test_a_block_is_no_larger_than_memory_allows_whatever_a_sample_is() -> None:
