@@ -65,10 +65,10 @@ Table = tuple[str, tuple[str, ...], Sequence[tuple[Any, ...]]]
 
 
 @contextmanager
-def postgres(data_dir: Path) -> Iterator[str]:
-    """The URL of a server with the settings of the embedded one."""
+def postgres(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The URL of a server with the settings of the embedded one, and some others."""
     cluster = Cluster.of(data_dir)
-    cluster.make()
+    cluster.make(settings)
     with cluster.socket_directory() as socket_dir, (data_dir / "postgres.log").open("wb") as log:
         server = subprocess.Popen(cluster.command(socket_dir), env=environment(), stdout=log, stderr=log)
         try:

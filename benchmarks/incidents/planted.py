@@ -24,6 +24,19 @@ EFFECTS: Final = (1, 3, 10)
 Rows = NDArray[np.bool_]
 _FACTORS: Final = (100.0, 10.0, 0.1, 0.01, 2.54, 25.4)
 _TRIED: Final = 512
+_BY_ROW: Final = (
+    "p",
+    "z",
+    "answer",
+    "truth",
+    "source",
+    "delay_h",
+    "caller",
+    "process",
+    "version",
+    "queue_ms",
+    "bucket",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,6 +275,8 @@ def deploy(day: Day, at: int, version: int, share: float) -> None:
     """Let a version answer a share of the rows from then on."""
     chosen = _since(day, at) & (day.generator.random(len(day)) < share)
     day.version[chosen] = version
+    if share < 1:
+        day.canaries.add(version)
     day.events.append(Event(at, "deployment", str(version), f"stable, {share:.0%} of calls"))
 
 
@@ -345,10 +360,7 @@ def _mislabel(day: Day, rows: NDArray[np.intp]) -> None:
 def _append(day: Day, rows: NDArray[np.intp], at: NDArray[np.int64]) -> None:
     """More rows like some that are there, at other times."""
     order = np.argsort(np.concatenate([day.at, at]), kind="stable")
-    for name in ("p", "z", "answer", "truth", "source", "delay_h", "caller", "process", "version", "queue_ms"):
-        column = getattr(day, name)
-        setattr(day, name, np.concatenate([column, column[rows]])[order])
-    for name in ("bucket", "incl_prob"):
+    for name in _BY_ROW:
         column = getattr(day, name)
         setattr(day, name, np.concatenate([column, column[rows]])[order])
     day.columns = {name: np.concatenate([column, column[rows]])[order] for name, column in day.columns.items()}

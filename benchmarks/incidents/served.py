@@ -15,13 +15,15 @@ from hoverboard.outliers import Features, OutlierPackage, load_package, p_values
 from hoverboard.publishing.calibration import FeaturesOf
 from hoverboard.versions.baseline import Baseline, read_baseline
 
-__all__ = ["SERVED", "Answers", "Columns", "Served"]
+__all__ = ["SERVED", "Answers", "Columns", "Served", "of_images"]
 
 Columns = Mapping[str, Array]
 WRONG_PRICE: Final = 0.25
 """A price is called wrong where it is farther off than this share of the true one."""
 DIGITS_ALPHA: Final = 0.05
 """With 150 calibration points the version's own alpha, 1%, flags one row in a thousand: too few to tell anything by."""
+DIAMONDS_ALPHA: Final = 0.02
+"""Twice the version's own, so that a day of half as many rows has as many outliers."""
 _COPIES: Final = 20
 _NOISE: Final = 0.3
 
@@ -65,6 +67,19 @@ class Served:
     ask: Callable[[Columns], Answers]
     usual: Answers
 
+    @property
+    def model(self) -> str:
+        """Its name without the version."""
+        return self.name.partition("/")[0]
+
+    def outputs(self, answer: NDArray[np.float64]) -> Array:
+        """What the graph would have said, `(rows, ...)`: the value, or probabilities that are sure of the class."""
+        if not self.classes:
+            return answer.astype(np.float32)
+        sure = np.full((len(answer), len(self.classes)), 0.1 / (len(self.classes) - 1), np.float32)
+        sure[np.arange(len(answer)), answer.astype(np.intp)] = 0.9
+        return sure
+
     def wrong(self, answer: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which answers are wrong, bool `(rows,)`."""
         return np.asarray(answer != truth if self.classes else np.abs(answer / truth - 1) > WRONG_PRICE)
@@ -92,12 +107,12 @@ def diamonds() -> Served:
         assert found.z is not None
         return Answers(_p(package, found, columns), found.z.astype(np.float32), np.exp(_with_one(found.z) @ weights))
 
-    return Served("diamonds/2", baseline, columns, price, (), package.alpha, ask, ask(columns))
+    return Served("diamonds/2", baseline, columns, price, (), DIAMONDS_ALPHA, ask, ask(columns))
 
 
 def digits() -> Served:
     """An image of 64 pixels, ten classes; each image comes many times with a little noise of its own."""
-    from examples.digits.data import LABELS, load, split
+    from examples.digits.data import load, split
 
     parts = split(load())
     generator = np.random.default_rng(64)
@@ -106,6 +121,11 @@ def digits() -> Served:
     noise = generator.normal(0, _NOISE, (_COPIES, *pixels.shape))
     # Paper stays white: the noise is that of the ink.
     noisy = np.clip(np.where(pixels > 0, np.round(pixels + noise), 0), 0, 16).reshape(-1, 64).astype(np.float32)
+    return of_images(noisy, np.tile(truth, _COPIES))
+
+
+def of_images(pixels: NDArray[np.float32], truth: NDArray[np.float64]) -> Served:
+    """The model of digits with some images `(pool, 64)` and what they show, `(pool,)`."""
     features, package, baseline = _loaded("digits/3")
 
     def ask(columns: Columns) -> Answers:
@@ -115,9 +135,8 @@ def digits() -> Served:
         answer = found.logits.argmax(axis=1).astype(np.float64)
         return Answers(_p(package, found, columns), found.z.astype(np.float32), answer)
 
-    columns = {"pixels": noisy}
-    truths = np.tile(truth, _COPIES)
-    return Served("digits/3", baseline, columns, truths, LABELS, DIGITS_ALPHA, ask, ask(columns))
+    columns = {"pixels": pixels}
+    return Served("digits/3", baseline, columns, truth, tuple("0123456789"), DIGITS_ALPHA, ask, ask(columns))
 
 
 SERVED: Final[Mapping[str, Callable[[], Served]]] = {"diamonds": diamonds, "digits": digits}

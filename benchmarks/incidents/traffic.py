@@ -42,8 +42,8 @@ class Day:
         about: what is called bad.
         label: of `about` label, the class.
         usual: share of bad rows while nothing is wrong.
-        incl_prob: float64 `(rows,)`, with which it was recorded.
         events: what happened.
+        canaries: versions that answer a share of the calls.
     """
 
     served: Served
@@ -61,11 +61,11 @@ class Day:
     version: NDArray[np.int64]
     queue_ms: NDArray[np.float64]
     bucket: NDArray[np.int64]
-    incl_prob: NDArray[np.float64]
     about: About = "outliers"
     label: int = 0
     usual: float = 0.0
     events: list[Event] = field(default_factory=list)
+    canaries: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.at)
@@ -74,17 +74,22 @@ class Day:
     def bad(self) -> NDArray[np.bool_]:
         """Rows that the question is about, bool `(rows,)`."""
         if self.about == "outliers":
-            return np.asarray(self.p <= self.served.alpha)
+            return np.asarray((self.p <= self.served.alpha) & ~self.late)
         if self.about == "errors":
-            return np.asarray(self.queue_ms > _LIMIT_MS)
+            return self.late
         if self.about == "label":
             return np.asarray(self.answer == self.label)
         return self.labelled & self.served.wrong(self.answer, np.nan_to_num(self.truth, nan=1.0))
 
     @property
+    def late(self) -> NDArray[np.bool_]:
+        """Rows that missed their deadline, bool `(rows,)`: nobody got their answer."""
+        return np.asarray(self.queue_ms > _LIMIT_MS)
+
+    @property
     def labelled(self) -> NDArray[np.bool_]:
         """Rows whose label has come by the end of the day."""
-        return np.isfinite(self.truth) & (self.at + self.delay_h * HOUR_US < START_US + DAY_US)
+        return np.isfinite(self.truth) & ~self.late & (self.at + self.delay_h * HOUR_US < START_US + DAY_US)
 
     @property
     def asked(self) -> NDArray[np.bool_]:
@@ -127,11 +132,10 @@ def make(served: Served, rows: int, seed: int, about: About = "outliers") -> Day
         generator.choice(len(SOURCES), n, p=(0.7, 0.2, 0.1)),
         generator.exponential(2.0, n),
         caller,
-        generator.integers(0, PROCESSES, n),
+        np.repeat(generator.integers(0, PROCESSES, len(calls)), sizes),
         np.ones(n, np.int64),
         generator.gamma(2.0, 4.0, n) * np.where(generator.random(n) < 0.015, 80.0, 1.0),
         1 << generator.integers(0, 4, n),
-        np.ones(n),
         about,
     )
     day.usual = float(day.bad[day.asked].mean())
