@@ -16,6 +16,7 @@ from hoverboard.database.connect import Connection
 from hoverboard.errors import ConfigError
 from hoverboard.postmortem.causes import NOTHING_USUAL, LikelyCause, causes
 from hoverboard.postmortem.cells import Cells, Draw, exposure_of
+from hoverboard.postmortem.charts import histograms, timeline
 from hoverboard.postmortem.commands import next_commands
 from hoverboard.postmortem.counting import Progress, RecordedShare, WindowCounts, bin_width, require_model
 from hoverboard.postmortem.drawing import Drawn, draw
@@ -122,6 +123,8 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
         who=who,
         slices=[_reported_slice(each) for each in found],
         causes=[_reported_cause(each) for each in answers],
+        timeline=timeline(looked.counts, looked.onset, events),
+        histograms=[] if drawn is None or not found else histograms(looked.split(drawn.table), found, answers),
         examples=await _examples(recording, looked, drawn),
         unknown=await unknown(
             recording,
@@ -264,13 +267,16 @@ def _who(table: Table) -> list[ReportedWho]:
             continue
         counts = drawn.count(field)
         cells = Cells.of(drawn, counts, exposure_of(drawn, [field], counts))
+        error = _Z * np.sqrt(drawn.phi * cells.bad + cells.expected**2 * cells.error)
         for code in np.argsort(-(cells.bad - cells.expected))[:2].tolist():
             here = (field.codes == code) & ~table.base
             bad = float(table.weight[here & table.bad].sum())
             rows = float(table.weight[here].sum())
             explained = float((cells.bad[code] - cells.expected[code]) / excess)
             if code and explained > 0.05 and rows:
-                found.append(ReportedWho(field.name, field.values[code], rows, bad, bad / rows, min(explained, 1.0)))
+                low = max(explained - float(error[code]) / excess, 0.0)
+                told = (field.name, field.values[code], rows, bad, bad / rows, min(explained, 1.0), min(low, 1.0))
+                found.append(ReportedWho(*told))
     return sorted(found, key=lambda each: -each.explained)[:_MOST_WHO]
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from hoverboard.database.statements import statements
 from hoverboard.postmortem.counting import RecordedShare
+from hoverboard.postmortem.pictures import image_of, picture
+from hoverboard.postmortem.recorded_values import RawInputs, decode_inputs
 from hoverboard.postmortem.report import ReportedExample
 from hoverboard.postmortem.table import EXOGENOUS, Table
 
@@ -146,10 +148,30 @@ async def _rows(recording: RecordedShare, ids: Any, time: tuple[datetime, dateti
     versions = {version.id: version.version for version in recording.versions}
     wanted = [UUID(bytes=bytes(each)) for each in ids]
     rows = await recording.fetch("examples", _SQL["example_rows"], recording.model, *time, wanted)
-    return {row["id"].bytes: _example(row, versions) for row in rows}
+    pictures = await _pictures(recording, {row["id"]: row["version_id"] for row in rows}, time)
+    return {row["id"].bytes: _example(row, versions, pictures.get(row["id"])) for row in rows}
 
 
-def _example(row: Any, versions: Mapping[int, int]) -> ReportedExample:
+async def _pictures(
+    recording: RecordedShare, answered_by: Mapping[UUID, int | None], time: tuple[datetime, datetime]
+) -> dict[UUID, str]:
+    """Of samples whose version takes an image; not of those whose image was hidden."""
+    found: dict[UUID, str] = {}
+    for version in recording.versions:
+        spec = image_of(version.signature)
+        wanted = [each for each, by in answered_by.items() if by == version.id]
+        if spec is None or not wanted:
+            continue
+        rows = await recording.connection.fetch(_SQL["example_inputs"], recording.model, *time, wanted)
+        raw = [RawInputs(row["inputs"], row["vector"], row["tensors"]) for row in rows]
+        decoded = decode_inputs(version.signature, raw)
+        for at, row in enumerate(rows):
+            if not decoded.why_not[at] and not decoded.missing[spec.name][at]:
+                found[row["id"]] = picture(spec, decoded.columns[spec.name][at])
+    return found
+
+
+def _example(row: Any, versions: Mapping[int, int], seen: str | None) -> ReportedExample:
     truth = row["true_label"] if row["true_value"] is None else f"{row['true_value']:g}"
     return ReportedExample(
         sample_id=str(row["id"]),
@@ -161,6 +183,7 @@ def _example(row: Any, versions: Mapping[int, int]) -> ReportedExample:
         true_label=truth,
         tags=msgspec.json.decode(row["tags"]) if row["tags"] else None,
         inputs=_told(row),
+        picture=seen,
     )
 
 

@@ -14,3 +14,8 @@ left join lateral (
     select label, value from labels where sample_id = s.id order by labelled_at desc limit 1
 ) l on true
 where s.model = $1 and s.at >= $2 and s.at < $3 and s.id = any ($4::uuid[]);
+
+-- name: example_inputs
+select id, inputs::text as inputs, array_send(vector) as vector, tensors
+from samples
+where model = $1 and at >= $2 and at < $3 and id = any ($4::uuid[]);

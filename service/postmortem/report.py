@@ -17,8 +17,10 @@ __all__ = [
     "ReportedCause",
     "ReportedEvent",
     "ReportedExample",
+    "ReportedHistogram",
     "ReportedOnset",
     "ReportedSlice",
+    "ReportedTimeline",
     "ReportedWho",
 ]  # fmt: skip
 
@@ -78,7 +80,7 @@ class ReportedBad(msgspec.Struct, frozen=True):
 
 
 class ReportedWho(msgspec.Struct, frozen=True):
-    """One value of who sent or answered rows: `explained` is its share of the excess of bad rows."""
+    """One value of who sent or answered rows: `explained` is its share of the excess of bad rows, with its lower 95% bound."""
 
     field: str
     value: str
@@ -86,6 +88,7 @@ class ReportedWho(msgspec.Struct, frozen=True):
     bad_rows: float
     share: float
     explained: float
+    explained_low: float
 
 
 class ReportedSlice(msgspec.Struct, frozen=True):
@@ -117,6 +120,7 @@ class ReportedExample(msgspec.Struct, frozen=True):
     Attributes:
         neighbours: the nearest recorded rows that are not bad.
         distance: from the row that it is a neighbour of; None for the row itself.
+        picture: a `data:` URI of the input that is an image, as a PNG; None where there is none, or it was hidden.
     """
 
     sample_id: str
@@ -130,6 +134,33 @@ class ReportedExample(msgspec.Struct, frozen=True):
     inputs: str | None
     distance: float | None = None
     neighbours: Sequence[ReportedExample] = ()
+    picture: str | None = None
+
+
+class ReportedTimeline(msgspec.Struct, frozen=True):
+    """All rows by time, each for 1 / incl_prob.
+
+    Attributes:
+        bin_s: seconds of a bin.
+        at: where each begins; where one does not follow the one before it, nobody asked about the time between.
+        rows, bad: of each.
+        events: what happened meanwhile, in order; of many, those that may have to do with it.
+    """
+
+    bin_s: float
+    at: Sequence[datetime]
+    rows: Sequence[float]
+    bad: Sequence[float]
+    events: Sequence[ReportedEvent]
+
+
+class ReportedHistogram(msgspec.Struct, frozen=True):
+    """Of one thing about each row: the shares of the usual rows, and of the bad ones, that have each value."""
+
+    field: str
+    values: Sequence[str]
+    usual: Sequence[float]
+    bad: Sequence[float]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +172,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         start, end: of the time that was looked at; `from` and `to` in JSON.
         usual: begin and end of the usual time; None where it is the window's time outside of the incident.
         onset: None for a quiet day.
+        timeline: of the usual time and the one looked at.
+        histograms: of the features that differ.
         examples: `strangest` and `typical` bad rows.
         unknown: what cannot be known, in sentences.
         next: commands worth typing now.
@@ -161,6 +194,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     who: Sequence[ReportedWho]
     slices: Sequence[ReportedSlice]
     causes: Sequence[ReportedCause]
+    timeline: ReportedTimeline
+    histograms: Sequence[ReportedHistogram]
     examples: Mapping[str, Sequence[ReportedExample]]
     unknown: Sequence[str]
     next: Sequence[str]

@@ -74,7 +74,7 @@ def title(report: Report) -> str:
 def asked(report: Report) -> str:
     """What was looked at, and what it was compared with."""
     usual = report.usual
-    against = "the time outside of it" if usual is None else f"{moment(usual[0])} to {moment(usual[1])}"
+    against = "the rest of that time" if usual is None else f"{moment(usual[0])} to {moment(usual[1])}"
     return plain_line(
         f"Asked about {report.about} of {report.model}{_where(report)}, {moment(report.start)} to {moment(report.end)}; usual is {against}."
     )
@@ -93,6 +93,11 @@ def sql_of(report: Report, section: Section) -> Mapping[str, str]:
 def cause_name(cause: ReportedCause) -> str:
     """Kind and subject."""
     return plain_line(f"{cause.kind} {cause.subject}" if cause.subject else cause.kind)
+
+
+def weight(cause: ReportedCause) -> str:
+    """Its relative evidence, which is never quite nothing."""
+    return f"{cause.weight:.0%}" if cause.weight >= _LEAST_WEIGHT else "under 1%"
 
 
 def told_causes(report: Report) -> list[ReportedCause]:
@@ -170,7 +175,7 @@ def _differs(report: Report) -> Iterator[str]:
 def _causes(report: Report) -> Iterator[str]:
     for each in told_causes(report):
         confirmed = {None: "", True: "; confirmed: without it the excess is gone", False: "; not confirmed"}
-        yield f"{each.weight:.0%} {cause_name(each)}: {each.evidence}{confirmed[each.confirmed]}."
+        yield f"{weight(each)} {cause_name(each)}: {each.evidence}{confirmed[each.confirmed]}."
         if each.undo and each.kind != "none":
             yield f"  To undo it: {each.undo}."
 

@@ -14,6 +14,7 @@ from hoverboard.postmortem.report import ReportedBad
 __all__ = ["moment", "plain_line", "share", "summary"]
 
 _LIKELY: Final = 0.5
+_LONGEST: Final = 60
 
 
 def summary(
@@ -39,7 +40,7 @@ def _why(cause: LikelyCause | None) -> str:
     """The likeliest cause as the end of a sentence."""
     if cause is None or cause.kind == "none":
         return "; no single cause stands out"
-    subject = cause.subject
+    subject = cause.subject if len(cause.subject) <= _LONGEST else f"{cause.subject[:_LONGEST]}..."
     words = {
         "version": f"version {subject}",
         "caller": subject.removeprefix("tag "),

@@ -10,8 +10,10 @@ from hoverboard.postmortem.report import (
     ReportedCause,
     ReportedEvent,
     ReportedExample,
+    ReportedHistogram,
     ReportedOnset,
     ReportedSlice,
+    ReportedTimeline,
     ReportedWho,
 )
 
@@ -65,12 +67,27 @@ def incident(text: str = "17") -> Report:
             events=[ReportedEvent(at, "deployment", "4", text, 0.97)],
         ),
         bad=ReportedBad(1000.0, 950.0, 1050.0, 4545.0, 0.22, 0.0101, 1000),
-        who=[ReportedWho("tag customer", text, 1000.0, 990.0, 0.99, 0.98)],
+        who=[ReportedWho("tag customer", text, 1000.0, 990.0, 0.99, 0.98, 0.93)],
         slices=[ReportedSlice({"tag customer": text, "input height": "above 14"}, 1000.0, 990.0, 0.98, 0.9, 41.5, 1e-9)],
         causes=[
             ReportedCause("caller", f"tag customer {text}", 0.9, f"990 of 1,000 bad rows are of {text}", True, "drop its rows"),
             ReportedCause("none", "", 0.1, "nothing stands out", None, "nothing"),
             ReportedCause("schema", "input height", 0.001, "hardly any evidence", None, "turn the inputs back"),
+        ],
+        timeline=ReportedTimeline(
+            60.0,
+            [START + timedelta(minutes=minute) for minute in range(-240, 240)],
+            [20.0 + minute % 7 for minute in range(480)],
+            [float(minute % 100 == 3) if minute < 300 else 4.0 + minute % 3 for minute in range(480)],
+            [
+                ReportedEvent(at, "deployment", "4", text, 0.97),
+                ReportedEvent(at + timedelta(minutes=2), "alarm", text, text, 0.02),
+                ReportedEvent(at + timedelta(minutes=90), "death", text, "", 0.0),
+            ],
+        ),
+        histograms=[
+            ReportedHistogram("input height", ["below 6", "6 to 8", text, "8 to 14", "above 14"], [0.1, 0.3, 0.0, 0.55, 0.05], [0.01, 0.02, 0.1, 0.0, 0.87]),
+            ReportedHistogram(text, [text, "b"], [0.5, 0.5], [1.0, 0.0]),
         ],
         examples={"strangest": [shown] * 3, "typical": [shown] * 3},
         unknown=[f"Not recorded: 3 records ({text}); `hoverboard gaps` says why."],
@@ -101,6 +118,7 @@ def quiet() -> Report:
             "slices": [],
             "causes": [ReportedCause("none", "", 1.0, "a quiet day", None, "nothing")],
             "examples": {},
+            "histograms": [],
             "unknown": [],
             "next": ["hoverboard alarms"],
         }

@@ -51,6 +51,12 @@ async def test_a_customer_whose_unit_changed_is_found_without_being_told_where_t
         assert all(len(row.neighbours) == 3 for row in rows)
         assert all(near.p_value == 0.5 for row in rows for near in row.neighbours)
     assert "--where tag.customer=17" in report.next[0]
+    since = [at for at, begin in enumerate(report.timeline.at) if begin >= ONSET]
+    assert sum(report.timeline.bad[at] for at in since) == pytest.approx(report.bad.rows, rel=0.02)
+    assert report.timeline.at[0] >= START
+    height = next(each for each in report.histograms if each.field == "input height")
+    assert height.bad[height.values.index("above 14")] > 0.9
+    assert height.usual[height.values.index("above 14")] < 0.1
 
 
 async def test_errors_are_counted_though_they_have_no_answer(database: str) -> None:
