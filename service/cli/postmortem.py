@@ -50,6 +50,9 @@ __all__ = ["command"]
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page that needs nothing else.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option("--sql", is_flag=True, help="Show the SQL behind each section, too.")
+@click.option(
+    "--models", type=click.Path(path_type=Path), help="Models directory, for what it redacts.  [default: models]"
+)
 @database_url_option
 @data_dir_option
 @json_option
@@ -64,6 +67,7 @@ def command(
     html: Path | None,
     markdown: bool,
     sql: bool,
+    models: Path | None,
     database_url: str | None,
     data_dir: Path | None,
     json_: bool | None,
@@ -76,8 +80,9 @@ def command(
     from hoverboard.postmortem.rendering import render_markdown, render_text
 
     now = datetime.now(UTC)
+    settings = Settings.load(data_dir=data_dir, database_url=database_url, models=models)
     question = replace(_question(model, about, (start, end, against), where, now), target=named(data_dir, database_url))
-    report = asyncio.run(_asked(Settings.load(data_dir=data_dir, database_url=database_url), question, now))
+    report = asyncio.run(_asked(settings, question, now))
     if html is not None:
         from hoverboard.postmortem.page import render_html
 
@@ -124,8 +129,10 @@ def _question(
 
 async def _asked(settings: Settings, question: Question, now: datetime) -> Report:
     from hoverboard.postmortem.asking import postmortem
+    from hoverboard.postmortem.export import blanked_inputs
     from hoverboard.postmortem.reading import reading
 
+    question = replace(question, blanked=blanked_inputs(settings.models, question.model))
     shown = _Stages(shown=sys.stderr.isatty())
     try:
         async with reading(settings, application="hoverboard postmortem") as connection:

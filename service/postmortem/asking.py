@@ -97,7 +97,7 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
     began = time.monotonic()
     versions = await recorded_versions(connection, question.model)
     await require_model(connection, question.model, versions)
-    recording = RecordedShare(connection, question.model, versions, told)
+    recording = RecordedShare(connection, question.model, versions, told, question.blanked)
     looked = await _chosen(recording, question, now)
     events = await recording.events(looked.window)
     baseline = await _baseline(recording)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -72,12 +72,14 @@ class RecordedShare:
         versions: all that answered.
         sql: what was asked, by name of the figure.
         told: of progress.
+        blanked: inputs of which the recording policy hides single elements.
     """
 
     connection: Connection
     model: str
     versions: Sequence[RecordedVersion]
     told: Progress
+    blanked: Collection[str] = ()
     sql: dict[str, str] = field(default_factory=dict)
 
     async def fetch(self, figure: str, sql: str, *values: Any) -> list[Any]:

@@ -70,7 +70,7 @@ async def draw(
     rows = sum(float(counts.rows.sum()) for _, _, counts in windows)
     limits = [_limit(MOST_BAD, bad), _limit(MOST_OTHERS, rows - bad)]
     shares = (limits[0] / _WHOLE, limits[1] / _WHOLE)
-    encoder = Encoder(recording.versions, baseline, about.kind)
+    encoder = Encoder(recording.versions, baseline, about.kind, recording.blanked)
     seen, whole = 0.0, sum(len(counts.rows) for _, _, counts in windows)
     for base, window, counts in windows:
         for start, end, bins in _ranges(window, counts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
@@ -125,11 +125,15 @@ class Encoder:
         versions: of the model.
         baseline: of the version that the rows are compared with; None where none has one.
         about: kind of the bad rows: `label` says nothing about rows that are bad by their label.
+        blanked: see `decode_inputs`.
     """
 
-    def __init__(self, versions: Sequence[RecordedVersion], baseline: Baseline | None, about: str) -> None:
+    def __init__(
+        self, versions: Sequence[RecordedVersion], baseline: Baseline | None, about: str, blanked: Collection[str] = ()
+    ) -> None:
         self._versions = {version.id: version for version in versions}
         self._about = about
+        self._blanked = blanked
         inputs = [feature for feature in baseline.features if feature.side == "input"] if baseline else []
         self._features = inputs[:_MOST_FEATURES]
         self._codes: list[list[Array]] = [[] for _ in self._features]
@@ -192,16 +196,19 @@ class Encoder:
             signature = self._versions[version].signature
             places = np.flatnonzero(versions == version)
             raw = [RawInputs(rows[at]["inputs"], rows[at]["vector"], rows[at]["tensors"]) for at in places.tolist()]
-            decoded = decode_inputs(signature, raw)
+            decoded = decode_inputs(signature, raw, blanked=self._blanked)
             self.missing.update(reason for reason in decoded.why_not if reason)
             for at, feature in enumerate(self._features):
                 if feature.tensor not in decoded.columns:
                     continue
-                there = ~decoded.missing[feature.tensor]
+                column, missing = decoded.columns[feature.tensor], decoded.missing[feature.tensor]
+                # Where elements are hidden the others are what was sent.
+                there = ~missing | _has_nan(column)
                 if not there.any():
                     continue
-                bins, read = bins_of(feature, decoded.columns[feature.tensor][there])
-                codes[at][places[there]] = bins + 1
+                bins, read = bins_of(feature, column[there])
+                hidden = missing[there] & (False if read is None else np.isnan(read))
+                codes[at][places[there]] = np.where(hidden, 0, bins + 1)
                 if read is not None:
                     numbers[at][places[there]] = read
             for spec in signature.inputs:
@@ -317,6 +324,13 @@ def bins_of(feature: Feature, column: Array) -> tuple[NDArray[np.intp], Array | 
 def _each(feature: Feature, column: Array) -> Array:
     """Of an input with variable dimensions, an array a row."""
     return np.array([measure(np.asarray(one)[np.newaxis], feature.reading)[0] for one in column], np.float64)
+
+
+def _has_nan(column: Array) -> Array:
+    """Which rows of an input have a NaN, bool `(rows,)`; none of what is no array of floats."""
+    if column.dtype.kind != "f":
+        return np.zeros(len(column), np.bool_)
+    return np.asarray(np.isnan(column).any(axis=tuple(range(1, column.ndim))))
 
 
 def _is_text(column: Array) -> bool:

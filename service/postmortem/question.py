@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -76,6 +76,7 @@ class Question:
         against: begin and end of the time that is usual; None for as long a time before `start`.
         where: conditions, see `RecordedWindow`.
         target: options that say where the database is, quoted for a shell: for the commands that are proposed.
+        blanked: inputs of which the recording policy hides single elements: NaN there is nothing that a client sent.
     """
 
     model: str
@@ -85,6 +86,7 @@ class Question:
     against: tuple[datetime, datetime] | None = None
     where: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
+    blanked: Collection[str] = ()
 
     def windows(self, now: datetime) -> tuple[RecordedWindow | None, RecordedWindow] | None:
         """The usual time (None: whatever comes before the onset) and the one looked at; None where neither was given.

@@ -71,7 +71,7 @@ def _of_rows(about: About, drawn: Drawn, *, asked_of: bool) -> list[str]:
         found.append(f"There are so many {about.words} that only {drawn.bad_share:.1%} of them were looked at.")
     for reason, rows in sorted(drawn.missing.items()):
         found.append(
-            f"The inputs of {rows:,} of {len(drawn.table):,} rows that were looked at cannot be used: {reason}."
+            f"Of {rows:,} of {len(drawn.table):,} rows that were looked at not every input is what was sent: {reason}."
         )
     named = {field.kind for field in drawn.table.fields}
     if not asked_of and "caller" not in named and "tag" not in named:
