@@ -132,10 +132,14 @@ class Cells:
             return cls(bad, others, (before + 0.5) * ratio, 1 / (before + 0.5))
         # So many bad rows with the usual share stand beside the cell's own past: what was never seen has that share.
         prior = _ALIKE if alike else 1.0
-        own = before + prior
-        expected = exposure[0] * own / (exposure[1] + prior / draw.usual_share)
+        own, past = before + prior, exposure[1] + prior / draw.usual_share
+        expected = exposure[0] * own / past
         # They are known as well as the usual share is, the rest as well as a count is.
-        return cls(bad, others, expected, (before + prior**2 / (draw.totals[2] + 0.5)) / own**2)
+        error = (before + prior**2 / (draw.totals[2] + 0.5)) / own**2
+        # Rows that stand for others are themselves a draw: of n rows with weight w, n w is wrong by w sqrt(n (1 - 1 / w)).
+        now_w, past_w = np.maximum(draw.weights[[1, 3]] - 1, 0)
+        error = error + now_w / np.maximum(exposure[0], 1.0) + past_w * exposure[1] / past**2
+        return cls(bad, others, expected, error)
 
     def g(self, phi: float, rise: float = 1.0) -> Matrix:
         """How far bad rows exceed what is expected, times `rise`: G, divided by the clustering and the expectation's own error."""

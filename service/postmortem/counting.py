@@ -52,7 +52,7 @@ class WindowCounts:
     @classmethod
     def joined(cls, parts_: Sequence[WindowCounts]) -> WindowCounts:
         """Of several times, one after the other."""
-        names = ("start_us", "rows", "bad")
+        names = ("start_us", "rows", "bad", "kept_rows", "kept_bad")
         joined = (np.concatenate([getattr(part.counts, name) for part in parts_]) for name in names)
         return cls(
             BinnedCounts(*joined),
@@ -127,7 +127,7 @@ class RecordedShare:
     async def count(self, about: About, window: RecordedWindow, width: timedelta) -> WindowCounts:
         """All rows of a window in bins of a width, which begin at multiples of it."""
         bins = _bins(window.start, window.end, width)
-        rows, bad = np.zeros(len(bins)), np.zeros(len(bins))
+        rows, bad, kept_rows, kept_bad = np.zeros((4, len(bins)))
         recorded, variances = 0, [0.0, 0.0]
 
         def add(to: Any, found: Sequence[Any], name: str = "rows") -> None:
@@ -147,12 +147,15 @@ class RecordedShare:
             everything, found = some[0], some[-1]
             add(rows, everything, "all_rows" if about.kind == "wrong" else "rows")
             add(bad, found)
+            add(kept_rows, everything, "recorded")
+            add(kept_bad, found, "recorded_bad" if about.kind == "wrong" else "recorded")
             if about.kind == "refusals":
                 add(rows, found)  # a refused call has no sample
+                add(kept_rows, found, "recorded")
             recorded += sum(row["recorded"] for row in everything)
             for at, each in enumerate((everything, found)):
                 variances[at] += sum(row["variance"] for row in each)
-        return WindowCounts(BinnedCounts(bins, rows, bad), recorded, *variances)
+        return WindowCounts(BinnedCounts(bins, rows, bad, kept_rows, kept_bad), recorded, *variances)
 
     def _rows(self, window: RecordedWindow, width: timedelta) -> _Step:
         tags, version, label, caller, process = window.conditions

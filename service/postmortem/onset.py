@@ -25,6 +25,8 @@ _ENDS: Final = 240  # places where one may end, at most
 _BLOCKS: Final = (1, 4, 16)
 _RAMPS: Final = ((15, 1), (30, 1), (60, 1), (120, 1), (60, 3), (120, 3))
 """Bins that a slow rise may take, and the power of time that it goes by: a feature that drifts reaches its tails late."""
+_ALIKE_PARTS: Final = 8
+_ALIKE: Final = 1.3
 _SLOW: Final = 0.1  # prior share of rises that take so many bins
 Matrix = NDArray[np.float64]
 
@@ -77,12 +79,13 @@ def onset(counts: BinnedCounts) -> Onset | None:
     bins = len(counts.rows)
     if bins < 3 or not counts.bad.sum():
         return None
-    first = _posterior(counts.rows, counts.bad)
+    drawn = as_drawn(counts)
+    first = _posterior(drawn.rows, drawn.bad)
     if first is None:
         return None
     # The dispersion is that around the change, not of a day with a change in it.
-    phi = dispersion(counts, *first[2])
-    found = _posterior(counts.rows / phi, counts.bad / phi) if phi > 1 else first
+    phi = dispersion(drawn, *first[2])
+    found = _posterior(drawn.rows / phi, drawn.bad / phi) if phi > 1 else first
     if found is None or found[1] < LEAST_LOG10_BAYES:
         return None
     joint, log10_bayes, _ = found
@@ -102,6 +105,29 @@ def onset(counts: BinnedCounts) -> Onset | None:
         share=share,
         usual_share=usual,
     )
+
+
+def as_drawn(counts: BinnedCounts) -> BinnedCounts:
+    """The rows as they were recorded, each for itself, where good rows stand for as many at all times; else as they are.
+
+    Where all bad rows are kept and one good row in ten, the odds of a bad row are ten times what they were, before a change and
+    after it (case and control): the change is where it was. By weight a good row would count as ten witnesses, and the minutes would
+    vary as ten times fewer rows do. What is lost is 1 / (1 + odds as recorded) of the evidence, beside 1 / (1 + odds).
+    """
+    if counts.kept_rows is None or counts.kept_bad is None:
+        return counts
+    kept, good = counts.kept_rows - counts.kept_bad, counts.rows - counts.bad
+    if good.sum() < 1.01 * kept.sum():
+        return counts
+    # Another policy at some time is no onset: its rows are comparable by weight only.
+    edges = np.searchsorted(np.cumsum(kept), np.linspace(0, kept.sum(), _ALIKE_PARTS + 1)[1:-1])
+    parts = [
+        (part.sum(), whole.sum()) for part, whole in zip(np.split(kept, edges), np.split(good, edges), strict=True)
+    ]
+    factors = [whole / part for part, whole in parts if part]
+    if max(factors) > _ALIKE * min(factors):
+        return counts
+    return BinnedCounts(counts.start_us, counts.kept_rows, counts.kept_bad)
 
 
 def credible(posterior: Matrix, mass: float) -> NDArray[np.intp]:

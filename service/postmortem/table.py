@@ -123,11 +123,14 @@ class BinnedCounts:
         start_us: int64 `(bins,)`, ascending, where each begins; bins are equally long.
         rows: float64 `(bins,)`, weighted by 1 / incl_prob.
         bad: float64 `(bins,)`, those of them that are bad.
+        kept_rows, kept_bad: float64 `(bins,)`, how many were recorded of each; None where all of them were.
     """
 
     start_us: NDArray[np.int64]
     rows: NDArray[np.float64]
     bad: NDArray[np.float64]
+    kept_rows: NDArray[np.float64] | None = None
+    kept_bad: NDArray[np.float64] | None = None
 
     @property
     def width_us(self) -> int:

@@ -121,3 +121,27 @@ def test_rows_of_the_time_when_it_may_have_begun_are_neither_usual_nor_of_the_in
     assert now.min() == answer.at_us
     assert now.max() < (answer.end_us or 0)
     assert not ((parted.at_us >= answer.earliest_us) & (parted.at_us < answer.at_us)).any()
+
+
+def sampled(made: BinnedCounts, share: np.ndarray, generator: np.random.Generator) -> BinnedCounts:
+    """All bad rows are kept, and a share of the others."""
+    kept = generator.binomial((made.rows - made.bad).astype(int), share)
+    return BinnedCounts(made.start_us, made.bad + kept / share, made.bad, made.bad + kept, made.bad)
+
+
+def test_a_step_in_sampled_rows_is_found_as_in_all_of_them() -> None:
+    generator = np.random.default_rng(19)
+    steps = [int(each) for each in generator.integers(300, 1000, 60)]
+    days = [counts(stepped(1440, step, 0.02, 0.045), generator, rows=10) for step in steps]
+    answers = [onset(sampled(day, np.full(1440, 0.1), generator)) for day in days]
+    found = [(answer, step) for answer, step in zip(answers, steps, strict=True) if answer is not None]
+    assert len(found) >= 57
+    assert sum(bin_of(each.earliest_us) <= step <= bin_of(each.latest_us) for each, step in found) >= 0.9 * len(found)
+    assert np.median([each.share for each, _ in found]) == pytest.approx(0.045, rel=0.1)
+
+
+def test_another_policy_at_noon_is_no_onset() -> None:
+    generator = np.random.default_rng(20)
+    share = np.where(np.arange(1440) < 720, 1.0, 0.1)
+    days = [sampled(counts(np.full(1440, 0.02), generator, rows=10), share, generator) for _ in range(20)]
+    assert sum(onset(day) is not None for day in days) <= 1
