@@ -9,34 +9,32 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hoverboard.config import Settings
-from hoverboard.contract.signature import Array, Signature
 from hoverboard.database.connect import Connection
+from hoverboard.database.on_record import last_erasure
 from hoverboard.errors import ConfigError
 from hoverboard.files import put_file, synchronise
 from hoverboard.offline.workspace import Workspace
-from hoverboard.postmortem.export_columns import answers_table, inputs_table, unified
+from hoverboard.postmortem.export_files import FILES, RowsOnRecord, merge
+from hoverboard.postmortem.export_part import ExportPart
 from hoverboard.postmortem.reading import reading
 from hoverboard.postmortem.recorded import (
     RecordedVersion,
-    SampleBlock,
     SampleKey,
     open_issues,
     read_samples,
     recorded_versions,
     rows_by_version,
 )
-from hoverboard.postmortem.recorded_values import decode_inputs
 from hoverboard.postmortem.window import RecordedWindow, RowChoice
 from hoverboard.publishing.exported import EXPORT_KEY
 from hoverboard.version import __version__
@@ -44,8 +42,6 @@ from hoverboard.versions import scan
 
 __all__ = [
     "ABOUT",
-    "ANSWERS_FILE",
-    "INPUTS_FILE",
     "ChosenVersions",
     "ExportRequest",
     "ExportSummary",
@@ -54,13 +50,8 @@ __all__ = [
     "versions_with_the_same_inputs",
 ]
 
-INPUTS_FILE: Final = "inputs.parquet"
-ANSWERS_FILE: Final = "answers.parquet"
 ABOUT: Final = "export.json"
-_FILES: Final = (INPUTS_FILE, ANSWERS_FILE)
 _STATE: Final = "state.json"
-_PART_ROWS: Final = 50_000
-_PART_BYTES: Final = 64 << 20
 _PARTS_A_SNAPSHOT: Final = 8
 """Parts that are read in one transaction: Postgres cannot clean up behind one, so that none lasts for hours."""
 
@@ -147,9 +138,9 @@ class _State(msgspec.Struct, kw_only=True):
     sample: str = ""
     version_id: int = -1
     left_out: dict[str, int] = {}
-    outliers: int = 0
-    issues: dict[int, int] = {}
     read: bool = False
+    version_ids: list[int] = []
+    others: list[int] = []
 
     @property
     def key(self) -> SampleKey | None:
@@ -165,7 +156,12 @@ class Exporter:
         folder: where the files go.
         choose: finds the versions.
         progress: told how much of the window's time has been read, 0 to 1.
+
+    Attributes:
+        chosen: the versions, once `run` is done.
     """
+
+    chosen: ChosenVersions
 
     def __init__(
         self,
@@ -180,7 +176,7 @@ class Exporter:
         self._folder = folder
         self._choose = choose
         self._progress = progress
-        self._workspace = Workspace(folder / INPUTS_FILE, "exporting")
+        self._workspace = Workspace(folder / FILES[0], "exporting")
 
     async def run(self, *, overwrite: bool = False, restart: bool = False) -> ExportSummary:
         """Export, or go on where an earlier run of the same job was stopped.
@@ -197,14 +193,25 @@ class Exporter:
         with self._workspace.locked():
             state = self._begun(overwrite=overwrite, restart=restart)
             window = replace(self._request.window, start=state.start, end=state.end)
-            while True:
-                async with reading(self._settings, application="hoverboard export") as connection:
-                    chosen = await self._choose(connection, window)
-                    if not state.read:
-                        await self._read(connection, window, chosen.versions, state)
-                    if state.read:
-                        still_open = await open_issues(connection, list(state.issues))
-                        return self._deliver(window, chosen, state, still_open)
+            while not state.read:
+                async with self._reading() as connection:
+                    await self._find_versions(connection, window, state)
+                    await self._read(connection, window, self.chosen.versions, state)
+            summary = await self._merge(window, state)
+            self._deliver(summary)
+        return summary
+
+    def _reading(self) -> AbstractAsyncContextManager[Connection]:
+        return reading(self._settings, application="hoverboard export")
+
+    async def _find_versions(self, connection: Connection, window: RecordedWindow, state: _State) -> None:
+        """Choose once: when the run goes on, what one of them answered may all be gone."""
+        if state.version_ids:
+            known = {version.id: version for version in await recorded_versions(connection, window.model)}
+            self.chosen = ChosenVersions([known[id_] for id_ in state.version_ids if id_ in known], state.others)
+            return
+        self.chosen = await self._choose(connection, window)
+        state.version_ids, state.others = [version.id for version in self.chosen.versions], list(self.chosen.others)
 
     def _begun(self, *, overwrite: bool, restart: bool) -> _State:
         job = msgspec.json.decode(msgspec.json.encode(dict(self._request.job)))  # as it is read back
@@ -212,7 +219,7 @@ class Exporter:
         if restart:
             self._workspace.clear()
         if not path.exists():
-            there = [name for name in (*_FILES, ABOUT) if (self._folder / name).exists()]
+            there = [name for name in (*FILES, ABOUT) if (self._folder / name).exists()]
             if there and not overwrite:
                 raise ConfigError(f"{self._folder / there[0]} is there already; --overwrite replaces it")
             return _State(job=job, start=self._request.window.start, end=self._request.window.end)
@@ -233,7 +240,12 @@ class Exporter:
     ) -> None:
         """Read some parts in one snapshot."""
         signature, request = versions[-1].signature, self._request
-        part = _ExportPart(signature, {version.id: version for version in versions}, request)
+        by_id = {version.id: version for version in versions}
+
+        def begun() -> ExportPart:
+            return ExportPart(signature, by_id, labelled=request.choice.labelled, incomplete=request.incomplete)
+
+        part = begun()
         parts = 0
         blocks = read_samples(
             connection,
@@ -252,35 +264,56 @@ class Exporter:
             self._progress(_share(window, int(block.at_us[-1])))
             if part.full:
                 self._close(part, block.last, state)
-                part = _ExportPart(signature, part.versions, request)
+                part = begun()
                 parts += 1
                 if parts >= _PARTS_A_SNAPSHOT:
                     return
         state.read = True
         self._close(part, state.key or (bytes(16), -1), state)
 
-    def _close(self, part: _ExportPart, last: SampleKey, state: _State) -> None:
+    def _close(self, part: ExportPart, last: SampleKey, state: _State) -> None:
         if part.rows:
-            for name, table in zip(_FILES, part.tables(), strict=True):
+            for name, table in zip(FILES, part.tables(), strict=True):
                 path = self._part(state.parts, name)
                 pq.write_table(table, path)
                 synchronise(path)  # before the checkpoint counts it
             state.parts += 1
             state.rows += part.rows
         state.left_out = dict(Counter(state.left_out) + part.left_out)
-        state.outliers += part.outliers
-        state.issues = dict(Counter(state.issues) + part.issues)
         state.sample, state.version_id = last[0].hex(), last[1]
         put_file(self._workspace.folder / _STATE, msgspec.json.encode(state))
 
     def _part(self, number: int, name: str) -> Path:
         return self._workspace.folder / f"part-{number:06d}-{name}"
 
-    def _deliver(
-        self, window: RecordedWindow, chosen: ChosenVersions, state: _State, still_open: Collection[int]
+    async def _merge(self, window: RecordedWindow, state: _State) -> ExportSummary:
+        """Merge the parts, without what was erased or has expired since they were read."""
+        parts = [[self._part(number, name) for name in FILES] for number in range(state.parts)]
+        merged_at = summary = None
+        while True:
+            async with self._reading() as connection:
+                # Again until nothing was erased while files were written: that takes a while where they are large.
+                last = await last_erasure(connection)
+                if summary is not None and merged_at == last:
+                    return summary
+                merged_at = last
+                await self._find_versions(connection, window, state)
+                there = await RowsOnRecord.of(connection, [answers for _, answers in parts])
+                still_open = await open_issues(connection, list(there.issues))
+            summary = self._summary(window, state, there, still_open)
+            empty = ExportPart(self.chosen.versions[-1].signature, labelled=self._request.choice.labelled)
+            nothing = [table.schema for table in empty.tables()]
+            about = {EXPORT_KEY: msgspec.json.encode(summary)}
+            merge(parts, there.gone, nothing, about, [self._whole(name) for name in FILES])
+
+    def _whole(self, name: str) -> Path:
+        return self._workspace.folder / f"whole-{name}"
+
+    def _summary(
+        self, window: RecordedWindow, state: _State, there: RowsOnRecord, still_open: Collection[int]
     ) -> ExportSummary:
         choice = self._request.choice
-        summary = ExportSummary(
+        return ExportSummary(
             model=window.model,
             start=window.start,
             end=window.end,
@@ -290,87 +323,21 @@ class Exporter:
             issue=choice.issue,
             without_issues=choice.without_issues,
             without_outliers=choice.without_outliers,
-            versions=[version.version for version in chosen.versions],
-            other_versions=list(chosen.others),
-            rows=state.rows,
-            left_out=dict(sorted(state.left_out.items())),
-            outliers=state.outliers,
-            open_issues={issue: rows for issue, rows in sorted(state.issues.items()) if issue in still_open},
+            versions=[version.version for version in self.chosen.versions],
+            other_versions=list(self.chosen.others),
+            rows=there.rows,
+            left_out=there.left_out(state.left_out),
+            outliers=there.outliers,
+            open_issues={issue: rows for issue, rows in sorted(there.issues.items()) if issue in still_open},
         )
-        about = {EXPORT_KEY: msgspec.json.encode(summary)}
-        empty = _ExportPart(chosen.versions[-1].signature, {}, self._request).tables()
-        for name, nothing in zip(_FILES, empty, strict=True):
-            whole = self._workspace.folder / f"whole-{name}"
-            _merge([self._part(number, name) for number in range(state.parts)], nothing, whole, about)
-            synchronise(whole)
-        for name in _FILES:
-            (self._workspace.folder / f"whole-{name}").replace(self._folder / name)
+
+    def _deliver(self, summary: ExportSummary) -> None:
+        for name in FILES:
+            self._whole(name).replace(self._folder / name)
         synchronise(self._folder)
         # Last: who finds it finds the others.
         put_file(self._folder / ABOUT, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n", mode=0o644)
         shutil.rmtree(self._workspace.folder)
-        return summary
-
-
-class _ExportPart:
-    """Rows that are gathered for one part of both files."""
-
-    def __init__(self, signature: Signature, versions: Mapping[int, RecordedVersion], request: ExportRequest) -> None:
-        self._signature = signature
-        self.versions = versions
-        self._request = request
-        self._inputs: list[pa.Table] = []
-        self._answers: list[pa.Table] = []
-        self._bytes = 0
-        self.rows = 0
-        self.left_out: Counter[str] = Counter()
-        self.outliers = 0
-        self.issues: Counter[int] = Counter()
-
-    @property
-    def full(self) -> bool:
-        return self.rows + self.left_out.total() >= _PART_ROWS or self._bytes >= _PART_BYTES
-
-    def add(self, block: SampleBlock, before: bytes | None) -> None:
-        """Add a block's rows.
-
-        Args:
-            before: the sample of the last row before it.
-        """
-        ids = [bytes(each) for each in block.ids.tolist()]
-        chosen = []
-        for row, (id_, why) in enumerate(zip(ids, block.why_not, strict=True)):
-            # Of a sample that several versions answered one row is enough: it would count twice in a training set.
-            if id_ == (ids[row - 1] if row else before):
-                self.left_out["answered by another version, too"] += 1
-            elif block.unwanted[row]:
-                self.left_out[block.unwanted[row]] += 1
-            elif why and not (self._request.incomplete and why != "other inputs"):
-                self.left_out[why] += 1
-            else:
-                chosen.append(row)
-        if chosen:
-            self._append(block, np.array(chosen))
-
-    def _append(self, block: SampleBlock, rows: Array) -> None:
-        inputs = inputs_table(block, rows, self._signature, labels=self._request.choice.labelled)
-        answers = answers_table(block, rows, self._signature, self.versions)
-        said = [answer for row in rows if (answer := block.answers[row]) is not None]
-        self.outliers += sum(answer.outlier for answer in said)
-        self.issues.update(answer.issue for answer in said if answer.issue is not None)
-        self._inputs.append(inputs)
-        self._answers.append(answers)
-        self._bytes += inputs.nbytes + answers.nbytes
-        self.rows += len(rows)
-
-    def tables(self) -> tuple[pa.Table, pa.Table]:
-        """All rows, as the two files have them."""
-        if not self.rows:
-            block = _nothing(self._signature)
-            none = np.zeros(0, np.intp)
-            inputs = inputs_table(block, none, self._signature, labels=self._request.choice.labelled)
-            return inputs, answers_table(block, none, self._signature, {})
-        return _joined(self._inputs), _joined(self._answers)
 
 
 async def versions_with_the_same_inputs(connection: Connection, window: RecordedWindow) -> ChosenVersions:
@@ -397,26 +364,6 @@ def blanked_inputs(models: Path, model: str) -> frozenset[str]:
     pointers = found.serving.recording.redact if found is not None and found.serving is not None else ()
     paths = [pointer.removeprefix("/").split("/") for pointer in pointers]
     return frozenset(path[0].replace("~1", "/").replace("~0", "~") for path in paths if len(path) > 1)
-
-
-def _nothing(signature: Signature) -> SampleBlock:
-    decoded = decode_inputs(signature, ())
-    none = np.zeros(0)
-    at_us, ids = np.zeros(0, np.int64), np.zeros(0, "V16")
-    return SampleBlock(ids, at_us, decoded.columns, decoded.missing, (), (), none, (), (), (), (), (b"", 0))
-
-
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    schema = unified([table.schema for table in tables])
-    return pa.concat_tables([table.cast(schema) for table in tables]).combine_chunks()
-
-
-def _merge(parts: Sequence[Path], nothing: pa.Table, path: Path, about: Mapping[str, bytes]) -> None:
-    schema = unified([pq.read_schema(part) for part in parts] or [nothing.schema]).with_metadata(about)
-    with pq.ParquetWriter(path, schema) as writer:
-        # Part by part: merging takes the memory of one.
-        for part in parts:
-            writer.write_table(pq.read_table(part).cast(schema))
 
 
 def _share(window: RecordedWindow, at_us: int) -> float:

@@ -64,6 +64,7 @@ def answers_table(
     for field in prediction_fields(signature, outputs=False):
         if field.name != "top":  # of the other classes nothing is recorded
             columns[field.name] = pa.array([one.get(field.name) for one in predictions], field.type)
+    columns["issue"] = pa.array([answer.issue for answer in answers], pa.int64())
     columns["true_label"] = pa.array([truth and truth.label for truth in truths], pa.string())
     columns["true_labels"] = pa.array([truth and truth.labels for truth in truths], pa.list_(pa.string()))
     columns["true_value"] = pa.array([truth and truth.value for truth in truths], pa.float64())

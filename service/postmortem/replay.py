@@ -27,19 +27,12 @@ from hoverboard.files import put_file
 from hoverboard.offline.engine import resolve_version
 from hoverboard.offline.run import RunOptions, prepare, run
 from hoverboard.offline.workspace import Workspace
-from hoverboard.postmortem.export import (
-    ABOUT,
-    ANSWERS_FILE,
-    INPUTS_FILE,
-    ChosenVersions,
-    Exporter,
-    ExportRequest,
-    ExportSummary,
-)
+from hoverboard.postmortem.export import ChosenVersions, Exporter, ExportRequest, ExportSummary
 from hoverboard.postmortem.recorded import RecordedVersion, recorded_versions, rows_by_version
 from hoverboard.postmortem.replay_answers import AnswerReader, aligned
 from hoverboard.postmortem.replay_compare import Compared, Comparison, Tolerance, compare
 from hoverboard.postmortem.replay_result import KINDS, ReplayExample, ReplayResult, ReplaySide, Speed
+from hoverboard.postmortem.replay_rows import ReplayRows
 from hoverboard.postmortem.window import RecordedWindow, RowChoice
 from hoverboard.versions import read_version
 from hoverboard.versions.golden import ABSOLUTE, RELATIVE
@@ -48,7 +41,6 @@ from hoverboard.versions.store import read_golden
 __all__ = ["Replay", "ReplayRequest"]
 
 _STATE: Final = "replay.json"
-_RECORDED: Final = "recorded"
 _LONGEST: Final = 80  # characters of one input in an example
 _SHOWN: Final = ("sample_id", "at", "role", "caller", "tags", "incl_prob", "true_label", "true_labels", "true_value")
 
@@ -108,7 +100,8 @@ class Replay:
         self._request = request
         self._folder = folder
         self._report = report
-        self._rows = folder / _RECORDED
+        self._workspace = Workspace(folder / _STATE, "replaying")
+        self._rows = ReplayRows(folder, frozenset({_STATE, self._workspace.folder.name}))
         self._done = _Progress(job=msgspec.json.decode(msgspec.json.encode(dict(request.job))))  # as it is read back
 
     async def run(self, output: Path | None = None, *, restart: bool = False) -> ReplayResult:
@@ -126,23 +119,27 @@ class Replay:
         began = time.monotonic()
         number, signature = resolve_version(self._request.models, self._request.window.model, self._request.candidate)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with Workspace(self._folder / _STATE, "replaying").locked():
+        with self._workspace.locked():
             if restart:
                 self._forget()
             self._resume()
             summary, incumbent = await self._recorded(signature)
+            summary = await self._rows.still_there(self._settings, summary)
             again = [self._folder / f"again-{run_ + 1}.parquet" for run_ in range(self._request.noise_runs)]
             candidate = self._folder / "candidate.parquet"
             versions = {**dict.fromkeys(again, ("incumbent", incumbent.version)), candidate: ("candidate", number)}
-            for path in [each for each in versions if not each.exists()]:  # an earlier run has the others
-                await self._score(*versions[path], path, summary.rows)
+            while missing := [each for each in versions if not each.exists()]:  # an earlier run has the others
+                for path in missing:
+                    await self._score(*versions[path], path, summary.rows)
+                # What is erased while versions run is in no result, either.
+                summary = await self._rows.still_there(self._settings, summary)
             self._report("compare", 0.0)
             compared, own = self._compared(incumbent, summary, again, candidate, signature)
             weights = read_version(self._request.models / summary.model / str(number)).weights_sha256
             sides = incumbent, ReplaySide(number, weights)
             result = self._result(summary, sides, compared, own, seconds=time.monotonic() - began)
             if output is not None:
-                _write_rows(AnswerReader(own), self._rows / ANSWERS_FILE, candidate, compared, output)
+                _write_rows(AnswerReader(own), self._rows.answers, candidate, compared, output)
         self._forget()
         return result
 
@@ -172,22 +169,23 @@ class Replay:
 
     async def _recorded(self, candidate: Signature) -> tuple[ExportSummary, ReplaySide]:
         """What is replayed, exported unless an earlier run has done that; and which version had answered it."""
-        incumbent, about = self._done.incumbent, self._rows / ABOUT
-        if incumbent is not None and about.exists():
-            return msgspec.json.decode(about.read_bytes(), type=ExportSummary), incumbent
+        before = self._rows.resume()
+        if before is not None and self._done.incumbent is not None:
+            return before, self._done.incumbent
         request = self._request
-        chosen: list[RecordedVersion] = []
 
         async def choose(connection: Connection, window: RecordedWindow) -> ChosenVersions:
             found = await self._chosen(connection, window)
             _check_contract(found.versions[-1], request.candidate, candidate)
-            chosen[:] = found.versions
             return found
 
         export = ExportRequest(request.window, request.choice, blanked=request.blanked, job=dict(request.job))
-        exporter = Exporter(self._settings, export, self._rows, choose, lambda share: self._report("read", share))
+        exporter = Exporter(
+            self._settings, export, self._rows.folder, choose, lambda share: self._report("read", share)
+        )
         summary = await exporter.run(overwrite=True)
-        self._done.incumbent = ReplaySide(chosen[-1].version, chosen[-1].weights_sha256)
+        answered = exporter.chosen.versions[-1]
+        self._done.incumbent = ReplaySide(answered.version, answered.weights_sha256)
         self._save()
         return summary, self._done.incumbent
 
@@ -223,9 +221,7 @@ class Replay:
 
     async def _score(self, side: str, version: int, output: Path, rows: int) -> None:
         """One version's answers to what was recorded, unless an earlier run has them."""
-        options = RunOptions(
-            self._request.window.model, self._rows / INPUTS_FILE, output, self._request.models, version
-        )
+        options = RunOptions(self._request.window.model, self._rows.inputs, output, self._request.models, version)
         workspace = Workspace(output)
         self._report(side, 0.0)
         with workspace.locked():
@@ -249,7 +245,7 @@ class Replay:
             if again:
                 raise
             tolerance, signature = Tolerance(ABSOLUTE, RELATIVE), own
-        answers = self._rows / ANSWERS_FILE
+        answers = self._rows.answers
         return compare(answers, again, candidate, signature, tolerance), signature
 
     def _result(
@@ -290,8 +286,8 @@ class Replay:
         if not found:
             return []
         rows = [each.row for each in found]
-        answers = _rows_of(self._rows / ANSWERS_FILE, ["sample_id", "at"], rows)
-        inputs = _rows_of(self._rows / INPUTS_FILE, [spec.name for spec in signature.inputs], rows)
+        answers = _rows_of(self._rows.answers, ["sample_id", "at"], rows)
+        inputs = _rows_of(self._rows.inputs, [spec.name for spec in signature.inputs], rows)
         return [
             ReplayExample(
                 sample_id=str(uuid.UUID(answers[each.row]["sample_id"])),

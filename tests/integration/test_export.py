@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from hoverboard.cli import main
 from hoverboard.contract.signature import TensorSpec
 from tests.integration.recorded import Recorded, until
-from tests.integration.running import environment
+from tests.integration.running import HOVERBOARD, environment
 from tests.postgres import Server
 from tests.recorded_tables import WINDOW, Tables
 from tests.records import KEY, NOW, record, signature, texts
@@ -176,13 +176,22 @@ def tables(database: str) -> Iterator[Tables]:
 
 
 def many(rows: int, batches: int) -> list[Any]:
+    """Batches a tenth of a second apart, every third of which is tagged."""
     from hoverboard.engine.sample_ids import sample_ids
+    from hoverboard.journal.records import CallPart
+
+    tags = [b'{"customer": "17"}', None, None]
 
     ids = [b"".join(sample_ids(1, NOW + batch / 10 + row / 1000) for row in range(rows)) for batch in range(batches)]
     draw = np.random.default_rng(2)
     return [
-        record(draw.random((rows, 3), np.float32), texts(*[draw.bytes(2) for _ in range(rows)]), sample_ids=each)
-        for each in ids
+        record(
+            draw.random((rows, 3), np.float32),
+            texts(*[draw.bytes(2) for _ in range(rows)]),
+            sample_ids=each,
+            calls=[CallPart(rows, "stable", "r-1", None, tags[place % 3])],
+        )
+        for place, each in enumerate(ids)
     ]
 
 
@@ -190,9 +199,10 @@ KNOWN = signature(TensorSpec("v", "float32", (3,)), TensorSpec("word", "string",
 _KILLED = """
 import os, signal, sys
 import hoverboard.postmortem.export as export
+import hoverboard.postmortem.export_part as export_part
 import hoverboard.postmortem.recorded as recorded
 from hoverboard.cli import main
-export._PART_ROWS, export._PARTS_A_SNAPSHOT, recorded._MOST_ROWS = 40, 3, 17
+export_part._PART_ROWS, export._PARTS_A_SNAPSHOT, recorded._MOST_ROWS = 40, 3, 17
 kill, close = int(sys.argv.pop(1)), export.Exporter._close
 def closing(self, part, last, state):
     close(self, part, last, state)
@@ -230,6 +240,82 @@ def test_a_killed_export_goes_on_to_the_same_bytes(tables: Tables, database: str
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
     assert sorted(bytes_of(tmp_path / "whole")) == ["answers.parquet", "export.json", "inputs.parquet"]
     assert json.loads((tmp_path / "whole" / "export.json").read_text())["rows"] == 500
+
+
+def erase(database: str, folder: Path, *what: str) -> Any:
+    place = ["--database-url", database, "--data-dir", str(folder), "--json"]
+    done = CliRunner().invoke(main, ["erase", *what, "--reason", "asked", *place])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("what", "rows", "kill"),
+    [("tag", 170, 2), ("tag", 170, 10), ("age", 250, 4), ("retention", 250, 4), ("all", 500, 4)],
+)
+def test_what_is_erased_or_expires_before_an_export_goes_on_is_not_in_it(
+    tables: Tables, database: str, tmp_path: Path, *, what: str, rows: int, kill: int
+) -> None:
+    why = "expired since it was read" if what == "retention" else "erased since it was read"
+    tables.filled(KNOWN, *many(10, 50))
+    assert run_killed(database, tmp_path / "killed", kill) == -signal.SIGKILL
+    middle = datetime.fromtimestamp(NOW + 2.4999, UTC)
+    if what == "tag":
+        assert erase(database, tmp_path, "--tag", "customer=17")["rows"]["samples"] == rows
+    elif what == "all":
+        assert erase(database, tmp_path, "--older-than", "1m")["rows"]["samples"] == rows
+    elif what == "age":
+        age = "update erasures set before = $1"  # the command takes whole minutes
+        assert erase(database, tmp_path, "--older-than", "1000w")["rows"]["samples"] == 0
+        tables.execute(age, middle)
+        tables.execute("delete from samples where at < $1", middle)
+        tables.execute("delete from predictions where at < $1", middle)
+    else:
+        tables.execute("select count(*) from hoverboard.drop_partitions($1)", middle)
+    left = tables.execute("select count(*) from samples")
+    assert left == 500 - rows
+    assert run_killed(database, tmp_path / "killed", -1) == 0
+    found = json.loads((tmp_path / "killed" / "export.json").read_text())
+    answers = pq.read_table(tmp_path / "killed" / "answers.parquet")
+    inputs = pq.read_table(tmp_path / "killed" / "inputs.parquet")
+    ids = set(answers.column("sample_id").to_pylist())
+    assert found["rows"] == len(ids) == len(answers) == len(inputs) == left
+    # What had not been read yet is not there to be left out.
+    assert list(found["left_out"]) == [why] and 0 < found["left_out"][why] <= rows
+    if rows < 500:
+        assert tables.execute("select count(*) from samples where id = any($1::text[]::uuid[])", list(ids)) == left
+        assert run_killed(database, tmp_path / "whole", -1) == 0
+        for name in ("inputs", "answers"):
+            assert pq.read_table(tmp_path / "whole" / f"{name}.parquet").equals(
+                pq.read_table(tmp_path / "killed" / f"{name}.parquet")
+            )
+
+
+def test_what_is_erased_while_an_export_writes_its_files_is_not_in_them(
+    tables: Tables, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hoverboard.postmortem.export_files import merge
+
+    tables.filled(KNOWN, *many(10, 50))
+    told = []
+
+    def merging(*arguments: Any) -> None:
+        merge(*arguments)
+        told.append(len(arguments[1]))
+        if len(told) == 1:
+            done = subprocess.run(
+                [*HOVERBOARD, "erase", "--tag", "customer=17", "--reason", "asked", "--database-url", database],
+                cwd=tmp_path,
+                env=environment(),
+                check=False,
+            )
+            assert done.returncode == 0
+
+    monkeypatch.setattr("hoverboard.postmortem.export.merge", merging)
+    found = export(database, KEY[0], tmp_path / "out", *BETWEEN)
+    assert told == [0, 170]
+    assert (found["rows"], found["left_out"]) == (330, {"erased since it was read": 170})
+    assert len(pq.read_table(tmp_path / "out" / "inputs.parquet")) == 330
 
 
 def test_another_job_is_not_gone_on_with_and_what_is_there_is_not_replaced_unasked(

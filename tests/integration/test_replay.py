@@ -153,9 +153,10 @@ import os, signal
 import hoverboard.offline.job as job
 import hoverboard.offline.run as run
 import hoverboard.postmortem.export as export
+import hoverboard.postmortem.export_part as export_part
 import hoverboard.postmortem.recorded as recorded
 from hoverboard.cli import main
-export._PART_ROWS, recorded._MOST_ROWS, run._BUCKETS_A_CALL = 150, 64, 1
+export_part._PART_ROWS, recorded._MOST_ROWS, run._BUCKETS_A_CALL = 150, 64, 1
 job.Pace.__init__.__defaults__ = (16, 2, 100, 64 << 20, 10.0)
 place, _, at = os.environ["KILL"].partition(" ")
 count = 0
@@ -174,32 +175,42 @@ main()
 """
 
 
+def between(service: Recorded) -> list[str]:
+    """Options for all that there is, the same each time."""
+    times = service.rows("select min(at) as first, max(at) + interval '1 second' as last from samples")[0]
+    return ["--candidate", "2", "--from", times["first"].isoformat(), "--to", times["last"].isoformat()]
+
+
+def killed(service: Recorded, kill: str, *options: str) -> str:
+    """What a replay prints that is killed at a step; an empty one lets it end."""
+    folder = service.service.folder
+    # Files: a pipe would also wait for what the killed process leaves behind.
+    with (folder / "told").open("w") as told, (folder / "errors").open("w") as errors:
+        done = subprocess.run(
+            command(service, *options, script=_KILLED),
+            cwd=folder,
+            env=environment() | {"KILL": kill},
+            stdout=told,
+            stderr=errors,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == (-signal.SIGKILL if kill else 0), (kill, (folder / "errors").read_text())
+    return (folder / "told").read_text()
+
+
 @pytest.mark.timeout(600)
 def test_a_replay_that_is_killed_again_and_again_comes_to_the_same_answer(service: Recorded) -> None:
-    between = service.rows("select min(at) as first, max(at) + interval '1 second' as last from samples")[0]
-    options = ["--candidate", "2", "--from", between["first"].isoformat(), "--to", between["last"].isoformat()]
+    options = between(service)
     whole = replay(service, *options)
     folder = service.service.folder
     steps = ("inputs.parquet 3", "again-1.parquet 2", "candidate.parquet 3", "")
     for kill in steps:
-        with (
-            (folder / "told").open("w") as told,
-            (folder / "errors").open("w") as errors,
-        ):  # a file: a pipe would also wait for what the killed process leaves behind
-            done = subprocess.run(
-                command(service, *options, script=_KILLED),
-                cwd=folder,
-                env=environment() | {"KILL": kill},
-                stdout=told,
-                stderr=errors,
-                check=False,
-                timeout=120,
-            )
-        assert done.returncode == (-signal.SIGKILL if kill else 0), (kill, (folder / "errors").read_text())
+        told = killed(service, kill, *options)
         if kill:
             (left,) = (folder / "data" / "replays").iterdir()
             assert left.stat().st_mode & 0o077 == 0  # it holds what was sent
-    assert stable(json.loads((folder / "told").read_text())) == stable(whole)
+    assert stable(json.loads(told)) == stable(whole)
     assert not list((folder / "data" / "replays").iterdir())
 
 
@@ -252,3 +263,28 @@ def test_what_cannot_be_compared_is_said(service: Recorded, options: tuple[str, 
         check=False,
     )
     assert done.returncode == 1 and told in done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_what_is_erased_before_a_replay_goes_on_is_in_no_result(service: Recorded, tmp_path: Path) -> None:
+    def erase(start: int) -> None:
+        where = ["--tag", f"start={start}", "--database-url", service.database, "--data-dir", str(tmp_path)]
+        subprocess.run([*HOVERBOARD, "erase", *where, "--reason", "asked"], env=environment(), check=True)
+
+    options = [*between(service), "--output", str(tmp_path / "rows.parquet")]
+    for start, kill in ((100, "inputs.parquet 3"), (200, "candidate.parquet 3")):
+        killed(service, kill, *options)
+        erase(start)
+    found = json.loads(killed(service, "", *options))
+    assert (found["rows"], found["left_out"]) == (800, {"erased since it was read": 200})
+    assert {kind: count["rows"] for kind, count in found["kinds"].items() if count["rows"]} == {
+        "same": 792,
+        "changed": 5,
+        "broken": 3,
+    }
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    on_record = {row["id"] for row in service.rows("select id::text from samples")}
+    assert len(rows) == len(on_record) == 800 and {row["sample_id"] for row in rows} == on_record
+    assert {row["sample_id"] for row in found["examples"]} <= on_record
+    changed = [row["sample_id"] for row in rows if row["kind"] in ("changed", "broken")]
+    assert numbers_of(service, changed) == [row for row in PLANTED if not 100 <= row < 300]
