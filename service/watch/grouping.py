@@ -2,10 +2,14 @@
 
 Leaders never move, so that what belongs together does not depend on what came in between, and a leader's number can stand
 for its group for good. This is leader clustering (Hartigan 1975, chapter 3) with the nearest leader in place of the first.
+
+A thing that is wider than the radius gets several leaders. Rows that lie within the radius of two leaders link them: the space
+between them is not empty, and whoever counts enough such rows may take both for one thing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,9 +38,12 @@ LEAST_FOR_RADIUS: Final = 32
 """Outliers that a radius is estimated from, where the version's own calibration tells none."""
 
 _QUANTILE: Final = 0.99
+_BETWEEN: Final = 0.05
 _ASKED: Final = 1000
 _WIDEST: Final = 0.5
 _CELLS: Final = 1 << 18
+_PAIRS: Final = 1 << 14
+_ROUNDING: Final = 1e-5
 
 Places = NDArray[np.int64]
 
@@ -49,11 +56,13 @@ class Whitening:
         unit: as above.
         centre: float64 `(d,)`.
         matrix: float64 `(d, d)`, or None for the identity.
+        means: float64 `(C, d)`, of the classes, whitened; None where nothing tells them.
     """
 
     unit: bool
     centre: Matrix
     matrix: Matrix | None
+    means: Matrix | None = None
 
     def apply(self, z: Array) -> Matrix:
         """Rows `(n, d)` as float64 `(n, d)`; NaN where z is not finite, or where it has no direction."""
@@ -80,7 +89,8 @@ def whitening_of(package: OutlierPackage | None, width: int) -> Whitening:
     for parameters in found.values():
         one = parameters.classes if isinstance(parameters, RelativeParameters) else parameters
         if isinstance(one, GaussianParameters) and len(one.centre) == width:
-            return Whitening(one.unit, one.centre.astype(np.float64), one.matrix.astype(np.float64))
+            centre, matrix, means = (each.astype(np.float64) for each in (one.centre, one.matrix, one.means))
+            return Whitening(one.unit, centre, matrix, means)
     # A detector of neighbours knows no covariance, but the scale of each feature.
     for one in found.values():
         if isinstance(one, KnnParameters) and len(one.centre) == width:
@@ -89,26 +99,43 @@ def whitening_of(package: OutlierPackage | None, width: int) -> Whitening:
 
 
 def calibrated_radius(kept: CalibrationFeatures, whitening: Whitening) -> float | None:
-    """The 99% quantile of the distances of a version's calibration samples to the nearest other of their class, whitened.
+    """How far apart a version's calibration samples of one kind lie, whitened.
+
+    The 99% quantile of the distances to the nearest other of the class. Not more than the 5% quantile of the distances to the
+    nearest of another class: beyond that, two things would often be one. But no less than the median of the former, should the
+    classes lie in each other.
 
     None where there are none, or where those of a class are all the same.
     """
-    rows, classes = whitening.apply(kept.z), kept.classes
-    finite = np.asarray(np.isfinite(rows).all(axis=1))
-    nearest = _nearest(rows[finite], classes[finite])
-    radius = float(np.quantile(nearest, _QUANTILE)) if len(nearest) else 0.0
-    return radius if radius > 0 else None
+    return _radius(whitening.apply(kept.z), kept.classes)
 
 
 def published_radius(package: OutlierPackage, whitening: Whitening) -> float | None:
-    """The same of the rows that its detector of neighbours keeps, whatever their class: for a version without those samples."""
+    """The same of the rows that its detector of neighbours keeps, for a version without those samples.
+
+    Their classes are not kept: each is taken to be of the class whose mean is nearest.
+    """
     for each in package.detectors.values():
         if isinstance(bank := each.parameters, KnnParameters) and len(bank.bank) > 1:
             rows = bank.bank.astype(np.float64) * bank.scale + bank.centre - whitening.centre
             rows = rows if whitening.matrix is None else rows @ whitening.matrix
-            radius = float(np.quantile(_nearest(rows), _QUANTILE))
-            return radius if radius > 0 else None
+            means = whitening.means
+            classes = np.zeros(len(rows), np.int64) if means is None else _squares(rows, means).argmin(axis=1)
+            return _radius(rows, classes)
     return None
+
+
+def _radius(rows: Matrix, classes: Array) -> float | None:
+    finite = np.asarray(np.isfinite(rows).all(axis=1))
+    rows, classes = rows[finite], classes[finite]
+    own = _nearest(rows, lambda part: classes[part][:, None] != classes)
+    if not len(own):
+        return None
+    radius = float(np.quantile(own, _QUANTILE))
+    others = _nearest(rows, lambda part: classes[part][:, None] == classes)
+    if len(others):
+        radius = max(float(np.median(own)), min(radius, float(np.quantile(others, _BETWEEN))))
+    return radius if radius > 0 else None
 
 
 def estimated_radius(z: Array, whitening: Whitening) -> float:
@@ -124,10 +151,12 @@ def estimated_radius(z: Array, whitening: Whitening) -> float:
     return min(radius, _WIDEST) if whitening.unit and whitening.matrix is None else radius
 
 
-def _nearest(rows: Matrix, classes: Array | None = None) -> Matrix:
-    """Distances of rows to their nearest others, of their class where there are any; of many rows, 1,000 are asked.
+def _nearest(rows: Matrix, hidden: Callable[[Places], Array] | None = None) -> Matrix:
+    """Distances of rows to their nearest others; of many rows, 1,000 are asked, spread evenly over them.
 
-    Those are spread evenly over the rows. One that is alone in its class has no answer, and is left out.
+    Args:
+        rows: `(n, d)`.
+        hidden: which others a part of the rows does not see, bool `(part, n)`. One that sees none is left out.
     """
     asked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ASKED)).astype(np.int64))
     nearest = np.empty(len(asked))
@@ -136,8 +165,8 @@ def _nearest(rows: Matrix, classes: Array | None = None) -> Matrix:
         part = asked[first : first + step]
         squares = _squares(rows[part], rows)
         squares[np.arange(len(part)), part] = np.inf
-        if classes is not None:
-            squares[classes[part][:, None] != classes] = np.inf
+        if hidden is not None:
+            squares[hidden(part)] = np.inf
         nearest[first : first + step] = np.sqrt(squares.min(axis=1))
     return nearest[np.isfinite(nearest)]
 
@@ -150,11 +179,15 @@ class Grouping:
         places: int64 `(n,)`: which leader each row joins, counted over the old ones and then the new ones; -1 for none.
         distances: float64 `(n,)`, to that leader; 0 for a new leader's own row.
         founders: int64 `(new,)`: the rows that became leaders, in order.
+        links: int64 `(m, 2)`: the leader that a row joined, and another one within whose radius it lies; places as above.
+        between: int64 `(m,)`: which row that is.
     """
 
     places: Places
     distances: Matrix
     founders: Places
+    links: Places
+    between: Places
 
 
 def group(rows: Matrix, leaders: Matrix, radius: float, room: int) -> Grouping:
@@ -168,35 +201,65 @@ def group(rows: Matrix, leaders: Matrix, radius: float, room: int) -> Grouping:
         radius: of a group.
         room: new leaders there may be; rows beyond it that are near no leader join nothing.
     """
-    count, known = len(rows), len(leaders)
+    count, known, limit = len(rows), len(leaders), radius * radius
     places = np.full(count, -1)
     nearest = np.full(count, np.inf)
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
-    step = max(1, _CELLS // max(known, 1))
-    halves = np.einsum("ij,ij->i", leaders, leaders) / 2
-    for first in range(0, count if known else 0, step):
-        part = slice(first, first + step)
-        # |a - b|^2 = |a|^2 - 2 (ab - |b|^2 / 2): the nearest leader has the largest of what stands in brackets.
-        nearness: Matrix = rows[part] @ leaders.T
-        nearness -= halves
-        places[part] = nearness.argmax(axis=1)
-        nearest[part] = np.square(rows[part] - leaders[places[part]]).sum(axis=1)
-    nearest[~finite] = np.inf
-    limit = radius * radius
+    near = _within(rows, finite, leaders, limit)
+    order = np.lexsort((near.leaders, near.squares, near.rows))
+    first = order[np.unique(near.rows[order], return_index=True)[1]]
+    places[near.rows[first]], nearest[near.rows[first]] = near.leaders[first], near.squares[first]
+    every = [near]
     founders: list[int] = []
-    apart = np.flatnonzero(finite & (nearest > limit))
+    apart = np.flatnonzero(finite & (places < 0))
     while len(apart) and len(founders) < room:
         founder = int(apart[0])
         # Rows that came before it have found their place already: a later leader takes nothing from them.
-        later = np.arange(founder, count)
-        squares = np.square(rows[later] - rows[founder]).sum(axis=1)
-        closer = later[squares < nearest[later]]
-        nearest[closer] = squares[closer - founder]
-        places[closer] = known + len(founders)
+        squares = np.square(rows[founder:] - rows[founder]).sum(axis=1)
+        within = np.flatnonzero(squares <= limit)
+        later = within + founder
+        every.append(_Near(later, np.full(len(later), known + len(founders)), squares[within]))
+        closer = every[-1].squares < nearest[later]
+        nearest[later[closer]] = squares[within[closer]]
+        places[later[closer]] = known + len(founders)
         founders.append(founder)
-        apart = apart[(apart > founder) & (nearest[apart] > limit)]
-    places[~(nearest <= limit)] = -1
-    return Grouping(places, np.sqrt(nearest), np.array(founders, np.int64))
+        apart = apart[(apart > founder) & (places[apart] < 0)]
+    between, others = np.concatenate([each.rows for each in every]), np.concatenate([each.leaders for each in every])
+    two = places[between] != others
+    links = np.stack([places[between], others], axis=1)[two]
+    return Grouping(places, np.sqrt(nearest), np.array(founders, np.int64), links, between[two])
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """Rows and leaders within the radius of each other: both by place, int64 `(m,)`, and squared distances float64 `(m,)`."""
+
+    rows: Places
+    leaders: Places
+    squares: Matrix
+
+
+def _within(rows: Matrix, finite: NDArray[np.bool_], leaders: Matrix, limit: float) -> _Near:
+    """Which leaders are at most so far, squared, from each row."""
+    found = [_Near(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    # A product in single precision finds who may be near, with room for its rounding; what decides is in double precision, and
+    # does not depend on how many rows are asked at once.
+    quick, others = rows.astype(np.float32), leaders.astype(np.float32).T
+    sizes, halves = np.einsum("ij,ij->i", rows, rows), np.einsum("ij,ij->i", leaders, leaders) / 2
+    step = max(1, _CELLS // max(len(leaders), 1))
+    for first in range(0, len(rows) if len(leaders) else 0, step):
+        part = slice(first, first + step)
+        # |a - b|^2 = |a|^2 - 2 (ab - |b|^2 / 2).
+        nearness = quick[part] @ others
+        nearness -= halves.astype(np.float32)
+        least = (sizes[part] - limit) / 2 - _ROUNDING * (sizes[part] + halves.max())
+        near, which = np.nonzero(nearness >= least.astype(np.float32)[:, None])
+        for some in np.array_split(np.arange(len(near)), len(near) // _PAIRS + 1):
+            row, leader = near[some] + first, which[some]
+            squares = np.square(rows[row] - leaders[leader]).sum(axis=1)
+            within = finite[row] & (squares <= limit)
+            found.append(_Near(row[within], leader[within], squares[within]))
+    return _Near(*(np.concatenate(each) for each in zip(*((n.rows, n.leaders, n.squares) for n in found), strict=True)))
 
 
 def _squares(rows: Matrix, others: Matrix) -> Matrix:

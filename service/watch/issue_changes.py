@@ -1,4 +1,4 @@
-"""What people say of issues: one transaction each, under the scope's lock, with who and why in `issue_events`."""
+"""What people say of issues: one transaction each, under the lock of the model, with who and why in `issue_events`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from hoverboard.database.statements import statements
 from hoverboard.database.text import storable
 from hoverboard.errors import IssueRefused
 
-__all__ = ["IssueActor", "archive", "ignore", "merge", "note", "reopen", "resolve", "unmerge"]
+__all__ = [
+    "IssueActor",
+    "archive",
+    "ignore",
+    "kept_apart",
+    "merge",
+    "note",
+    "reopen",
+    "resolve",
+    "unite",
+    "unmerge",
+]
 
 _SQL: Final = statements(__file__)
 _PATIENCE_S: Final = 600.0
@@ -106,27 +117,35 @@ async def merge(connection: Connection, number: int, other: int, actor: IssueAct
     if number == other:
         raise IssueRefused(f"{number} is one issue already; name two")
     async with connection.transaction():
-        # One lock covers both, if they are of one scope; else it is refused.
+        # One lock covers both, if they are of one model; else it is refused.
         first, second = [await _locked(connection, each) for each in sorted((number, other))]
-        if first["scope_id"] != second["scope_id"]:
-            raise IssueRefused(
-                f"issues {number} and {other} are of different models or weights: their features are not alike"
-            )
-        apart = await connection.fetchrow(_SQL["apart"], number, other)
+        if first["model"] != second["model"]:
+            raise IssueRefused(f"issues {number} and {other} are of different models: their features are not alike")
+        apart = await kept_apart(connection, number, other)
         if apart is not None and not again:
             raise IssueRefused(
                 f"{apart['actor']} took {apart['one']} and {apart['other']} apart on {apart['at']:%Y-%m-%d}; --again merges "
                 "them all the same"
             )
         await connection.execute(_SQL["forget_apart"], number, other)
-        await connection.execute(_SQL["widen"], number, other)
-        await connection.execute(_SQL["point_fingerprints"], other, number, None)
-        await connection.execute(_SQL["point_outliers"], other, number, None, timeout=_PATIENCE_S)
-        await connection.execute(_SQL["become_merged"], other, number, f"merged into issue {number}")
-        await connection.execute(_SQL["point_merged"], other, number)
-        await connection.execute(_SQL["recount"], [number])
-        await _tell(connection, other, "merged", actor, f"into issue {number}")
-        await _tell(connection, number, "merged", actor, f"issue {other} into this one")
+        await unite(connection, number, other, actor)
+
+
+async def kept_apart(connection: Connection, number: int, other: int) -> asyncpg.Record | None:
+    """Who took a fingerprint of the one issue from one of the other (`actor`, `at`, `one`, `other`); None where nobody did."""
+    return await connection.fetchrow(_SQL["apart"], number, other)
+
+
+async def unite(connection: Connection, number: int, other: int, actor: IssueActor) -> None:
+    """Make another issue part of this one, in a transaction that holds their lock."""
+    await connection.execute(_SQL["widen"], number, other)
+    await connection.execute(_SQL["point_fingerprints"], other, number, None)
+    await connection.execute(_SQL["point_outliers"], other, number, None, timeout=_PATIENCE_S)
+    await connection.execute(_SQL["become_merged"], other, number, f"merged into issue {number}")
+    await connection.execute(_SQL["point_merged"], other, number)
+    await connection.execute(_SQL["recount"], [number])
+    await _tell(connection, other, "merged", actor, f"into issue {number}")
+    await _tell(connection, number, "merged", actor, f"issue {other} into this one")
 
 
 async def unmerge(connection: Connection, number: int, actor: IssueActor) -> int:
@@ -153,8 +172,10 @@ async def unmerge(connection: Connection, number: int, actor: IssueActor) -> int
 
 
 async def _locked(connection: Connection, number: int, *, merged: bool = False) -> asyncpg.Record:
-    """An issue whose scope is this transaction's own from now on."""
-    row = await connection.fetchrow(_SQL["lock_issue"], number)
+    """An issue whose model is this transaction's own from now on."""
+    # Two statements: who has waited for the lock must not see the issue as it was before.
+    await connection.execute(_SQL["lock_model"], number)
+    row = await connection.fetchrow(_SQL["find_issue"], number)
     if row is None:
         raise IssueRefused(f"there is no issue {number}; `hoverboard issues` lists them")
     if row["state"] == "merged" and not merged:

@@ -1,11 +1,13 @@
--- What people change about issues. The scope's row is locked first, as the recorder does.
+-- What people change about issues. The scopes of the model are locked first, as the recorder does.
 
--- name: lock_issue
-select i.id, i.scope_id, i.state, i.merged_into, s.model
--- The scope first, as the recorder locks; the issue, too: who has waited must not see it as it was before.
-from issue_scopes s join issues i on i.scope_id = s.id
-where i.id = $1
-for update of s, i;
+-- name: lock_model
+select id from issue_scopes
+where model = (select s.model from issues i join issue_scopes s on s.id = i.scope_id where i.id = $1)
+order by id
+for update;
+
+-- name: find_issue
+select i.state, i.merged_into, s.model from issues i join issue_scopes s on s.id = i.scope_id where i.id = $1;
 
 -- name: next_version
 select max(v.version) + 1 from model_versions v where v.name = $1;

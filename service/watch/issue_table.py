@@ -49,8 +49,8 @@ class IssueScope:
 
     Attributes:
         id, model, radius, whitened: as in the table `issue_scopes`.
-        rows: that ran, with those of this chunk.
-        now: of them those of this chunk.
+        rows: that ran of the model, with those of this chunk.
+        now: of them those of this chunk and scope.
         revision: of its leaders.
     """
 
@@ -110,7 +110,7 @@ def _span(ids: Array) -> tuple[datetime, datetime]:
 async def count_rows(
     connection: Connection, rows: Mapping[ScopeKey, tuple[int, date]], new: Sequence[ScopeKey]
 ) -> dict[ScopeKey, IssueScope]:
-    """Count what ran, and lock the scopes that there are, in the order of their ids.
+    """Count what ran, and lock the scopes of the models, in the order of their ids.
 
     Args:
         rows: of each scope, and the day.
@@ -129,7 +129,15 @@ async def count_rows(
     for row in found:
         key = row["model"], row["backbone_sha256"]
         scopes[key] = IssueScope(
-            *(row["id"], row["model"], row["radius"], row["whitened"], row["rows"], rows[key][0], row["revision"])
+            *(
+                row["id"],
+                row["model"],
+                row["radius"],
+                row["whitened"],
+                row["rows_of_model"],
+                rows[key][0],
+                row["revision"],
+            )
         )
     return scopes
 

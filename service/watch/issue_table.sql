@@ -1,24 +1,31 @@
--- Issues as the recorder keeps them, in the transaction that moves a journal's cursor. A scope's row is locked first, in the
--- order of their ids; everything of its issues is changed under that lock.
+-- Issues as the recorder keeps them, in the transaction that moves a journal's cursor. The scopes of a model are locked first, in
+-- the order of their ids; everything of its issues is changed under that lock.
 
 -- name: begin_scope
 insert into issue_scopes (model, backbone_sha256) values ($1, $2) on conflict (model, backbone_sha256) do nothing;
 
 -- name: count_rows
-with given as (
+with given as materialized (
     select * from unnest($1::text[], $2::text[], $3::bigint[], $4::date[]) as g (model, backbone_sha256, rows, day)
 ), locked as materialized (
-    select s.id, g.rows, g.day
+    select s.id, s.model, s.backbone_sha256, s.rows
     from issue_scopes s
-    join given g using (model, backbone_sha256)
+    where s.model in (select model from given)
     order by s.id
     for update of s
 ), counted as (
     insert into issue_scope_days as d (scope_id, day, rows)
-    select id, day, rows from locked where rows > 0
+    select l.id, g.day, g.rows from locked l join given g using (model, backbone_sha256) where g.rows > 0
     on conflict (scope_id, day) do update set rows = d.rows + excluded.rows
 )
-update issue_scopes s set rows = s.rows + l.rows from locked l where s.id = l.id returning s.*;
+update issue_scopes s
+set rows = l.rows + g.rows
+from locked l join given g using (model, backbone_sha256)
+where s.id = l.id
+returning s.*, (
+    -- An issue may be of several weights of its model: its rate is one among all that ran.
+    (select sum(o.rows) from locked o where o.model = s.model) + (select sum(o.rows) from given o where o.model = s.model)
+)::bigint as rows_of_model;
 
 -- name: find_version
 select id from model_versions where name = $1 and version = $2 and weights_sha256 = $3;
@@ -117,8 +124,11 @@ returning i.id, i.why;
 -- Rows and members of each issue on the 7 days before a day, or on those since the day that it was first seen.
 select i.id,
     (
-        select sum(s.rows)::bigint from issue_scope_days s
-        where s.scope_id = i.scope_id and s.day < g.day
+        select sum(s.rows)::bigint
+        from issue_scopes own
+        join issue_scopes alike on alike.model = own.model
+        join issue_scope_days s on s.scope_id = alike.id
+        where own.id = i.scope_id and s.day < g.day
             and s.day >= greatest(g.day - 7, (i.first_seen at time zone 'UTC')::date)
     ) as rows,
     (
@@ -173,12 +183,14 @@ with gone as materialized (
     from issue_fingerprints f
     where f.sample_id is not null and not exists (
         select from features x
-        where x.sample_id = f.sample_id and x.at = sample_at(f.sample_id) and x.version_id = f.version_id
+        where x.sample_id = f.sample_id and x.at = sample_at(f.sample_id)
+            -- What was carried over has the sample of another version, whose features are on record.
+            and (x.version_id = f.version_id or f.carried_from is not null)
     )
 ), changed as (
     update issue_fingerprints f
-    set (sample_id, version_id, z) = (
-        select o.sample_id, o.version_id, x.z
+    set (sample_id, version_id, z, carried_from) = (
+        select o.sample_id, o.version_id, x.z, null::bigint
         from outliers o
         join features x on x.sample_id = o.sample_id and x.at = o.at and x.version_id = o.version_id
         where o.issue_id = f.issue_id and o.fingerprint = f.id

@@ -18,7 +18,7 @@ import structlog
 
 from hoverboard.config import Settings
 from hoverboard.contract.signature import Array
-from hoverboard.contract.times import nearest_time
+from hoverboard.contract.times import nearest_time, times_ms
 from hoverboard.database.connect import Connection
 from hoverboard.database.known import VersionKey, version_key
 from hoverboard.errors import HoverboardError, VersionRefused
@@ -38,6 +38,7 @@ from hoverboard.watch.grouping import (
     published_radius,
     whitening_of,
 )
+from hoverboard.watch.issue_links import link
 from hoverboard.watch.issue_table import GroupedVersion, IssueScope, Joined, ScopeKey, Ungrouped
 from hoverboard.watch.watcher import News, Ran
 
@@ -160,6 +161,7 @@ class Issues:
                 scope.revision, np.append(leaders.numbers, begun), np.concatenate([leaders.rows, rows[founders]])
             )
         self._leaders[scope.id, version.id] = leaders
+        await link(connection, grouping, leaders.numbers, version.number, times_ms(ids))
         joins = np.flatnonzero(grouping.places >= 0)
         if len(joins):
             numbers = leaders.numbers[grouping.places[joins]]

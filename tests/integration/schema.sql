@@ -613,6 +613,100 @@ COMMENT ON COLUMN hoverboard.gaps.last_at IS 'Time of the last of them; null whe
 COMMENT ON COLUMN hoverboard.gaps.segment IS 'Segment of the journal where the hole is.';
 COMMENT ON COLUMN hoverboard.gaps."position" IS 'Byte in that segment where the hole begins.';
 COMMENT ON COLUMN hoverboard.gaps.detail IS 'One sentence more.';
+CREATE TABLE hoverboard.issue_events (
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    issue_id bigint NOT NULL,
+    kind text NOT NULL,
+    actor text NOT NULL,
+    reason text NOT NULL
+);
+COMMENT ON TABLE hoverboard.issue_events IS 'Every change of an issue''s state, and notes.';
+COMMENT ON COLUMN hoverboard.issue_events.id IS 'In the order they were recorded.';
+COMMENT ON COLUMN hoverboard.issue_events.at IS 'When, by the clock of the database.';
+COMMENT ON COLUMN hoverboard.issue_events.issue_id IS 'issues.id';
+COMMENT ON COLUMN hoverboard.issue_events.kind IS '`escalating`, `regressed`, `ongoing`, `resolved`, `archived`, `ignored`, `merged`, `unmerged`, `reopened` or `note`.';
+COMMENT ON COLUMN hoverboard.issue_events.actor IS 'The user who changed it; where nobody did, `recorder`, or `hoverboard` for what was merged or found again by itself.';
+COMMENT ON COLUMN hoverboard.issue_events.reason IS 'Why, or the note.';
+CREATE TABLE hoverboard.issue_scopes (
+    id integer NOT NULL,
+    model text NOT NULL,
+    backbone_sha256 text NOT NULL,
+    whitened boolean,
+    radius double precision,
+    radius_from text,
+    rows bigint DEFAULT 0 NOT NULL,
+    ungrouped bigint DEFAULT 0 NOT NULL,
+    revision bigint DEFAULT 0 NOT NULL,
+    carried_at timestamp with time zone
+);
+COMMENT ON TABLE hoverboard.issue_scopes IS 'Where outliers can be compared: one row for each model and the weights that its features come from.';
+COMMENT ON COLUMN hoverboard.issue_scopes.id IS 'Locked, with all of the model, by whoever changes an issue of the model.';
+COMMENT ON COLUMN hoverboard.issue_scopes.model IS 'Name of the model.';
+COMMENT ON COLUMN hoverboard.issue_scopes.backbone_sha256 IS 'Of the weights that the features come from: of the whole version, where nothing is said of its parts.';
+COMMENT ON COLUMN hoverboard.issue_scopes.whitened IS 'Whether distances are taken under the covariance of the version''s detector; null before the radius is known.';
+COMMENT ON COLUMN hoverboard.issue_scopes.radius IS 'An outlier joins its nearest leader up to this distance; null before it is known.';
+COMMENT ON COLUMN hoverboard.issue_scopes.radius_from IS 'What the radius was taken from, in words; null before.';
+COMMENT ON COLUMN hoverboard.issue_scopes.rows IS 'Samples that ran since the first outlier came; those that repeat a recent one are left out.';
+COMMENT ON COLUMN hoverboard.issue_scopes.ungrouped IS 'Outliers with features that joined no issue: the log and the metrics say why.';
+COMMENT ON COLUMN hoverboard.issue_scopes.revision IS 'Changes whenever a leader comes or goes.';
+COMMENT ON COLUMN hoverboard.issue_scopes.carried_at IS 'When the issues of the model''s other weights were last looked for under these; null before.';
+CREATE TABLE hoverboard.issues (
+    id bigint NOT NULL,
+    scope_id integer NOT NULL,
+    state text NOT NULL,
+    substate text NOT NULL,
+    state_at timestamp with time zone NOT NULL,
+    why text NOT NULL,
+    members bigint NOT NULL,
+    first_seen timestamp with time zone NOT NULL,
+    last_seen timestamp with time zone NOT NULL,
+    first_version bigint NOT NULL,
+    last_version bigint NOT NULL,
+    resolved_in bigint,
+    resolved_at timestamp with time zone,
+    merged_into bigint,
+    rate_day date,
+    rate_bound double precision,
+    rate_rows bigint DEFAULT 0 NOT NULL,
+    rate_members bigint DEFAULT 0 NOT NULL,
+    rows_seen bigint DEFAULT 0 NOT NULL,
+    log_sums double precision[],
+    evidence_rows bigint DEFAULT 0 NOT NULL,
+    evidence_members bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT issues_check CHECK (
+CASE state
+    WHEN 'unresolved'::text THEN (substate = ANY (ARRAY['new'::text, 'ongoing'::text, 'escalating'::text, 'regressed'::text]))
+    WHEN 'archived'::text THEN (substate = ANY (ARRAY['until_escalating'::text, 'forever'::text]))
+    ELSE (substate = ''::text)
+END),
+    CONSTRAINT issues_check1 CHECK (((state = 'resolved'::text) <= ((resolved_in IS NOT NULL) AND (resolved_at IS NOT NULL)))),
+    CONSTRAINT issues_check2 CHECK (((state = 'merged'::text) = (merged_into IS NOT NULL))),
+    CONSTRAINT issues_state_check CHECK ((state = ANY (ARRAY['unresolved'::text, 'archived'::text, 'resolved'::text, 'ignored'::text, 'merged'::text])))
+);
+COMMENT ON TABLE hoverboard.issues IS 'Outliers that are alike. `hoverboard issues` lists those with at least 5 members.';
+COMMENT ON COLUMN hoverboard.issues.id IS 'Number; that of the fingerprint that it began with.';
+COMMENT ON COLUMN hoverboard.issues.scope_id IS 'issue_scopes.id, of the weights that found it first; its fingerprints may be of others of the same model, too.';
+COMMENT ON COLUMN hoverboard.issues.state IS '`unresolved`, `archived`, `resolved`, `ignored`, or `merged` into another one.';
+COMMENT ON COLUMN hoverboard.issues.substate IS 'Of an unresolved one `new`, `ongoing`, `escalating` or `regressed`; of an archived one `until_escalating` or `forever`; else empty.';
+COMMENT ON COLUMN hoverboard.issues.state_at IS 'Since when, by the clock of the database.';
+COMMENT ON COLUMN hoverboard.issues.why IS 'Why it is so, in words.';
+COMMENT ON COLUMN hoverboard.issues.members IS 'Outliers that joined it, also those that were erased or have expired since.';
+COMMENT ON COLUMN hoverboard.issues.first_seen IS 'Time of its earliest sample.';
+COMMENT ON COLUMN hoverboard.issues.last_seen IS 'Time of its latest sample.';
+COMMENT ON COLUMN hoverboard.issues.first_version IS 'The lowest version that found one of them.';
+COMMENT ON COLUMN hoverboard.issues.last_version IS 'The highest version that found one of them.';
+COMMENT ON COLUMN hoverboard.issues.resolved_in IS 'The version that is right again: lower ones may still find it. Null where it was never resolved.';
+COMMENT ON COLUMN hoverboard.issues.resolved_at IS 'When that was said: earlier samples may still come. Null where it was never resolved.';
+COMMENT ON COLUMN hoverboard.issues.merged_into IS 'issues.id, of a merged one; else null.';
+COMMENT ON COLUMN hoverboard.issues.rate_day IS 'The day (UTC) for which its own rate was taken; null before.';
+COMMENT ON COLUMN hoverboard.issues.rate_bound IS '95% upper bound of its own rate on up to 7 days before that day; null without such days.';
+COMMENT ON COLUMN hoverboard.issues.rate_rows IS 'Samples that ran on those days.';
+COMMENT ON COLUMN hoverboard.issues.rate_members IS 'Members on those days.';
+COMMENT ON COLUMN hoverboard.issues.rows_seen IS 'issue_scopes.rows up to which its evidence counts.';
+COMMENT ON COLUMN hoverboard.issues.log_sums IS 'Evidence of a higher rate on rate_day, as in alarms.';
+COMMENT ON COLUMN hoverboard.issues.evidence_rows IS 'Samples that the evidence counts.';
+COMMENT ON COLUMN hoverboard.issues.evidence_members IS 'Members among them.';
 CREATE TABLE hoverboard.process_events (
     at timestamp with time zone NOT NULL,
     process text NOT NULL,
@@ -673,13 +767,34 @@ UNION ALL
     e.kind,
     e.process AS subject,
     e.detail
-   FROM hoverboard.process_events e;
-COMMENT ON VIEW hoverboard.events IS 'What happened, on one time axis: deployments, alarms, gaps, and starts and ends of processes. Give `at` a range.';
+   FROM hoverboard.process_events e
+UNION ALL
+ SELECT i.first_seen AS at,
+    s.model,
+    i.first_version AS version,
+    'issue_new'::text AS kind,
+    ('issue '::text || i.id) AS subject,
+    i.why AS detail
+   FROM (hoverboard.issues i
+     JOIN hoverboard.issue_scopes s ON ((s.id = i.scope_id)))
+  WHERE ((i.members >= 5) AND (i.state <> 'merged'::text))
+UNION ALL
+ SELECT e.at,
+    s.model,
+    NULL::bigint AS version,
+    ('issue_'::text || e.kind) AS kind,
+    ('issue '::text || e.issue_id) AS subject,
+    (((e.reason || ' ('::text) || e.actor) || ')'::text) AS detail
+   FROM ((hoverboard.issue_events e
+     JOIN hoverboard.issues i ON ((i.id = e.issue_id)))
+     JOIN hoverboard.issue_scopes s ON ((s.id = i.scope_id)))
+  WHERE (e.kind <> 'note'::text);
+COMMENT ON VIEW hoverboard.events IS 'What happened, on one time axis: deployments, alarms, gaps, issues, and starts and ends of processes. Give `at` a range.';
 COMMENT ON COLUMN hoverboard.events.at IS 'When; of a gap the time of its first record, or when it was found where nobody knows.';
 COMMENT ON COLUMN hoverboard.events.model IS 'Name of the model; null where all are meant.';
 COMMENT ON COLUMN hoverboard.events.version IS 'Number of the version; null where none or all are meant.';
-COMMENT ON COLUMN hoverboard.events.kind IS '`deployment`, `alarm`, `alarm_reset`, `gap`, `start`, `stop` or `death`.';
-COMMENT ON COLUMN hoverboard.events.subject IS 'What it happened to: the role of a deployment, `outliers` for an alarm, else the process, such as `engine-0`.';
+COMMENT ON COLUMN hoverboard.events.kind IS '`deployment`, `alarm`, `alarm_reset`, `gap`, `start`, `stop` or `death`; of an issue `issue_new`, when its first sample came, or `issue_` and what became of it, as in issue_events.kind.';
+COMMENT ON COLUMN hoverboard.events.subject IS 'What it happened to: the role of a deployment, `outliers` for an alarm, an issue by its number, else the process, such as `engine-0`.';
 COMMENT ON COLUMN hoverboard.events.detail IS 'The rest, in words.';
 CREATE TABLE hoverboard.features (
     at timestamp with time zone NOT NULL,
@@ -711,21 +826,6 @@ COMMENT ON TABLE hoverboard.issue_days IS 'Members of each fingerprint by day (U
 COMMENT ON COLUMN hoverboard.issue_days.fingerprint IS 'issue_fingerprints.id';
 COMMENT ON COLUMN hoverboard.issue_days.day IS 'Of the samples.';
 COMMENT ON COLUMN hoverboard.issue_days.members IS 'How many joined.';
-CREATE TABLE hoverboard.issue_events (
-    id bigint NOT NULL,
-    at timestamp with time zone NOT NULL,
-    issue_id bigint NOT NULL,
-    kind text NOT NULL,
-    actor text NOT NULL,
-    reason text NOT NULL
-);
-COMMENT ON TABLE hoverboard.issue_events IS 'Every change of an issue''s state, and notes.';
-COMMENT ON COLUMN hoverboard.issue_events.id IS 'In the order they were recorded.';
-COMMENT ON COLUMN hoverboard.issue_events.at IS 'When, by the clock of the database.';
-COMMENT ON COLUMN hoverboard.issue_events.issue_id IS 'issues.id';
-COMMENT ON COLUMN hoverboard.issue_events.kind IS '`escalating`, `regressed`, `ongoing`, `resolved`, `archived`, `ignored`, `merged`, `unmerged`, `reopened` or `note`.';
-COMMENT ON COLUMN hoverboard.issue_events.actor IS 'The user who changed it; `recorder` where nobody did.';
-COMMENT ON COLUMN hoverboard.issue_events.reason IS 'Why, or the note.';
 ALTER TABLE hoverboard.issue_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME hoverboard.issue_events_id_seq
     START WITH 1
@@ -743,7 +843,8 @@ CREATE TABLE hoverboard.issue_fingerprints (
     z bytea,
     members bigint NOT NULL,
     distances double precision NOT NULL,
-    last_seen timestamp with time zone NOT NULL
+    last_seen timestamp with time zone NOT NULL,
+    carried_from bigint
 );
 COMMENT ON TABLE hoverboard.issue_fingerprints IS 'Leaders, and the issue that each belongs to: what joins a leader is of that issue, also after a merge.';
 COMMENT ON COLUMN hoverboard.issue_fingerprints.id IS 'The issue of this number began with it.';
@@ -755,6 +856,17 @@ COMMENT ON COLUMN hoverboard.issue_fingerprints.z IS 'features.z of that sample;
 COMMENT ON COLUMN hoverboard.issue_fingerprints.members IS 'Outliers that joined it, the leader among them.';
 COMMENT ON COLUMN hoverboard.issue_fingerprints.distances IS 'Sum of their distances to the leader.';
 COMMENT ON COLUMN hoverboard.issue_fingerprints.last_seen IS 'Time of the latest of their samples.';
+COMMENT ON COLUMN hoverboard.issue_fingerprints.carried_from IS 'issue_fingerprints.id: the one of other weights whose sample this is, as this version sees it; null for what was found here.';
+CREATE TABLE hoverboard.issue_links (
+    one bigint NOT NULL,
+    other bigint NOT NULL,
+    rows bigint NOT NULL,
+    CONSTRAINT issue_links_check CHECK ((one < other))
+);
+COMMENT ON TABLE hoverboard.issue_links IS 'Fingerprints of different issues that outliers lie between: enough of them, and the recorder merges the two.';
+COMMENT ON COLUMN hoverboard.issue_links.one IS 'issue_fingerprints.id, the lower one.';
+COMMENT ON COLUMN hoverboard.issue_links.other IS 'issue_fingerprints.id, the higher one.';
+COMMENT ON COLUMN hoverboard.issue_links.rows IS 'Outliers within the radius of both, that came while the smaller of the two had fewer than 50 members.';
 CREATE TABLE hoverboard.issue_never (
     one bigint NOT NULL,
     other bigint NOT NULL,
@@ -782,27 +894,6 @@ COMMENT ON TABLE hoverboard.issue_scope_days IS 'Samples that ran by day (UTC), 
 COMMENT ON COLUMN hoverboard.issue_scope_days.scope_id IS 'issue_scopes.id';
 COMMENT ON COLUMN hoverboard.issue_scope_days.day IS 'Of the batches.';
 COMMENT ON COLUMN hoverboard.issue_scope_days.rows IS 'Samples that ran; those that repeat a recent one are left out.';
-CREATE TABLE hoverboard.issue_scopes (
-    id integer NOT NULL,
-    model text NOT NULL,
-    backbone_sha256 text NOT NULL,
-    whitened boolean,
-    radius double precision,
-    radius_from text,
-    rows bigint DEFAULT 0 NOT NULL,
-    ungrouped bigint DEFAULT 0 NOT NULL,
-    revision bigint DEFAULT 0 NOT NULL
-);
-COMMENT ON TABLE hoverboard.issue_scopes IS 'Where outliers can be compared: one row for each model and the weights that its features come from.';
-COMMENT ON COLUMN hoverboard.issue_scopes.id IS 'Locked by whoever changes an issue of the scope.';
-COMMENT ON COLUMN hoverboard.issue_scopes.model IS 'Name of the model.';
-COMMENT ON COLUMN hoverboard.issue_scopes.backbone_sha256 IS 'Of the weights that the features come from: of the whole version, where nothing is said of its parts.';
-COMMENT ON COLUMN hoverboard.issue_scopes.whitened IS 'Whether distances are taken under the covariance of the version''s detector; null before the radius is known.';
-COMMENT ON COLUMN hoverboard.issue_scopes.radius IS 'An outlier joins its nearest leader up to this distance; null before it is known.';
-COMMENT ON COLUMN hoverboard.issue_scopes.radius_from IS 'What the radius was taken from, in words; null before.';
-COMMENT ON COLUMN hoverboard.issue_scopes.rows IS 'Samples that ran since the first outlier came; those that repeat a recent one are left out.';
-COMMENT ON COLUMN hoverboard.issue_scopes.ungrouped IS 'Outliers with features that joined no issue: the log and the metrics say why.';
-COMMENT ON COLUMN hoverboard.issue_scopes.revision IS 'Changes whenever a leader comes or goes.';
 ALTER TABLE hoverboard.issue_scopes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME hoverboard.issue_scopes_id_seq
     START WITH 1
@@ -811,62 +902,6 @@ ALTER TABLE hoverboard.issue_scopes ALTER COLUMN id ADD GENERATED ALWAYS AS IDEN
     NO MAXVALUE
     CACHE 1
 );
-CREATE TABLE hoverboard.issues (
-    id bigint NOT NULL,
-    scope_id integer NOT NULL,
-    state text NOT NULL,
-    substate text NOT NULL,
-    state_at timestamp with time zone NOT NULL,
-    why text NOT NULL,
-    members bigint NOT NULL,
-    first_seen timestamp with time zone NOT NULL,
-    last_seen timestamp with time zone NOT NULL,
-    first_version bigint NOT NULL,
-    last_version bigint NOT NULL,
-    resolved_in bigint,
-    resolved_at timestamp with time zone,
-    merged_into bigint,
-    rate_day date,
-    rate_bound double precision,
-    rate_rows bigint DEFAULT 0 NOT NULL,
-    rate_members bigint DEFAULT 0 NOT NULL,
-    rows_seen bigint DEFAULT 0 NOT NULL,
-    log_sums double precision[],
-    evidence_rows bigint DEFAULT 0 NOT NULL,
-    evidence_members bigint DEFAULT 0 NOT NULL,
-    CONSTRAINT issues_check CHECK (
-CASE state
-    WHEN 'unresolved'::text THEN (substate = ANY (ARRAY['new'::text, 'ongoing'::text, 'escalating'::text, 'regressed'::text]))
-    WHEN 'archived'::text THEN (substate = ANY (ARRAY['until_escalating'::text, 'forever'::text]))
-    ELSE (substate = ''::text)
-END),
-    CONSTRAINT issues_check1 CHECK (((state = 'resolved'::text) <= ((resolved_in IS NOT NULL) AND (resolved_at IS NOT NULL)))),
-    CONSTRAINT issues_check2 CHECK (((state = 'merged'::text) = (merged_into IS NOT NULL))),
-    CONSTRAINT issues_state_check CHECK ((state = ANY (ARRAY['unresolved'::text, 'archived'::text, 'resolved'::text, 'ignored'::text, 'merged'::text])))
-);
-COMMENT ON TABLE hoverboard.issues IS 'Outliers that are alike. `hoverboard issues` lists those with at least 5 members.';
-COMMENT ON COLUMN hoverboard.issues.id IS 'Number; that of the fingerprint that it began with.';
-COMMENT ON COLUMN hoverboard.issues.scope_id IS 'issue_scopes.id';
-COMMENT ON COLUMN hoverboard.issues.state IS '`unresolved`, `archived`, `resolved`, `ignored`, or `merged` into another one.';
-COMMENT ON COLUMN hoverboard.issues.substate IS 'Of an unresolved one `new`, `ongoing`, `escalating` or `regressed`; of an archived one `until_escalating` or `forever`; else empty.';
-COMMENT ON COLUMN hoverboard.issues.state_at IS 'Since when, by the clock of the database.';
-COMMENT ON COLUMN hoverboard.issues.why IS 'Why it is so, in words.';
-COMMENT ON COLUMN hoverboard.issues.members IS 'Outliers that joined it, also those that were erased or have expired since.';
-COMMENT ON COLUMN hoverboard.issues.first_seen IS 'Time of its earliest sample.';
-COMMENT ON COLUMN hoverboard.issues.last_seen IS 'Time of its latest sample.';
-COMMENT ON COLUMN hoverboard.issues.first_version IS 'The lowest version that found one of them.';
-COMMENT ON COLUMN hoverboard.issues.last_version IS 'The highest version that found one of them.';
-COMMENT ON COLUMN hoverboard.issues.resolved_in IS 'The version that is right again: lower ones may still find it. Null where it was never resolved.';
-COMMENT ON COLUMN hoverboard.issues.resolved_at IS 'When that was said: earlier samples may still come. Null where it was never resolved.';
-COMMENT ON COLUMN hoverboard.issues.merged_into IS 'issues.id, of a merged one; else null.';
-COMMENT ON COLUMN hoverboard.issues.rate_day IS 'The day (UTC) for which its own rate was taken; null before.';
-COMMENT ON COLUMN hoverboard.issues.rate_bound IS '95% upper bound of its own rate on up to 7 days before that day; null without such days.';
-COMMENT ON COLUMN hoverboard.issues.rate_rows IS 'Samples that ran on those days.';
-COMMENT ON COLUMN hoverboard.issues.rate_members IS 'Members on those days.';
-COMMENT ON COLUMN hoverboard.issues.rows_seen IS 'issue_scopes.rows up to which its evidence counts.';
-COMMENT ON COLUMN hoverboard.issues.log_sums IS 'Evidence of a higher rate on rate_day, as in alarms.';
-COMMENT ON COLUMN hoverboard.issues.evidence_rows IS 'Samples that the evidence counts.';
-COMMENT ON COLUMN hoverboard.issues.evidence_members IS 'Members among them.';
 CREATE VIEW hoverboard.label_problems AS
  SELECT l.sample_id,
     l.labelled_at,
@@ -1227,6 +1262,8 @@ ALTER TABLE ONLY hoverboard.issue_events
     ADD CONSTRAINT issue_events_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY hoverboard.issue_fingerprints
     ADD CONSTRAINT issue_fingerprints_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY hoverboard.issue_links
+    ADD CONSTRAINT issue_links_pkey PRIMARY KEY (one, other);
 ALTER TABLE ONLY hoverboard.issue_never
     ADD CONSTRAINT issue_never_pkey PRIMARY KEY (one, other);
 ALTER TABLE ONLY hoverboard.issue_scope_days
@@ -1257,7 +1294,9 @@ CREATE INDEX features_sample_id ON ONLY hoverboard.features USING btree (sample_
 CREATE INDEX features_default_sample_id_idx ON hoverboard.features_default USING btree (sample_id);
 CREATE INDEX gaps_at ON hoverboard.gaps USING btree (at);
 CREATE INDEX gaps_time ON hoverboard.gaps USING btree (COALESCE(first_at, at));
+CREATE INDEX issue_events_at ON hoverboard.issue_events USING btree (at);
 CREATE INDEX issue_events_issue ON hoverboard.issue_events USING btree (issue_id, id);
+CREATE INDEX issue_fingerprints_carried ON hoverboard.issue_fingerprints USING btree (carried_from) WHERE (carried_from IS NOT NULL);
 CREATE INDEX issue_fingerprints_issue ON hoverboard.issue_fingerprints USING btree (issue_id);
 CREATE INDEX issue_fingerprints_scope ON hoverboard.issue_fingerprints USING btree (scope_id);
 CREATE INDEX issues_scope ON hoverboard.issues USING btree (scope_id, state, substate);
@@ -1310,9 +1349,15 @@ ALTER TABLE ONLY hoverboard.issue_days
 ALTER TABLE ONLY hoverboard.issue_events
     ADD CONSTRAINT issue_events_issue_id_fkey FOREIGN KEY (issue_id) REFERENCES hoverboard.issues(id) ON DELETE CASCADE;
 ALTER TABLE ONLY hoverboard.issue_fingerprints
+    ADD CONSTRAINT issue_fingerprints_carried_from_fkey FOREIGN KEY (carried_from) REFERENCES hoverboard.issue_fingerprints(id) ON DELETE SET NULL;
+ALTER TABLE ONLY hoverboard.issue_fingerprints
     ADD CONSTRAINT issue_fingerprints_issue_id_fkey FOREIGN KEY (issue_id) REFERENCES hoverboard.issues(id);
 ALTER TABLE ONLY hoverboard.issue_fingerprints
     ADD CONSTRAINT issue_fingerprints_scope_id_fkey FOREIGN KEY (scope_id) REFERENCES hoverboard.issue_scopes(id);
+ALTER TABLE ONLY hoverboard.issue_links
+    ADD CONSTRAINT issue_links_one_fkey FOREIGN KEY (one) REFERENCES hoverboard.issue_fingerprints(id) ON DELETE CASCADE;
+ALTER TABLE ONLY hoverboard.issue_links
+    ADD CONSTRAINT issue_links_other_fkey FOREIGN KEY (other) REFERENCES hoverboard.issue_fingerprints(id) ON DELETE CASCADE;
 ALTER TABLE ONLY hoverboard.issue_never
     ADD CONSTRAINT issue_never_one_fkey FOREIGN KEY (one) REFERENCES hoverboard.issue_fingerprints(id);
 ALTER TABLE ONLY hoverboard.issue_never
@@ -1366,6 +1411,12 @@ GRANT SELECT ON TABLE hoverboard.erasures TO reader;
 GRANT UPDATE(rows_erased) ON TABLE hoverboard.erasures TO recorder;
 GRANT SELECT,INSERT ON TABLE hoverboard.gaps TO recorder;
 GRANT SELECT ON TABLE hoverboard.gaps TO reader;
+GRANT SELECT,INSERT ON TABLE hoverboard.issue_events TO recorder;
+GRANT SELECT ON TABLE hoverboard.issue_events TO reader;
+GRANT SELECT,INSERT,UPDATE ON TABLE hoverboard.issue_scopes TO recorder;
+GRANT SELECT ON TABLE hoverboard.issue_scopes TO reader;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issues TO recorder;
+GRANT SELECT ON TABLE hoverboard.issues TO reader;
 GRANT SELECT,INSERT ON TABLE hoverboard.process_events TO recorder;
 GRANT SELECT ON TABLE hoverboard.process_events TO reader;
 GRANT SELECT ON TABLE hoverboard.events TO recorder;
@@ -1376,19 +1427,15 @@ GRANT SELECT ON TABLE hoverboard.features_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.features_default TO reader;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issue_days TO recorder;
 GRANT SELECT ON TABLE hoverboard.issue_days TO reader;
-GRANT SELECT,INSERT ON TABLE hoverboard.issue_events TO recorder;
-GRANT SELECT ON TABLE hoverboard.issue_events TO reader;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issue_fingerprints TO recorder;
 GRANT SELECT ON TABLE hoverboard.issue_fingerprints TO reader;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issue_links TO recorder;
+GRANT SELECT ON TABLE hoverboard.issue_links TO reader;
 GRANT SELECT,INSERT,DELETE ON TABLE hoverboard.issue_never TO recorder;
 GRANT SELECT ON TABLE hoverboard.issue_never TO reader;
 GRANT USAGE ON SEQUENCE hoverboard.issue_numbers TO recorder;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issue_scope_days TO recorder;
 GRANT SELECT ON TABLE hoverboard.issue_scope_days TO reader;
-GRANT SELECT,INSERT,UPDATE ON TABLE hoverboard.issue_scopes TO recorder;
-GRANT SELECT ON TABLE hoverboard.issue_scopes TO reader;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE hoverboard.issues TO recorder;
-GRANT SELECT ON TABLE hoverboard.issues TO reader;
 GRANT SELECT ON TABLE hoverboard.label_problems TO recorder;
 GRANT SELECT ON TABLE hoverboard.label_problems TO reader;
 GRANT SELECT ON TABLE hoverboard.outliers_default TO recorder;

@@ -89,6 +89,15 @@ def rounds(count: int, **more: Any) -> list[BatchRecord | FeatureRecord]:
     ]
 
 
+def wide(seed: int, *, rows: int = 4) -> tuple[BatchRecord, FeatureRecord]:
+    """Outliers of one thing that is wider than the radius: anywhere between two directions."""
+    generator = np.random.default_rng([7, seed])
+    angles = generator.uniform(0, np.pi / 3, rows)
+    z = 5 * (np.cos(angles)[:, None] * DIRECTIONS[8] + np.sin(angles)[:, None] * DIRECTIONS[9])
+    one = batch(rows, at=START + timedelta(seconds=seed, milliseconds=500), outlier=[True] * rows)
+    return one, features(one, z + generator.normal(scale=0.1, size=(rows, WIDTH)))
+
+
 async def groups(sql: Connection) -> list[tuple[int, tuple[str, ...]]]:
     """Members of each issue, in the order in which they began."""
     rows = await sql.fetch(
@@ -133,17 +142,71 @@ async def test_wherever_a_chunk_ends_and_whoever_goes_on_the_groups_are_the_same
     database: str, settings: Settings, sql: Connection
 ) -> None:
     journal = open_journal(settings.data_dir)
-    for record in rounds(14, usual=1):
+    everything = [*rounds(10, usual=1), *[record for seed in range(10, 22) for record in wide(seed)]]
+    for record in everything:
         write(journal, record)
         await drained(settings, database)
     piecemeal = await groups(sql)
-    assert len(piecemeal) == GROUPS
-    tables = "issues, issue_fingerprints, issue_scopes, issue_days, issue_scope_days, issue_events, issue_never"
+    assert [len(ids) for _, ids in piecemeal] == [10] * GROUPS + [12 * 4]
+    tables = (
+        "issues, issue_fingerprints, issue_scopes, issue_days, issue_scope_days, issue_events, issue_never, issue_links"
+    )
     await sql.execute(
         f"truncate {tables}, recorder_cursor, samples, predictions, outliers, features; alter sequence issue_numbers restart"
     )
     await drained(settings, database)
     assert await groups(sql) == piecemeal
+
+
+async def test_one_thing_that_is_wider_than_the_radius_becomes_one_issue_and_says_why(
+    database: str, settings: Settings, sql: Connection
+) -> None:
+    journal = await begun(sql, settings, database)
+    for seed in range(10, 22):
+        write(journal, *wide(seed))
+    await drained(settings, database)
+    leaders = await sql.fetchval("select count(*) from issue_fingerprints")
+    assert leaders > GROUPS + 1
+    assert [len(ids) for _, ids in await groups(sql)] == [10] * GROUPS + [12 * 4]
+    merged = await sql.fetch("select id, merged_into from issues where state = 'merged'")
+    assert {row["merged_into"] for row in merged} == {GROUPS + 1}
+    assert len(merged) == leaders - GROUPS - 1
+    events = await sql.fetch("select * from issue_events where issue_id = any ($1)", [row["id"] for row in merged])
+    assert {(row["kind"], row["actor"]) for row in events} == {("merged", "hoverboard")}
+    assert all(
+        re.fullmatch(r"into issue \d+: \d+ outliers lie within the radius of both", row["reason"]) for row in events
+    )
+    axis = await sql.fetch("select * from events where kind like 'issue%' and model = $1 order by at", MODEL)
+    found = {(row["kind"], row["subject"], row["version"]) for row in axis}
+    assert found >= {("issue_new", f"issue {number}", 1) for number in range(1, GROUPS + 2)}
+    assert ("issue_merged", f"issue {merged[0]['id']}", None) in found
+    assert len(axis) == GROUPS + 1 + 2 * len(merged)
+
+
+@pytest.mark.parametrize("decided", ["took apart", "ignored", "archived"])
+async def test_what_somebody_decided_is_not_merged_by_itself(
+    decided: str, database: str, settings: Settings, sql: Connection
+) -> None:
+    journal = await begun(sql, settings, database)
+    typed = Typed(database)
+    for seed in range(10, 22):
+        write(journal, *wide(seed))
+    await drained(settings, database)
+    part = await sql.fetchval(
+        "select i.id from issues i join issue_links l on i.id in (l.one, l.other) where i.state = 'merged' order by l.rows desc"
+    )
+    await typed("unmerge", part)
+    state = "unresolved"
+    if decided != "took apart":
+        await sql.execute("delete from issue_never")
+        state = (await typed({"ignored": "ignore", "archived": "archive"}[decided], part)) and decided
+    links = "select max(rows) from issue_links where $1 in (one, other)"
+    before = await sql.fetchval(links, part)
+    for seed in range(22, 28):
+        write(journal, *wide(seed))
+    await drained(settings, database)
+    assert await sql.fetchval(links, part) > before
+    assert await sql.fetchval("select state from issues where id = $1", part) == state
 
 
 async def test_a_transaction_that_is_rolled_back_leaves_no_group_behind(

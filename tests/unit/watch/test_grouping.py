@@ -82,14 +82,52 @@ def test_the_radius_is_twice_the_median_of_distances_to_nearest_others() -> None
     assert estimated_radius(np.zeros((1, 2)), as_it_is) == 0.0
 
 
-def test_the_radius_of_calibration_samples_is_within_their_class() -> None:
-    z = np.array([[0.0, 0], [1, 0], [0.1, 0], [1.3, 0], [9, 9]], np.float16)
-    classes = np.array([0, 0, 1, 1, 2], np.int32)
-    kept = CalibrationFeatures(z, classes, np.ones(5, np.bool_), 5)
+def calibration(z: list[float], classes: list[int]) -> CalibrationFeatures:
+    rows = np.array([[each, 0] for each in z], np.float16)
+    return CalibrationFeatures(rows, np.array(classes, np.int32), np.ones(len(z), np.bool_), len(z))
+
+
+@pytest.mark.parametrize(
+    ("z", "classes", "radius"),
+    [
+        pytest.param([0, 1, 50, 51.5, 90], [0, 0, 1, 1, 2], 1.5, id="the widest of a class"),
+        pytest.param(
+            [0, 1, 2, 2.5, 9], [0, 0, 0, 1, 2], 1.0, id="no farther than to another class, but its own median"
+        ),
+        pytest.param([0, 5, 7, 11.5], [0, 0, 1, 1], 4.75, id="classes that lie in each other"),
+    ],
+)
+def test_the_radius_of_calibration_samples_is_within_their_class_and_not_in_the_next(
+    z: list[float], classes: list[int], radius: float
+) -> None:
     as_it_is = Whitening(unit=False, centre=np.zeros(2), matrix=None)
-    assert calibrated_radius(kept, as_it_is) == pytest.approx(1.2, abs=0.01)
-    alone = CalibrationFeatures(z[:2], classes[[0, 2]], np.ones(2, np.bool_), 2)
-    assert calibrated_radius(alone, as_it_is) is None
+    assert calibrated_radius(calibration(z, classes), as_it_is) == pytest.approx(radius, abs=0.01)
+
+
+def test_samples_that_are_alone_in_their_class_tell_no_radius() -> None:
+    as_it_is = Whitening(unit=False, centre=np.zeros(2), matrix=None)
+    assert calibrated_radius(calibration([0, 1], [0, 1]), as_it_is) is None
+
+
+def test_rows_between_two_leaders_link_them_once_each() -> None:
+    rows = np.array([[0.0, 0], [1.5, 0], [0.7, 0], [0.8, 0], [9, 0], [1.6, 0]])
+    found = group(rows, NONE, 1.0, 100)
+    assert found.founders.tolist() == [0, 1, 4]
+    # What it joined comes first.
+    assert sorted(zip(found.between.tolist(), found.links.tolist(), strict=True)) == [(2, [0, 1]), (3, [1, 0])]
+    later = group(rows[2:], rows[:2], 1.0, 100)
+    assert sorted(zip(later.between.tolist(), later.links.tolist(), strict=True)) == [(0, [0, 1]), (1, [1, 0])]
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 80), max_size=4), st.floats(0.05, 3))
+def test_wherever_a_stream_is_cut_the_links_are_the_same(seed: int, cuts: list[int], radius: float) -> None:
+    rows = np.random.default_rng(seed).normal(size=(80, 2)) * 2
+    leaders, links = NONE, []
+    for part in np.split(rows, sorted(cuts)):
+        found = group(part, leaders, radius, 1000)
+        links += found.links.tolist()
+        leaders = np.concatenate([leaders, part[found.founders]])
+    assert sorted(links) == sorted(group(rows, NONE, radius, 1000).links.tolist())
 
 
 def test_outliers_that_are_all_on_their_own_do_not_become_one_group() -> None:
