@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from hoverboard.contract.times import micros, time_of
 from hoverboard.database.connect import Connection
@@ -20,13 +22,14 @@ from hoverboard.postmortem.shown import shown
 from hoverboard.postmortem.table import BinnedCounts, Event, Refusal
 from hoverboard.postmortem.window import RecordedWindow
 
-__all__ = ["Progress", "RecordedShare", "WindowCounts", "bin_width", "parts"]
+__all__ = ["Progress", "RecordedShare", "WindowCounts", "bin_width", "pieces"]
 
 _SQL: Final = statements(__file__)
 _MOST_BINS: Final = 1500
 _WIDTHS_S: Final = (10, 60, 300, 900, 3600, 6 * 3600, 86_400)
-_PARTS: Final = 8
-_LEAST_PART: Final = timedelta(hours=1)
+_PIECE_S: Final = 0.3
+_LONGEST_PIECE: Final = timedelta(hours=3)
+_LEAST_LONGEST: Final = 4
 
 _Step = tuple[str, str, tuple[Any, ...]]
 """The name of a figure, its SQL, and its values, of which the second and third are the time."""
@@ -62,6 +65,34 @@ class WindowCounts:
         )
 
 
+class _Sums:
+    """What one statement counts, by bins.
+
+    Args:
+        start_us: int64 `(bins,)`, microseconds.
+    """
+
+    def __init__(self, start_us: NDArray[np.int64]) -> None:
+        self.start_us = start_us
+        self.columns = {name: np.zeros(len(start_us)) for name in ("rows", "all_rows", "recorded", "recorded_bad")}
+        self.variance = 0.0
+
+    def __getitem__(self, column: str) -> NDArray[np.float64]:
+        return self.columns[column]
+
+    @property
+    def recorded(self) -> int:
+        return int(self["recorded"].sum())
+
+    def add(self, rows: Sequence[Any]) -> None:
+        """Add what is counted of a piece: `bin`, `rows`, `variance`, `recorded`, and of labels `all_rows` and `recorded_bad`."""
+        for row in rows:
+            at = int(np.searchsorted(self.start_us, micros(row["bin"])))
+            for name, column in self.columns.items():
+                column[at] += row.get(name) or 0.0
+            self.variance += row["variance"]
+
+
 @dataclass(slots=True)
 class RecordedShare:
     """What was recorded of one model, for questions; keeps the SQL of every figure.
@@ -81,6 +112,7 @@ class RecordedShare:
     told: Progress
     blanked: Collection[str] = ()
     sql: dict[str, str] = field(default_factory=dict)
+    _counted: dict[tuple[Any, ...], _Sums] = field(default_factory=dict)
 
     async def fetch(self, figure: str, sql: str, *values: Any) -> list[Any]:
         """Rows of a statement, which is noted under the name of a figure."""
@@ -126,42 +158,42 @@ class RecordedShare:
 
     async def count(self, about: About, window: RecordedWindow, width: timedelta) -> WindowCounts:
         """All rows of a window in bins of a width, which begin at multiples of it."""
-        bins = _bins(window.start, window.end, width)
-        rows, bad, kept_rows, kept_bad = np.zeros((4, len(bins)))
-        recorded, variances = 0, [0.0, 0.0]
+        if about.kind == "wrong":
+            # Only what has a label can be right or wrong: one statement counts both.
+            both = await self._sums(self._bad(about, window, width), about.words, window, width)
+            names = ("all_rows", "rows", "recorded", "recorded_bad")
+            counts = BinnedCounts(both.start_us, *(both[name] for name in names))
+            return WindowCounts(counts, both.recorded, both.variance, both.variance)
+        all_ = await self._sums(self._rows(window, width), "samples", window, width)
+        bad = await self._sums(self._bad(about, window, width), about.words, window, width)
+        # A refused call has no sample.
+        more = bad.columns if about.kind == "refusals" else dict.fromkeys(bad.columns, 0.0)
+        counts = BinnedCounts(
+            *(all_.start_us, all_["rows"] + more["rows"], bad["rows"]),
+            *(all_["recorded"] + more["recorded"], bad["recorded"]),
+        )
+        return WindowCounts(counts, all_.recorded, all_.variance, bad.variance)
 
-        def add(to: Any, found: Sequence[Any], name: str = "rows") -> None:
-            for row in found:
-                to[int(np.searchsorted(bins, micros(row["bin"])))] += row[name] or 0.0
-
-        steps = [self._bad(about, window, width)] if about.kind == "wrong" else []
-        steps = steps or [self._rows(window, width), self._bad(about, window, width)]
+    async def _sums(self, step: _Step, what: str, window: RecordedWindow, width: timedelta) -> _Sums:
+        """What a statement counts, piece by piece; what was counted already is not counted again."""
+        figure, sql, values = step
         # Of the window as a whole: what runs is the same in pieces.
-        self.sql.update({name: shown(sql, values) for name, sql, values in steps})
-        pieces = list(parts(window.start, window.end, width))
-        for place, (start, end) in enumerate(pieces):
-            self.told(f"counting {about.words}", place / len(pieces))
-            some: list[list[Any]] = []
-            for _, sql, (model, _, _, *more) in steps:
-                some.append(await self.connection.fetch(sql, model, start, end, *more))
-            everything, found = some[0], some[-1]
-            add(rows, everything, "all_rows" if about.kind == "wrong" else "rows")
-            add(bad, found)
-            add(kept_rows, everything, "recorded")
-            add(kept_bad, found, "recorded_bad" if about.kind == "wrong" else "recorded")
-            if about.kind == "refusals":
-                add(rows, found)  # a refused call has no sample
-                add(kept_rows, found, "recorded")
-            recorded += sum(row["recorded"] for row in everything)
-            for at, each in enumerate((everything, found)):
-                variances[at] += sum(row["variance"] for row in each)
-        return WindowCounts(BinnedCounts(bins, rows, bad, kept_rows, kept_bad), recorded, *variances)
+        self.sql[figure] = shown(sql, values)
+        key = sql, repr(values)
+        if key in self._counted:
+            return self._counted[key]
+        found = _Sums(_bins(window.start, window.end, width))
+        for start, end in pieces(window, width):
+            self.told(f"counting {what}", (start - window.start) / (window.end - window.start))
+            found.add(await self.connection.fetch(sql, values[0], start, end, *values[3:]))
+        self._counted[key] = found
+        return found
 
     def _rows(self, window: RecordedWindow, width: timedelta) -> _Step:
         tags, version, label, caller, process = window.conditions
         if version is None and label is None and process is None:
             return "rows", _SQL["count_samples"], (self.model, window.start, window.end, tags, caller, width)
-        return "rows", _SQL["count_answers"], (*self._conditions(window), width)
+        return "rows", _SQL["count_answers"], (*self._conditions(window), width, None, None)
 
     def _bad(self, about: About, window: RecordedWindow, width: timedelta) -> _Step:
         tags, _, _, caller, _ = window.conditions
@@ -173,8 +205,10 @@ class RecordedShare:
             return figure, _SQL["count_errors"], (*times, tags, caller, width)
         values = (*self._conditions(window), width)
         if about.kind == "wrong":
-            return figure, _SQL["count_labelled"], (*values, *_ids(window.start, window.end), about.above)
-        return figure, _SQL["count_bad"], (*values, about.kind, about.above, about.label)
+            return figure, _SQL["count_labelled"], (*values, about.above)
+        if about.kind == "outliers":
+            return figure, _SQL["count_outliers"], values
+        return figure, _SQL["count_answers"], (*values, about.above, about.label)
 
     def _conditions(self, window: RecordedWindow) -> tuple[Any, ...]:
         tags, version, label, caller, process = window.conditions
@@ -223,14 +257,21 @@ def bin_width(length: timedelta) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def parts(start: datetime, end: datetime, width: timedelta) -> Iterator[tuple[datetime, datetime]]:
-    """A time in pieces that one statement counts, so that none takes long; they meet where a bin begins."""
-    length = max((end - start) / _PARTS, _LEAST_PART)
-    length = -(-length // width) * width
-    at = time_of(micros(start) // micros_of(width) * micros_of(width))
+def pieces(window: RecordedWindow, width: timedelta) -> Iterator[tuple[datetime, datetime]]:
+    """A window in pieces, each so long that what is done with it takes about `_PIECE_S`; they meet where a bin begins.
+
+    However many rows there are: what a statement joins by then fits into an untuned `work_mem`, none runs into its
+    timeout, and people see that it goes on.
+    """
+    step, first, end = micros_of(width), micros(window.start), micros(window.end)
+    longest = max(_LONGEST_PIECE // width, _LEAST_LONGEST)  # many rows may come after few
+    at, bins = first // step * step, 1
     while at < end:
-        yield max(at, start), min(at + length, end)
-        at += length
+        began = time.monotonic()
+        yield time_of(max(at, first)), time_of(min(at + bins * step, end))
+        at += bins * step
+        faster = _PIECE_S / max(time.monotonic() - began, _PIECE_S / 8)
+        bins = max(1, min(round(bins * faster), longest))
 
 
 def micros_of(width: timedelta) -> int:

@@ -41,43 +41,33 @@ where s.model = $1 and s.at >= $2 and s.at < $3
     and ($5::text is null or s.caller = $5)
 group by 1;
 
--- name: count_answers
+-- name: count_outliers
 select date_bin($11::interval, p.at, timestamptz 'epoch') as bin, sum(1 / s.incl_prob)::float8 as rows,
     sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as variance, count(*) as recorded
-from predictions p
-cross join lateral (
-    select incl_prob from samples
-    where id = p.sample_id and at = p.at and at >= $2 and at < $3 and model = $1
-        and ($4::text is null or tags @> $4::text::jsonb) and ($7::text is null or caller = $7)
-    limit 1
-) s
-where p.version_id = any ($9::int[]) and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
+from outliers o
+join predictions p on p.sample_id = o.sample_id and p.at = o.at and p.version_id = o.version_id
+    and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
+join samples s on s.id = p.sample_id and s.at = p.at and s.at >= $2 and s.at < $3
+where o.version_id = any ($9::int[]) and o.at >= $2 and o.at < $3
+    and s.model = $1 and ($4::text is null or s.tags @> $4::text::jsonb) and ($7::text is null or s.caller = $7)
     and ($5::bigint is null or p.version_id = any ($10::int[]))
     and ($6::text is null or p.label = $6 or $6 = any (p.labels))
     and ($8::text is null or p.process = $8)
 group by 1;
 
--- name: count_bad
+-- name: count_answers
+-- All of them, or those that are slow, or have a label.
 select date_bin($11::interval, p.at, timestamptz 'epoch') as bin, sum(1 / s.incl_prob)::float8 as rows,
     sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as variance, count(*) as recorded
 from predictions p
-left join outliers o on $12 = 'outliers' and o.sample_id = p.sample_id and o.at = p.at and o.version_id = p.version_id
-    and o.at >= $2 and o.at < $3
-cross join lateral (
-    select incl_prob from samples
-    where id = p.sample_id and at = p.at and at >= $2 and at < $3 and model = $1
-        and ($4::text is null or tags @> $4::text::jsonb) and ($7::text is null or caller = $7)
-    limit 1
-) s
+join samples s on s.id = p.sample_id and s.at = p.at and s.at >= $2 and s.at < $3
 where p.version_id = any ($9::int[]) and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
+    and s.model = $1 and ($4::text is null or s.tags @> $4::text::jsonb) and ($7::text is null or s.caller = $7)
     and ($5::bigint is null or p.version_id = any ($10::int[]))
     and ($6::text is null or p.label = $6 or $6 = any (p.labels))
     and ($8::text is null or p.process = $8)
-    and case $12
-        when 'outliers' then o.sample_id is not null
-        when 'slow' then p.queue_us + p.infer_us > $13::float8
-        else p.label = $14 or $14 = any (p.labels)
-    end
+    and ($12::float8 is null or p.queue_us + p.infer_us > $12)
+    and ($13::text is null or p.label = $13 or $13 = any (p.labels))
 group by 1;
 
 -- name: count_errors
@@ -109,7 +99,7 @@ select date_bin($11::interval, p.at, timestamptz 'epoch') as bin, sum(1 / s.incl
 from (
     select distinct on (sample_id) sample_id, label, value, labels
     from labels
-    where sample_id >= $12 and sample_id < $13
+    where sample_id >= first_id($2) and sample_id < first_id($3::timestamptz + interval '1 ms')
     order by sample_id, labelled_at desc, ctid desc
 ) l
 cross join lateral (
@@ -125,7 +115,7 @@ cross join lateral (
 ) s
 cross join lateral (
     select case
-        when l.value is not null then abs(l.value - p.value) > $14::float8
+        when l.value is not null then abs(l.value - p.value) > $12::float8
         else not is_right(p.label, p.labels, l.label, l.labels)
     end as wrong
 ) w

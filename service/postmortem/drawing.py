@@ -5,16 +5,14 @@ Odds ratios do not mind that there are fewer of the others; totals are by weight
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
-import numpy as np
-
-from hoverboard.contract.times import time_of
 from hoverboard.database.statements import statements
-from hoverboard.postmortem.counting import RecordedShare
+from hoverboard.postmortem.counting import RecordedShare, pieces
 from hoverboard.postmortem.encoding import Encoder
 from hoverboard.postmortem.question import About
 from hoverboard.postmortem.recorded import rows_for, uuid_at
@@ -29,8 +27,7 @@ _SQL: Final = statements(__file__)
 MOST_BAD: Final = 60_000
 MOST_OTHERS: Final = 60_000
 _WHOLE: Final = 65_536
-_SCANNED: Final = 100_000
-"""Rows that one statement reads: enough for a quick join, and little enough to be done in a second."""
+_FOUND: Final = ("outliers", "slow", "label", "refusals", "wrong")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,12 +68,13 @@ async def draw(
     limits = [_limit(MOST_BAD, bad), _limit(MOST_OTHERS, rows - bad)]
     shares = (limits[0] / _WHOLE, limits[1] / _WHOLE)
     encoder = Encoder(recording.versions, baseline, about.kind, recording.blanked)
-    seen, whole = 0.0, sum(len(counts.rows) for _, _, counts in windows)
+    seen, whole = timedelta(), sum((window.end - window.start for _, window, _ in windows), timedelta())
     for base, window, counts in windows:
-        for start, end, bins in _ranges(window, counts):
+        narrow = _narrow(about, window, rows, limits)
+        for start, end in pieces(window, _width(counts)):
             recording.told("reading rows", seen / whole)
-            seen += bins
-            async for some in _read(recording, about, window, (start, end), limits):
+            seen += end - start
+            async for some in _read(recording, about, window, (start, end), limits, narrow=narrow):
                 encoder.add(some, shares, base=base)
             if about.kind == "refusals":
                 values = (recording.model, start, end, window.tags, limits[0])
@@ -93,7 +91,9 @@ async def _read(
     window: RecordedWindow,
     time: tuple[datetime, datetime],
     limits: Sequence[int],
-) -> AsyncIterator[list[Any]]:
+    *,
+    narrow: bool,
+) -> AsyncIterator[Sequence[Any]]:
     """The drawn rows of a time in blocks: what a block's inputs need is bounded, whatever a minute holds."""
     tags, version, label, caller, process = window.conditions
 
@@ -104,10 +104,15 @@ async def _read(
             *(uuid_at(start), uuid_at(end, round_up=True), *limits),
         )
 
-    recording.sql["drawn rows"] = shown(_SQL["draw"], values(window.start, window.end))
+    recording.sql["drawn rows"] = shown(_SQL["draw"], (*values(window.start, window.end), None))
     size = min(rows_for(version.signature) for version in recording.versions)
+    if narrow:
+        ids = sorted(await _found(recording, about, time, limits))
+        for first in range(0, len(ids), size):
+            yield await recording.connection.fetch(_SQL["draw"], *values(*time), ids[first : first + size])
+        return
     block: list[Any] = []
-    async for row in recording.connection.cursor(_SQL["draw"], *values(*time), prefetch=size):
+    async for row in recording.connection.cursor(_SQL["draw"], *values(*time), None, prefetch=size):
         block.append(row)
         if len(block) == size:
             yield block
@@ -116,18 +121,34 @@ async def _read(
         yield block
 
 
+async def _found(
+    recording: RecordedShare, about: About, time: tuple[datetime, datetime], limits: Sequence[int]
+) -> set[UUID]:
+    """Ids of rows that may be drawn: one narrow table is read for each, and nothing is joined."""
+    bad, others = limits
+    fetch = recording.connection.fetch
+    if about.kind == "wrong":
+        return {row["id"] for row in await fetch(_SQL["find_labelled"], *time, max(limits))}
+    rows = await fetch(_SQL["find_samples"], recording.model, *time, others)
+    if about.kind == "outliers":
+        rows += await fetch(_SQL["find_outliers"], recording.ids, *time, bad)
+    elif about.kind != "refusals":
+        rows += await fetch(_SQL["find_answers"], recording.ids, *time, bad, about.above, about.label)
+    return {row["id"] for row in rows}
+
+
+def _narrow(about: About, window: RecordedWindow, rows: float, limits: Sequence[int]) -> bool:
+    """Whether rows are found first, and joined when they are known to be drawn; otherwise all rows of a time are joined.
+
+    Conditions are about several tables, and so is what has no answer.
+    """
+    return not window.where and about.kind in _FOUND and rows * limits[1] / _WHOLE <= 2 * MOST_OTHERS
+
+
 def _limit(most: int, rows: float) -> int:
     """Below which two bytes of an id must be, so that about so many rows are drawn; not those that the policy `sampled` draws by."""
     return _WHOLE if rows <= most else max(1, round(_WHOLE * most / rows))
 
 
-def _ranges(window: RecordedWindow, counts: BinnedCounts) -> Iterator[tuple[datetime, datetime, int]]:
-    """Pieces of a window of not many more rows than one statement should read, and how many bins each has."""
-    start, rows, first = window.start, 0.0, 0
-    for place, more in enumerate(counts.rows.tolist()):
-        if rows and rows + more > _SCANNED:
-            at = time_of(int(counts.start_us[place]))
-            yield start, at, place - first
-            start, rows, first = at, 0.0, place
-        rows += more
-    yield start, window.end, max(1, len(np.atleast_1d(counts.rows)) - first)
+def _width(counts: BinnedCounts) -> timedelta:
+    return timedelta(microseconds=counts.width_us)

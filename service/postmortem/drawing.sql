@@ -1,5 +1,31 @@
 -- Rows of a short time: all bad ones, or a part where there are too many, and a part of the others that is the same each time.
 
+-- name: find_samples
+select s.id
+from samples s
+where s.model = $1 and s.at >= $2 and s.at < $3
+    and get_byte(uuid_send(s.id), 11) * 256 + get_byte(uuid_send(s.id), 10) < $4::int;
+
+-- name: find_outliers
+select o.sample_id as id
+from outliers o
+where o.version_id = any ($1::int[]) and o.at >= $2 and o.at < $3
+    and get_byte(uuid_send(o.sample_id), 11) * 256 + get_byte(uuid_send(o.sample_id), 10) < $4::int;
+
+-- name: find_answers
+select p.sample_id as id
+from predictions p
+where p.version_id = any ($1::int[]) and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
+    and ($5::float8 is null or p.queue_us + p.infer_us > $5)
+    and ($6::text is null or p.label = $6 or $6 = any (p.labels))
+    and get_byte(uuid_send(p.sample_id), 11) * 256 + get_byte(uuid_send(p.sample_id), 10) < $4::int;
+
+-- name: find_labelled
+select distinct l.sample_id as id
+from labels l
+where l.sample_id >= first_id($1) and l.sample_id < first_id($2::timestamptz + interval '1 ms')
+    and get_byte(uuid_send(l.sample_id), 11) * 256 + get_byte(uuid_send(l.sample_id), 10) < $3::int;
+
 -- name: draw
 select s.id, s.inputs::text as inputs, array_send(s.vector) as vector, s.tensors, s.tags::text as tags, s.caller, s.incl_prob,
     p.version_id, p.role, p.process, p.label, p.p_value, p.bucket, p.queue_us, o.issue_id,
@@ -11,7 +37,7 @@ left join outliers o on $11 = 'outliers' and o.sample_id = s.id and o.at = s.at 
 left join (
     select distinct on (sample_id) sample_id, label, value, labels, source, labelled_at
     from labels
-    where $11 = 'wrong' and sample_id >= $14 and sample_id < $15
+    where $11 = 'wrong' and sample_id >= $14 and sample_id < $15 and ($18::uuid[] is null or sample_id = any ($18))
     order by sample_id, labelled_at desc, ctid desc
 ) l on l.sample_id = s.id
 cross join lateral (
@@ -28,6 +54,7 @@ cross join lateral (
     end as bad
 ) b
 where s.model = $1 and s.at >= $2 and s.at < $3
+    and ($18::uuid[] is null or s.id = any ($18))
     and ($4::text is null or s.tags @> $4::text::jsonb)
     and ($5::bigint is null or p.version_id = any ($10::int[]))
     and ($6::text is null or p.label = $6 or $6 = any (p.labels))
@@ -36,6 +63,8 @@ where s.model = $1 and s.at >= $2 and s.at < $3
     and (p.version_id is null or p.version_id = any ($9::int[]))
     and (p.sample_id is not null or $11 in ('errors', 'refusals'))
     and (l.sample_id is not null or $11 <> 'wrong')
+    -- Before rows are joined, where few are drawn.
+    and get_byte(uuid_send(s.id), 11) * 256 + get_byte(uuid_send(s.id), 10) < greatest($16::int, $17::int)
     -- Not the last four bytes: the policy `sampled` keeps rows by them, and a share of what it kept would be a biased one.
     and get_byte(uuid_send(s.id), 11) * 256 + get_byte(uuid_send(s.id), 10) < case when b.bad then $16::int else $17::int end;
 

@@ -222,7 +222,9 @@ class Encoder:
         found: dict[str, list[str | None]] = {}
         for row, document in enumerate(documents):
             for name, value in (_decoded(document) if document else {}).items():
-                found.setdefault(name, [None] * len(documents))[row] = str(value)
+                if name not in found:
+                    found[name] = [None] * len(documents)
+                found[name][row] = str(value)
         for name, values in found.items():
             self._add(f"tag {name}", "tag", values)
 

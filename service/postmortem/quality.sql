@@ -97,6 +97,7 @@ from (
         order by sample_id, source, labelled_at desc, ctid desc
     ) l
     join samples s on s.id = l.sample_id and s.at = sample_at(l.sample_id)
-    where s.model = $1
+    -- Once more in their own words: else every day's samples would be read.
+    where s.model = $1 and s.at >= $2 and s.at < $3
     group by l.sample_id
 ) samples_with_labels;

@@ -38,6 +38,8 @@ HASHED: Final = "hashed"
 LOSSY: Final = "lossy"
 OTHER_INPUTS: Final = "other inputs"
 _DIGEST: Final = 64  # hex digits of a SHA-256
+# Numbers stay text until their dtype is known: float64 in between would round what is not float64.
+_JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str)
 _FIRST_VALUE: Final = 6  # words of a `real[]` before its first number; one word of length stands between two
 
 
@@ -116,8 +118,7 @@ class _Decoder:
 
     def _document(self, row: int) -> Mapping[str, Any]:
         text = self._rows[row].inputs
-        # Numbers stay text until their dtype is known: float64 in between would round what is not float64.
-        document = {} if text is None else json.loads(text, parse_float=str, parse_int=str)
+        document = {} if text is None else _JSON.decode(text)
         if _is_hashed(document, self._rows[row]):
             self._why[row] = HASHED
             return {}
