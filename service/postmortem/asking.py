@@ -20,6 +20,7 @@ from hoverboard.postmortem.charts import histograms, timeline
 from hoverboard.postmortem.commands import next_commands
 from hoverboard.postmortem.counting import Progress, RecordedShare, WindowCounts, bin_width, require_model
 from hoverboard.postmortem.drawing import Drawn, draw
+from hoverboard.postmortem.drifting import began_to_move
 from hoverboard.postmortem.examples import examples
 from hoverboard.postmortem.onset import Onset, onset
 from hoverboard.postmortem.question import KINDS, About, Question
@@ -118,7 +119,7 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
         end=looked.window.end,
         usual=None if looked.usual is None else (looked.usual[0].start, looked.usual[0].end),
         where=dict(question.where),
-        onset=_reported_onset(looked, events),
+        onset=_reported_onset(looked, _began(looked, drawn, answers), events),
         bad=bad,
         who=who,
         slices=[_reported_slice(each) for each in found],
@@ -308,8 +309,14 @@ def _bad(looked: _Looked) -> ReportedBad:
     )
 
 
-def _reported_onset(looked: _Looked, events: Sequence[Event]) -> ReportedOnset | None:
-    found = looked.onset
+def _began(looked: _Looked, drawn: Drawn | None, answers: Sequence[LikelyCause]) -> Onset | None:
+    """When it began: of a drift when its input did, since rows become bad when it has moved far."""
+    if looked.onset is None or drawn is None or answers[0].kind != "upstream":
+        return looked.onset
+    return began_to_move(drawn.table, answers[0].subject, looked.counts, looked.onset)
+
+
+def _reported_onset(looked: _Looked, found: Onset | None, events: Sequence[Event]) -> ReportedOnset | None:
     if found is None:
         return None
     counts = looked.counts
