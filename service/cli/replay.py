@@ -63,7 +63,7 @@ _STEPS: Final = {
 @click.option(
     "--incumbent",
     type=click.IntRange(1, 2**63 - 1),
-    help="The version it is compared with.  [default: that answered most]",
+    help="The only version it is compared with.  [default: for each sample the one that answered it]",
 )
 @window_options
 @choice_options
@@ -107,10 +107,10 @@ def command(
     json_: bool | None,
     **options: Any,
 ) -> None:
-    """Run recorded samples of MODEL through another version, and through the one that answered them again.
+    """Run recorded samples of MODEL through another version, and through those that answered them again.
 
     Each sample is told by kind: fixed or broken where a label says what is right, changed, the same, or noise, where the version that answered
-    differs from its own record. Samples are held to the contracts and run by the code that serves, in this process, which gives way to others. A
+    differs from its own record. Each is compared with the version that answered it; what the candidate answered itself is left out. Samples are held to the contracts and run by the code that serves, in this process, which gives way to others. A
     killed run goes on when the same command is run again, to the same answer.
 
     Without --from it is the last day; with --labelled or --issue all that is kept. The service may run or not; Postgres must. The result is

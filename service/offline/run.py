@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from hoverboard.codec.rows import RowsCodec
+from hoverboard.contract.calls import EnginePort
 from hoverboard.contract.signature import STRING, Signature, TensorSpec
 from hoverboard.errors import ConfigError
 from hoverboard.offline.engine import one_version, resolve_version
@@ -21,7 +23,7 @@ from hoverboard.offline.workspace import Checkpoint, Workspace
 from hoverboard.outliers.summary import alpha_of
 from hoverboard.version import __version__
 
-__all__ = ["Plan", "RunOptions", "pace_for", "prepare", "run"]
+__all__ = ["LiveVersion", "Plan", "RunOptions", "live_version", "pace_for", "prepare", "run"]
 
 # 16 MB of float32 in all calls under way; as Python values, where rows are read as such, several times that.
 _ELEMENTS_IN_FLIGHT: Final = 4_000_000
@@ -148,6 +150,49 @@ def _checkpoint(options: RunOptions, workspace: Workspace) -> Checkpoint:
     return checkpoint
 
 
+@dataclass(frozen=True, slots=True)
+class LiveVersion:
+    """A version in an engine of this process, which carries out any number of plans.
+
+    Attributes:
+        engine: with this version alone.
+        model, version: which one.
+        largest_bucket: rows that run at once.
+    """
+
+    engine: EnginePort
+    model: str
+    version: int
+    largest_bucket: int
+
+    def scorer(self, plan: Plan) -> Scorer:
+        """What answers the rows of a plan."""
+        options = plan.options
+        status = self.engine.catalog.models[self.model].version(self.version)
+        alpha = alpha_of(status.manifest if status else None)
+        # What it was tried with may have told the least lengths that an old manifest does not say.
+        signature = (status and status.signature) or plan.signature
+        codec = RowsCodec(signature, top_k=options.top_k, outputs=options.outputs, alpha=alpha)
+        return Scorer(self.engine, codec, self.model, self.version, signature.fingerprint, codec.wants_outputs)
+
+    async def run(self, plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:
+        """Carry a plan out; see `run`."""
+        pace = pace_for(plan.signature, self.largest_bucket, plan.options.batch_rows)
+        job = Job(plan.source, self.scorer(plan), plan.form, plan.workspace, pace, plan.options.strict, progress)
+        return await job.run(plan.checkpoint)
+
+
+@asynccontextmanager
+async def live_version(models: Path, model: str, version: int) -> AsyncIterator[LiveVersion]:
+    """A version, live as long as the context.
+
+    Raises:
+        VersionRefused: it cannot go live, and why.
+    """
+    async with one_version(models, model, version) as (engine, largest_bucket):
+        yield LiveVersion(engine, model, version, largest_bucket)
+
+
 async def run(plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:
     """Carry a plan out, in this process.
 
@@ -155,17 +200,8 @@ async def run(plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:
         VersionRefused: the version cannot go live, and why.
         RowRefused: strict, and a row has no prediction.
     """
-    options, version = plan.options, plan.checkpoint.version
-    async with one_version(options.models, options.model, version) as (engine, largest_bucket):
-        status = engine.catalog.models[options.model].version(version)
-        alpha = alpha_of(status.manifest if status else None)
-        # What it was tried with may have told the least lengths that an old manifest does not say.
-        signature = (status and status.signature) or plan.signature
-        codec = RowsCodec(signature, top_k=options.top_k, outputs=options.outputs, alpha=alpha)
-        scorer = Scorer(engine, codec, options.model, version, signature.fingerprint, codec.wants_outputs)
-        pace = pace_for(plan.signature, largest_bucket, options.batch_rows)
-        job = Job(plan.source, scorer, plan.form, plan.workspace, pace, options.strict, progress)
-        return await job.run(plan.checkpoint)
+    async with live_version(plan.options.models, plan.options.model, plan.checkpoint.version) as live:
+        return await live.run(plan, progress)
 
 
 def pace_for(signature: Signature, largest_bucket: int, batch_rows: int | None = None) -> Pace:

@@ -63,10 +63,12 @@ class ChosenVersions:
     Attributes:
         versions: at least one.
         others: numbers of versions that answered in the same time, and whose inputs are others.
+        skipped: versions whose rows are read only to be counted, by `RecordedVersion.id` -> the reason.
     """
 
     versions: Sequence[RecordedVersion]
     others: Sequence[int] = ()
+    skipped: Mapping[int, str] = field(default_factory=dict)
 
 
 Choose = Callable[[Connection, RecordedWindow], Awaitable[ChosenVersions]]
@@ -141,6 +143,7 @@ class _State(msgspec.Struct, kw_only=True):
     read: bool = False
     version_ids: list[int] = []
     others: list[int] = []
+    skipped: dict[int, str] = {}
 
     @property
     def key(self) -> SampleKey | None:
@@ -196,7 +199,7 @@ class Exporter:
             while not state.read:
                 async with self._reading() as connection:
                     await self._find_versions(connection, window, state)
-                    await self._read(connection, window, self.chosen.versions, state)
+                    await self._read(connection, window, self.chosen, state)
             summary = await self._merge(window, state)
             self._deliver(summary)
         return summary
@@ -208,10 +211,12 @@ class Exporter:
         """Choose once: when the run goes on, what one of them answered may all be gone."""
         if state.version_ids:
             known = {version.id: version for version in await recorded_versions(connection, window.model)}
-            self.chosen = ChosenVersions([known[id_] for id_ in state.version_ids if id_ in known], state.others)
+            there = [known[id_] for id_ in state.version_ids if id_ in known]
+            self.chosen = ChosenVersions(there, state.others, state.skipped)
             return
         self.chosen = await self._choose(connection, window)
         state.version_ids, state.others = [version.id for version in self.chosen.versions], list(self.chosen.others)
+        state.skipped = dict(self.chosen.skipped)
 
     def _begun(self, *, overwrite: bool, restart: bool) -> _State:
         job = msgspec.json.decode(msgspec.json.encode(dict(self._request.job)))  # as it is read back
@@ -236,14 +241,15 @@ class Exporter:
         return state
 
     async def _read(
-        self, connection: Connection, window: RecordedWindow, versions: Sequence[RecordedVersion], state: _State
+        self, connection: Connection, window: RecordedWindow, chosen: ChosenVersions, state: _State
     ) -> None:
         """Read some parts in one snapshot."""
-        signature, request = versions[-1].signature, self._request
-        by_id = {version.id: version for version in versions}
+        signature, request = chosen.versions[-1].signature, self._request
+        by_id = {version.id: version for version in chosen.versions}
 
         def begun() -> ExportPart:
-            return ExportPart(signature, by_id, labelled=request.choice.labelled, incomplete=request.incomplete)
+            labelled, incomplete = request.choice.labelled, request.incomplete
+            return ExportPart(signature, by_id, chosen.skipped, labelled=labelled, incomplete=incomplete)
 
         part = begun()
         parts = 0
@@ -251,7 +257,7 @@ class Exporter:
             connection,
             signature,
             window,
-            [version.id for version in versions],
+            [*by_id, *chosen.skipped],
             after=state.key,
             choice=request.choice,
             outputs=signature.task in ("embedding", "raw"),

@@ -28,6 +28,7 @@ class ExportPart:
     Args:
         signature: of the versions.
         versions: whose answers they are, by `RecordedVersion.id`.
+        skipped: versions whose rows are only counted, likewise -> the reason.
         labelled: whether labels are a column of the inputs.
         incomplete: whether samples are taken of which inputs were redacted or hashed.
 
@@ -40,12 +41,14 @@ class ExportPart:
         self,
         signature: Signature,
         versions: Mapping[int, RecordedVersion] = MappingProxyType({}),
+        skipped: Mapping[int, str] = MappingProxyType({}),
         *,
         labelled: bool,
         incomplete: bool = False,
     ) -> None:
         self._signature = signature
         self._versions = versions
+        self._skipped = skipped
         self._labelled = labelled
         self._incomplete = incomplete
         self._inputs: list[pa.Table] = []
@@ -67,10 +70,12 @@ class ExportPart:
         """
         ids = [bytes(each) for each in block.ids.tolist()]
         chosen = []
-        for row, (id_, why) in enumerate(zip(ids, block.why_not, strict=True)):
+        for row, (id_, why, answer) in enumerate(zip(ids, block.why_not, block.answers, strict=True)):
             # Of a sample that several versions answered one row is enough: it would count twice in a training set.
             if id_ == (ids[row - 1] if row else before):
                 self.left_out["answered by another version, too"] += 1
+            elif answer is not None and answer.version_id in self._skipped:
+                self.left_out[self._skipped[answer.version_id]] += 1
             elif block.unwanted[row]:
                 self.left_out[block.unwanted[row]] += 1
             elif why and not (self._incomplete and why != "other inputs"):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from hoverboard.contract.signature import Array, Signature
 
-__all__ = ["AnswerReader", "aligned", "apart"]
+__all__ = ["AnswerReader", "Woven", "aligned", "apart"]
 
 _MOST_ROWS: Final = 8192
 _MOST_NUMBERS: Final = 1_000_000
@@ -91,9 +91,22 @@ class AnswerReader:
         return shown if len(numbers) <= 4 else f"{shown}, ... ({len(numbers)} numbers)"
 
 
-def aligned(paths: Sequence[Path], rows: int) -> Iterator[tuple[pa.Table, ...]]:
+@dataclass(frozen=True, slots=True)
+class Woven:
+    """Answers of several versions, each to its own rows, in the order of all rows.
+
+    Attributes:
+        turns: a file whose `model_version` says of each row whose it is.
+        by_version: number -> the answers to the rows of that version.
+    """
+
+    turns: Path
+    by_version: Mapping[int, Path]
+
+
+def aligned(sources: Sequence[Path | Woven], rows: int) -> Iterator[tuple[pa.Table, ...]]:
     """The same rows of several files, `rows` at a time, whatever their row groups are."""
-    yield from zip(*(_tables(path, rows) for path in paths), strict=True)
+    yield from zip(*(_tables(source, rows) for source in sources), strict=True)
 
 
 def apart(one: Array | None, other: Array | None) -> float:
@@ -104,19 +117,44 @@ def apart(one: Array | None, other: Array | None) -> float:
         return float(np.abs(one - other).max(initial=0.0))
 
 
-def _tables(path: Path, size: int) -> Iterator[pa.Table]:
-    waiting: list[pa.Table] = []
-    rows = 0
+def _tables(source: Path | Woven, size: int) -> Iterator[pa.Table]:
+    if isinstance(source, Woven):
+        yield from _woven(source, size)
+        return
+    rows = _RowStream(source, size)
+    while (table := rows.take(size)).num_rows:
+        yield table
+
+
+def _woven(woven: Woven, size: int) -> Iterator[pa.Table]:
+    streams = {number: _RowStream(path, size) for number, path in woven.by_version.items()}
+    turns = _RowStream(woven.turns, size, ["model_version"])
+    while (turn := turns.take(size)).num_rows:
+        numbers = turn.column(0).to_numpy()
+        places = {number: np.flatnonzero(numbers == number) for number in streams}
+        each = [streams[number].take(len(rows)) for number, rows in places.items() if len(rows)]
+        yield pa.concat_tables(each).take(pa.array(np.argsort(np.concatenate(list(places.values())))))
+
+
+class _RowStream:
+    """The rows of a file, any number at a time."""
+
+    def __init__(self, path: Path, size: int, columns: Sequence[str] | None = None) -> None:
+        self._batches = _batches(path, size, columns)
+        self._waiting: pa.Table = pa.Table.from_batches([], pq.read_schema(path))
+
+    def take(self, rows: int) -> pa.Table:
+        """The next `rows` rows, or as many as there are."""
+        while self._waiting.num_rows < rows and (batch := next(self._batches, None)) is not None:
+            held = [self._waiting] if self._waiting.num_rows else []
+            self._waiting = pa.concat_tables([*held, pa.Table.from_batches([batch])])
+        table, self._waiting = self._waiting.slice(0, rows), self._waiting.slice(rows)
+        return table
+
+
+def _batches(path: Path, size: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path, memory_map=True) as file:
-        for batch in file.iter_batches(batch_size=size):
-            waiting.append(pa.Table.from_batches([batch]))
-            rows += batch.num_rows
-            while rows >= size:
-                table = pa.concat_tables(waiting)
-                yield table.slice(0, size)
-                waiting, rows = [table.slice(size)], rows - size
-    if rows:
-        yield pa.concat_tables(waiting)
+        yield from file.iter_batches(batch_size=size, columns=columns)
 
 
 def _flat(value: Any) -> Array | None:

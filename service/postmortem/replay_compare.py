@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from hoverboard.contract.signature import Array, Signature
-from hoverboard.postmortem.replay_answers import AnswerReader, aligned, apart
+from hoverboard.postmortem.replay_answers import AnswerReader, Woven, aligned, apart
 from hoverboard.postmortem.replay_result import KINDS, Flags, Labelled, Move, NoiseFloor, OutcomeCount, SignTest
 
 __all__ = ["Compared", "Comparison", "Tolerance", "compare", "mid_p"]
@@ -79,16 +79,16 @@ class Compared:
 
 
 def compare(
-    answers: Path, runs: Sequence[Path], candidate: Path, signature: Signature, tolerance: Tolerance
+    answers: Path, runs: Sequence[Path | Woven], candidate: Path, signature: Signature, tolerance: Tolerance
 ) -> Compared:
     """Compare files with the same rows, in two passes of bounded memory: the noise floor first, then each row.
 
     Args:
         answers: of an export: what was recorded.
-        runs: what the incumbent said when it was run again; may be none.
+        runs: what the incumbents said when they were run again; may be none.
         candidate: what the candidate said.
-        signature: of the incumbent.
-        tolerance: of its golden samples.
+        signature: of the incumbents, or another one of their task.
+        tolerance: of golden samples.
     """
     reader = AnswerReader(signature)
     comparison = _Comparison(reader, tolerance)
@@ -112,7 +112,7 @@ def mid_p(one: int, other: int) -> float:
     return min(1.0, 2 * (math.fsum(map(math.exp, logs[:-1])) + math.exp(logs[-1]) / 2))
 
 
-def _differences(reader: AnswerReader, answers: Path, run: Path) -> Array:
+def _differences(reader: AnswerReader, answers: Path, run: Path | Woven) -> Array:
     """The largest difference of any number between a record and a run, float64 `(rows,)`; NaN where there is none."""
     parts = [
         _largest(reader.numbers(recorded), reader.numbers(again))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hoverboard.errors import ConfigError
+from hoverboard.postmortem.replay_rendering import why_nothing
 from hoverboard.postmortem.replay_result import KINDS, ReplayResult
 
 __all__ = ["Gate", "parse_gate"]
@@ -46,12 +47,17 @@ class Gate:
         """Whether it holds.
 
         Raises:
-            ConfigError: it cannot be told, since there are no rows that it could hold for: no reason to go on, either.
+            ConfigError: it cannot be told, since there are no rows that it could hold for: no reason to go on, either. With
+                why that is, and what to do.
         """
+        if not result.rows:
+            raise ConfigError(f"--fail-if {self.text}: cannot be told; {why_nothing(result)}")
         rows = result.labelled.rows if self.kind in _OF_LABELLED else result.rows
         if not rows:
-            what = "labelled samples" if self.kind in _OF_LABELLED and result.rows else "samples"
-            raise ConfigError(f"--fail-if {self.text}: cannot be told, no {what} were replayed")
+            raise ConfigError(
+                f"--fail-if {self.text}: cannot be told, none of the {result.rows:,} samples is labelled and answered alike when "
+                "repeated; `hoverboard label` takes labels, and changed>... needs none"
+            )
         found = result.kinds[self.kind].rows
         return _COMPARE[self.comparison](100 * found / rows if self.percent else found, self.limit)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from hoverboard.postmortem.replay_result import KINDS, ReplayResult
+from hoverboard.postmortem.replay_result import KINDS, ReplayResult, ReplaySide
 
-__all__ = ["ReplaySection", "as_html", "sections", "sentences"]
+__all__ = ["ReplaySection", "as_html", "sections", "sentences", "why_nothing"]
 
 _MOST_MOVES: Final = 20
 _MEANING: Final = {
@@ -19,6 +19,14 @@ _MEANING: Final = {
     "broken": "labelled, and only the record is right",
     "noise": "the incumbent differs from its own record",
     "failed": "the candidate gives no answer",
+}
+
+
+_REASONS: Final = {
+    "redacted": "redacted, by `redact` in serving.toml: what was not recorded cannot be replayed",
+    "hashed": "hashed, by `policy` in serving.toml: what was not recorded cannot be replayed",
+    "outliers": "outliers, by --without-outliers",
+    "of an issue that is left out": "of an issue, by --without-issue",
 }
 
 
@@ -37,29 +45,48 @@ class ReplaySection:
     rows: tuple[tuple[str, ...], ...]
 
 
+def why_nothing(result: ReplayResult) -> str:
+    """Why no sample was replayed, and what to do: no full sentence."""
+    if not result.left_out:
+        conditions = " that meets all conditions" if result.where or result.unless or result.labelled_only else ""
+        return (
+            f"no sample of {result.model} from {result.start:%Y-%m-%d %H:%M} to {result.end:%Y-%m-%d %H:%M} UTC{conditions} "
+            "is recorded: --from, --to, --where and --labelled say which ones are meant"
+        )
+    reasons = "; ".join(f"{rows:,} {_REASONS.get(reason, reason)}" for reason, rows in result.left_out.items())
+    return f"all {sum(result.left_out.values()):,} samples were left out: {reasons}"
+
+
 def sentences(result: ReplayResult) -> Iterator[str]:
     """What matters, in plain words."""
-    old, new = result.incumbent.version, result.candidate.version
+    old, new = _numbers(result), result.candidate.version
     if not result.rows:
-        yield f"No sample of {result.model} could be replayed."
-    else:
-        same = result.kinds["same"].rows
-        yield (
-            f"{result.rows:,} samples of {result.model} that version {old} answered: version {new} answers "
-            f"{same:,} of them the same ({same / result.rows:.1%})."
-        )
+        yield f"No sample was replayed: {why_nothing(result)}."
+        return
+    same = result.kinds["same"].rows
+    yield (
+        f"{result.rows:,} samples of {result.model} that version {old} answered: version {new} answers "
+        f"{same:,} of them the same ({same / result.rows:.1%})."
+    )
+    if len(result.incumbents) > 1:
+        each = ", ".join(f"version {one.version} {one.rows:,}" for one in result.incumbents)
+        yield f"Each is compared with the version that had answered it: {each}."
+    if result.candidate == ReplaySide(result.incumbent.version, result.incumbent.weights_sha256):
+        yield f"Version {new} had answered them itself: this shows what repetition changes, and says nothing of another version."
+    elif any(one.weights_sha256 == result.candidate.weights_sha256 for one in result.incumbents):
+        yield f"Version {new} has the same weights as one that had answered: what differs is repetition's alone."
     labelled, test = result.labelled, result.labelled.mcnemar
     if labelled.rows and labelled.incumbent is not None and labelled.candidate is not None:
         yield (
             f"Of {labelled.rows:,} labelled ones it fixes {test.less:,} and breaks {test.more:,} (McNemar's mid-p "
             f"{_p(test.mid_p)}); {_quality(result)}."
         )
-    elif result.rows:
+    else:
         yield "None of them is labelled, so that nothing can be called fixed or broken."
     floor, sign = result.noise_floor, result.sign_test
     if floor.runs:
         yield (
-            f"Version {old}, run again, differs from its own record in {floor.differing:,}; only the candidate differs in "
+            f"Version {old}, run again, differs from the record in {floor.differing:,}; only the candidate differs in "
             f"{sign.more:,}, only the repetition in {sign.less:,} (sign test's mid-p {_p(sign.mid_p)})."
         )
     else:
@@ -75,9 +102,7 @@ def sentences(result: ReplayResult) -> Iterator[str]:
             f"{flags.vanished:,} no longer)."
         )
     for reason, rows in result.left_out.items():
-        yield f"Left out: {rows:,}, {reason}."
-    if result.other_versions:
-        yield f"Left out: what was answered by version {', '.join(map(str, result.other_versions))}."
+        yield f"Left out: {rows:,}, {_REASONS.get(reason, reason)}."
 
 
 def sections(result: ReplayResult) -> Iterator[ReplaySection]:
@@ -124,8 +149,9 @@ def sections(result: ReplayResult) -> Iterator[ReplaySection]:
 
 def as_html(result: ReplayResult) -> str:
     """One page that needs nothing else: no script, no other host."""
-    title = f"Replay of {result.model}: version {result.candidate.version} beside {result.incumbent.version}"
+    title = f"Replay of {result.model}: version {result.candidate.version} beside {_numbers(result)}"
     conditions = "".join(f", {name} = {value}" for name, value in result.where.items())
+    conditions += "".join(f", {name} != {value}" for name, values in result.unless.items() for value in values)
     window = f"{result.start:%Y-%m-%d %H:%M} to {result.end:%Y-%m-%d %H:%M} UTC{conditions}"
     words = "".join(f"<p>{escape(sentence)}</p>\n" for sentence in sentences(result))
     tables = "".join(map(_html_table, sections(result)))
@@ -154,6 +180,10 @@ def _cells(columns: Sequence[str], row: Sequence[str]) -> str:
 
 def _cell(tag: str, text: str, column: str) -> str:
     return f"<{tag}{' class=n' if column.startswith('#') else ''}>{escape(text)}</{tag}>"
+
+
+def _numbers(result: ReplayResult) -> str:
+    return " or ".join(str(one.version) for one in result.incumbents) or str(result.incumbent.version)
 
 
 def _quality(result: ReplayResult) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "NoiseFloor",
     "OutcomeCount",
     "ReplayExample",
+    "ReplayIncumbent",
     "ReplayResult",
     "ReplaySide",
     "SignTest",
@@ -33,6 +34,12 @@ class ReplaySide(msgspec.Struct, frozen=True):
 
     version: int
     weights_sha256: str
+
+
+class ReplayIncumbent(ReplaySide, frozen=True):
+    """A version that had answered some of the rows."""
+
+    rows: int
 
 
 class OutcomeCount(msgspec.Struct, frozen=True):
@@ -124,7 +131,7 @@ class ReplayExample(msgspec.Struct, frozen=True):
 
 
 class Speed(msgspec.Struct, frozen=True):
-    """Rows a second, each version alone in this process, after loading; None where an earlier run had done it."""
+    """Rows a second in this process, both warm and by turns over the same rows; None where a version was not loaded for this run."""
 
     incumbent: float | None
     candidate: float | None
@@ -135,13 +142,14 @@ class ReplayResult(msgspec.Struct, frozen=True):
 
     Attributes:
         model: its name.
-        incumbent, candidate: the versions.
+        incumbent: the version that had answered most of the rows.
+        incumbents: all that had answered, the one above first; each row is compared with the one that had answered it.
+        candidate: the version in question.
         start, end: of the time.
-        where: conditions on the samples.
-        labelled_only, issue: whether only labelled samples, or outliers of an issue, were meant.
+        where, unless: conditions that all hold, and of which none does.
+        labelled_only, issue, without_issues, without_outliers: the choice of samples.
         rows: samples replayed.
         left_out: why others were not -> how many.
-        other_versions: numbers of versions that answered in the same time, whose samples are not meant.
         noise_floor: below it, numbers are the same.
         kinds: of the rows, all of `KINDS`.
         sign_test: samples in which only the candidate differs from the record, against those in which only the incumbent
@@ -156,15 +164,18 @@ class ReplayResult(msgspec.Struct, frozen=True):
 
     model: str
     incumbent: ReplaySide
+    incumbents: list[ReplayIncumbent]
     candidate: ReplaySide
     start: datetime
     end: datetime
     where: dict[str, str]
+    unless: dict[str, tuple[str, ...]]
     labelled_only: bool
     issue: int | None
+    without_issues: tuple[int, ...]
+    without_outliers: bool
     rows: int
     left_out: dict[str, int]
-    other_versions: list[int]
     noise_floor: NoiseFloor
     kinds: dict[str, OutcomeCount]
     sign_test: SignTest

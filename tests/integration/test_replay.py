@@ -43,7 +43,7 @@ def lookups(tmp_path_factory: pytest.TempPathFactory) -> Path:
     right = np.arange(ROWS) % 3
     broken = right.copy()
     broken[PLANTED] = (broken[PLANTED] + 1) % 3
-    for classes in (right, broken):
+    for classes in (right, broken, right):
         publish(lookup(classes), name="lookup", models_dir=root, labels=LABELS, samples=[[1], [2]])
     (root / "lookup" / "serving.toml").write_text("stable = 1\n")
     return root
@@ -139,13 +139,57 @@ def test_one_percent_of_planted_breaks_is_told_with_the_right_rows(service: Reco
     )
 
 
-def test_a_version_beside_itself_gives_no_difference(service: Recorded) -> None:
+def test_a_version_beside_itself_gives_no_difference_and_is_no_comparison_unasked(service: Recorded) -> None:
     found = replay(
-        service, "--candidate", "1", "--fail-if", "changed>0", "--fail-if", "broken>0", "--fail-if", "noise>0"
+        service,
+        *("--candidate", "1", "--incumbent", "1"),
+        "--fail-if",
+        "changed>0",
+        "--fail-if",
+        "broken>0",
+        "--fail-if",
+        "noise>0",
     )
     assert found["kinds"]["same"] == {"rows": ROWS, "estimate": ROWS}
     assert found["noise_floor"]["differing"] == 0 and found["numbers_differing"] == 0 and found["examples"] == []
     assert (found["sign_test"]["more"], found["sign_test"]["less"], found["sign_test"]["mid_p"]) == (0, 0, 1.0)
+    told = replay(service, "--candidate", "1", "--fail-if", "changed>0", status=1)
+    assert "version 1 itself answered all of lookup" in told and "--incumbent 1" in told
+    assert not list((service.service.folder / "data" / "replays").iterdir())
+
+
+def test_each_sample_is_compared_with_the_version_that_answered_it(service: Recorded) -> None:
+    """Version 3, which is version 1 once more, is made to have answered a tenth."""
+    manifest = (service.service.folder / "models" / "lookup" / "3" / "manifest.json").read_text()
+    weights = json.loads(manifest)["sha256"]["model.keras"]
+    (three,) = service.rows(
+        "insert into model_versions (name, version, weights_sha256, manifest, first_served_at) values ('lookup', 3, $1, $2, now()) "
+        "returning id",
+        *(weights, manifest),
+    )
+    service.rows(
+        "update predictions p set version_id = $1 from samples s where s.id = p.sample_id and (s.inputs ->> 'number')::int < 100",
+        three["id"],
+    )
+    try:
+        found = replay(service, "--candidate", "2")
+        assert [(each["version"], each["rows"]) for each in found["incumbents"]] == [(1, 900), (3, 100)]
+        assert {kind: count["rows"] for kind, count in found["kinds"].items() if count["rows"]} == {
+            "same": 990,
+            "changed": 5,
+            "broken": 5,
+        }
+        assert found["noise_floor"]["runs"] == 1 and found["left_out"] == {}
+        found = replay(service, "--candidate", "3", "--noise-runs", "0")
+        assert (found["rows"], found["kinds"]["same"]["rows"]) == (900, 900)
+        ((reason, rows),) = found["left_out"].items()
+        assert rows == 100 and "version 3 itself" in reason and "--incumbent 3" in reason
+    finally:
+        service.rows(
+            "update predictions set version_id = v.id from model_versions v where v.name = 'lookup' and v.version = 1 and version_id = $1",
+            three["id"],
+        )
+        service.rows("delete from model_versions where id = $1", three["id"])
 
 
 _KILLED = """
@@ -204,7 +248,7 @@ def test_a_replay_that_is_killed_again_and_again_comes_to_the_same_answer(servic
     options = between(service)
     whole = replay(service, *options)
     folder = service.service.folder
-    steps = ("inputs.parquet 3", "again-1.parquet 2", "candidate.parquet 3", "")
+    steps = ("inputs.parquet 3", "again-1-of-1.parquet 2", "candidate.parquet 3", "")
     for kill in steps:
         told = killed(service, kill, *options)
         if kill:
@@ -247,7 +291,7 @@ def test_who_may_only_read_gets_the_answer_and_is_told_that_it_is_not_kept(servi
     [
         (("--candidate", "9"), "has no version 9"),
         (("--candidate", "2", "--incumbent", "2"), "version 2 answered nothing"),
-        (("--candidate", "2", "--where", "tag.start=nowhere", "--fail-if", "changed>0"), "no samples were replayed"),
+        (("--candidate", "2", "--where", "tag.start=nowhere", "--fail-if", "changed>0"), "that meets all conditions"),
         (("--candidate", "2", "--from", "2020-01-01", "--to", "2020-01-02"), "nothing is recorded of lookup"),
         (("--candidate", "2", "--fail-if", "bad>1"), "expected one such as broken>0.5%"),
         (("--candidate", "2", "--output", "rows.csv"), "must be .parquet"),

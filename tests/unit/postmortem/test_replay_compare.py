@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import comb
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,10 +19,13 @@ from hypothesis import strategies as st
 
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.errors import ConfigError
+from hoverboard.offline.rows import RowChunk, RowPosition
+from hoverboard.postmortem.replay_answers import Woven, aligned
 from hoverboard.postmortem.replay_compare import Compared, Tolerance, compare, mid_p
 from hoverboard.postmortem.replay_gate import parse_gate
 from hoverboard.postmortem.replay_rendering import as_html, sections, sentences
-from hoverboard.postmortem.replay_result import KINDS, ReplayResult, ReplaySide, Speed
+from hoverboard.postmortem.replay_result import KINDS, ReplayIncumbent, ReplayResult, ReplaySide, Speed
+from hoverboard.postmortem.replay_speed import speeds
 from tests.records import signature
 
 TOLERANCE = Tolerance(1e-5, 1e-4)
@@ -175,15 +180,18 @@ def a_result(tmp_path: Path, labels: list[str], now: list[str], truths: list[str
     return ReplayResult(
         model="<m>",
         incumbent=ReplaySide(1, "ab"),
+        incumbents=[ReplayIncumbent(1, "ab", len(labels))] if labels else [],
         candidate=ReplaySide(2, "cd"),
         start=at,
         end=at,
         where={"tag.a": "<b>"},
+        unless={"tag.b": ("<c>",)},
         labelled_only=False,
         issue=None,
+        without_issues=(),
+        without_outliers=False,
         rows=len(labels),
         left_out={"redacted": 3},
-        other_versions=[],
         noise_floor=found.noise_floor,
         kinds=found.kinds,
         sign_test=found.sign_test,
@@ -214,10 +222,13 @@ def test_gates_hold_for_rows_and_for_shares(tmp_path: Path) -> None:
 
 
 def test_a_gate_that_cannot_be_told_is_no_pass(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no labelled samples"):
+    with pytest.raises(ConfigError, match=r"none of the 1 samples is labelled .*hoverboard label"):
         parse_gate("broken>1%").holds(a_result(tmp_path, ["a"], ["b"], [None]))
-    with pytest.raises(ConfigError, match="no samples were replayed"):
-        parse_gate("changed>1").holds(a_result(tmp_path, [], [], []))
+    nothing = a_result(tmp_path, [], [], [])
+    with pytest.raises(ConfigError, match=r"all 3 samples were left out: 3 redacted, by `redact` in serving.toml"):
+        parse_gate("changed>1").holds(nothing)
+    with pytest.raises(ConfigError, match=r"no sample of <m> .* that meets all conditions is recorded: --from"):
+        parse_gate("changed<1").holds(msgspec.structs.replace(nothing, left_out={}))
 
 
 @pytest.mark.parametrize("text", ["", "broken", "broken>", "bad>1", "broken>1%%", "broken>-1", "broken=1"])
@@ -231,9 +242,60 @@ def test_what_is_shown_says_it_in_words_and_the_page_holds_no_markup_of_others(t
     words = "\n".join(sentences(result))
     assert "4 samples of <m> that version 1 answered: version 2 answers 3 of them the same (75.0%)." in words
     assert "it fixes 0 and breaks 1" in words and "right in 50.00%, the record in 100.00%" in words
-    assert "Left out: 3, redacted." in words and "was not run again" in words
+    assert "Left out: 3, redacted, by `redact` in serving.toml" in words and "was not run again" in words
     assert [section.title for section in sections(result)] == ["Samples by kind", "Labels that move", "Speed here"]
     page = as_html(result)
-    assert "<m>" not in page and "&lt;m&gt;" in page and "tag.a = &lt;b&gt;" in page and "<script" not in page
+    assert (
+        "<m>" not in page
+        and "&lt;m&gt;" in page
+        and "tag.a = &lt;b&gt;, tag.b != &lt;c&gt;" in page
+        and "<script" not in page
+    )
     empty = "\n".join(sentences(a_result(tmp_path, [], [], [])))
-    assert "No sample of <m> could be replayed." in empty
+    assert empty.startswith("No sample was replayed: all 3 samples were left out: 3 redacted")
+    itself = msgspec.structs.replace(result, candidate=result.incumbent)
+    assert "Version 1 had answered them itself: this shows what repetition changes" in "\n".join(sentences(itself))
+    twin = msgspec.structs.replace(result, candidate=ReplaySide(2, "ab"))
+    assert "Version 2 has the same weights as one that had answered" in "\n".join(sentences(twin))
+    several = msgspec.structs.replace(result, incumbents=[ReplayIncumbent(1, "ab", 3), ReplayIncumbent(4, "ef", 1)])
+    told = "\n".join(sentences(several))
+    assert "that version 1 or 4 answered" in told and "had answered it: version 1 3, version 4 1." in told
+
+
+def test_answers_of_several_versions_are_woven_in_the_order_of_all_rows(tmp_path: Path) -> None:
+    turns = np.random.default_rng(3).integers(1, 4, 1000)
+    pq.write_table(
+        pa.table({"model_version": turns, "sample_id": np.arange(1000)}), tmp_path / "all", row_group_size=77
+    )
+    for number in (1, 2, 3):
+        pq.write_table(pa.table({"value": np.flatnonzero(turns == number)}), tmp_path / str(number), row_group_size=31)
+    woven = Woven(tmp_path / "all", {number: tmp_path / str(number) for number in (1, 2, 3)})
+    for size in (1, 97, 5000):
+        both = list(aligned([tmp_path / "all", woven], size))
+        assert [value for _, table in both for value in table["value"].to_pylist()] == list(range(1000))
+        assert all(one.num_rows == other.num_rows <= size for one, other in both)
+
+
+class _Slow:
+    """Answers in its time, but for its first calls."""
+
+    def __init__(self, seconds: float, first: float) -> None:
+        self.seconds, self.first, self.calls = seconds, first, 0
+
+    async def score(self, chunk: RowChunk) -> None:
+        self.calls += 1
+        await asyncio.sleep(self.first if self.calls == 1 else self.seconds)
+
+
+class _Rows:
+    def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
+        yield from (RowChunk([0] * rows, {}, start) for _ in range(20))
+
+
+def test_versions_are_timed_warm_and_by_turns() -> None:
+    one, other = _Slow(0.02, first=0.5), _Slow(0.04, first=0.0)
+    first, second = asyncio.run(
+        speeds([(cast("Any", one), cast("Any", _Rows())), (cast("Any", other), cast("Any", _Rows()))], 10)
+    )
+    assert one.calls == other.calls > 5
+    assert 1.4 < first / second < 2.6
