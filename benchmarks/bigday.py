@@ -127,8 +127,8 @@ def there(folder: Path, rows: int) -> Iterator[str]:
     if not models.exists():
         subprocess.run([sys.executable, "-m", "benchmarks.bigday", "--publish", str(models)], check=True)
     with postgres(data) as url:
+        asyncio.run(migrated(url))
         if not made.exists():
-            asyncio.run(migrated(url))
             asyncio.run(filled(url, models, rows))
             made.touch()
         yield url

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, emit, json_option
+from hoverboard.cli.steps import steps
 from hoverboard.cli.target import data_dir_option, database_url_option, named
 from hoverboard.config import Settings
 from hoverboard.errors import ConfigError
@@ -133,25 +133,6 @@ async def _asked(settings: Settings, question: Question, now: datetime) -> Repor
     from hoverboard.postmortem.reading import reading
 
     question = replace(question, blanked=blanked_inputs(settings.models, question.model))
-    shown = _Stages(shown=sys.stderr.isatty())
-    try:
+    with steps({}) as told:
         async with reading(settings, application="hoverboard postmortem") as connection:
-            return await postmortem(connection, question, now, shown)
-    finally:
-        shown.clear()
-
-
-class _Stages:
-    """One line on a terminal's stderr that says what is being done."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
-
-    def __call__(self, what: str, share: float) -> None:
-        if self._shown:
-            click.echo(f"\r\033[K{what} {share:.0%}", nl=False, err=True)
-
-    def clear(self) -> None:
-        """Leave the line empty, as it was."""
-        if self._shown:
-            click.echo("\r\033[K", nl=False, err=True)
+            return await postmortem(connection, question, now, told)

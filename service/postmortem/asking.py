@@ -104,7 +104,7 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
     baseline = await _baseline(recording)
     usual = None if looked.usual is None else (looked.usual[0], looked.usual[1].counts)
     drawn = await draw(recording, looked.about, baseline, usual, (looked.window, looked.counted.counts))
-    told("comparing", 0.0)
+    told("Comparing", 0.0)
     # Seconds of NumPy; Postgres should not wait for an answer to its keepalives meanwhile.
     found, who, answers = await asyncio.to_thread(_compared, looked, drawn, events, await _refusals(recording, looked))
     bad = _bad(looked)

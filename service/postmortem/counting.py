@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -22,7 +23,7 @@ from hoverboard.postmortem.shown import shown
 from hoverboard.postmortem.table import BinnedCounts, Event, Refusal
 from hoverboard.postmortem.window import RecordedWindow
 
-__all__ = ["Progress", "RecordedShare", "WindowCounts", "bin_width", "pieces"]
+__all__ = ["WHOLE", "CountedErrors", "Progress", "RecordedShare", "WindowCounts", "bin_width", "draw_of", "pieces"]
 
 _SQL: Final = statements(__file__)
 _MOST_BINS: Final = 1500
@@ -30,6 +31,11 @@ _WIDTHS_S: Final = (10, 60, 300, 900, 3600, 6 * 3600, 86_400)
 _PIECE_S: Final = 0.3
 _LONGEST_PIECE: Final = timedelta(hours=3)
 _LEAST_LONGEST: Final = 4
+
+_MOST_ERRORS: Final = 240_000
+"""Enough to draw from, four times as many as are drawn."""
+WHOLE: Final = 65_536
+"""How many values `draw_of` has."""
 
 _Step = tuple[str, str, tuple[Any, ...]]
 """The name of a figure, its SQL, and its values, of which the second and third are the time."""
@@ -63,6 +69,36 @@ class WindowCounts:
             sum(part.rows_variance for part in parts_),
             sum(part.bad_variance for part in parts_),
         )
+
+
+def draw_of(id_: UUID) -> int:
+    """The two bytes of an id that rows are drawn by, 0 to `WHOLE` - 1: not those that the policy `sampled` keeps rows by."""
+    return id_.bytes[11] * 256 + id_.bytes[10]
+
+
+@dataclass(slots=True)
+class CountedErrors:
+    """Samples without an answer, as far as they were counted: all of them, or a part where there are too many.
+
+    Attributes:
+        below: `draw_of` of those that are here.
+        ids: theirs.
+    """
+
+    below: int = WHOLE
+    ids: list[UUID] = field(default_factory=list)
+
+    def add(self, ids: Sequence[UUID]) -> None:
+        """Keep some more."""
+        self.ids += ids
+        while len(self.ids) > _MOST_ERRORS:
+            self.below //= 2
+            self.ids = [each for each in self.ids if draw_of(each) < self.below]
+
+    def between(self, start: datetime, end: datetime, below: int) -> set[UUID]:
+        """Those of a time that are drawn."""
+        first, last = _ids(start, end)
+        return {each for each in self.ids if first <= each < last and draw_of(each) < below}
 
 
 class _Sums:
@@ -112,6 +148,7 @@ class RecordedShare:
     told: Progress
     blanked: Collection[str] = ()
     sql: dict[str, str] = field(default_factory=dict)
+    errors: CountedErrors = field(default_factory=CountedErrors)
     _counted: dict[tuple[Any, ...], _Sums] = field(default_factory=dict)
 
     async def fetch(self, figure: str, sql: str, *values: Any) -> list[Any]:
@@ -184,8 +221,12 @@ class RecordedShare:
             return self._counted[key]
         found = _Sums(_bins(window.start, window.end, width))
         for start, end in pieces(window, width):
-            self.told(f"counting {what}", (start - window.start) / (window.end - window.start))
-            found.add(await self.connection.fetch(sql, values[0], start, end, *values[3:]))
+            self.told(f"Counting {what}", (start - window.start) / (window.end - window.start))
+            if sql is _SQL["count_errors"]:
+                values = (*values[:-1], self.errors.below)
+            rows = await self.connection.fetch(sql, values[0], start, end, *values[3:])
+            found.add(rows)
+            self.errors.add([each for row in rows for each in row.get("ids") or ()])
         self._counted[key] = found
         return found
 
@@ -202,7 +243,7 @@ class RecordedShare:
         if about.kind == "refusals":
             return figure, _SQL["count_refusals"], (*times, tags, width)
         if about.kind == "errors":
-            return figure, _SQL["count_errors"], (*times, tags, caller, width)
+            return figure, _SQL["count_errors"], (*times, tags, caller, width, WHOLE)
         values = (*self._conditions(window), width)
         if about.kind == "wrong":
             return figure, _SQL["count_labelled"], (*values, about.above)

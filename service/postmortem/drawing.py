@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from hoverboard.database.statements import statements
-from hoverboard.postmortem.counting import RecordedShare, pieces
+from hoverboard.postmortem.counting import WHOLE, RecordedShare, pieces
 from hoverboard.postmortem.encoding import Encoder
 from hoverboard.postmortem.question import About
 from hoverboard.postmortem.recorded import rows_for, uuid_at
@@ -26,8 +26,6 @@ __all__ = ["Drawn", "draw"]
 _SQL: Final = statements(__file__)
 MOST_BAD: Final = 60_000
 MOST_OTHERS: Final = 60_000
-_WHOLE: Final = 65_536
-_FOUND: Final = ("outliers", "slow", "label", "refusals", "wrong")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,13 +64,13 @@ async def draw(
     bad = sum(float(counts.bad.sum()) for _, _, counts in windows)
     rows = sum(float(counts.rows.sum()) for _, _, counts in windows)
     limits = [_limit(MOST_BAD, bad), _limit(MOST_OTHERS, rows - bad)]
-    shares = (limits[0] / _WHOLE, limits[1] / _WHOLE)
+    shares = (limits[0] / WHOLE, limits[1] / WHOLE)
     encoder = Encoder(recording.versions, baseline, about.kind, recording.blanked)
     seen, whole = timedelta(), sum((window.end - window.start for _, window, _ in windows), timedelta())
     for base, window, counts in windows:
-        narrow = _narrow(about, window, rows, limits)
+        narrow = _narrow(window, rows, limits)
         for start, end in pieces(window, _width(counts)):
-            recording.told("reading rows", seen / whole)
+            recording.told("Reading rows", seen / whole)
             seen += end - start
             async for some in _read(recording, about, window, (start, end), limits, narrow=narrow):
                 encoder.add(some, shares, base=base)
@@ -130,6 +128,8 @@ async def _found(
     if about.kind == "wrong":
         return {row["id"] for row in await fetch(_SQL["find_labelled"], *time, max(limits))}
     rows = await fetch(_SQL["find_samples"], recording.model, *time, others)
+    if about.kind == "errors":
+        return {row["id"] for row in rows} | recording.errors.between(*time, bad)
     if about.kind == "outliers":
         rows += await fetch(_SQL["find_outliers"], recording.ids, *time, bad)
     elif about.kind != "refusals":
@@ -137,17 +137,17 @@ async def _found(
     return {row["id"] for row in rows}
 
 
-def _narrow(about: About, window: RecordedWindow, rows: float, limits: Sequence[int]) -> bool:
+def _narrow(window: RecordedWindow, rows: float, limits: Sequence[int]) -> bool:
     """Whether rows are found first, and joined when they are known to be drawn; otherwise all rows of a time are joined.
 
-    Conditions are about several tables, and so is what has no answer.
+    Conditions are about several tables.
     """
-    return not window.where and about.kind in _FOUND and rows * limits[1] / _WHOLE <= 2 * MOST_OTHERS
+    return not window.where and rows * limits[1] / WHOLE <= 2 * MOST_OTHERS
 
 
 def _limit(most: int, rows: float) -> int:
     """Below which two bytes of an id must be, so that about so many rows are drawn; not those that the policy `sampled` draws by."""
-    return _WHOLE if rows <= most else max(1, round(_WHOLE * most / rows))
+    return WHOLE if rows <= most else max(1, round(WHOLE * most / rows))
 
 
 def _width(counts: BinnedCounts) -> timedelta:

@@ -26,6 +26,7 @@ __all__ = ["Encoder", "bins_of"]
 _MOST_VALUES: Final = 250
 _MOST_WORDS: Final = 150
 _WORDS_OF_A_TEXT: Final = 100
+_MOST_KNOWN_WORDS: Final = 200_000
 _MOST_FEATURES: Final = 200
 _OTHER: Final = "other values"
 _WORD: Final = re.compile(r"[^\W\d_]{2,30}")
@@ -87,7 +88,7 @@ class _Words:
     """Which words each row's text has, as numbers."""
 
     known: dict[str, int] = field(default_factory=dict)
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    rows: list[NDArray[np.int32]] = field(default_factory=list)
     words: list[NDArray[np.int32]] = field(default_factory=list)
 
     def add(self, column: Array, rows: NDArray[np.intp]) -> None:
@@ -102,7 +103,24 @@ class _Words:
             if found:
                 words = [number(word, len(self.known)) for word in sorted(found)]
                 self.words.append(np.array(words, np.int32))
-                self.rows.append(np.full(len(words), row))
+                self.rows.append(np.full(len(words), row, np.int32))
+        if len(self.known) > _MOST_KNOWN_WORDS:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop the rarer half of the words, so that names and numbers in texts do not fill the memory.
+
+        Of a word that begins to be frequent later, the few rows before are lost.
+        """
+        words, rows = np.concatenate(self.words), np.concatenate(self.rows)
+        counts = np.bincount(words, minlength=len(self.known))
+        kept = np.sort(np.argsort(-counts, kind="stable")[: _MOST_KNOWN_WORDS // 2])
+        places = np.full(len(counts), -1, np.int32)
+        places[kept] = np.arange(len(kept), dtype=np.int32)
+        names = list(self.known)
+        self.known = {names[word]: place for place, word in enumerate(kept.tolist())}
+        there = places[words] >= 0
+        self.words, self.rows = [places[words[there]]], [rows[there]]
 
     def fields(self, rows: int) -> Iterator[Field]:
         """A field each for the words that most rows have, whether they are bad or not; not for those that nearly all have."""

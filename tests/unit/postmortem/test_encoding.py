@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from hoverboard.contract.signature import Signature, TensorSpec
 from hoverboard.engine.sample_ids import sample_ids
+from hoverboard.postmortem import encoding
 from hoverboard.postmortem.encoding import Encoder
 from hoverboard.postmortem.recorded import RecordedVersion
 from hoverboard.versions.baseline import Baseline, Feature
@@ -88,3 +90,18 @@ def test_an_input_that_is_not_there_is_absent() -> None:
     found, why = values([row(None, [1.0, 1.0]), row(1.0, [1.0, 1.0])])
     assert found["input gap"] == ["absent", "above 0"]
     assert why == {"redacted": 1}
+
+
+def test_words_that_no_two_texts_share_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "_MOST_KNOWN_WORDS", 1000)
+    words = encoding._Words()
+    letters = np.random.default_rng(0).integers(ord("a"), ord("z") + 1, (50, 40, 20, 12), np.uint8)
+    for block, texts in enumerate(letters):
+        lines = [
+            b" ".join([b"refund" if row % 4 == 0 else b"order", *(bytes(each) for each in text)])
+            for row, text in enumerate(texts)
+        ]
+        words.add(np.array(lines, object), np.arange(40) + 40 * block)
+        assert len(words.known) <= 1000 + 40 * 21
+    found = {each.name: int(each.codes.sum()) for each in words.fields(2000)}
+    assert found == {"word order": 1500, "word refund": 500}
