@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,15 @@ __all__ = ["command"]
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGE: Final = re.compile(r"(\d{1,6})([mhdw])")
+_FILES: Final = (
+    "Files: exports, pages and other files that commands wrote, finished or not, lie where somebody wanted them, and so do versions "
+    "that were published from them: nobody can find them from here. An export that is gone on with leaves out what was erased; an "
+    "unfinished one that nobody goes on with is a hidden folder beside its files."
+)
+_POSTGRES: Final = (
+    "Postgres: deleted rows stay in its files until it vacuums them, and in its write-ahead log and your backups for "
+    "as long as you keep those."
+)
 _OLDEST: Final = timedelta(days=36_500)
 
 
@@ -156,6 +165,11 @@ def _values(report: ErasureReport, *, dry_run: bool) -> dict[str, Any]:
         "database": report.place,
         "rows": dict(report.erased.rows),
         "quarantined_files_removed": report.quarantined,
+        "unfinished_replays_removed": [str(path) for path in report.work.removable],
+        "unfinished_replays_running": [str(path) for path in report.work.running],
+        "unfinished_replays_left": [str(path) for path in report.work.left],
+        "kept_replays_changed": report.erased.replays,
+        "mentions": [{"table": table, "id": id_} for table, id_ in report.erased.mentions],
         "journal_files": report.journal_files,
         "journal_bytes": report.journal_bytes,
         "remains": _remains(report),
@@ -171,7 +185,7 @@ def _would(report: ErasureReport) -> str:
         )
     return (
         f"In {report.place} this would delete {sum(report.erased.rows.values())} rows ({_parts(report)}), and remove "
-        f"{report.quarantined} quarantined file(s).{journals}"
+        f"{report.quarantined} quarantined file(s) and {len(report.work.removable)} unfinished replay(s).{journals}"
     )
 
 
@@ -182,19 +196,48 @@ def _parts(report: ErasureReport) -> str:
 def _sentences(report: ErasureReport) -> Sequence[str]:
     rows = report.erased.rows
     parts = _parts(report)
-    files = f" Removed {report.quarantined} quarantined file(s)." if report.quarantined else ""
-    done = f"Erasure {report.erased.id} in {report.place}: deleted {sum(rows.values())} rows ({parts}).{files}"
+    done = f"Erasure {report.erased.id} in {report.place}: deleted {sum(rows.values())} rows ({parts})."
+    if report.quarantined:
+        done += f" Removed {report.quarantined} quarantined file(s)."
+    if report.work.removable:
+        done += f" Removed {len(report.work.removable)} unfinished replay(s): run again, they begin anew."
+    if report.erased.replays:
+        done += f" Forgot whose samples {report.erased.replays} kept replay(s) were about."
     return [done, *_remains(report)]
 
 
 def _remains(report: ErasureReport) -> list[str]:
-    """What is not gone yet, and when it goes."""
-    journals = (
+    """What is not gone yet, and when it goes or who removes it."""
+    return [*_journals(report), *_replays(report), *_texts(report), _FILES, _POSTGRES]
+
+
+def _journals(report: ErasureReport) -> Iterator[str]:
+    if not report.journal_bytes:
+        return
+    yield (
         f"Journals: {report.journal_bytes} bytes of files may hold copies. A file goes as soon as it is complete and the "
         "recorder has drained it: about ten minutes after its first record, while the service and Postgres run."
     )
-    postgres = (
-        "Postgres: deleted rows stay in its files until it vacuums them, and in its write-ahead log and your backups for "
-        "as long as you keep those."
-    )
-    return [journals, postgres] if report.journal_bytes else [postgres]
+
+
+def _replays(report: ErasureReport) -> Iterator[str]:
+    running, left = (", ".join(map(str, paths)) for paths in (report.work.running, report.work.left))
+    if running:
+        yield (
+            f"Replays that run now hold copies in {running}. They leave out what was erased before they say anything, and "
+            "remove their files when they end."
+        )
+    if left:
+        yield f"Replays: {left} could not be looked into, or not be removed. Remove it as the user who ran the replay."
+
+
+def _texts(report: ErasureReport) -> Iterator[str]:
+    places: dict[str, list[str]] = {}
+    for table, id_ in report.erased.mentions:
+        places.setdefault(table, []).append(id_)
+    if places:
+        where = "; ".join(f"{table} where id in ({', '.join(ids)})" for table, ids in places.items())
+        yield (
+            f"Texts: somebody wrote this value into the column reason of {where}. Nobody changes what people wrote: as the owner "
+            "of the schema, `update` it by hand."
+        )

@@ -147,6 +147,7 @@ def _run(
 ) -> ReplayResult:
     from hoverboard.postmortem.export import blanked_inputs
     from hoverboard.postmortem.replay import Replay, ReplayRequest
+    from hoverboard.recorder.erasure.work_files import REPLAYS
     from hoverboard.telemetry import logs
 
     whole = job["labelled"] or job["issue"] is not None
@@ -163,7 +164,7 @@ def _run(
         blanked=blanked_inputs(settings.models, job["model"]),
         job=job,
     )
-    folder = workspace or settings.data_dir / "replays" / hashlib.sha256(msgspec.json.encode(job)).hexdigest()[:16]
+    folder = workspace or settings.data_dir / REPLAYS / hashlib.sha256(msgspec.json.encode(job)).hexdigest()[:16]
     with suppress(OSError):  # a container may not allow it; then it is as any other process
         os.nice(_NICE)
     load_framework()

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import pyarrow.parquet as pq
@@ -22,7 +22,6 @@ from hoverboard.contract.signature import Signature
 from hoverboard.database.connect import Connection
 from hoverboard.errors import ConfigError, VersionRefused
 from hoverboard.files import put_file
-from hoverboard.offline.workspace import Workspace
 from hoverboard.postmortem.export import ChosenVersions, Exporter, ExportRequest, ExportSummary
 from hoverboard.postmortem.recorded import recorded_versions, rows_by_version
 from hoverboard.postmortem.replay_answers import AnswerReader
@@ -33,13 +32,12 @@ from hoverboard.postmortem.replay_result import ReplayIncumbent, ReplayResult, R
 from hoverboard.postmortem.replay_rows import ReplayRows
 from hoverboard.postmortem.replay_scoring import ReplayScoring
 from hoverboard.postmortem.window import RecordedWindow, RowChoice
+from hoverboard.recorder.erasure.work_files import replay_workspace
 from hoverboard.versions import read_version
 from hoverboard.versions.golden import ABSOLUTE, RELATIVE
 from hoverboard.versions.store import read_golden
 
 __all__ = ["Replay", "ReplayRequest"]
-
-_STATE: Final = "replay.json"
 
 Report = Callable[[str, float], None]
 """Told a step (`read`, `incumbent`, `candidate`, `compare`) and the share of it that is done."""
@@ -95,8 +93,9 @@ class Replay:
         self._request = request
         self._folder = folder
         self._report = report
-        self._workspace = Workspace(folder / _STATE, "replaying")
-        self._rows = ReplayRows(folder, frozenset({_STATE, self._workspace.folder.name}))
+        self._workspace = replay_workspace(folder)
+        self._state = self._workspace.output
+        self._rows = ReplayRows(folder, frozenset({self._state.name, self._workspace.folder.name}))
         self._done = _Progress(job=msgspec.json.decode(msgspec.json.encode(dict(request.job))))  # as it is read back
 
     async def run(self, output: Path | None = None, *, restart: bool = False) -> ReplayResult:
@@ -154,7 +153,7 @@ class Replay:
             self._folder.rmdir()
 
     def _resume(self) -> None:
-        path = self._folder / _STATE
+        path = self._state
         if not path.exists():
             return
         try:
@@ -166,7 +165,7 @@ class Replay:
         self._done = done
 
     def _save(self) -> None:
-        put_file(self._folder / _STATE, msgspec.json.encode(self._done))
+        put_file(self._state, msgspec.json.encode(self._done))
 
     async def _recorded(self) -> tuple[ExportSummary, list[ReplaySide]]:
         """What is replayed, exported unless an earlier run has done that; and which versions had answered it."""

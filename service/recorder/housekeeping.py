@@ -13,12 +13,14 @@ import structlog
 
 from hoverboard.config import Settings
 from hoverboard.database.connect import Connection
+from hoverboard.database.on_record import forget_conditions
 from hoverboard.database.partitions import apply_retention
 from hoverboard.database.statements import statements
 from hoverboard.journal.finding import JournalInfo
 from hoverboard.recorder import cursor as cursors
 from hoverboard.recorder.erasure.erase import latest_erasure, tombstones_since
 from hoverboard.recorder.erasure.put_aside import purge, sample_ids
+from hoverboard.recorder.erasure.work_files import WorkFiles
 from hoverboard.recorder.journal_deletion import JournalDeletion
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import Session
@@ -30,6 +32,8 @@ __all__ = ["Housekeeping"]
 _SQL: Final = statements(__file__)
 _ERASURES_S: Final = 1.0
 _TIDY_S: Final = 5.0
+_WORK_S: Final = 60.0
+"""Between two looks at the files of unfinished replays, which may take a second."""
 _ORPHANS_S: Final = 60.0
 _JUDGED_S: Final = 60.0
 _RETENTION_S: Final = 3600.0
@@ -55,6 +59,7 @@ class Housekeeping:
         self._due: dict[str, float] = {}
         self._purged = (0, 0)
         self._erased_at: float | None = None
+        self._work_erased = 0
 
     async def run(self, session: Session, journals: Sequence[JournalInfo]) -> None:
         """Do what is due now. Raises what a lost connection raises."""
@@ -66,6 +71,9 @@ class Housekeeping:
             await asyncio.to_thread(self._tidy.run, journals, committed, erased_at=self._erased_at)
         if self._is_due("retention", _RETENTION_S):
             await self._retain(session)
+        if self._work_erased != self._purged[0] and self._is_due("work", _WORK_S):
+            self._work_erased = self._purged[0]
+            await self._clear_work(connection)
         if self._is_due("orphans", _ORPHANS_S):
             families.orphan_labels.labels().set(await connection.fetchval(_SQL["orphan_labels"]))
             families.impossible_labels.labels().set(await connection.fetchval(_SQL["impossible_labels"]))
@@ -99,6 +107,11 @@ class Housekeeping:
         self._purged = seen
         return True
 
+    async def _clear_work(self, connection: Connection) -> None:
+        """Remove unfinished replays of samples that are gone: nobody may ever go on with them."""
+        for folder in (await WorkFiles.find(connection, self._settings.data_dir, remove=True)).removable:
+            _log.info("replay_removed", folder=folder.name, reason="it held samples that were erased or have expired")
+
     async def _retain(self, session: Session) -> None:
         await session.prepare()
         now = datetime.now(UTC)
@@ -114,3 +127,6 @@ class Housekeeping:
             return
         for each in dropped:
             _log.info("expired", partition=each.partition, rows=each.rows)
+        await self._clear_work(session.connection)
+        async with session.connection.transaction():
+            await forget_conditions(session.connection)

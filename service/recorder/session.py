@@ -13,6 +13,7 @@ from uuid import UUID
 from hoverboard.config import Settings
 from hoverboard.database.connect import Connection
 from hoverboard.database.known import KnownVersions, NewVersion
+from hoverboard.database.on_record import share_erasing
 from hoverboard.database.partitions import Partitions, hold
 from hoverboard.errors import HoverboardError
 from hoverboard.journal.chunk import Chunk, Damage
@@ -22,7 +23,6 @@ from hoverboard.journal.records import Record
 from hoverboard.recorder import cursor as cursors
 from hoverboard.recorder.chunk_load import ChunkLoad, Stuck
 from hoverboard.recorder.cursor import Cursor
-from hoverboard.recorder.erasure.erase import share_erasing
 from hoverboard.recorder.erasure.late_rows import apply_tombstones
 from hoverboard.recorder.gaps import Gap, insert_gaps
 from hoverboard.recorder.insert import Inserts

@@ -1181,7 +1181,7 @@ CREATE TABLE hoverboard.replays (
     failed bigint NOT NULL,
     result jsonb NOT NULL
 );
-COMMENT ON TABLE hoverboard.replays IS 'Versions compared on recorded samples by `hoverboard replay`. Holds no sample and no input, so nothing is to be erased here.';
+COMMENT ON TABLE hoverboard.replays IS 'Versions compared on recorded samples by `hoverboard replay`. Holds no sample and no input. Values of tags and callers that it was about are forgotten once no such sample is on record.';
 COMMENT ON COLUMN hoverboard.replays.id IS 'In the order they were kept.';
 COMMENT ON COLUMN hoverboard.replays.at IS 'When it was done.';
 COMMENT ON COLUMN hoverboard.replays.actor IS 'The user of the machine where it ran.';
@@ -1192,7 +1192,7 @@ COMMENT ON COLUMN hoverboard.replays.candidate IS 'Number of the version that wa
 COMMENT ON COLUMN hoverboard.replays.candidate_sha256 IS 'SHA-256 of its artifact, in hex.';
 COMMENT ON COLUMN hoverboard.replays.first_at IS 'From when on samples were replayed.';
 COMMENT ON COLUMN hoverboard.replays.last_at IS 'Until when.';
-COMMENT ON COLUMN hoverboard.replays.conditions IS 'Which samples: `where`, `labelled`, `issue`.';
+COMMENT ON COLUMN hoverboard.replays.conditions IS 'Which samples: `where`, `unless`, `labelled`, `issue` and what is left out. `(erased or expired)` stands for a tag''s value, or a caller, of which no sample is on record.';
 COMMENT ON COLUMN hoverboard.replays.rows IS 'Samples replayed.';
 COMMENT ON COLUMN hoverboard.replays.noise_floor IS 'Numbers that are no further apart are the same: the 99.9% quantile of what the incumbent differs from its own record by.';
 COMMENT ON COLUMN hoverboard.replays.noise_runs IS 'How often the incumbent was run again.';
@@ -1454,6 +1454,8 @@ GRANT SELECT ON TABLE hoverboard.rejections_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.rejections_default TO reader;
 GRANT SELECT,INSERT ON TABLE hoverboard.replays TO recorder;
 GRANT SELECT ON TABLE hoverboard.replays TO reader;
+GRANT UPDATE(conditions) ON TABLE hoverboard.replays TO recorder;
+GRANT UPDATE(result) ON TABLE hoverboard.replays TO recorder;
 GRANT SELECT ON TABLE hoverboard.samples_default TO recorder;
 GRANT SELECT ON TABLE hoverboard.samples_default TO reader;
 GRANT SELECT ON TABLE hoverboard.schema_migrations TO recorder;

@@ -6,6 +6,7 @@ of `late_rows`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +14,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from hoverboard.database.connect import Connection
+from hoverboard.database.on_record import forget_conditions
 from hoverboard.database.statements import statements
 from hoverboard.recorder.erasure.tombstones import Kind, Tombstone, digest_of
 from hoverboard.watch.issue_table import replace_leaders
 
-__all__ = ["SQL", "Erased", "ErasureRequest", "delete", "erase", "latest_erasure", "share_erasing", "tombstones_since"]
+__all__ = ["SQL", "Erased", "ErasureRequest", "delete", "erase", "latest_erasure", "tombstones_since"]
 
 SQL: Final = statements(__file__)
 _EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
@@ -59,16 +61,15 @@ class Erased:
         id: of its tombstone.
         at: when; what was answered before is meant, also where it is not drained yet.
         rows: deleted now, by table.
+        replays: of whose conditions values were forgotten.
+        mentions: texts that people wrote and that hold the tag's value: table and number of each.
     """
 
     id: int
     at: datetime
     rows: Mapping[str, int]
-
-
-async def share_erasing(connection: Connection) -> None:
-    """Keep erasures waiting until the end of the connection's transaction, which brings rows: see `late_rows`."""
-    await connection.execute(SQL["share_erasing"])
+    replays: int = 0
+    mentions: Sequence[tuple[str, str]] = ()
 
 
 async def latest_erasure(connection: Connection) -> tuple[int, datetime] | None:
@@ -119,8 +120,17 @@ async def erase(connection: Connection, request: ErasureRequest, *, now: datetim
             rows = await delete(connection, "erase_older", *about, number, at, request.actor)
         # Leaders of issues keep features beside the table of those.
         await replace_leaders(connection)
+        replays = await forget_conditions(connection)
+        mentions = [] if request.tag is None else await _mentions(connection, request.tag[1])
         await connection.execute(SQL["count_erased"], number, sum(rows.values()))
-    return Erased(number, at, rows)
+    return Erased(number, at, rows, replays, mentions)
+
+
+async def _mentions(connection: Connection, value: str) -> list[tuple[str, str]]:
+    """Where people have written a value as a word, and not as a part of another one."""
+    word = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
+    rows = await connection.fetch(SQL["mentions"], value) if value else []
+    return [(row["place"], row["id"]) for row in rows if word.search(row["text"])]
 
 
 async def delete(connection: Connection, statement: str, *arguments: Any) -> Mapping[str, int]:

@@ -1,9 +1,6 @@
 -- Erasures and their tombstones.
--- `hoverboard.erasing` is an advisory lock: drains share it, an erasure has it alone, so that no chunk that cannot see
--- the tombstone is committed after the tables were searched.
-
--- name: share_erasing
-select pg_advisory_xact_lock_shared(hashtextextended('hoverboard.erasing', 0));
+-- `hoverboard.erasing` is an advisory lock: drains share it (`share_erasing`), an erasure has it alone, so that no chunk that
+-- cannot see the tombstone is committed after the tables were searched.
 
 -- name: lock_erasing
 select pg_advisory_xact_lock(hashtextextended('hoverboard.erasing', 0));
@@ -23,6 +20,20 @@ select coalesce(array_agg(distinct name order by name), '{}') from model_version
 insert into erasures (at, kind, sample_id, tag_key, tag_digest, model, before, actor, reason, rows_erased)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)
 returning id;
+
+-- name: mentions
+-- Texts that people wrote and that hold $1.
+select place, id::text, text
+from (
+    select 'issue_events' as place, id, reason as text from issue_events
+    union all
+    select 'alarm_events', id, reason from alarm_events
+    union all
+    select 'erasures', id, reason from erasures where reason not like 'part of erasure %'
+) as written
+where position($1::text in text) > 0
+order by place, id
+limit 1000;
 
 -- name: count_erased
 update erasures set rows_erased = rows_erased + $2 where id = $1;

@@ -13,6 +13,7 @@ from hoverboard.errors import DatabaseUnavailable, HoverboardError
 from hoverboard.journal.finding import JOURNALS, journals
 from hoverboard.recorder.erasure.erase import SQL, Erased, ErasureRequest, erase, tombstones_since
 from hoverboard.recorder.erasure.put_aside import erased_files, purge, sample_ids
+from hoverboard.recorder.erasure.work_files import REPLAYS, WorkFiles
 from hoverboard.recorder.quarantine import Quarantine
 
 __all__ = ["ErasureReport", "erase_everywhere"]
@@ -28,6 +29,7 @@ class ErasureReport:
         quarantined: files removed.
         journal_files: that may hold copies until the recorder deletes them.
         journal_bytes: of these files.
+        work: folders of unfinished replays that held what was erased; those that do not run are removed.
     """
 
     place: str
@@ -35,6 +37,7 @@ class ErasureReport:
     quarantined: int
     journal_files: int
     journal_bytes: int
+    work: WorkFiles
 
 
 async def erase_everywhere(
@@ -61,17 +64,32 @@ async def erase_everywhere(
             await _require_known(connection, request, erased)
             # Within the transaction: of a dry run the tombstone is gone afterwards.
             tombstones = await tombstones_since(connection, erased.id - 1, sample_ids(quarantine))
-            await (transaction.rollback() if dry_run else transaction.commit())
+            if dry_run:
+                work = await WorkFiles.find(connection, data_dir, remove=False)
+                await transaction.rollback()
+            else:
+                await transaction.commit()
+                # After the commit: a file cannot be given back, and an erasure that failed must not have begun.
+                work = await _cleared(connection, data_dir)
     except Exception as error:
         if isinstance(error, HoverboardError) or not transient(error):
             raise
         raise DatabaseUnavailable(f"{place(url)}: {sentence(error)}") from error
-    # After the commit: a file cannot be given back, and an erasure that failed must not have begun.
     quarantined = (erased_files if dry_run else purge)(quarantine, tombstones)
     segments = [segment for each in journals(data_dir / JOURNALS) for segment in each.segments]
     return ErasureReport(
-        place(url), erased, len(quarantined), len(segments), sum(segment.bytes for segment in segments)
+        place(url), erased, len(quarantined), len(segments), sum(segment.bytes for segment in segments), work
     )
+
+
+async def _cleared(connection: Connection, data_dir: Path) -> WorkFiles:
+    """Remove unfinished replays; what was erased is erased, even where nobody can tell any more what these hold."""
+    try:
+        return await WorkFiles.find(connection, data_dir, remove=True)
+    except Exception as error:
+        if not transient(error):
+            raise
+        return WorkFiles(left=[data_dir / REPLAYS])
 
 
 async def _require_known(connection: Connection, request: ErasureRequest, erased: Erased) -> None:
