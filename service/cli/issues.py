@@ -183,6 +183,37 @@ def unmerge(*, number: int, reason: str, json_: bool | None, **where: Any) -> No
     _done(json_, number, f"Issue {number} is no part of issue {whole} any more.")
 
 
+@command.command(
+    "carry",
+    examples={
+        "Version 5 was trained anew; its outliers shall join what is known": "hoverboard issues carry digits --to 5"
+    },
+)
+@click.argument("model")
+@click.option("--to", "version", type=click.IntRange(1, 2**63 - 1), metavar="V", help="[default: the stable one]")
+@click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="The models directory.")
+@_options
+def carry(*, model: str, version: int | None, models: Path | None, json_: bool | None, **where: Any) -> None:
+    """Make known issues known to a version with other weights: the samples that lead them run through it."""
+    from hoverboard.cli.framework import load_framework
+    from hoverboard.postmortem.carrying import carry as change
+
+    load_framework()
+    settings = Settings.load(**where, models=models)
+    found = asyncio.run(
+        _changed(settings, "", lambda connection, _: change(connection, settings.models, model, version))
+    )
+    if as_json(json_):
+        emit(asdict(found))
+        return
+    click.echo(f"Version {found.version} knows {len(found.issues):,} more issues, by {found.leaders:,} samples.")
+    if found.merged:
+        numbers = ", ".join(map(str, found.merged))
+        click.echo(f"What it had found of them itself is part of them from now on: {numbers}.")
+    if found.left_out:
+        click.echo(f"{found.left_out:,} samples cannot be given to it: they are redacted, or not its inputs.")
+
+
 @command.command("note", examples={"What the customer said": 'hoverboard issues note 12 "a new camera since Monday"'})
 @_number
 @click.argument("text")

@@ -44,6 +44,7 @@ _WIDEST: Final = 0.5
 _CELLS: Final = 1 << 18
 _PAIRS: Final = 1 << 14
 _ROUNDING: Final = 1e-5
+_WIDER: Final = 0.7
 
 Places = NDArray[np.int64]
 
@@ -57,12 +58,26 @@ class Whitening:
         centre: float64 `(d,)`.
         matrix: float64 `(d, d)`, or None for the identity.
         means: float64 `(C, d)`, of the classes, whitened; None where nothing tells them.
+        usual: the 99% quantile of the distances of calibration samples to the nearest of these; None without.
     """
 
     unit: bool
     centre: Matrix
     matrix: Matrix | None
     means: Matrix | None = None
+    usual: float | None = None
+
+    def stretch(self, whitened: Matrix) -> Matrix:
+        """What the radius is multiplied by around rows `(n, d)`, float64 `(n,)`, at least 1.
+
+        What is k times as strange as the strangest usual samples varies more than those do, too: 0.7 k times is what planted
+        novelties came out best with (`benchmarks/novelties.py`).
+        """
+        if self.means is None or not self.usual:
+            return np.ones(len(whitened))
+        nearest = np.sqrt(_squares(whitened, self.means).min(axis=1))
+        wider: Matrix = np.maximum(_WIDER * nearest / self.usual, 1.0)
+        return wider
 
     def apply(self, z: Array) -> Matrix:
         """Rows `(n, d)` as float64 `(n, d)`; NaN where z is not finite, or where it has no direction."""
@@ -86,11 +101,14 @@ def whitening_of(package: OutlierPackage | None, width: int) -> Whitening:
         width: d, of z.
     """
     found = {} if package is None else {name: each.parameters for name, each in package.detectors.items()}
-    for parameters in found.values():
+    for name, parameters in found.items():
         one = parameters.classes if isinstance(parameters, RelativeParameters) else parameters
         if isinstance(one, GaussianParameters) and len(one.centre) == width:
             centre, matrix, means = (each.astype(np.float64) for each in (one.centre, one.matrix, one.means))
-            return Whitening(one.unit, centre, matrix, means)
+            usual = None
+            if package is not None and one is parameters:  # whose score is that distance, squared
+                usual = float(np.sqrt(np.quantile(package.detectors[name].calibration, _QUANTILE)))
+            return Whitening(one.unit, centre, matrix, means, usual)
     # A detector of neighbours knows no covariance, but the scale of each feature.
     for one in found.values():
         if isinstance(one, KnnParameters) and len(one.centre) == width:
@@ -190,7 +208,9 @@ class Grouping:
     between: Places
 
 
-def group(rows: Matrix, leaders: Matrix, radius: float, room: int) -> Grouping:
+def group(
+    rows: Matrix, leaders: Matrix, radius: float, room: int, stretch: Callable[[Matrix], Matrix] | None = None
+) -> Grouping:
     """Let each row, in order, join the nearest leader within the radius, or else become one.
 
     Cut into several calls, with the leaders that came of each given to the next, the answer is the same.
@@ -200,12 +220,16 @@ def group(rows: Matrix, leaders: Matrix, radius: float, room: int) -> Grouping:
         leaders: whitened, `(k, d)`.
         radius: of a group.
         room: new leaders there may be; rows beyond it that are near no leader join nothing.
+        stretch: what the radius of a leader is multiplied by, see `Whitening.stretch`.
     """
-    count, known, limit = len(rows), len(leaders), radius * radius
+    count, known = len(rows), len(leaders)
+    limits, known_limits = (
+        np.square(radius * (np.ones(len(each)) if stretch is None else stretch(each))) for each in (rows, leaders)
+    )
     places = np.full(count, -1)
     nearest = np.full(count, np.inf)
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
-    near = _within(rows, finite, leaders, limit)
+    near = _within(rows, finite, leaders, known_limits)
     order = np.lexsort((near.leaders, near.squares, near.rows))
     first = order[np.unique(near.rows[order], return_index=True)[1]]
     places[near.rows[first]], nearest[near.rows[first]] = near.leaders[first], near.squares[first]
@@ -216,7 +240,7 @@ def group(rows: Matrix, leaders: Matrix, radius: float, room: int) -> Grouping:
         founder = int(apart[0])
         # Rows that came before it have found their place already: a later leader takes nothing from them.
         squares = np.square(rows[founder:] - rows[founder]).sum(axis=1)
-        within = np.flatnonzero(squares <= limit)
+        within = np.flatnonzero(squares <= limits[founder])
         later = within + founder
         every.append(_Near(later, np.full(len(later), known + len(founders)), squares[within]))
         closer = every[-1].squares < nearest[later]
@@ -239,25 +263,26 @@ class _Near:
     squares: Matrix
 
 
-def _within(rows: Matrix, finite: NDArray[np.bool_], leaders: Matrix, limit: float) -> _Near:
-    """Which leaders are at most so far, squared, from each row."""
+def _within(rows: Matrix, finite: NDArray[np.bool_], leaders: Matrix, limits: Matrix) -> _Near:
+    """Which leaders each row is near to: at most so far, squared, from each of them."""
     found = [_Near(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     # A product in single precision finds who may be near, with room for its rounding; what decides is in double precision, and
     # does not depend on how many rows are asked at once.
     quick, others = rows.astype(np.float32), leaders.astype(np.float32).T
-    sizes, halves = np.einsum("ij,ij->i", rows, rows), np.einsum("ij,ij->i", leaders, leaders) / 2
+    sizes, halves = np.einsum("ij,ij->i", rows, rows) / 2, np.einsum("ij,ij->i", leaders, leaders) / 2
+    offsets = (halves - limits / 2).astype(np.float32)
     step = max(1, _CELLS // max(len(leaders), 1))
     for first in range(0, len(rows) if len(leaders) else 0, step):
         part = slice(first, first + step)
-        # |a - b|^2 = |a|^2 - 2 (ab - |b|^2 / 2).
+        # |a - b|^2 <= l as ab - |b|^2 / 2 + l / 2 >= |a|^2 / 2.
         nearness = quick[part] @ others
-        nearness -= halves.astype(np.float32)
-        least = (sizes[part] - limit) / 2 - _ROUNDING * (sizes[part] + halves.max())
+        nearness -= offsets
+        least = sizes[part] - _ROUNDING * (sizes[part] + halves.max())
         near, which = np.nonzero(nearness >= least.astype(np.float32)[:, None])
         for some in np.array_split(np.arange(len(near)), len(near) // _PAIRS + 1):
             row, leader = near[some] + first, which[some]
             squares = np.square(rows[row] - leaders[leader]).sum(axis=1)
-            within = finite[row] & (squares <= limit)
+            within = finite[row] & (squares <= limits[leader])
             found.append(_Near(row[within], leader[within], squares[within]))
     return _Near(*(np.concatenate(each) for each in zip(*((n.rows, n.leaders, n.squares) for n in found), strict=True)))
 

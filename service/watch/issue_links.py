@@ -71,18 +71,21 @@ def _earlier(grouping: Grouping, leaders: Places) -> Places:
 
 
 async def merge_alike(
-    connection: Connection, pair: tuple[int, int], why: str, version: int, at: datetime
+    connection: Connection, pair: tuple[int, int], why: str, version: int, at: datetime, *, joins: bool = False
 ) -> int | None:
     """Make the issues of two fingerprints one, unless somebody has decided otherwise; returns the one that there is then.
 
     Not those that somebody took apart, nor what somebody archived or ignored: that would hide what is not the same after all. What
     was resolved takes in only what makes it regress: `version` is not before the one that is right, and `at` is after it was said.
+
+    Args:
+        joins: the leader of the one lies within the radius of the other's, and would have joined it, whatever its state.
     """
     row = await connection.fetchrow(_SQL["linked"], *pair)
     if row is None or row["other_state"] != "unresolved":
         return None
     covered = row["one_state"] == "resolved" and version >= row["resolved_in"] and at > row["resolved_at"]
-    if not (covered or row["one_state"] == "unresolved"):
+    if not (joins or covered or row["one_state"] == "unresolved"):
         return None
     if await kept_apart(connection, row["one"], row["other"]) is not None:
         return None

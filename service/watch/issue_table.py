@@ -32,6 +32,7 @@ __all__ = [
     "count_rows",
     "issue_counts",
     "join",
+    "regress",
     "replace_leaders",
 ]
 
@@ -245,8 +246,12 @@ async def _mark(connection: Connection, joined: Joined, fingerprints: Sequence[i
 async def _regress(connection: Connection, issues: Sequence[asyncpg.Record], version: int) -> None:
     resolved = [row for row in issues if row["state"] == "resolved"]
     if resolved:
-        ids, times = [row["id"] for row in resolved], [row["joined_at"] for row in resolved]
-        await _told(connection, "regressed", await connection.fetch(_SQL["regress"], ids, times, version))
+        await regress(connection, [row["id"] for row in resolved], [row["joined_at"] for row in resolved], version)
+
+
+async def regress(connection: Connection, issues: Sequence[int], times: Sequence[datetime], version: int) -> None:
+    """Open those of some issues again that were resolved and that a version, with samples of these times, finds all the same."""
+    await _told(connection, "regressed", await connection.fetch(_SQL["regress"], issues, times, version))
 
 
 async def _pace(connection: Connection, scope: IssueScope, issues: Sequence[asyncpg.Record], run_length: int) -> None:

@@ -152,7 +152,7 @@ class Issues:
         leaders = await self._read_leaders(connection, scope, version, whitening, z.shape[1])
         rows = await asyncio.to_thread(whitening.apply, z)
         room = max(0, MOST_LEADERS - len(leaders.numbers))
-        grouping = await asyncio.to_thread(group, rows, leaders.rows, scope.radius or 0.0, room)
+        grouping = await asyncio.to_thread(group, rows, leaders.rows, scope.radius or 0.0, room, whitening.stretch)
         founders = grouping.founders
         if len(founders):
             begun = await issue_table.begin_issues(connection, scope, version, ids[founders], z[founders])

@@ -65,6 +65,15 @@ def test_wherever_a_stream_is_cut_the_groups_are_the_same(seed: int, cuts: list[
     assert places == group(rows, NONE, radius, 1000).places.tolist()
 
 
+def test_what_is_stranger_may_vary_more() -> None:
+    means = np.array([[0.0, 0], [10, 0]])
+    whitening = Whitening(unit=False, centre=np.zeros(2), matrix=None, means=means, usual=2.0)
+    assert whitening.stretch(np.array([[2.0, 0], [0, 10], [10, 4]])).tolist() == pytest.approx([1, 3.5, 1.4])
+    rows = np.array([[0.0, 10], [0, 13.4], [0, 2], [0, 5.4]])
+    assert group(rows, NONE, 1.0, 9, whitening.stretch).places.tolist() == [0, 0, 1, 2]
+    assert group(rows[1:], rows[:1], 1.0, 9, whitening.stretch).places.tolist() == [0, 1, 2]
+
+
 def test_a_row_joins_the_nearest_leader_and_not_the_first_within_reach() -> None:
     assert group(np.array([[0.9, 0.0]]), np.array([[0.0, 0.0], [1.0, 0.0]]), 1.0, 0).places.tolist() == [1]
 

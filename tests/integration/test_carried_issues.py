@@ -1,0 +1,117 @@
+"""A version that was trained anew sees everything otherwise: what was known before it is known to it, too."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hoverboard.contract.signature import Array
+from hoverboard.publishing import publish
+from hoverboard.publishing.calibration_file import CalibrationRows
+from tests.integration.recorded import Recorded, until
+from tests.integration.running import HOVERBOARD
+from tests.postgres import Server
+
+CLASSES = ("left", "middle", "right")
+CENTRES = np.array([[2, 2, 2, 2, 8, 8, 8, 8], [5] * 8, [8, 8, 8, 8, 2, 2, 2, 2]], np.float32)
+
+
+def usual(count: int, seed: int) -> tuple[Array, Array]:
+    generator = np.random.default_rng(seed)
+    classes = generator.integers(0, len(CLASSES), count)
+    return (CENTRES[classes] + generator.normal(0, 0.6, (count, 8))).astype(np.float32), classes
+
+
+def novel(count: int, seed: int) -> Array:
+    """One kind of thing that no version has seen."""
+    centre = np.array([12, 0, 12, 0, 12, 0, 12, 0])
+    return (centre + np.random.default_rng(seed).normal(0, 0.6, (count, 8))).astype(np.float32)
+
+
+def published(root: Path, seed: int) -> None:
+    """A version, trained from other weights for each seed, calibrated."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((8,), name="x")
+    hidden = keras.layers.Dense(24, activation="relu", name="hidden")(pixels)
+    model = keras.Model(pixels, keras.layers.Dense(len(CLASSES), activation="softmax", name="p")(hidden))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(*usual(1500, seed), epochs=4, verbose=0)
+    rows, classes = usual(1500, 100)
+    calibration = CalibrationRows((rows,), [CLASSES[each] for each in classes])
+    publish(model, name="sorts", models_dir=root, labels=CLASSES, calibration=calibration, detector="mahalanobis")
+
+
+@pytest.fixture
+def service(tmp_path: Path, postgres: Server, migrated_template: str) -> Iterator[Recorded]:
+    models = tmp_path / "models"
+    published(models, 1)
+    with Recorded.running(tmp_path, models, (), postgres, migrated_template, recorder_yield_s="0") as recorded:
+        yield recorded
+
+
+def typed(service: Recorded, *words: str) -> Any:
+    done = subprocess.run(
+        [*HOVERBOARD, "issues", *words, "--json", "--database-url", service.database],
+        cwd=service.service.folder,
+        env=service.service.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def send(service: Recorded, version: int, rows: Array) -> None:
+    """Ask a version, and wait until what it found strange is grouped."""
+    grouped = "select count(*) from outliers o join model_versions v on v.id = o.version_id where v.version = $1"
+    before = service.rows(f"{grouped} and o.issue_id is not null", version)[0]["count"]
+    params = {"model": "sorts", "version": version, "instances": rows.tolist()}
+    answer = until(lambda: service.call("predict", params), lambda found: "result" in found)
+    strange = sum(each["outlier"] for each in answer["result"]["predictions"])
+    assert strange == len(rows)
+    until(
+        lambda: service.rows(f"{grouped} and o.issue_id is not null", version)[0]["count"],
+        lambda count: count >= before + strange,
+    )
+
+
+def test_an_issue_is_known_to_a_version_that_was_trained_anew_and_regresses_by_it_alone(service: Recorded) -> None:
+    send(service, 1, novel(60, 1))
+    (known,) = typed(service)["issues"]
+    typed(service, "resolve", str(known["id"]), "--in", "2", "--reason", "trained on it")
+    published(service.service.folder / "models", 2)
+    send(service, 2, novel(40, 2))
+    (again,) = typed(service)["issues"]
+    assert again["id"] != known["id"]
+    # An older version says nothing of what the next one does.
+    send(service, 1, novel(20, 3))
+    every = {row["id"]: row["state"] for row in typed(service, "list", "--all")["issues"]}
+    assert every[known["id"]] == "resolved"
+
+    carried = typed(service, "carry", "sorts", "--to", "2")
+    assert (carried["version"], carried["issues"], carried["left_out"]) == (2, [known["id"]], 0)
+    assert again["id"] in carried["merged"]
+    (one,) = typed(service)["issues"]
+    assert (one["id"], one["state"], one["substate"], one["members"]) == (known["id"], "unresolved", "regressed", 120)
+    assert one["why"].startswith("version 2 found it again at ")
+    # What comes of it from now on joins it, and says so of the version that is asked: first not, then of that one.
+    typed(service, "resolve", str(known["id"]), "--in", "3")
+    send(service, 2, novel(30, 4))
+    assert typed(service)["issues"] == []
+    typed(service, "resolve", str(known["id"]), "--in", "2")
+    send(service, 2, novel(10, 5))
+    (one,) = typed(service)["issues"]
+    assert (one["id"], one["members"], one["first_version"], one["last_version"]) == (known["id"], 160, 1, 2)
+    assert one["substate"] == "regressed"
+    again = typed(service, "carry", "sorts", "--to", "2")
+    assert again == {**carried, "leaders": 0, "issues": [], "merged": []}
