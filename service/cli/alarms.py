@@ -12,7 +12,7 @@ import click
 
 from hoverboard.cli.help import CommandGroup
 from hoverboard.cli.output import as_json, console, emit, json_option, table
-from hoverboard.cli.target import admin_token, admin_url, connected, data_dir_option, database_url_option
+from hoverboard.cli.target import admin_token, admin_url, connected, data_dir_option, database_url_option, named
 from hoverboard.cli.target import data_dir as configured_data_dir
 from hoverboard.config import Settings
 
@@ -53,7 +53,7 @@ def command(context: click.Context, database_url: str | None, data_dir: Path | N
         emit({"alarms": [_values(row) for row in rows]})
     elif rows:
         console().print(_listed(rows))
-        for sentence in _raised(rows):
+        for sentence in _raised(rows, named(data_dir, database_url)):
             click.echo(sentence)
     else:
         click.echo("No version with a calibrated detector has been recorded yet.")
@@ -133,11 +133,12 @@ def _cells(row: AlarmRow) -> list[str]:
     ]
 
 
-def _raised(found: Sequence[AlarmRow]) -> list[str]:
-    """A sentence on each alarm that is raised."""
+def _raised(found: Sequence[AlarmRow], target: str) -> list[str]:
+    """A sentence on each alarm that is raised, and what to type to learn why."""
     return [
         f"{row.model} version {row.version}: raised at {_shown(raised.at_us)}; it seems to have begun at "
-        f"{_shown(raised.onset_us)}. {_counted(raised)}"
+        f"{_shown(raised.onset_us)}. {_counted(raised)} What is behind it: "
+        f"`{' '.join(filter(None, ('hoverboard postmortem', row.model, target)))}`."
         for row in found
         if (raised := row.alarm.raised) is not None
     ]

@@ -49,6 +49,7 @@ _DAY: Final = timedelta(days=1)
 _MOST_WHO: Final = 8
 _MOST_EVENTS: Final = 8
 _Z: Final = 1.96
+_WORSE: Final = 1.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +126,9 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
         slices=[_reported_slice(each) for each in found],
         causes=[_reported_cause(each) for each in answers],
         timeline=timeline(looked.counts, looked.onset, events),
-        histograms=[] if drawn is None or not found else histograms(looked.split(drawn.table), found, answers),
+        histograms=[]
+        if drawn is None or (looked.onset is None and not found)
+        else histograms(looked.split(drawn.table), found, answers),
         examples=await _examples(recording, looked, drawn),
         unknown=await unknown(
             recording,
@@ -176,6 +179,10 @@ async def _chosen(recording: RecordedShare, question: Question, now: datetime) -
         if question.about is not None and question.about.kind == "wrong":
             raise ConfigError(
                 f"nobody has labelled samples of {window}, so none can be told to be wrong: `hoverboard label` takes labels"
+            )
+        if question.about is not None and not looked:
+            raise ConfigError(
+                f"nothing is recorded of the usual time, which says from when on answers are {question.about}: name one with --against"
             )
         raise ConfigError(await _nothing(recording, window))
     return max(looked, key=_strength)
@@ -262,6 +269,7 @@ def _who(table: Table) -> list[ReportedWho]:
     """Values of who sent or answered, by their share of the excess (Adtributor's explanatory power)."""
     drawn = Draw.of(table)
     excess = max(drawn.bad_now - drawn.expected, 1.0)
+    everywhere = float(table.weight[table.bad & ~table.base].sum() / max(table.weight[~table.base].sum(), 1e-9))
     found = []
     for field in table.fields:
         if field.kind not in WHO or len(field.values) < 3:
@@ -274,7 +282,8 @@ def _who(table: Table) -> list[ReportedWho]:
             bad = float(table.weight[here & table.bad].sum())
             rows = float(table.weight[here].sum())
             explained = float((cells.bad[code] - cells.expected[code]) / excess)
-            if code and explained > 0.05 and rows:
+            # What most rows have, bad or not, says nothing of who they are.
+            if code and explained > 0.05 and rows and bad / rows > _WORSE * everywhere:
                 low = max(explained - float(error[code]) / excess, 0.0)
                 told = (field.name, field.values[code], rows, bad, bad / rows, min(explained, 1.0), min(low, 1.0))
                 found.append(ReportedWho(*told))

@@ -27,7 +27,7 @@ __all__ = ["WHOLE", "CountedErrors", "Progress", "RecordedShare", "WindowCounts"
 
 _SQL: Final = statements(__file__)
 _MOST_BINS: Final = 1500
-_WIDTHS_S: Final = (10, 60, 300, 900, 3600, 6 * 3600, 86_400)
+_WIDTHS_S: Final = (1, 10, 60, 300, 900, 3600, 6 * 3600, 86_400)
 _PIECE_S: Final = 0.3
 _LONGEST_PIECE: Final = timedelta(hours=3)
 _LEAST_LONGEST: Final = 4

@@ -17,6 +17,7 @@ from hoverboard.postmortem.sections import (
     asked,
     cause_name,
     described,
+    happened,
     sections,
     sql_of,
     title,
@@ -24,7 +25,7 @@ from hoverboard.postmortem.sections import (
     took,
     weight,
 )
-from hoverboard.postmortem.wording import moment, plain_line, share
+from hoverboard.postmortem.wording import plain_line, share
 
 __all__ = ["render_html"]
 
@@ -32,6 +33,7 @@ _STYLE: Final = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _LONGEST: Final = 160
 _LONGEST_NAME: Final = 40
+_LEAST_BELIEF: Final = 0.01
 _MOST_MEMBERS: Final = 12
 
 
@@ -91,9 +93,9 @@ def _since(report: Report, section: Section) -> Iterator[str]:
         if report.timeline.events:
             yield "<ol>"
             for event in report.timeline.events:
-                belief = f" ({event.belief:.0%} belief that it began with this)" if event.belief >= 0.01 else ""
-                detail = f": {event.detail}" if event.detail else ""
-                yield f"<li>{safe(f'{moment(event.at)} {event.kind} {event.subject}{detail}{belief}')}</li>"
+                told = event.belief >= _LEAST_BELIEF and event.kind != "alarm"
+                belief = f" ({event.belief:.0%} belief that it began with this)" if told else ""
+                yield f"<li>{safe(happened(event))}{belief}</li>"
             yield "</ol>"
         yield "</figure>"
     # The events are listed below the chart already.
@@ -219,7 +221,7 @@ def _code(text: str) -> str:
 
 
 def _length(seconds: float) -> str:
-    for unit, name in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+    for unit, name in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
         if seconds >= unit and not seconds % unit:
             many = int(seconds // unit)
             return f"{many} {name}{'s' if many > 1 else ''}"

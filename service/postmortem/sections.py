@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hoverboard.postmortem.report import Report, ReportedCause, ReportedExample
+from hoverboard.postmortem.report import Report, ReportedCause, ReportedEvent, ReportedExample
 from hoverboard.postmortem.wording import moment, plain_line, share
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
 
 _RUNNER_UP = 2
 _LEAST_WEIGHT = 0.01
+_DIGITS = re.compile(r"(\d\d:\d\d:\d\d)(?:\.\d+)?\+00\b")
+"""A time as Postgres writes it into a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,12 @@ def weight(cause: ReportedCause) -> str:
     return f"{cause.weight:.0%}" if cause.weight >= _LEAST_WEIGHT else "under 1%"
 
 
+def happened(event: ReportedEvent) -> str:
+    """When, and what."""
+    detail = ": " + _DIGITS.sub(r"\1 UTC", event.detail) if event.detail else ""
+    return plain_line(f"{moment(event.at)} {event.kind} {event.subject}{detail}")
+
+
 def told_causes(report: Report) -> list[ReportedCause]:
     """The likeliest and its runner-up, and others that have any weight."""
     return [
@@ -138,10 +147,11 @@ def _since(report: Report) -> Iterator[str]:
     )
     yield "It goes on." if onset.end is None else f"It was over at {moment(onset.end)}."
     for event in onset.events:
-        detail = f": {event.detail}" if event.detail else ""
-        yield f"{event.belief:.0%} belief that it began with: {moment(event.at)} {event.kind} {event.subject}{detail}"
-    if not onset.events:
-        yield "Nothing that is on record happened then: no deployment, start, death, alarm or gap."
+        what = happened(event)
+        # An alarm follows from what is looked for, however near it is.
+        yield what if event.kind == "alarm" else f"{event.belief:.0%} belief that it began with: {what}"
+    if all(event.kind == "alarm" for event in onset.events):
+        yield "Nothing else that is on record happened then: no deployment, start, death or gap."
 
 
 def _width(seconds: float) -> str:

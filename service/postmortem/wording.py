@@ -56,7 +56,9 @@ def _why(cause: LikelyCause | None) -> str:
 
 def share(value: float) -> str:
     """A share as a percentage that says something: two digits that are not zero."""
-    if value and value < 0.001:
+    if not value:
+        return "0%"
+    if value < 0.001:
         return f"{value:.2g}"
     return f"{value:.2%}" if value < 0.1 else f"{value:.1%}"
 

@@ -240,7 +240,9 @@ alarm_log10_e_value: Final = _gauge(
     _VERSION,
 )
 alarm_raised: Final = _gauge(
-    "alarm_raised", "1 while the alarm of a version is raised, until somebody resets it; else 0", _VERSION
+    "alarm_raised",
+    "1 while the alarm of a version is raised, until somebody resets it; else 0. `hoverboard postmortem MODEL` says why",
+    _VERSION,
 )
 drift_js: Final = _gauge(
     "drift_js",

@@ -17,8 +17,7 @@ from click.testing import CliRunner, Result
 from hoverboard.cli.app import main
 from hoverboard.cli.target import named
 from hoverboard.database.connect import connected
-from tests.integration.documents import commands, difference
-from tests.integration.running import HOVERBOARD, ROOT
+from tests.integration.running import HOVERBOARD
 from tests.unit.postmortem.recorded_day import END, MODEL, ONSET, Planted, fill
 
 Run = Callable[..., Result]
@@ -126,20 +125,11 @@ def test_what_makes_no_sense_is_told(run: Run) -> None:
         ((MODEL, "--from", "1h", "--against", "now"), "expected two times with .. between them"),
         ((MODEL, "--about", "errors", "--where", "version=1"), "of errors that is not recorded"),
         ((MODEL, "--where", "customer=17"), "expected tag.NAME=VALUE"),
+        (
+            (MODEL, "--about", "slow", "--from", "2026-11-29T06:00", "--to", "2026-11-29T18:00"),
+            "name one with --against",
+        ),
     ):
         done = run(*arguments)
         assert done.exit_code == 1
         assert words in done.output
-
-
-def test_the_page_of_an_incident_shows_what_its_commands_print(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = ROOT / "docs/postmortem.md"
-    monkeypatch.chdir(tmp_path)
-    shown = commands(page)
-    assert len(shown) == 5
-    for command in shown:
-        printed = run(*shlex.split(command.text)[2:])
-        assert printed.exit_code == 0, (command.text, printed.output)
-        assert difference(command.shown, printed.output) is None, command.text
