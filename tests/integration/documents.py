@@ -3,6 +3,7 @@
 In a ```console block a line that begins with `$ ` is a command, gone on with while lines end in a backslash, or a
 quote or a here-document is open; what follows, up to the next command, is what it printed. A line `...` stands for any lines.
 A block that opens with a file's name after its language, as ```python train.py does, is written to that file.
+After a line `<!-- figures differ -->` a block's output is held to its words: figures, times and where lines break may differ.
 
 `python -m tests.integration.documents PAGE...` writes into the pages what the commands print now.
 """
@@ -50,6 +51,9 @@ VOLATILE = {
 """JSON members that may hold any value of their type."""
 
 _SERVE = re.compile(r"(?:make serve|hoverboard serve)\b(.*)")
+_FIGURES_DIFFER = "<!-- figures differ -->"
+_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?(?: UTC|Z)?)?")
+_FIGURE = re.compile(r"\d[\d,.]*%?")
 _FILE = re.compile(r"```[a-z]+ (\S+)")
 _HEREDOC = re.compile(r"<<'?(\w+)'?")
 _SLOW_STEP = re.compile(
@@ -73,6 +77,7 @@ class Command:
         text: the command, its continuation lines included.
         first, last: the lines after it that show its output, as a slice of the page's lines.
         shown: those lines.
+        figures: whether its figures are held against what is printed.
     """
 
     line: int
@@ -80,13 +85,14 @@ class Command:
     first: int
     last: int
     shown: list[str]
+    figures: bool = True
 
 
 def commands(page: Path) -> list[Command]:
     """The commands of a page, in order."""
     lines = page.read_text(encoding="utf-8").splitlines()
     found: list[Command] = []
-    inside, number = False, 0
+    inside, number, figures = False, 0, True
     while number < len(lines):
         line = lines[number]
         if file := _FILE.fullmatch(line):
@@ -96,10 +102,11 @@ def commands(page: Path) -> list[Command]:
             number = end
         elif line.startswith("```"):
             inside = line == "```console"
+            figures = lines[number - 1] != _FIGURES_DIFFER
         elif inside and line.startswith("$ "):
             end = _end_of_command(lines, number)
             text = "\n".join([line[2:], *lines[number + 1 : end]])
-            found.append(Command(number + 1, text, end, end, []))
+            found.append(Command(number + 1, text, end, end, [], figures))
             number = end
             continue
         elif inside:
@@ -280,11 +287,13 @@ def _shims(folder: Path) -> None:
         path.chmod(0o755)
 
 
-def difference(shown: Sequence[str], printed: str) -> str | None:
+def difference(shown: Sequence[str], printed: str, *, figures: bool = True) -> str | None:
     """What a page shows that was not printed, or the other way round; None where they agree in all that is stable."""
     expected = "\n".join(shown).strip()
     if not expected:
         return None
+    if not figures:
+        return _words_difference(shown, printed)
     try:
         return json_difference(json.loads(expected), json.loads(printed))
     except ValueError:
@@ -328,6 +337,28 @@ def _line_difference(shown: Sequence[str], got: Sequence[str]) -> str | None:
     return None if anything or at == len(got) else f"printed, but not shown: {list(got[at : at + 3])}"
 
 
+def _words_difference(shown: Sequence[str], printed: str) -> str | None:
+    """The same for words alone, whatever the figures are and wherever lines break."""
+    words = " ".join(shown_words(printed.splitlines()))
+    parts: list[list[str]] = [[]]
+    for line in shown:
+        parts.append([]) if line.strip() == "..." else parts[-1].append(line)
+    wanted = [" ".join(shown_words(part)) for part in parts]
+    pattern = r"(?: .*)? ".join(re.escape(part) for part in wanted if part)
+    pattern = ("" if wanted[0] else ".*") + pattern + ("" if wanted[-1] else ".*")
+    if re.fullmatch(pattern, words):
+        return None
+    missing = next((part for part in wanted if part not in words), "its parts in another order, or more than it shows")
+    return f"shown {missing!r}, got {words!r}"
+
+
+def shown_words(lines: Sequence[str]) -> list[str]:
+    """The words of some lines with a sign for each time, id and figure, without bars and the backslashes that join lines."""
+    text = re.sub(f"[{_BLOCKS}─]+", " ", "\n".join(line.rstrip().removesuffix("\\") for line in lines))
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<uuid>", " ".join(text.split()))
+    return _FIGURE.sub("<figure>", _TIME.sub("<time>", text)).split()
+
+
 def _same_line(shown: str, got: str) -> bool:
     try:
         return json_difference(json.loads(shown), json.loads(got)) is None
@@ -351,7 +382,7 @@ def update(page: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, session(page, Path(folder)) as running:
         for command in commands(page):
             status, printed = running.run(command)
-            if command.shown and difference(command.shown, printed) is None:
+            if command.shown and difference(command.shown, printed, figures=command.figures) is None:
                 continue
             sys.stderr.write(f"{page}:{command.line}: exit {status}: {command.text.splitlines()[0]}\n")
             if "..." in command.shown:
