@@ -43,15 +43,16 @@ class Shape:
     words: str
 
 
-def missing(table: Table, inside: Rows) -> Shape | None:
+def missing(table: Table, inside: Rows, *, blank: bool = False) -> Shape | None:
     """The input that is absent, or has one value, in most rows and seldom otherwise; None where there is none.
 
     Args:
         table: with its usual rows.
         inside: bool `(rows,)`, the bad rows of the incident to look at.
+        blank: whether 0 is the only such value.
     """
     fields, usual = _to_compare(table)
-    return _missing(fields, inside, usual) if inside.sum() >= _LEAST else None
+    return _missing(fields, inside, usual, blank=blank) if inside.sum() >= _LEAST else None
 
 
 def exchanged(table: Table, inside: Rows) -> Shape | None:
@@ -124,7 +125,7 @@ def moved(table: Table, field: Field) -> float:
     return low if low * high > 0 and abs(low) > 2 * (0.25 * 0.75 / few) ** 0.5 else 0.0
 
 
-def _missing(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
+def _missing(fields: Sequence[Field], inside: Rows, usual: Rows, *, blank: bool) -> Shape | None:
     """The input that is absent, or has one and the same value, in most rows and seldom otherwise."""
     found: list[tuple[float, Shape]] = []
     strange = 0
@@ -135,7 +136,7 @@ def _missing(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None
         elif field.numbers is not None:
             value, share = _commonest(field.numbers[inside])
             rate = float((field.numbers[usual] == value).mean())
-            if share >= 0.6 and rate < 0.2:
+            if share >= 0.6 and rate < 0.2 and not (blank and value):
                 found.append((share - rate, Shape(field.name, f"is {value:g} in {share:.0%} of them")))
             elif share < 0.6:
                 strange += _far(field, inside, usual)
@@ -167,7 +168,9 @@ def _scaled(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
     best: tuple[float, Shape] | None = None
     if len(numeric) > MANY:
         every = np.stack([field.numbers for field in numeric if field.numbers is not None])
-        ours_, theirs_ = (np.nanmean(every[:, rows].astype(np.float64), axis=1) for rows in (inside, usual))
+        # Of unit length each, so that a few in the usual unit do not outweigh those in a small one.
+        units = every / np.maximum(np.sqrt(np.nansum(every.astype(np.float64) ** 2, axis=0)), 1e-9)
+        ours_, theirs_ = (np.nanmean(units[:, rows], axis=1) for rows in (inside, usual))
         # In another unit it is the same picture: a picture of something else has its ink elsewhere.
         alike = float(ours_ @ theirs_ / max(np.linalg.norm(ours_) * np.linalg.norm(theirs_), 1e-9))
         numeric = [replace(numeric[0], numbers=np.asarray(every.sum(axis=0), np.float32))] if alike > _SAME else []

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hoverboard.postmortem.cells import Draw, chi2_tail, clustering, excess_g
+from hoverboard.postmortem.cells import Cells, Draw, chi2_tail, clustering, excess_g, exposure_of
 from hoverboard.postmortem.slices import rows_of, slices
 from hoverboard.postmortem.table import Field, Table
 from tests.unit.postmortem.days import NOON_US, Day, field
@@ -160,3 +160,14 @@ def test_many_rows_and_fields_take_seconds_and_little_memory() -> None:
     (found,) = slices(table)
     assert time.thread_time() - started < 10  # 1.2 s on an idle core
     assert found.where == (("input f0", "v3"),)
+
+
+def test_what_a_cell_is_expected_to_have_is_as_unsure_as_a_draw_of_good_rows_is() -> None:
+    # A good row in ten is kept: how many rows each of many callers sent is known by some twenty.
+    exceeded = []
+    for seed in range(20):
+        draw = Draw.of(Day(12_000, seed=seed, callers=30).table(np.full(12_000, 0.05), share=0.1), 1.0)
+        caller = draw.table.fields[0]
+        counts = draw.count(caller)
+        exceeded.append(Cells.of(draw, counts, exposure_of(draw, [caller], counts)).g(1.0)[1:] > 6.6)
+    assert np.mean(exceeded) < 0.02
