@@ -21,6 +21,7 @@ _MOST_BINS: Final = 240
 _MOST_EVENTS: Final = 9
 _TELLING: Final = ("deployment", "death", "alarm", "gap", "start", "stop")
 """Kinds of events, those that explain most first."""
+_CAME_OF_IT: Final = "issue"
 _MOST_FEATURES: Final = 4
 _MOST_VALUES: Final = 20
 _LEAST_APART: Final = 0.2
@@ -43,6 +44,8 @@ def timeline(counts: BinnedCounts, onset: Onset | None, events: Sequence[Event])
     first = np.arange(begin, len(counts.rows), each)
     belief = [0.0 if onset is None else onset.near(counts, event.at_us) for event in events]
     order = sorted(range(len(events)), key=lambda at: (-round(belief[at], 2), _place(events[at].kind)))
+    # Issues come of what is looked for, as outliers do, and are listed by themselves.
+    order = [at for at in order if not events[at].kind.startswith(_CAME_OF_IT)]
     chosen = sorted(order[:_MOST_EVENTS], key=lambda at: events[at].at_us)
     return ReportedTimeline(
         bin_s=each * counts.width_us / 1e6,

@@ -18,12 +18,12 @@ from hoverboard.postmortem.wording import moment, plain_line, share
 
 __all__ = ["bar", "histogram", "safe", "swatch", "timeline"]
 
-_PLOT: Final = (52, 192)
+_PLOT: Final = (70, 210)
 """Pixels from the top: where the highest bar ends, and where all begin."""
 _HIGH: Final = _PLOT[1] - _PLOT[0]
-_VOLUME: Final = (200, 224)
-_HEIGHT: Final = 244
-_MARKS: Final = (12, 34)
+_VOLUME: Final = (218, 242)
+_HEIGHT: Final = 262
+_MARKS: Final = (10, 30, 50)
 _APART: Final = 5.0
 _ROW: Final = 24
 _LABEL: Final = 36.0
@@ -74,7 +74,7 @@ def histogram(found: ReportedHistogram) -> str:
         short = value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
         lines.append(
             f"<g><title>{safe(value)}: {share(bad)} of the bad rows, {share(usual)} of the usual ones</title>"
-            f'<text x="0" y="{y + 15}">{safe(short)}</text>'
+            f'<svg x="0" y="{y}" width="{_LABEL - 1}%" height="{_ROW}"><text x="0" y="15">{safe(short)}</text></svg>'
             f'<rect x="{_LABEL}%" y="{y + 2}" width="{bad / top * _BARS:.2f}%" height="9" class="bad"/>'
             f'<rect x="{_LABEL}%" y="{y + 12}" width="{usual / top * _BARS:.2f}%" height="6" class="usual"/>'
             f'<text x="100%" y="{y + 15}" text-anchor="end" class="soft">{_percent(bad)} / {_percent(usual)}</text></g>'
@@ -153,7 +153,7 @@ class _Axis:
 
 
 def _events(events: Sequence[ReportedEvent], axis: _Axis) -> Iterator[str]:
-    """Numbers at their times, in two rows where they would hide each other."""
+    """Numbers at their times, in three rows where they would hide each other."""
     last = [-100.0] * len(_MARKS)
     for number, event in enumerate(events, 1):
         x = axis.at(event.at)

@@ -146,11 +146,12 @@ def _since(report: Report) -> Iterator[str]:
         f"(evidence 10^{onset.log10_bayes:.0f} to 1, by {_width(onset.bin_s)})."
     )
     yield "It goes on." if onset.end is None else f"It was over at {moment(onset.end)}."
-    for event in onset.events:
+    told = [event for event in onset.events if not event.kind.startswith("issue")]
+    for event in told:
         what = happened(event)
-        # An alarm follows from what is looked for, however near it is.
+        # An alarm follows from what is looked for, however near it is; so do issues, which are listed by themselves.
         yield what if event.kind == "alarm" else f"{event.belief:.0%} belief that it began with: {what}"
-    if all(event.kind == "alarm" for event in onset.events):
+    if all(event.kind == "alarm" for event in told):
         yield "Nothing else that is on record happened then: no deployment, start, death or gap."
 
 
@@ -179,7 +180,7 @@ def _differs(report: Report) -> Iterator[str]:
             f"{each.bad_rows:,.0f} bad rows of {each.rows:,.0f}; at least {each.odds_low:.1f} times as likely as usual."
         )
     if not report.slices and report.onset is not None:
-        yield "No value of a field holds more of the bad rows than chance allows."
+        yield "No value passes the test, in which many rows of one caller are few witnesses."
 
 
 def _causes(report: Report) -> Iterator[str]:

@@ -31,10 +31,13 @@ def test_a_long_time_is_told_in_few_bins_that_have_all_rows() -> None:
 
 def test_of_many_events_those_that_may_explain_something_are_told_in_order() -> None:
     counts = BinnedCounts(np.arange(10, dtype=np.int64) * MINUTE, np.ones(10), np.zeros(10))
-    events = [Event(at * MINUTE, "start", f"engine-{at}") for at in range(20)] + [Event(5, "deployment", "4")]
+    events = [Event(at * MINUTE, "start", f"engine-{at}") for at in range(20)] + [
+        Event(5, "deployment", "4"),
+        Event(6, "issue_new", "issue 1"),
+    ]
     told = timeline(counts, None, events).events
     assert len(told) == 9
-    assert "deployment" in {each.kind for each in told}
+    assert {each.kind for each in told} == {"deployment", "start"}  # issues come of what is looked for
     assert [each.at for each in told] == sorted(each.at for each in told)
 
 
