@@ -7,24 +7,29 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
 __all__ = ["load_framework"]
 
 
-def load_framework() -> None:
+def load_framework(*, shown: bool = True) -> None:
     """Import Keras and TensorFlow.
 
     TensorFlow writes to file descriptor 2 before any setting of its own can stop it; what it wrote is shown only when
     the import fails.
+
+    Args:
+        shown: whether a spinner says so; not where a step of something else does.
     """
     from rich.console import Console
 
     from hoverboard.backends.backend import backend_of
     from hoverboard.versions.manifest import KERAS_FILE
 
-    with _stderr_aside() as terminal, Console(file=terminal).status("Loading TensorFlow ..."):
+    with _stderr_aside() as terminal, ExitStack() as stack:
+        if shown:
+            stack.enter_context(Console(file=terminal).status("Loading TensorFlow ..."))
         backend_of(KERAS_FILE)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,13 +17,18 @@ from hoverboard.cli.output import as_json, emit, json_option
 from hoverboard.cli.steps import steps
 from hoverboard.cli.target import data_dir_option, database_url_option, named
 from hoverboard.config import Settings
-from hoverboard.errors import ConfigError
+from hoverboard.errors import ConfigError, EngineMissing
 
 if TYPE_CHECKING:
+    from hoverboard.postmortem.confirming import Confirmer
+    from hoverboard.postmortem.counting import Progress
     from hoverboard.postmortem.question import Question
     from hoverboard.postmortem.report import Report
 
 __all__ = ["command"]
+
+_NICE: Final = 10
+"""Where a service runs on the same machine, its calls come first."""
 
 
 @click.command(
@@ -49,6 +56,12 @@ __all__ = ["command"]
 )
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page that needs nothing else.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option(
+    "--replay/--no-replay",
+    "replay",
+    default=None,
+    help="Run rows of likely causes through models here, which takes some 20 s.  [default: where the models are]",
+)
 @click.option("--sql", is_flag=True, help="Show the SQL behind each section, too.")
 @click.option(
     "--models", type=click.Path(path_type=Path), help="Models directory, for what it redacts.  [default: models]"
@@ -66,6 +79,7 @@ def command(
     where: tuple[str, ...],
     html: Path | None,
     markdown: bool,
+    replay: bool | None,
     sql: bool,
     models: Path | None,
     database_url: str | None,
@@ -76,13 +90,16 @@ def command(
 
     Without times it looks at the raised alarm, else at the largest change of the last day. It only reads, through one
     connection. The service may run or not; Postgres must.
+
+    Where the models are on this machine, some hundred rows of a likely version, process or unit are run once more with the cause undone: that says
+    whether it is the cause. --no-replay leaves that out.
     """
     from hoverboard.postmortem.rendering import render_markdown, render_text
 
     now = datetime.now(UTC)
     settings = Settings.load(data_dir=data_dir, database_url=database_url, models=models)
     question = replace(_question(model, about, (start, end, against), where, now), target=named(data_dir, database_url))
-    report = asyncio.run(_asked(settings, question, now))
+    report = asyncio.run(_asked(settings, question, now, replay=replay))
     if html is not None:
         from hoverboard.postmortem.page import render_html
 
@@ -127,7 +144,7 @@ def _question(
     )
 
 
-async def _asked(settings: Settings, question: Question, now: datetime) -> Report:
+async def _asked(settings: Settings, question: Question, now: datetime, *, replay: bool | None) -> Report:
     from hoverboard.postmortem.asking import postmortem
     from hoverboard.postmortem.export import blanked_inputs
     from hoverboard.postmortem.reading import reading
@@ -135,4 +152,30 @@ async def _asked(settings: Settings, question: Question, now: datetime) -> Repor
     question = replace(question, blanked=blanked_inputs(settings.models, question.model))
     with steps({}) as told:
         async with reading(settings, application="hoverboard postmortem") as connection:
-            return await postmortem(connection, question, now, told)
+            return await postmortem(connection, question, now, told, _confirmer(settings, question, replay, told))
+
+
+def _confirmer(settings: Settings, question: Question, replay: bool | None, told: Progress) -> Confirmer | None:
+    """What runs models, where they and what runs them are here."""
+    from hoverboard.backends.backend import require_framework
+    from hoverboard.postmortem.confirming import Confirmer
+
+    if replay is False or (replay is None and not (settings.models / question.model).is_dir()):
+        return None
+    try:
+        require_framework("hoverboard postmortem --replay")
+    except EngineMissing:
+        if replay:
+            raise
+        return None
+    return Confirmer(settings.models, _load, told)
+
+
+def _load() -> None:
+    from hoverboard.cli.framework import load_framework
+    from hoverboard.telemetry import logs
+
+    with suppress(OSError):  # a container may not allow it; then it is as any other process
+        os.nice(_NICE)
+    load_framework(shown=False)
+    logs.configure("warning", process="postmortem")

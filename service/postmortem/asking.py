@@ -18,6 +18,7 @@ from hoverboard.postmortem.causes import NOTHING_USUAL, LikelyCause, causes
 from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.charts import histograms, timeline
 from hoverboard.postmortem.commands import next_commands
+from hoverboard.postmortem.confirming import Confirmer
 from hoverboard.postmortem.counting import Progress, RecordedShare, WindowCounts, bin_width, require_model
 from hoverboard.postmortem.drawing import Drawn, draw
 from hoverboard.postmortem.drifting import began_to_move
@@ -84,7 +85,9 @@ class _Looked:
         return table if self.onset is None else self.onset.split(table)
 
 
-async def postmortem(connection: Connection, question: Question, now: datetime, told: Progress) -> Report:
+async def postmortem(
+    connection: Connection, question: Question, now: datetime, told: Progress, confirmer: Confirmer | None = None
+) -> Report:
     """Answer a question.
 
     Args:
@@ -92,6 +95,7 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
         question: what is asked.
         now: the time of asking.
         told: of progress.
+        confirmer: runs rows of likely causes once more; None for statistics alone.
 
     Raises:
         ConfigError: nothing was recorded of the model, or of that time; or the times make no sense.
@@ -108,6 +112,8 @@ async def postmortem(connection: Connection, question: Question, now: datetime, 
     told("Comparing", 0.0)
     # Seconds of NumPy; Postgres should not wait for an answer to its keepalives meanwhile.
     found, who, answers = await asyncio.to_thread(_compared, looked, drawn, events, await _refusals(recording, looked))
+    if confirmer is not None and drawn is not None:
+        answers = await confirmer.confirmed(recording, looked.about, looked.split(drawn.table), answers)
     bad = _bad(looked)
     return Report(
         model=question.model,

@@ -183,6 +183,7 @@ async def read_samples(
     outputs: bool = False,
     blanked: Collection[str] = (),
     block_rows: int | None = None,
+    ids: Sequence[UUID] | None = None,
 ) -> AsyncIterator[SampleBlock]:
     """Samples of a window in the order of their ids, so of their time, block by block.
 
@@ -197,6 +198,7 @@ async def read_samples(
         outputs: with whole outputs, too.
         blanked: see `decode_inputs`.
         block_rows: rows of a block; by the size of a row where it is left out.
+        ids: only these samples.
 
     Raises:
         asyncpg.PostgresError: the database cannot answer; `reading` says so in words.
@@ -209,7 +211,7 @@ async def read_samples(
             _SQL["read_samples"],
             *(window.model, window.start, window.end, *window.conditions),
             *(list(version_ids), answered, choice.labelled, choice.issue, at, outputs, version_id, upper, limit),
-            *(*window.excluded, list(choice.without_issues) or None, choice.without_outliers),
+            *(*window.excluded, list(choice.without_issues) or None, choice.without_outliers, ids),
         )
         if rows:
             block = _block(rows, signature, blanked)

@@ -53,6 +53,7 @@ where s.model = $1 and s.at >= $2 and s.at < $3
     and (p.version_id is not null or not $10)
     and (t.sample_id is not null or not $11)
     and ($12::bigint is null or o.issue_id = $12)
+    and ($25::uuid[] is null or s.id = any ($25))
     -- What no sample may have; one that has nothing of the kind is meant.
     and ($18::text[] is null or not coalesce(s.tags @> any ($18::text[]::jsonb[]), false))
     and ($19::bigint[] is null or p.version_id is null
