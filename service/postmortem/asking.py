@@ -14,6 +14,7 @@ import numpy as np
 from hoverboard.contract.times import micros, nearest_time, time_of
 from hoverboard.database.connect import Connection
 from hoverboard.errors import ConfigError
+from hoverboard.postmortem.bounds import clipped, recorded_days
 from hoverboard.postmortem.causes import NOTHING_USUAL, LikelyCause, causes
 from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.charts import histograms, timeline
@@ -178,7 +179,7 @@ async def _chosen(recording: RecordedShare, question: Question, now: datetime) -
             windows = question.between(since, min(now, since + _DAY))
         else:
             windows = None, question.window(now - _DAY, now)
-    usual, window = windows
+    usual, window = await _recordable(recording, *windows)
     looked = [found for kind in kinds if (found := await _look(recording, kind, usual, window)) is not None]
     # One whose limit nobody can tell, such as what is slow where nothing was answered, has no rows.
     if not any(each.counted.counts.rows.sum() for each in looked):
@@ -192,6 +193,24 @@ async def _chosen(recording: RecordedShare, question: Question, now: datetime) -
             )
         raise ConfigError(await _nothing(recording, window))
     return max(looked, key=_strength)
+
+
+async def _recordable(
+    recording: RecordedShare, usual: RecordedWindow | None, window: RecordedWindow
+) -> tuple[RecordedWindow | None, RecordedWindow]:
+    """As much of both times as there are days on record: only those can be counted, and a report should not begin before them.
+
+    Raises:
+        ConfigError: nothing of the window is.
+    """
+    days = await recorded_days(recording.connection)
+    there = clipped(window, days)
+    if there is None:
+        raise ConfigError(await _nothing(recording, window))
+    if usual is None:
+        return None, there
+    # Of a usual time without days on record the end will do: there is nothing usual then, whatever its length.
+    return clipped(usual, days) or replace(usual, start=max(usual.start, usual.end - _DAY)), there
 
 
 def _strength(looked: _Looked) -> tuple[float, float]:

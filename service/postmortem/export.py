@@ -24,6 +24,7 @@ from hoverboard.database.on_record import last_erasure
 from hoverboard.errors import ConfigError
 from hoverboard.files import put_file, synchronise
 from hoverboard.offline.workspace import Workspace
+from hoverboard.postmortem.bounds import clipped, recorded_days
 from hoverboard.postmortem.export_files import FILES, RowsOnRecord, merge
 from hoverboard.postmortem.export_part import ExportPart
 from hoverboard.postmortem.reading import reading
@@ -198,6 +199,9 @@ class Exporter:
             window = replace(self._request.window, start=state.start, end=state.end)
             while not state.read:
                 async with self._reading() as connection:
+                    if not state.version_ids:
+                        window = clipped(window, await recorded_days(connection)) or window
+                        state.start, state.end = window.start, window.end
                     await self._find_versions(connection, window, state)
                     await self._read(connection, window, self.chosen, state)
             summary = await self._merge(window, state)

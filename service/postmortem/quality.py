@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
@@ -14,6 +14,7 @@ import numpy as np
 from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.errors import ConfigError
+from hoverboard.postmortem.bounds import EPOCH, LATEST
 from hoverboard.postmortem.confidences import Counted, judge_confidence
 from hoverboard.postmortem.estimates import (
     Estimate,
@@ -89,10 +90,11 @@ async def read_quality(connection: Connection, question: QualityQuestion) -> Qua
     versions = await _fetched(connection, "versions", question.model)
     if not versions:
         raise await _unknown(connection, question.model)
+    question = replace(question, start=max(question.start, EPOCH), end=min(question.end, LATEST))
     model, start, until = question.model, question.start, question.until
     labels = (model, start, until, question.source, question.within)
     draw = await _draw(connection, start, until)
-    learned_from = (model, start - _LEARN_FROM, *labels[2:])
+    learned_from = (model, max(start, EPOCH + _LEARN_FROM) - _LEARN_FROM, *labels[2:])
     tasks = {version["task"] for version in versions}
     counts: dict[str, Counted] = {
         "answered": await _fetched(connection, "answered", model, start, until, question.now, _AGES, draw),

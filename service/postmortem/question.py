@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from hoverboard.errors import ConfigError
+from hoverboard.postmortem.bounds import EPOCH
 from hoverboard.postmortem.window import RecordedWindow
 
 __all__ = ["KINDS", "About", "Question"]
@@ -100,7 +101,7 @@ class Question:
             return None
         return self.between(self.start, self.end or now)
 
-    def between(self, start: datetime, end: datetime) -> tuple[RecordedWindow, RecordedWindow]:
+    def between(self, start: datetime, end: datetime) -> tuple[RecordedWindow | None, RecordedWindow]:
         """The usual time and the one looked at.
 
         Raises:
@@ -108,7 +109,8 @@ class Question:
         """
         window = self.window(start, end)
         if self.against is None:
-            return self.window(start - (end - start), start), window
+            before = start - min(end - start, max(start - EPOCH, timedelta(0)))
+            return None if before == start else self.window(before, start), window
         usual = self.window(*self.against)
         if usual.end > window.start:
             raise ConfigError("--against must end before --from: it says what was usual until then")
