@@ -102,8 +102,9 @@ def command(
     report = asyncio.run(_asked(settings, question, now, replay=replay))
     if html is not None:
         from hoverboard.postmortem.page import render_html
+        from hoverboard.postmortem.written import write_page
 
-        html.write_text(render_html(report), encoding="utf-8")
+        write_page(html, render_html(report))
         click.echo(f"{report.summary}\nWritten to {html}.")
     elif markdown:
         click.echo(render_markdown(report, sql=sql))

@@ -133,8 +133,9 @@ def command(
     kept = _kept(settings, result)
     if html is not None:
         from hoverboard.postmortem.replay_rendering import as_html
+        from hoverboard.postmortem.written import write_page
 
-        html.write_text(as_html(result), encoding="utf-8")
+        write_page(html, as_html(result))
     _show(result, kept, json_)
     holding = [gate.text for gate in gates if gate.holds(result)]
     if holding:
@@ -147,6 +148,7 @@ def _run(
 ) -> ReplayResult:
     from hoverboard.postmortem.export import blanked_inputs
     from hoverboard.postmortem.replay import Replay, ReplayRequest
+    from hoverboard.postmortem.written import room_for
     from hoverboard.recorder.erasure.work_files import REPLAYS
     from hoverboard.telemetry import logs
 
@@ -172,7 +174,8 @@ def _run(
     with steps(_STEPS) as report:
         replay = Replay(settings, request, folder, report)
         try:
-            return asyncio.run(replay.run(output, restart=restart))
+            with room_for(folder, "the same command goes on from there"):
+                return asyncio.run(replay.run(output, restart=restart))
         except KeyboardInterrupt:
             click.echo("Stopped. The same command goes on from here.", err=True)
             sys.exit(130)

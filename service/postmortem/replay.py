@@ -32,6 +32,7 @@ from hoverboard.postmortem.replay_result import ReplayIncumbent, ReplayResult, R
 from hoverboard.postmortem.replay_rows import ReplayRows
 from hoverboard.postmortem.replay_scoring import ReplayScoring
 from hoverboard.postmortem.window import RecordedWindow, RowChoice
+from hoverboard.postmortem.written import room_for
 from hoverboard.recorder.erasure.work_files import replay_workspace
 from hoverboard.versions import read_version
 from hoverboard.versions.golden import ABSOLUTE, RELATIVE
@@ -140,7 +141,8 @@ class Replay:
         compared, own = self._compared(summary, scoring, sides)
         result = self._result(summary, scoring, sides, compared, own, seconds=time.monotonic() - began)
         if output is not None and summary.rows:
-            write_outcomes(AnswerReader(own), self._rows.answers, scoring.candidate, compared, output)
+            with room_for(output, "the same command goes on from there"):
+                write_outcomes(AnswerReader(own), self._rows.answers, scoring.candidate, compared, output)
         return result
 
     def _forget(self) -> None:

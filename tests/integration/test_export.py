@@ -318,6 +318,27 @@ def test_what_is_erased_while_an_export_writes_its_files_is_not_in_them(
     assert len(pq.read_table(tmp_path / "out" / "inputs.parquet")) == 330
 
 
+def test_where_there_is_no_room_a_sentence_says_so_and_the_same_command_goes_on(
+    tables: Tables, database: str, tmp_path: Path
+) -> None:
+    tables.filled(KNOWN, *many(10, 50))
+    arguments = ["export", KEY[0], "--output", str(tmp_path / "out"), "--database-url", database, *BETWEEN]
+
+    def limited(most: int) -> Any:
+        limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, resource.RLIM_INFINITY))"
+        script = f"{limit}\n{_KILLED}"
+        command = [sys.executable, "-c", script, "-1", *arguments]
+        return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+    for most in (1000, 8000):  # not even a part; parts, and not all of them together
+        done = limited(most)
+        told = f"Error: {tmp_path / 'out'} could not be written: File too large. Make room there; the same command goes on from there"
+        assert (done.returncode, done.stdout) == (1, "") and told in done.stderr
+        assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")] == []
+    assert run_killed(database, tmp_path / "out", -1) == 0
+    assert len(pq.read_table(tmp_path / "out" / "inputs.parquet")) == 500
+
+
 def test_another_job_is_not_gone_on_with_and_what_is_there_is_not_replaced_unasked(
     tables: Tables, database: str, tmp_path: Path
 ) -> None:
