@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hoverboard.cli.help import CommandGroup
-from hoverboard.cli.output import as_json, bar, console, emit, json_option, plain, plain_text, table
+from hoverboard.cli.output import as_json, console, emit, json_option
 from hoverboard.cli.target import data_dir_option, database_url_option, whoever_asks
 from hoverboard.config import Settings
 
 if TYPE_CHECKING:
     from hoverboard.database.connect import Connection
     from hoverboard.watch.issue_changes import IssueActor
-    from hoverboard.watch.issue_reading import IssueDetail
 
 __all__ = ["command"]
 
 T = TypeVar("T")
-_COLORED: Final = {"regressed": "[red]regressed[/]", "escalating": "[red]escalating[/]", "new": "[yellow]new[/]"}
 
 _number = click.argument("number", type=click.IntRange(1, 2**63 - 1), metavar="N")
 _reason = click.option("--reason", default="", help="Why. It is kept.")
@@ -73,7 +71,7 @@ def command(context: click.Context, database_url: str | None, data_dir: Path | N
 def list_(
     *, model: str | None, every: bool, database_url: str | None, data_dir: Path | None, json_: bool | None
 ) -> None:
-    """List the open issues, of a model or of all: what has regressed or escalates comes first."""
+    """List the open issues, of a model or of all: what escalates, has regressed or is new comes first, then the largest of the last day."""
     _list(model, every=every, settings=_settings(database_url, data_dir), json_=json_)
 
 
@@ -81,14 +79,15 @@ def list_(
 @_number
 @_options
 def show(*, number: int, database_url: str | None, data_dir: Path | None, json_: bool | None) -> None:
-    """Show one issue: why it is as it is, what became of it, how often it came, and its latest samples."""
+    """Show one issue: why it is as it is, how often it came, whose it is, its samples, and what became of it."""
+    from hoverboard.cli.issue_pages import shown
     from hoverboard.watch.issue_reading import read_issue
 
     detail = asyncio.run(_read(_settings(database_url, data_dir), lambda connection: read_issue(connection, number)))
     if as_json(json_):
         emit(asdict(detail))
         return
-    for part in _shown(detail):
+    for part in shown(detail):
         console().print(part)
 
 
@@ -269,6 +268,7 @@ def _done(json_: bool | None, number: int, sentence: str) -> None:
 
 
 def _list(model: str | None, *, every: bool, settings: Settings, json_: bool | None) -> None:
+    from hoverboard.cli.issue_pages import listed
     from hoverboard.watch.issue_reading import list_issues, ungrouped
 
     async def question(connection: Connection) -> tuple[list[dict[str, Any]], int]:
@@ -279,94 +279,11 @@ def _list(model: str | None, *, every: bool, settings: Settings, json_: bool | N
         emit({"issues": rows, "ungrouped": left_out})
         return
     if rows:
-        names = ["issue", "model", "state", "members", "in 7 days", "versions", "last seen"]
-        console().print(table(names, [_cells(row) for row in rows], right=["issue", "members", "in 7 days"]))
-        for row in rows:
-            if row["substate"] in {"escalating", "regressed"}:
-                click.echo(f"Issue {row['id']} {_verb(row['substate'])}: {row['why']}.")
+        for part in listed(rows):
+            console().print(part)
     else:
         click.echo(
             "No issues." if every else "No open issues; --all lists the others, too." if model else "No open issues."
         )
     if left_out:
         click.echo(f"{left_out:,} outliers joined no issue; the recorder's log says why.")
-
-
-def _verb(substate: str) -> str:
-    return "escalates" if substate == "escalating" else "has regressed"
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    first, last = row["first_version"], row["last_version"]
-    return [
-        str(row["id"]),
-        row["model"],
-        _state(row),
-        f"{row['members']:,}",
-        f"{row['members_7_days']:,}",
-        str(first) if first == last else f"{first} to {last}",
-        f"{row['last_seen']:%Y-%m-%d %H:%M}",
-    ]
-
-
-def _state(row: dict[str, Any]) -> str:
-    match row["state"]:
-        case "unresolved":
-            return _COLORED.get(row["substate"], str(row["substate"]))
-        case "archived":
-            return f"archived, {row['substate'].replace('_', ' ')}"
-        case "resolved":
-            return f"resolved in {row['resolved_in']}"
-        case "merged":
-            return f"part of {row['merged_into']}"
-        case state:
-            return str(state)
-
-
-def _shown(detail: IssueDetail) -> Sequence[Any]:
-    row = detail.issue
-    head = (
-        f"Issue {row['id']} of {row['model']}: {_state(row)} since {row['state_at']:%Y-%m-%d %H:%M} ({plain_text(row['why'])}). "
-        f"{row['members']:,} members from {row['first_seen']:%Y-%m-%d %H:%M} to {row['last_seen']:%Y-%m-%d %H:%M} UTC."
-    )
-    most = max((day["members"] for day in detail.days), default=1)
-    days = [[str(day["day"]), f"{day['members']:,}", bar(day["members"] / most)] for day in detail.days]
-    leaders = [
-        [
-            str(each["id"]),
-            str(each["sample_id"] or "erased or expired"),
-            f"{each['members']:,}",
-            f"{each['mean_distance'] or 0:.3g} of {each['radius']:.3g}",
-            ", ".join(map(str, each["never"])),
-        ]
-        for each in detail.fingerprints
-    ]
-    latest = [
-        [
-            f"{each['at']:%Y-%m-%d %H:%M:%S}",
-            str(each["sample_id"]),
-            str(each["version"]),
-            plain_text(_answer(each)),
-            f"{each['p_value']:.2g}",
-        ]
-        for each in detail.latest
-    ]
-    events = plain(
-        [[f"{each['at']:%Y-%m-%d %H:%M}", each["kind"], each["actor"], each["reason"]] for each in detail.events]
-    )
-    tables = [
-        (["day", "members", ""], days),
-        (["fingerprint", "leader", "members", "mean distance", "never with"], leaders),
-        (["latest members", "sample", "version", "answer", "p-value"], latest),
-        (["history", "what", "who", "why"], events),
-    ]
-    return [
-        head,
-        *(part for names, rows in tables if rows for part in ("", table(names, rows, right=("members", "p-value")))),
-    ]
-
-
-def _answer(row: dict[str, Any]) -> str:
-    if row["label"] is not None:
-        return f"{row['label']} ({row['confidence']:.2f})" if row["confidence"] is not None else str(row["label"])
-    return "" if row["value"] is None else f"{row['value']:g}"

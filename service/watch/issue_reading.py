@@ -15,6 +15,8 @@ __all__ = ["IssueDetail", "list_issues", "read_issue", "ungrouped"]
 
 _SQL: Final = statements(__file__)
 _LATEST: Final = 5
+_EXAMPLES: Final = 3
+_ASKED: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class IssueDetail:
         fingerprints: its leaders.
         days: members by day, of the last 30.
         latest: its latest members on record.
+        examples: samples that lead it, with their inputs as they were recorded.
+        shares: of the latest 2,000 members by version, answer, caller and tag, the three largest of each.
+        beside: issues that outliers lie between this and them.
     """
 
     issue: dict[str, Any]
@@ -34,10 +39,13 @@ class IssueDetail:
     fingerprints: Sequence[dict[str, Any]]
     days: Sequence[dict[str, Any]]
     latest: Sequence[dict[str, Any]]
+    examples: Sequence[dict[str, Any]]
+    shares: Sequence[dict[str, Any]]
+    beside: Sequence[dict[str, Any]]
 
 
 async def list_issues(connection: Connection, model: str | None, *, every: bool) -> list[dict[str, Any]]:
-    """Issues with enough members: what needs somebody first, then by their latest sample.
+    """Issues with enough members: what escalates, regressed or is new first, then by members of the last day.
 
     Args:
         model: of this one; None for all.
@@ -65,6 +73,7 @@ async def read_issue(connection: Connection, number: int) -> IssueDetail:
     issues = await connection.fetch(_SQL["issues"], None, number, VISIBLE, True)
     if not issues:
         raise IssueRefused(f"there is no issue {number}; `hoverboard issues` lists them")
-    rows = {name: await connection.fetch(_SQL[name], number) for name in ("events", "fingerprints", "days")}
-    rows["latest"] = await connection.fetch(_SQL["latest_members"], number, _LATEST)
+    rows = {name: await connection.fetch(_SQL[name], number) for name in ("events", "fingerprints", "days", "beside")}
+    for name, most in (("latest", _LATEST), ("examples", _EXAMPLES), ("shares", _ASKED)):
+        rows[name] = await connection.fetch(_SQL[name], number, most)
     return IssueDetail(dict(issues[0]), **{name: [dict(row) for row in each] for name, each in rows.items()})

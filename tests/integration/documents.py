@@ -367,9 +367,10 @@ def _same_line(shown: str, got: str) -> bool:
 
 
 def _stable(line: str) -> str:
-    """A line without what changes from run to run: numbers with a fraction, bars, widths."""
+    """A line without what changes from run to run: numbers with a fraction, times, bars, widths."""
     line = re.sub(f"[{_BLOCKS}]+", "", line)
     line = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<uuid>", line)
+    line = re.sub(r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?|\d\d-\d\d \d\d:\d\d", "<time>", line)
     line = re.sub(r"\d[\d,]*\.\d+(e[+-]?\d+)?", "<number>", line)
     line = re.sub(r"\d[\d,]* rows/s", "<number> rows/s", line)
     return re.sub(r"[\s─]+", " ", line).strip()

@@ -774,7 +774,7 @@ UNION ALL
     i.first_version AS version,
     'issue_new'::text AS kind,
     ('issue '::text || i.id) AS subject,
-    i.why AS detail
+    (('version '::text || i.first_version) || ' found the first of its kind'::text) AS detail
    FROM (hoverboard.issues i
      JOIN hoverboard.issue_scopes s ON ((s.id = i.scope_id)))
   WHERE ((i.members >= 5) AND (i.state <> 'merged'::text))

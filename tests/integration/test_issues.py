@@ -506,6 +506,54 @@ async def test_a_resolved_issue_comes_back_by_itself(database: str, settings: Se
     assert 'hoverboard_issues{model="shapes",state="open"} 4.0' in exposed
 
 
+async def test_what_needs_somebody_is_first_and_then_what_came_most(
+    database: str, settings: Settings, sql: Connection
+) -> None:
+    journal = await begun(sql, settings, database)
+    write(journal, *strange([3] * 5, seed=70), *strange([1], seed=71, at=datetime.now(UTC) - timedelta(days=3)))
+    await drained(settings, database)
+    for number, substate in enumerate(("ongoing", "new", "regressed", "ongoing"), 1):
+        await sql.execute("update issues set substate = $2 where id = $1", number, substate)
+    typed = Typed(database)
+    assert [row["id"] for row in (await typed())["issues"]] == [3, 2, 4, 1]
+    await sql.execute("update issues set substate = 'escalating' where id = 1")
+    rows = (await typed())["issues"]
+    assert [row["id"] for row in rows] == [1, 3, 2, 4]
+    assert [(row["members"], row["members_1_day"]) for row in rows] == [(10, 10), (10, 10), (11, 10), (15, 15)]
+    days = [0] * 14
+    for at, members in ((START, 10), (datetime.now(UTC) - timedelta(days=3), 1)):
+        days[13 - (datetime.now(UTC).date() - at.date()).days] += members
+    assert rows[2]["last_14_days"] == days
+    drawn = await asyncio.to_thread(CliRunner().invoke, main, ["issues", "--pretty", "--database-url", database])
+    assert "Issue 1 escalates: " in drawn.output
+    assert re.search("▂  ?█", drawn.output)
+
+
+async def test_an_issue_shows_whose_it_is_and_its_samples_as_they_were_recorded(
+    database: str, settings: Settings, sql: Connection
+) -> None:
+    await begun(sql, settings, database)
+    leader = await sql.fetchval("select sample_id from issue_fingerprints where id = 2")
+    await sql.execute(
+        "update samples set inputs = $2::jsonb, vector = null, tags = $3::jsonb, caller = 'shop' where id = $1",
+        *(leader, '{"secret": null, "word": "[/]odd"}', '{"customer": "acme"}'),
+    )
+    await sql.execute("insert into issue_links values (1, 2, 1)")
+    detail = await Typed(database)("show", 2)
+    (example,) = detail["examples"]
+    assert (example["sample_id"], json.loads(example["inputs"])) == (str(leader), {"secret": None, "word": "[/]odd"})
+    shares = {(each["kind"], each["value"]): each["rows"] for each in detail["shares"]}
+    assert shares[("version", "1")] == 10
+    assert shares[("tag customer", "acme")] == shares[("caller", "shop")] == 1
+    assert [(each["id"], each["rows"]) for each in detail["beside"]] == [(1, 1)]
+    drawn = await asyncio.to_thread(
+        CliRunner().invoke, main, ["issues", "show", "2", "--pretty", "--database-url", database]
+    )
+    assert drawn.exit_code == 0, drawn.output
+    for words in ("Tag customer: acme (10%)", "Perhaps the same as issue 1 (new)", '"[/]odd"', "Version: 1 (100%)"):
+        assert words in " ".join(drawn.output.split()), words
+
+
 async def test_who_may_only_read_changes_nothing_and_a_wrong_name_is_told(
     database: str, settings: Settings, sql: Connection
 ) -> None:
