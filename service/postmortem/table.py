@@ -99,7 +99,10 @@ class Table:
         )
 
     def since(self, start_us: int, end_us: int | None = None) -> Table:
-        """The same rows with those outside of an incident counted to the usual time.
+        """The same rows with those outside of an incident counted to the usual time, and no others.
+
+        It may have begun before the time that was asked about, such as an alarm's, which is later by some rows: then the end of what was
+        to be the usual time is the incident's.
 
         Args:
             start_us: where it began.
@@ -108,7 +111,7 @@ class Table:
         outside = self.at_us < start_us
         if end_us is not None:
             outside |= self.at_us >= end_us
-        return replace(self, base=self.base | outside)
+        return replace(self, base=outside)
 
     def field(self, name: str) -> Field | None:
         """The field of that name, or None."""

@@ -145,3 +145,14 @@ def test_another_policy_at_noon_is_no_onset() -> None:
     share = np.where(np.arange(1440) < 720, 1.0, 0.1)
     days = [sampled(counts(np.full(1440, 0.02), generator, rows=10), share, generator) for _ in range(20)]
     assert sum(onset(day) is not None for day in days) <= 1
+
+
+def test_what_was_to_be_the_usual_time_is_the_incidents_from_its_onset_on() -> None:
+    # An alarm is raised some rows after it began, and the time before the alarm is what is compared with.
+    answer, _ = found(stepped(1440, 600, 0.01, 0.05), np.random.default_rng(21))
+    at = START_US + np.arange(1440) * MINUTE_US
+    usual = at < START_US + 620 * MINUTE_US
+    table = Table(at, ~usual, usual, np.ones(1440), np.zeros(1440, np.int32), (), np.zeros(1440, "V16"))
+    parted = answer.split(table)
+    assert not parted.base[parted.at_us >= answer.at_us].any()
+    assert parted.base[parted.at_us < answer.at_us].all()
