@@ -98,14 +98,21 @@ def command(
 
     now = datetime.now(UTC)
     settings = Settings.load(data_dir=data_dir, database_url=database_url, models=models)
-    question = replace(_question(model, about, (start, end, against), where, now), target=named(data_dir, database_url))
+    if html is not None and not html.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {html.absolute().parent} to write {html.name} to")
+    question = replace(
+        _question(model, about, (start, end, against), where, now),
+        models=None if models is None else str(models),
+        target=named(data_dir, database_url),
+    )
     report = asyncio.run(_asked(settings, question, now, replay=replay))
     if html is not None:
         from hoverboard.postmortem.page import render_html
+        from hoverboard.postmortem.sections import answer
         from hoverboard.postmortem.written import write_page
 
         write_page(html, render_html(report))
-        click.echo(f"{report.summary}\nWritten to {html}.")
+        click.echo(f"{answer(report)}\nWritten to {html}.")
     elif markdown:
         click.echo(render_markdown(report, sql=sql))
     elif as_json(json_) and not sql:

@@ -19,6 +19,8 @@ __all__ = ["next_commands"]
 
 _MOST: Final = 3
 _TAG: Final = "tag "
+_WITH_MODELS: Final = ("postmortem", "replay")
+"""Commands that look into the models directory."""
 
 
 def next_commands(
@@ -95,6 +97,8 @@ def _condition(name: str, value: str, about: About) -> str | None:
 
 
 def _complete(words: Sequence[str], question: Question) -> str:
+    if question.models is not None and words[0] in _WITH_MODELS:
+        words = [*words, "--models", question.models]
     return " ".join(filter(None, ("hoverboard", shlex.join(words), question.target)))
 
 

@@ -76,6 +76,7 @@ class Question:
         start, end: of the time that is looked at; None for the raised alarm's, or the last day.
         against: begin and end of the time that is usual; None for as long a time before `start`.
         where: conditions, see `RecordedWindow`.
+        models: the models directory that was named, for the commands that are proposed; None for that of the settings.
         target: options that say where the database is, quoted for a shell: for the commands that are proposed.
         blanked: inputs of which the recording policy hides single elements: NaN there is nothing that a client sent.
     """
@@ -86,6 +87,7 @@ class Question:
     end: datetime | None = None
     against: tuple[datetime, datetime] | None = None
     where: Mapping[str, str] = field(default_factory=dict)
+    models: str | None = None
     target: str = ""
     blanked: Collection[str] = ()
 

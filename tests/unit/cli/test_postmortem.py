@@ -87,8 +87,9 @@ def test_what_it_says_to_type_next_works_when_it_is_pasted(run: Run, database: s
 
 def test_what_it_says_to_type_next_on_a_quiet_day_works_too(run: Run, database: str) -> None:
     asked = (MODEL, "--about", "outliers", *TIMES, "--where", "tag.customer=16", "--database-url", database)
-    proposed = json.loads(run(*asked, "--json").output)["next"]
+    proposed = json.loads(run(*asked, "--models", "my models", "--json").output)["next"]
     assert len(proposed) == 3
+    assert [" --models 'my models' " in command for command in proposed] == [True, False, False]
     for command in proposed:
         words = shlex.split(command)
         assert words[0] == "hoverboard"
@@ -125,6 +126,7 @@ def test_what_makes_no_sense_is_told(run: Run) -> None:
         ((MODEL, "--from", "1h", "--against", "now"), "expected two times with .. between them"),
         ((MODEL, "--about", "errors", "--where", "version=1"), "of errors that is not recorded"),
         ((MODEL, "--where", "customer=17"), "expected tag.NAME=VALUE"),
+        ((MODEL, "--html", "no-folder/page.html"), "there is no folder"),
         (
             (MODEL, "--about", "slow", "--from", "2026-11-29T06:00", "--to", "2026-11-29T18:00"),
             "name one with --against",
