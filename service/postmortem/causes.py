@@ -10,25 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from hoverboard.postmortem.cells import Draw, excess_g
-from hoverboard.postmortem.hypotheses import Hypothesis, Moment, hypotheses
+from hoverboard.postmortem.hypotheses import hypotheses
+from hoverboard.postmortem.hypothesis import Hypothesis, HypothesisKind, Moment
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.slices import ExplainedSlice, rows_of, slices
-from hoverboard.postmortem.table import BinnedCounts, Event, Refusal, Table
+from hoverboard.postmortem.table import BinnedCounts, Event, Table
 
-__all__ = ["NOTHING_USUAL", "LikelyCause", "causes"]
+__all__ = ["NOTHING_USUAL", "LikelyCause", "causes", "risen"]
 
-CauseKind = Literal["version", "caller", "schema", "machine", "novelty", "load", "labels", "upstream", "none"]
 LEAST_DBIC: Final = 10.0
 """Evidence that a cause must have beyond "none of these" and beyond no change: very strong (Kass and Raftery, 1995)."""
 MOST: Final = 5
 _ROUNDS: Final = 3
 _LEAST_SHARE: Final = 0.05
 _CONFIRMED: Final = 0.1
+_RISEN: Final = 10.8  # chi-squared
+_SAME: Final = 0.8
+_MOST_OF: Final = 0.67
 
 _UNDO: Final = {
     "version": "serve the previous version again; a replay on it tells beforehand what that changes",
@@ -57,7 +60,7 @@ class LikelyCause:
         where: the slice of rows that it is about; empty for all.
     """
 
-    kind: CauseKind
+    kind: HypothesisKind
     subject: str
     weight: float
     evidence: str
@@ -78,8 +81,6 @@ def causes(
     onset: Onset | None,
     events: Sequence[Event],
     found: Sequence[ExplainedSlice] | None = None,
-    *,
-    refusals: Sequence[Refusal] = (),
 ) -> list[LikelyCause]:
     """Answers, the likeliest first; never empty.
 
@@ -89,12 +90,11 @@ def causes(
         onset: of those; None for a quiet day.
         events: what happened in the window.
         found: slices of `onset.split(table)`; found here when left out.
-        refusals: of the same time, by place.
     """
-    if onset is None and not (table.base.any() and found):
-        return _refused(refusals) or [_quiet(counts)]
     now = table if onset is None else onset.split(table)
     draw = Draw.of(now)
+    if onset is None and not risen(draw):
+        return [_quiet(counts)]
     if found is None:
         found = slices(now)
     moment = Moment(counts, onset, tuple(events))
@@ -113,15 +113,26 @@ def causes(
         draw = Draw.of(draw.table[~rows_of(draw.table, top.where)], draw.phi)
         if draw.bad_now < 10 or draw.bad_now - draw.expected < _LEAST_SHARE * whole:
             break
-    answers = _weighed(rounds, whole)
-    told = _refused(refusals)
-    return told + answers if told and answers[0].kind == "none" else answers
+    return _weighed(rounds, whole)
+
+
+def risen(draw: Draw) -> bool:
+    """Whether more rows are bad than usual beyond chance, whenever that began: p below 0.001, bad rows of one client clustered.
+
+    A change that is as old as its time has no onset in it.
+    """
+    if not draw.table.base.any():
+        return False
+    g = excess_g(np.array([draw.bad_now]), np.array([draw.expected]), 1 / (draw.totals[2] + 0.5))
+    return bool(g[0] / draw.phi > _RISEN)
 
 
 def _ranked(draw: Draw, moment: Moment, found: Sequence[ExplainedSlice]) -> list[tuple[float, Hypothesis]]:
     """Hypotheses with their dBIC, the best of each kind (and whom it names), the best first; `none` is always among them."""
     price = math.log(max(draw.bad_now, 2.0))
     none = _none(draw)
+    if draw.table.field("refused") is not None:
+        none = replace(none, g=0.0)  # the reason of each refused call is on record: "everywhere" is none
     ranked = [(none.g - price, none)]
     ranked += [
         (each.g + each.timing - price - 2 * math.log(max(each.looked_at, 1)), each)
@@ -138,7 +149,33 @@ def _ranked(draw: Draw, moment: Moment, found: Sequence[ExplainedSlice]) -> list
     if top.kind != "none" and not top.whole and score < max(ranked[0][0], 0.0) + LEAST_DBIC:
         # Better than "none of these" by so little that chance will do.
         in_order = [(score, none), *(each for each in in_order if each[1] is not none)]
-    return in_order
+    return _joined(draw, in_order)
+
+
+def _joined(draw: Draw, ranked: list[tuple[float, Hypothesis]]) -> list[tuple[float, Hypothesis]]:
+    """The same with what the first one's rows have in common told beside whose they are: one cause, and no rivals.
+
+    Two hypotheses are one where the rows of what was sent are nearly all the first one's, and make most of its excess.
+    """
+    score, top = ranked[0]
+    if top.kind != "caller":
+        return ranked
+    bad = draw.table.bad & ~draw.table.base
+    mine = rows_of(draw.table, top.where) & bad
+    same = []
+    for each in ranked[1:]:
+        if each[1].words and each[1].where:
+            rows = rows_of(draw.table, each[1].where) & bad
+            both = int((rows & mine).sum())
+            if both >= _SAME * rows.sum() and both >= _MOST_OF * top.excess:
+                same.append(each)
+    if not same:
+        return ranked
+    # What is wrong says more than that it is new.
+    what = next((each for _, each in same if each.kind == "schema"), same[0][1])
+    undo = f"{_UNDO['caller']}; {what.undo or _UNDO[what.kind]}" if what.kind == "schema" else ""
+    joined = replace(top, evidence=f"{top.evidence}; {what.words}", words=what.words, undo=undo)
+    return [(score, joined), *(each for each in ranked[1:] if each not in same)]
 
 
 def _none(draw: Draw) -> Hypothesis:
@@ -173,7 +210,13 @@ def _weighed(rounds: Sequence[tuple[list[tuple[float, Hypothesis]], Draw]], whol
 
 def _cause(each: Hypothesis, weight: float, draw: Draw) -> LikelyCause:
     return LikelyCause(
-        each.kind, each.subject, weight, each.evidence, _confirmed(each, draw), _UNDO[each.kind], each.where
+        each.kind,
+        each.subject,
+        weight,
+        each.evidence,
+        _confirmed(each, draw),
+        each.undo or _UNDO[each.kind],
+        each.where,
     )
 
 
@@ -192,26 +235,3 @@ def _quiet(counts: BinnedCounts) -> LikelyCause:
         f"a quiet day: {bad:,.0f} of {rows:,.0f} rows are bad ({bad / max(rows, 1):.2%}), and that share has not risen"
     )
     return LikelyCause("none", "", 1.0, evidence, None, _UNDO["none"])
-
-
-def _refused(refusals: Sequence[Refusal]) -> list[LikelyCause]:
-    """Schema, where one place of the calls is refused far more often than it was."""
-    told = []
-    for each in refusals:
-        g = float(excess_g(np.array([each.after]), np.array([each.before + 0.5]), 1 / (each.before + 1))[0])
-        if each.code == -32602 and each.pointer and each.after >= 10 and g > LEAST_DBIC + math.log(len(refusals) + 1):
-            told.append((g, each))
-    told.sort(key=lambda pair: -pair[0])
-    if not told:
-        return []
-    total = sum(each.after - each.before for _, each in told)
-    answers = []
-    for _, each in told[:MOST]:
-        of = ", ".join(f"{name} {value}" for name, value in each.tags)
-        evidence = (
-            f"{each.after:,.0f} calls were refused at {each.pointer}, {each.before:,.0f} in as long a time before"
-            + (f"; all of {of}" if of else "")
-        )
-        share = (each.after - each.before) / total
-        answers.append(LikelyCause("schema", each.pointer, share, evidence, None, _UNDO["schema"]))
-    return answers

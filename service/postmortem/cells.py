@@ -24,6 +24,10 @@ _GROUPS: Final = 4  # bad now, others now, bad before, others before
 _MOST_CLUSTERING: Final = 20.0
 _BLOCKS: Final = 8
 _ALIKE: Final = 20.0
+_FEW: Final = 2.0
+_LEAST_PART: Final = 0.25
+_LIKE_ALL: Final = 3.0
+_SURE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,13 +133,21 @@ class Cells:
             return cls(bad, others, expected, 1 / (others + 0.5))
         if exposure is None:
             ratio = draw.rows_now / max(draw.rows_before, 1.0)
-            return cls(bad, others, (before + 0.5) * ratio, 1 / (before + 0.5))
+            # Half a bad row stands for what was never seen: of few usual bad rows a part of it, else each cell of none would be
+            # expected to hold as many as all of them. For what is common, some bad rows stand that are spread as all rows are.
+            usual, share = draw.totals[2], draw.rows(counts)[1] / max(draw.rows_before, 1.0)
+            known, some = usual / (usual + _FEW), min(usual + 0.5, _LIKE_ALL)
+            spread = (before + some * share) * (usual + 0.5) / (usual + some)
+            seen = np.maximum(before + 0.5 * max(_LEAST_PART, known), spread)
+            # Where hardly any is bad, what all rows are like stands for them: that is known well.
+            return cls(bad, others, seen * ratio, 1 / (before + 0.5 + _SURE * (1 - known)))
         # So many bad rows with the usual share stand beside the cell's own past: what was never seen has that share.
         prior = _ALIKE if alike else 1.0
         own, past = before + prior, exposure[1] + prior / draw.usual_share
         expected = exposure[0] * own / past
-        # They are known as well as the usual share is, the rest as well as a count is.
-        error = (before + prior**2 / (draw.totals[2] + 0.5)) / own**2
+        # They are known as well as the usual share is, the rest as well as a count is; that of none as well as that of one.
+        counted = np.maximum(before, np.minimum(exposure[1] * draw.usual_share, 1.0))
+        error = (counted + prior**2 / (draw.totals[2] + 0.5)) / own**2
         # Rows that stand for others are themselves a draw: of n rows with weight w, n w is wrong by w sqrt(n (1 - 1 / w)).
         now_w, past_w = np.maximum(draw.weights[[1, 3]] - 1, 0)
         error = error + now_w / np.maximum(exposure[0], 1.0) + past_w * exposure[1] / past**2

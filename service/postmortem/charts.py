@@ -42,8 +42,8 @@ def timeline(counts: BinnedCounts, onset: Onset | None, events: Sequence[Event])
     begin = int(known[0]) if len(known) else 0
     each = -(-(len(counts.rows) - begin) // _MOST_BINS)
     first = np.arange(begin, len(counts.rows), each)
-    belief = [0.0 if onset is None else onset.near(counts, event.at_us) for event in events]
-    order = sorted(range(len(events)), key=lambda at: (-round(belief[at], 2), _place(events[at].kind)))
+    belief = [None if onset is None or event.consequence else onset.near(counts, event.at_us) for event in events]
+    order = sorted(range(len(events)), key=lambda at: (-round(belief[at] or 0.0, 2), _place(events[at].kind)))
     # Issues come of what is looked for, as outliers do, and are listed by themselves.
     order = [at for at in order if not events[at].kind.startswith(_CAME_OF_IT)]
     chosen = sorted(order[:_MOST_EVENTS], key=lambda at: events[at].at_us)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from hoverboard.errors import ConfigError
 from hoverboard.postmortem.question import About
 from hoverboard.postmortem.recorded import RecordedVersion, uuid_at
 from hoverboard.postmortem.shown import shown
-from hoverboard.postmortem.table import BinnedCounts, Event, Refusal
+from hoverboard.postmortem.table import BinnedCounts, Event
 from hoverboard.postmortem.window import RecordedWindow
 
 __all__ = ["WHOLE", "CountedErrors", "Progress", "RecordedShare", "WindowCounts", "bin_width", "draw_of", "pieces"]
@@ -68,6 +67,17 @@ class WindowCounts:
             sum(part.recorded for part in parts_),
             sum(part.rows_variance for part in parts_),
             sum(part.bad_variance for part in parts_),
+        )
+
+    def without(self, part: WindowCounts) -> WindowCounts:
+        """Of the same time, without the rows of a part of it."""
+        names = ("rows", "bad", "kept_rows", "kept_bad")
+        rest = (np.maximum(getattr(self.counts, name) - getattr(part.counts, name), 0.0) for name in names)
+        return WindowCounts(
+            BinnedCounts(self.counts.start_us, *rest),
+            self.recorded - part.recorded,
+            max(self.rows_variance - part.rows_variance, 0.0),
+            max(self.bad_variance - part.bad_variance, 0.0),
         )
 
 
@@ -273,18 +283,6 @@ class RecordedShare:
         """What is missing of a window: `reason`, `gaps`, `records`."""
         return await self.fetch("gaps", _SQL["gaps"], self.model, window.start, window.end)
 
-    async def refusals(self, usual: RecordedWindow, now: RecordedWindow) -> list[Refusal]:
-        """Places of refusals before and now, those before as if that time had been as long."""
-        longer = (now.end - now.start) / (usual.end - usual.start)
-        found: dict[tuple[Any, ...], list[float]] = {}
-        for place, window in enumerate((usual, now)):
-            values = (self.model, window.start, window.end, window.tags)
-            for row in await self.fetch("refusals", _SQL["refusals"], *values):
-                tags = msgspec.json.decode(row["tags"]) if row["tags"] else {}
-                key = (row["code"], row["pointer"], tuple(sorted((name, str(value)) for name, value in tags.items())))
-                found.setdefault(key, [0.0, 0.0])[place] += row["calls"] * (1.0 if place else longer)
-        return _by_place(found)
-
 
 async def known_models(connection: Connection) -> list[str]:
     """Names of the models that ever answered."""
@@ -327,21 +325,6 @@ def _bins(start: datetime, end: datetime, width: timedelta) -> Any:
 
 def _ids(start: datetime, end: datetime) -> tuple[Any, Any]:
     return uuid_at(start), uuid_at(end, round_up=True)
-
-
-def _by_place(found: Mapping[tuple[Any, ...], list[float]]) -> list[Refusal]:
-    """Places, with the tags that all of their calls since the onset share."""
-    places: dict[tuple[int, str], list[Any]] = {}
-    for (code, pointer, tags), (before, after) in found.items():
-        place = places.setdefault((code, pointer), [None, 0.0, 0.0])
-        if after:
-            place[0] = set(tags) if place[0] is None else place[0] & set(tags)
-        place[1] += before
-        place[2] += after
-    return [
-        Refusal(code, pointer, tuple(sorted(shared or ())), before, after)
-        for (code, pointer), (shared, before, after) in places.items()
-    ]
 
 
 async def require_model(connection: Connection, model: str, versions: Sequence[RecordedVersion]) -> None:

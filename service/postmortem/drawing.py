@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 from hoverboard.database.statements import statements
 from hoverboard.postmortem.counting import WHOLE, RecordedShare, pieces
 from hoverboard.postmortem.encoding import Encoder
@@ -50,6 +52,8 @@ async def draw(
     baseline: Baseline | None,
     usual: tuple[RecordedWindow, BinnedCounts] | None,
     now: tuple[RecordedWindow, BinnedCounts],
+    *,
+    aside: bool = False,
 ) -> Drawn | None:
     """Read and encode rows; None where there are none.
 
@@ -59,8 +63,12 @@ async def draw(
         baseline: whose bins inputs are compared in.
         usual: the usual time and its counts; None where it is within the window.
         now: the window.
+        aside: whether the usual rows are those of `usual` that are none of `now`.
     """
     windows = [(False, *now)] if usual is None else [(True, *usual), (False, *now)]
+    # Of the same time: those that are looked at come first, so that the others are known by what they are not.
+    windows = windows[::-1] if aside else windows
+    looked_at: set[bytes] = set()
     bad = sum(float(counts.bad.sum()) for _, _, counts in windows)
     rows = sum(float(counts.rows.sum()) for _, _, counts in windows)
     limits = [_limit(MOST_BAD, bad), _limit(MOST_OTHERS, rows - bad)]
@@ -73,10 +81,15 @@ async def draw(
             recording.told("Reading rows", seen / whole)
             seen += end - start
             async for some in _read(recording, about, window, (start, end), limits, narrow=narrow):
-                encoder.add(some, shares, base=base)
+                if aside and not base:
+                    looked_at.update(row["id"].bytes for row in some)
+                rows_ = [row for row in some if row["id"].bytes not in looked_at] if aside and base else some
+                encoder.add(rows_, shares, base=base)
             if about.kind == "refusals":
                 values = (recording.model, start, end, window.tags, limits[0])
                 refused = await recording.fetch("refused rows", _SQL["draw_refusals"], *values)
+                if aside and base:
+                    refused = [row for row in refused if not _has_tags(row["tags"], now[0])]
                 encoder.add_refusals(refused, shares[0], base=base)
     if not encoder.rows:
         return None
@@ -143,6 +156,11 @@ def _narrow(window: RecordedWindow, rows: float, limits: Sequence[int]) -> bool:
     Conditions are about several tables.
     """
     return not window.where and rows * limits[1] / WHOLE <= 2 * MOST_OTHERS
+
+
+def _has_tags(document: str | None, window: RecordedWindow) -> bool:
+    given = msgspec.json.decode(document) if document else {}
+    return all(given.get(name) == value for name, value in msgspec.json.decode(window.tags or "{}").items())
 
 
 def _limit(most: int, rows: float) -> int:

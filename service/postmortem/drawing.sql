@@ -69,7 +69,7 @@ where s.model = $1 and s.at >= $2 and s.at < $3
     and get_byte(uuid_send(s.id), 11) * 256 + get_byte(uuid_send(s.id), 10) < case when b.bad then $16::int else $17::int end;
 
 -- name: draw_refusals
-select r.at, r.tags::text as tags, r.version, r.code, r.pointer
+select r.at, r.tags::text as tags, r.code, r.kind, r.pointer, r.excerpt
 from rejections r
 where r.model = $1 and r.at >= $2 and r.at < $3 and ($4::text is null or r.tags @> $4::text::jsonb)
     and (hashtext(coalesce(r.request_id, r.at::text)) & 65535) < $5::int;

@@ -17,6 +17,7 @@ from hoverboard.contract.signature import STRING, Array
 from hoverboard.contract.times import times_ms
 from hoverboard.postmortem.recorded import RecordedVersion
 from hoverboard.postmortem.recorded_values import RawInputs, decode_inputs
+from hoverboard.postmortem.refused import reason_of
 from hoverboard.postmortem.table import ABSENT, Codes, Field, Kind, Table
 from hoverboard.versions.baseline import Baseline, Feature
 from hoverboard.versions.binning import measure, texts
@@ -72,7 +73,7 @@ class _Values:
         codes = np.concatenate(self.codes)
         counts = np.bincount(codes, minlength=len(self.known) + 1)
         names = [ABSENT, *self.known]
-        if (counts > 0).sum() < 2 and self.kind not in ("version", "process"):
+        if (counts > 0).sum() < 2 and self.kind not in ("version", "process", "refusal"):
             return None
         order = [int(code) for code in np.argsort(-counts, kind="stable") if code]
         kept = order[:_MOST_VALUES]
@@ -142,7 +143,7 @@ class Encoder:
     Args:
         versions: of the model.
         baseline: of the version that the rows are compared with; None where none has one.
-        about: kind of the bad rows: `label` says nothing about rows that are bad by their label.
+        about: kind of the bad rows.
         blanked: see `decode_inputs`.
     """
 
@@ -152,7 +153,10 @@ class Encoder:
         self._versions = {version.id: version for version in versions}
         self._about = about
         self._blanked = blanked
-        inputs = [feature for feature in baseline.features if feature.side == "input"] if baseline else []
+        # Of a refused call no input is recorded, and of one that failed no version: nothing there is nothing to compare.
+        self._answered = about not in ("errors", "refusals")
+        self._sent = about != "refusals"
+        inputs = [each for each in baseline.features if each.side == "input"] if baseline and self._sent else []
         self._features = inputs[:_MOST_FEATURES]
         self._codes: list[list[Array]] = [[] for _ in self._features]
         self._numbers: list[list[Array]] = [[] for _ in self._features]
@@ -180,7 +184,8 @@ class Encoder:
         bad = np.array([row["bad"] for row in rows], np.bool_)
         kept = np.array([row["incl_prob"] for row in rows], np.float64)
         self._keep(ids, times_ms(ids) * 1000, bad, 1 / kept / np.where(bad, *shares), base=base)
-        self._inputs(rows)
+        if self._sent:
+            self._inputs(rows)
         self._tags([row["tags"] for row in rows])
         self._who(rows)
         self.rows += len(rows)
@@ -192,9 +197,11 @@ class Encoder:
         at = np.array([int(row["at"].timestamp() * 1_000_000) for row in rows], np.int64)
         count = len(rows)
         self._keep(bytes(16 * count), at, np.ones(count, np.bool_), np.full(count, 1 / share), base=base)
-        for feature in range(len(self._features)):
-            self._codes[feature].append(np.zeros(count, np.uint8))
-            self._numbers[feature].append(np.full(count, np.nan, np.float32))
+        signature = self._versions[max(self._versions)].signature
+        reasons: list[str | None] = [
+            reason_of(row["code"], row["kind"], row["pointer"], row["excerpt"], signature) for row in rows
+        ]
+        self._add("refused", "refusal", reasons)
         self._tags([row["tags"] for row in rows])
         self.rows += count
 
@@ -247,17 +254,20 @@ class Encoder:
             self._add(f"tag {name}", "tag", values)
 
     def _who(self, rows: Sequence[Any]) -> None:
-        self._add("caller", "caller", [row["caller"] for row in rows])
+        if self._sent:
+            self._add("caller", "caller", [row["caller"] for row in rows])
+        if not self._answered:
+            return
         numbers = {version.id: str(version.version) for version in self._versions.values()}
         self._add("version", "version", [numbers.get(row["version_id"]) for row in rows])
         self._add("process", "process", [row["process"] for row in rows])
         self._add("role", "role", [row["role"] for row in rows])
         self._add("bucket", "bucket", [_text(row["bucket"]) for row in rows])
         queue = np.searchsorted(_QUEUE_US, [row["queue_us"] or 0 for row in rows], side="right").tolist()
-        queues = [None if row["queue_us"] is None else _QUEUES[at] for at, row in zip(queue, rows, strict=True)]
-        self._add("queue", "bucket", queues)
-        if self._about != "label":
-            self._add("label", "label", [row["label"] for row in rows])
+        # How long slow rows waited is what makes them slow; how long the others did says whether everybody waits.
+        unknown = [row["queue_us"] is None or (self._about == "slow" and row["bad"]) for row in rows]
+        self._add("queue", "bucket", [None if lost else _QUEUES[at] for at, lost in zip(queue, unknown, strict=True)])
+        self._add("label", "label", [row["label"] for row in rows])
         self._add("issue", "cluster", [_text(row["issue_id"]) for row in rows])
         if self._about == "wrong":
             self._add("label given", "label", [row["true_label"] for row in rows])

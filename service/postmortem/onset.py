@@ -117,7 +117,7 @@ def as_drawn(counts: BinnedCounts) -> BinnedCounts:
     if counts.kept_rows is None or counts.kept_bad is None:
         return counts
     kept, good = counts.kept_rows - counts.kept_bad, counts.rows - counts.bad
-    if good.sum() < 1.01 * kept.sum():
+    if good.sum() <= 1.01 * kept.sum():
         return counts
     # Another policy at some time is no onset: its rows are comparable by weight only.
     edges = np.searchsorted(np.cumsum(kept), np.linspace(0, kept.sum(), _ALIKE_PARTS + 1)[1:-1])

@@ -93,7 +93,7 @@ def _since(report: Report, section: Section) -> Iterator[str]:
         if report.timeline.events:
             yield "<ol>"
             for event in report.timeline.events:
-                told = event.belief >= _LEAST_BELIEF and event.kind != "alarm"
+                told = event.belief is not None and event.belief >= _LEAST_BELIEF
                 belief = f" ({event.belief:.0%} belief that it began with this)" if told else ""
                 yield f"<li>{safe(happened(event))}{belief}</li>"
             yield "</ol>"

@@ -21,7 +21,7 @@ _MARKS: Final = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]#|~>"} | {"
 
 def render_text(report: Report, *, sql: bool = False) -> str:
     """For a terminal of 80 columns: the answer first, then why; with the SQL of each section where it is wanted."""
-    if report.onset is None and not report.slices and not sql:
+    if not report.changed and not sql:
         return "\n".join(_quiet(report))
     lines = [*_wrapped(answer(report)), "", *_wrapped(f"{asked(report)} {took(report)}")]
     for section in sections(report):

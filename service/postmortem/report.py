@@ -29,14 +29,15 @@ class ReportedEvent(msgspec.Struct, frozen=True):
     """Something that happened in the window.
 
     Attributes:
-        belief: the share of belief that the change began within one bin of it, 0 to 1.
+        belief: the share of belief that the change began within one bin of it, 0 to 1; None for what comes of a change and
+            does not make one: an alarm, a gap.
     """
 
     at: datetime
     kind: str
     subject: str
     detail: str
-    belief: float
+    belief: float | None
 
 
 class ReportedOnset(msgspec.Struct, frozen=True):
@@ -46,7 +47,7 @@ class ReportedOnset(msgspec.Struct, frozen=True):
         end: when it was over; None where it goes on.
         log10_bayes: evidence for a change against none.
         bin_s: seconds of one bin of the counts, which `at` is the begin of.
-        events: what happened then, the likeliest first.
+        events: what happened then, the likeliest first, and what came of it.
     """
 
     at: datetime
@@ -171,7 +172,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         summary: the first sentences.
         start, end: of the time that was looked at; `from` and `to` in JSON.
         usual: begin and end of the usual time; None where it is the window's time outside of the incident.
-        onset: None for a quiet day.
+        comparison: which rows the window's were compared with, in words.
+        changed: whether there are more bad rows than usual; False on a quiet day.
+        onset: None for a quiet day, and where it is not known when the change began.
         timeline: of the usual time and the one looked at.
         histograms: of the features that differ.
         examples: `strangest` and `typical` bad rows.
@@ -188,6 +191,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     start: datetime = msgspec.field(name="from")
     end: datetime = msgspec.field(name="to")
     usual: tuple[datetime, datetime] | None
+    comparison: str
+    changed: bool
     where: Mapping[str, str]
     onset: ReportedOnset | None
     bad: ReportedBad

@@ -76,10 +76,8 @@ def title(report: Report) -> str:
 
 def asked(report: Report) -> str:
     """What was looked at, and what it was compared with."""
-    usual = report.usual
-    against = "the rest of that time" if usual is None else f"{moment(usual[0])} to {moment(usual[1])}"
     return plain_line(
-        f"Asked about {report.about} of {report.model}{_where(report)}, {moment(report.start)} to {moment(report.end)}; usual is {against}."
+        f"Asked about {report.about} of {report.model}{_where(report)}, {moment(report.start)} to {moment(report.end)}; compared with {report.comparison}."
     )
 
 
@@ -139,20 +137,19 @@ def _where(report: Report) -> str:
 def _since(report: Report) -> Iterator[str]:
     onset = report.onset
     if onset is None:
-        yield "No change that chance would not explain."
+        yield "No time that it began at: within this time the share does not change beyond chance."
         return
     yield (
         f"{moment(onset.at)}; with 90% belief between {moment(onset.earliest)} and {moment(onset.latest)} "
         f"(evidence 10^{onset.log10_bayes:.0f} to 1, by {_width(onset.bin_s)})."
     )
     yield "It goes on." if onset.end is None else f"It was over at {moment(onset.end)}."
-    told = [event for event in onset.events if not event.kind.startswith("issue")]
-    for event in told:
-        what = happened(event)
-        # An alarm follows from what is looked for, however near it is; so do issues, which are listed by themselves.
-        yield what if event.kind == "alarm" else f"{event.belief:.0%} belief that it began with: {what}"
-    if all(event.kind == "alarm" for event in told):
-        yield "Nothing else that is on record happened then: no deployment, start, death or gap."
+    # Issues are listed by themselves.
+    for event in (each for each in onset.events if not each.kind.startswith("issue")):
+        how = "Since then" if event.belief is None else f"{event.belief:.0%} belief that it began with"
+        yield f"{how}: {happened(event)}"
+    if all(event.belief is None for event in onset.events):
+        yield "Nothing that is on record happened when it began: no deployment, start, stop or death."
 
 
 def _width(seconds: float) -> str:
@@ -179,7 +176,7 @@ def _differs(report: Report) -> Iterator[str]:
             f"{where}: {each.explained:.0%} of the excess (at least {max(each.explained_low, 0):.0%}), "
             f"{each.bad_rows:,.0f} bad rows of {each.rows:,.0f}; at least {each.odds_low:.1f} times as likely as usual."
         )
-    if not report.slices and report.onset is not None:
+    if not report.slices and report.changed:
         yield "No value passes the test, in which many rows of one caller are few witnesses."
 
 

@@ -28,6 +28,7 @@ MOST: Final = 3
 _LEAST_ODDS: Final = 0.405  # ln 1.5
 _LEAST_BAD: Final = 10
 _LEAST_SHARE: Final = 0.05
+_OF_A_GROUP: Final = 0.67
 _KEPT_BY_PAIR: Final = 0.8
 _MOST_PAIRED: Final = 40
 _Z: Final = 1.96
@@ -64,11 +65,13 @@ class _Found:
         fields: intp `(cells, 2)`, indexes of the table's fields; the second is -1 for a single one.
         codes: intp `(cells, 2)`, their codes.
         cells: their counts.
+        grouped: bool `(cells,)`, whether one of the fields is a `cluster`.
     """
 
     fields: NDArray[np.intp]
     codes: NDArray[np.intp]
     cells: Cells
+    grouped: NDArray[np.bool_]
 
     @classmethod
     def of(cls, parts: Sequence[_Found]) -> _Found:
@@ -80,6 +83,7 @@ class _Found:
             np.concatenate([part.fields for part in parts] or empty),
             np.concatenate([part.codes for part in parts] or empty),
             Cells(*joined),
+            np.concatenate([part.grouped for part in parts] or [np.zeros(0, np.bool_)]),
         )
 
 
@@ -145,9 +149,10 @@ def _singles(draw: Draw, place: int) -> _Found:
     field = draw.table.fields[place]
     counts = draw.count(field)
     cells = Cells.of(draw, counts, exposure_of(draw, [field], counts), alike=field.kind in OURS)
-    chosen = np.flatnonzero(_worth(draw, cells.bad) & _said(field))
+    chosen = np.flatnonzero(_worth(draw, cells.bad) & _said(field) & ~_asked(counts))
     fields = np.column_stack([np.full(len(chosen), place), np.full(len(chosen), -1)])
-    return _Found(fields, np.column_stack([chosen, np.full(len(chosen), -1)]), _taken(cells, chosen))
+    grouped = np.full(len(chosen), field.kind == "cluster")
+    return _Found(fields, np.column_stack([chosen, np.full(len(chosen), -1)]), _taken(cells, chosen), grouped)
 
 
 def _pairs(draw: Draw, places: Sequence[int]) -> Iterator[_Found]:
@@ -159,14 +164,16 @@ def _pairs(draw: Draw, places: Sequence[int]) -> Iterator[_Found]:
         shape = (len(one.values), len(other.values))
         flat = (draw.group * shape[0] + one.codes) * shape[1] + other.codes
         counts = np.bincount(flat, minlength=4 * shape[0] * shape[1]).reshape(4, *shape).astype(np.float64)
-        worth = _worth(draw, counts[0]) & _said(one)[:, np.newaxis] & _said(other)
+        asked = _asked(counts.sum(axis=2))[:, np.newaxis] | _asked(counts.sum(axis=1))
+        worth = _worth(draw, counts[0]) & _said(one)[:, np.newaxis] & _said(other) & ~asked
         if not worth.any():
             continue
         alike = one.kind in OURS and other.kind in OURS
         cells = Cells.of(draw, counts, exposure_of(draw, [one, other], counts), alike=alike)
         rows, columns = np.nonzero(worth)
         places_ = np.broadcast_to(np.array([i, j]), (len(rows), 2))
-        yield _Found(places_, np.column_stack([rows, columns]), _taken(cells, (rows, columns)))
+        grouped = np.full(len(rows), "cluster" in (one.kind, other.kind))
+        yield _Found(places_, np.column_stack([rows, columns]), _taken(cells, (rows, columns)), grouped)
 
 
 def _worth_pairing(draw: Draw, single: _Found) -> list[int]:
@@ -184,10 +191,16 @@ def _worth(draw: Draw, bad: Matrix) -> NDArray[np.bool_]:
 
 
 def _said(field: Field) -> NDArray[np.bool_]:
-    """Values that say something: that a word is not in a text says nothing."""
+    """Values that say something: that a word is not in a text, or that nobody knows how long a row waited, says nothing."""
     said = np.ones(len(field.values), np.bool_)
-    said[0] = field.kind not in ("word", "cluster")
+    said[0] = field.kind not in ("word", "cluster", "refusal", "bucket")
     return said
+
+
+def _asked(counts: Matrix) -> NDArray[np.bool_]:
+    """Values that all bad rows have, and no others, now and before: that is what was asked about, and no answer to it."""
+    bad, others = counts[[0, 2]], counts[[1, 3]]
+    return np.asarray((bad == bad.sum(axis=1, keepdims=True)).all(axis=0) & (others.sum(axis=0) == 0) & bad.all(axis=0))
 
 
 def _taken(cells: Cells, chosen: object) -> Cells:
@@ -222,6 +235,8 @@ def _judge(draw: Draw, found: _Found, excess: float, *, dependent: bool) -> _Jud
     explained = np.clip((k - usual) / np.maximum(whole, 1e-9), 0, 1)
     low = (k - usual - _Z * error) / np.maximum(whole, 1e-9)
     rank = (k - expected - _Z * np.sqrt(phi * k + expected**2 * cells.error)) / np.maximum(whole, 1e-9)
+    # A group holds outliers alone, and so is a neater slice than any that says why they are ones.
+    rank = np.where(found.grouped & (rank > 0), rank * _OF_A_GROUP, rank)
     passed = (q <= FALSE_DISCOVERIES) & (odds_low > _LEAST_ODDS) & (low > 0) & (rank > 0)
     return _Judged(np.where(passed, rank, -np.inf), explained, np.clip(low, 0, 1), odds_low, q)
 

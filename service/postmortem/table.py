@@ -8,10 +8,21 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ABSENT", "EXOGENOUS", "OURS", "WHO", "BinnedCounts", "Codes", "Event", "Field", "Kind", "Refusal", "Table"]
+__all__ = [
+    "ABSENT",
+    "EXOGENOUS",
+    "OURS",
+    "WHO",
+    "BinnedCounts",
+    "Codes",
+    "Event",
+    "Field",
+    "Kind",
+    "Table",
+]
 
 Kind = Literal[
-    "input", "word", "cluster", "tag", "caller", "version", "process", "label", "bucket", "hour", "role"
+    "input", "word", "cluster", "refusal", "tag", "caller", "version", "process", "label", "bucket", "hour", "role"
 ]  # fmt: skip
 Codes = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -21,7 +32,7 @@ WHO: Final = frozenset({"tag", "caller", "version", "process", "role", "bucket",
 """Kinds that say who sent or answered a row. More rows of one of them are no harm: their share of bad ones counts."""
 OURS: Final = frozenset({"version", "process", "role", "bucket", "hour"})
 """Kinds whose values should be as good as each other; those of clients need not be."""
-EXOGENOUS: Final = frozenset({"input", "word", "cluster"})
+EXOGENOUS: Final = frozenset({"input", "word", "cluster", "refusal"})
 """Kinds that say what was sent. No version and no process can change how many rows have a value."""
 
 
@@ -157,21 +168,7 @@ class Event:
     subject: str
     detail: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Calls that were refused for one reason, at one place.
-
-    Attributes:
-        code: of the JSON-RPC error, such as -32602.
-        pointer: the place in the call, indexes of rows left out: `/instances/carat`; empty where there is none.
-        tags: of the callers, name -> value, where all of them share it.
-        before: how many in the usual time, scaled to as long a time.
-        after: how many since the onset.
-    """
-
-    code: int
-    pointer: str
-    tags: tuple[tuple[str, str], ...]
-    before: float
-    after: float
+    @property
+    def consequence(self) -> bool:
+        """Whether it comes of bad rows or is about records: an alarm, an issue, a gap. None of them makes a row bad."""
+        return self.kind.startswith(("alarm", "issue", "gap"))

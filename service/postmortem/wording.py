@@ -18,14 +18,36 @@ _LONGEST: Final = 60
 
 
 def summary(
-    model: str, about: About, onset: Onset | None, bad: ReportedBad, likeliest: LikelyCause | None, *, compared: bool
+    model: str,
+    about: About,
+    onset: Onset | None,
+    bad: ReportedBad,
+    likeliest: LikelyCause | None,
+    *,
+    compared: bool,
+    changed: bool,
+    aside: bool,
 ) -> str:
-    """One sentence: whether something has changed, since when, by how much, and most likely why."""
+    """One sentence: whether something has changed, since when, by how much, and most likely why.
+
+    Args:
+        model: its name.
+        about: kind of bad row.
+        onset: None where it is not known, or nothing has changed.
+        bad: the totals.
+        likeliest: of the causes.
+        compared: whether anything is known of what is usual.
+        changed: whether there are more bad rows than usual.
+        aside: whether usual is what the other rows of the same time are.
+    """
     if onset is None:
-        usual = "" if bad.usual_share is None else f", usually {share(bad.usual_share)}"
+        usually = "of the others" if aside else "usually"
+        usual = "" if bad.usual_share is None else f", {usually} {share(bad.usual_share)}"
         how = f"{bad.rows:,.0f} of {bad.of:,.0f} rows of {model} are {about.words} ({share(bad.share)}{usual})"
         if not compared:
             return f"{how}; nothing is recorded of the usual time to compare with: name another with --against."
+        if changed:
+            return f"{how}, and that from the beginning of the time on{_why(likeliest)}."
         return f"A quiet time: {how}."
     since = f"Since {moment(nearest_time(onset.at_us))}"
     are = "are"

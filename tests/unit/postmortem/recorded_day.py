@@ -15,8 +15,8 @@ from hoverboard.database.connect import Connection
 from hoverboard.database.known import KnownVersion, VersionKey
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.columns import pack_column
-from hoverboard.journal.records import BatchRecord, CallPart
-from hoverboard.recorder.rows.encode import encode_batches
+from hoverboard.journal.records import BatchRecord, CallPart, RejectionRecord
+from hoverboard.recorder.rows.encode import encode_batches, encode_rejections
 from hoverboard.versions.baseline import Baseline, Feature
 from hoverboard.watch.drift_table import insert_baseline
 
@@ -40,17 +40,32 @@ class Planted:
 
     Attributes:
         customer: whose heights come in millimetres, and are outliers.
+            `*` for everybody's.
+        factor: by which they grow.
         failed: whose rows end in an error.
+        slow: whose rows take 40 ms rather than 1.2.
+        large: whose rows are all answered "large"; `*` for a part of everybody's.
+        wide: whose widths are around 40, and are outliers.
+        refused: whose calls are refused, once a minute: customer -> pointer and excerpt.
         share: of rows that are recorded, where they are sampled.
         onset: when it begins.
+        usual: share of outliers at any time.
+        region: a tag that says nothing.
+        rows: share of the planted customer's rows that are hit.
     """
 
     customer: str | None = None
+    factor: float = 10.0
     failed: str | None = None
+    slow: str | None = None
+    large: str | None = None
+    wide: str | None = None
+    refused: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     share: float = 1.0
     onset: datetime = ONSET
     usual: float = 0.01
-    words: Mapping[str, str] = field(default_factory=dict)
+    region: bool = False
+    rows: float = 1.0
 
 
 def baseline() -> Baseline:
@@ -87,29 +102,70 @@ async def fill(
     await insert_baseline(connection, number, baseline())
     minutes = [START + timedelta(minutes=each) for each in range(int((END - START) / timedelta(minutes=1)))]
     records = [_minute(key, minute, per_minute, planted, generator) for minute in minutes]
-    for copy in encode_batches(records, {key: KnownVersion(number, key, SIGNATURE)}, "engine-0"):
+    batches = encode_batches(records, {key: KnownVersion(number, key, SIGNATURE)}, "engine-0")
+    refused = [_refusal(minute, planted, one, generator) for minute in minutes for one in planted.refused]
+    for copy in (*batches, *encode_rejections([each for each in refused if each is not None])):
         await connection.copy_to_table(copy.table, source=copy.stream(), columns=copy.columns, format="binary")
     return int(number)
+
+
+def _refusal(at: datetime, planted: Planted, customer: str, generator: np.random.Generator) -> RejectionRecord | None:
+    """A call of one customer that is refused, as the api writes it down; before the onset one in fifty minutes has one."""
+    pointer, excerpt = planted.refused[customer]
+    if at < planted.onset and generator.random() > 0.02:
+        return None
+    tags = {"customer": customer} | ({"region": str(generator.choice(("eu", "us")))} if planted.region else {})
+    return RejectionRecord(
+        at_us=micros(at),
+        request_id=f"refused-{customer}-{micros(at)}",
+        traceparent=None,
+        method="predict",
+        model=MODEL,
+        version="stable",
+        code=-32602,
+        kind="invalid_params",
+        pointer=pointer,
+        excerpt=excerpt,
+        tags=json.dumps(tags).encode(),
+    )
 
 
 def _minute(key: VersionKey, at: datetime, rows: int, planted: Planted, generator: np.random.Generator) -> BatchRecord:
     on = at >= planted.onset
     customers = generator.choice(CUSTOMERS, rows)
     height, width = generator.normal(10, 2, rows), generator.normal(10, 2, rows)
-    here = on & (customers == (planted.customer or ""))
-    height[here] *= 10
-    outlier = here | (generator.random(rows) < planted.usual)
+    here = np.full(rows, on & (planted.customer == "*")) | (on & (customers == (planted.customer or "")))
+    if planted.rows < 1:
+        here &= generator.random(rows) < planted.rows
+    height[here] *= planted.factor
+    wide = on & (customers == (planted.wide or ""))
+    width[wide] += 30
+    outlier = here | wide | (generator.random(rows) < planted.usual)
     failed = on & (customers == (planted.failed or ""))
     # What is strange is always kept, the rest by its share.
     kept = np.flatnonzero(outlier | failed | (generator.random(rows) < planted.share))
     always = (outlier | failed)[kept]
     notes = np.array([b"two free refills" if strange else b"plain cup" for strange in here], object)
+    # What was added later has chances of its own: pages show figures of a day without it.
+    more = np.random.default_rng(micros(at))
+    regions = [{"region": region} if planted.region else {} for region in more.choice(("eu", "us"), rows).tolist()]
     ids = sample_ids(len(kept), at.timestamp())
     calls = [
-        CallPart(1, "stable", f"r-{micros(at)}-{row}", None, json.dumps({"customer": customers[row]}).encode())
+        CallPart(
+            1, "stable", f"r-{micros(at)}-{row}", None, json.dumps({"customer": customers[row]} | regions[row]).encode()
+        )
         for row in kept.tolist()
     ]
     sampled = planted.share < 1
+    labels = generator.integers(0, 2, len(kept)).astype(np.int32)
+    large = (
+        on & (customers[kept] == (planted.large or ""))
+        if planted.large != "*"
+        else on & (labels == more.integers(0, 2, len(kept)))
+    )
+    labels[large] = LABELS.index("large")
+    slow = on & (customers[kept] == (planted.slow or ""))
+    queue = more.integers(300, 700, len(kept)) + np.where(slow, 40_000, 0)
     return BatchRecord(
         *key,
         policy="sampled" if sampled else "all",
@@ -129,12 +185,12 @@ def _minute(key: VersionKey, at: datetime, rows: int, planted: Planted, generato
             pack_column(notes[kept]),
         ],
         outputs=[pack_column(np.full((len(kept), 2), 0.5, np.float32))],
-        label_index=generator.integers(0, 2, len(kept)).astype(np.int32).tobytes(),
+        label_index=labels.tobytes(),
         confidence=np.full(len(kept), 0.5, np.float32).tobytes(),
         value=None,
         p_value=np.where(outlier[kept], 0.005, 0.5).astype(np.float32).tobytes(),
         outlier=outlier[kept].astype(np.uint8).tobytes(),
-        queue_us=np.full(len(kept), 500, np.uint32).tobytes(),
+        queue_us=queue.astype(np.uint32).tobytes(),
         incl_prob=np.where(always, 1.0, planted.share).astype(np.float32).tobytes() if sampled else None,
         why=None,
         redacted=[],

@@ -56,6 +56,8 @@ def incident(text: str = "17") -> Report:
         start=START,
         end=END,
         usual=(START - timedelta(hours=4), START),
+        comparison=f"4,000 rows of cups, 2026-11-29 10:00 UTC to 2026-11-29 14:00 UTC, tag.region = {text}",
+        changed=True,
         where={"tag.region": text},
         onset=ReportedOnset(
             at=at,
@@ -81,7 +83,7 @@ def incident(text: str = "17") -> Report:
             [float(minute % 100 == 3) if minute < 300 else 4.0 + minute % 3 for minute in range(480)],
             [
                 ReportedEvent(at, "deployment", "4", text, 0.97),
-                ReportedEvent(at + timedelta(minutes=2), "alarm", text, text, 0.02),
+                ReportedEvent(at + timedelta(minutes=2), "alarm", text, text, None),
                 ReportedEvent(at + timedelta(minutes=90), "death", text, "", 0.0),
             ],
         ),
@@ -110,6 +112,8 @@ def quiet() -> Report:
         **told
         | {
             "summary": "A quiet time: 45 of 4,545 rows of cups are outliers (0.99%, usually 1.01%).",
+            "comparison": "nothing outside of it: one part of the time was compared with another",
+            "changed": False,
             "onset": None,
             "bad": ReportedBad(45.0, 45.0, 45.0, 4545.0, 0.0099, 0.0101, 4545),
             "usual": None,

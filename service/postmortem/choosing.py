@@ -1,0 +1,194 @@
+"""Which kind of bad row and which times a question comes down to, and what they are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from hoverboard.errors import ConfigError
+from hoverboard.postmortem.bounds import clipped, recorded_days
+from hoverboard.postmortem.counting import RecordedShare, WindowCounts, bin_width
+from hoverboard.postmortem.onset import Onset, onset
+from hoverboard.postmortem.question import KINDS, About, Question
+from hoverboard.postmortem.table import BinnedCounts, Table
+from hoverboard.postmortem.window import RecordedWindow
+
+__all__ = ["Looked", "choose"]
+
+_DAY: Final = timedelta(days=1)
+_ENOUGH: Final = 30
+"""Usual rows that say what is usual."""
+_MOSTLY: Final = 0.5
+"""Share of bad rows that leaves nothing within the same time to compare them with."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """One kind of bad row over a time.
+
+    Attributes:
+        about: the kind.
+        usual: the rows that are usual with their counts; None where they are within the window.
+        window: the time looked at, with its counts.
+        onset: of both together.
+        aside: whether the usual rows are others of the same time, which the conditions leave out.
+    """
+
+    about: About
+    usual: tuple[RecordedWindow, WindowCounts] | None
+    window: RecordedWindow
+    counted: WindowCounts
+    onset: Onset | None
+    aside: bool = False
+
+    @property
+    def counts(self) -> BinnedCounts:
+        """Of the usual time and the window, one after the other."""
+        return self.counted.counts if self.usual is None else WindowCounts.joined([self.usual[1], self.counted]).counts
+
+    @property
+    def comparison(self) -> str:
+        """What the rows were compared with, the end of a sentence."""
+        if self.usual is None:
+            return (
+                "the rest of the same time"
+                if self.onset is not None
+                else "nothing outside of it: one part of the time was compared with another"
+            )
+        window, counted = self.usual
+        rows = f"{counted.counts.rows.sum():,.0f} rows"
+        if not self.aside:
+            return f"{rows} of {window}" if self.compared else f"{window}, of which nothing is recorded"
+        left = " and ".join(f"{name}={value}" for name, value in self.window.where.items() if name not in window.where)
+        return f"{rows} of the same time without {left}: of the time before too few are recorded"
+
+    @property
+    def compared(self) -> bool:
+        """Whether there are rows of the usual time, where one was named."""
+        return self.usual is None or bool(self.usual[1].counts.rows.sum())
+
+    def split(self, table: Table) -> Table:
+        """Its rows with those outside of the incident counted to the usual time."""
+        if self.aside:
+            # What was asked for holds of one side only, and says nothing about why it is bad.
+            asked = {_field_of(name) for name in self.window.where}
+            table = replace(table, fields=tuple(field for field in table.fields if field.name not in asked))
+        return table if self.onset is None else self.onset.split(table)
+
+
+async def choose(recording: RecordedShare, question: Question, now: datetime) -> Looked:
+    """The times and the kind that were asked for, or what has changed most."""
+    windows = question.windows(now)
+    kinds = [about for kind in KINDS if not (about := About.of(kind)).unknown_of(question.where)]
+    if question.about is not None:
+        kinds = [question.about]
+        if names := question.about.unknown_of(question.where):
+            raise ConfigError(
+                f"--where {names[0]}: of {question.about.words} that is not recorded; leave it out, or ask about another kind"
+            )
+    if windows is None:
+        since = await recording.alarm_onset() if question.about in (None, About("outliers")) else None
+        if since is not None:
+            # As if somebody had asked about the time since, which is counted by the finer the shorter it is.
+            kinds = [About("outliers")]
+            windows = question.between(since, min(now, since + _DAY))
+        else:
+            windows = None, question.window(now - _DAY, now)
+    usual, window = await _recordable(recording, *windows)
+    looked = [found for kind in kinds if (found := await _look(recording, kind, usual, window)) is not None]
+    # One whose limit nobody can tell, such as what is slow where nothing was answered, has no rows.
+    if not any(each.counted.counts.rows.sum() for each in looked):
+        if question.about is not None and question.about.kind == "wrong":
+            raise ConfigError(
+                f"nobody has labelled samples of {window}, so none can be told to be wrong: `hoverboard label` takes labels"
+            )
+        if question.about is not None and not looked:
+            raise ConfigError(
+                f"nothing is recorded of the usual time, which says from when on answers are {question.about}: name one with --against"
+            )
+        raise ConfigError(await _nothing(recording, window))
+    return await _outside(recording, max(looked, key=_strength))
+
+
+async def _recordable(
+    recording: RecordedShare, usual: RecordedWindow | None, window: RecordedWindow
+) -> tuple[RecordedWindow | None, RecordedWindow]:
+    """As much of both times as there are days on record: only those can be counted, and a report should not begin before them.
+
+    Raises:
+        ConfigError: nothing of the window is.
+    """
+    days = await recorded_days(recording.connection)
+    there = clipped(window, days)
+    if there is None:
+        raise ConfigError(await _nothing(recording, window))
+    if usual is None:
+        return None, there
+    # Of a usual time without days on record the end will do: there is nothing usual then, whatever its length.
+    return clipped(usual, days) or replace(usual, start=max(usual.start, usual.end - _DAY)), there
+
+
+async def _outside(recording: RecordedShare, looked: Looked) -> Looked:
+    """The same, compared with rows from outside where the conditions leave too few usual ones.
+
+    The time before under the same conditions comes first, and if it has too few rows, too, others of the same time.
+    """
+    window, bad = looked.window, looked.counted.counts
+    if not window.where or looked.onset is not None or not bad.bad.sum():
+        return looked
+    if looked.usual is None:
+        if bad.bad.sum() < _MOSTLY * bad.rows.sum():
+            return looked
+        before = replace(window, start=window.start - (window.end - window.start), end=window.start)
+        found = await _look(recording, looked.about, before, window)
+        looked = found or looked
+    if looked.usual is not None and looked.usual[1].counts.rows.sum() >= _ENOUGH:
+        return looked
+    who = [name for name in window.where if name == "caller" or name.startswith("tag.")]
+    rest = {name: value for name, value in window.where.items() if who and name not in who}
+    wide = replace(window, where=rest)
+    width = _width(looked.usual and looked.usual[0], window)
+    others = (await recording.count(looked.about, wide, width)).without(looked.counted)
+    if others.counts.rows.sum() < _ENOUGH:
+        return looked
+    return replace(looked, usual=(wide, others), onset=None, aside=True)
+
+
+def _width(usual: RecordedWindow | None, window: RecordedWindow) -> timedelta:
+    return bin_width(window.end - (usual or window).start)
+
+
+def _field_of(condition: str) -> str:
+    """The name of the field that a condition is about."""
+    return f"tag {condition.removeprefix('tag.')}" if condition.startswith("tag.") else condition
+
+
+def _strength(looked: Looked) -> tuple[float, float]:
+    """What has changed most comes first; on a quiet day, what there is most of among kinds that mean harm."""
+    if looked.onset is not None:
+        return looked.onset.log10_bayes, 0.0
+    return -1.0, float(looked.about.kind == "outliers")
+
+
+async def _look(
+    recording: RecordedShare, about: About, usual: RecordedWindow | None, window: RecordedWindow
+) -> Looked | None:
+    limited = await recording.limited(about, usual or window)
+    if limited is None:
+        return None
+    width = _width(usual, window)
+    before = None if usual is None else (usual, await recording.count(limited, usual, width))
+    counted = await recording.count(limited, window, width)
+    both = counted if before is None else WindowCounts.joined([before[1], counted])
+    return Looked(limited, before, window, counted, onset(both.counts))
+
+
+async def _nothing(recording: RecordedShare, window: RecordedWindow) -> str:
+    span = await recording.span()
+    there_is = "nothing is in the database"
+    if span is not None:
+        there_is = (
+            f"there are samples from {span[0]:%Y-%m-%d %H:%M} to {span[1]:%Y-%m-%d %H:%M} UTC: see --from and --to"
+        )
+    return f"nothing was recorded of {window}; {there_is}"
