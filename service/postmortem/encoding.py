@@ -256,17 +256,20 @@ class Encoder:
     def _who(self, rows: Sequence[Any]) -> None:
         if self._sent:
             self._add("caller", "caller", [row["caller"] for row in rows])
+        if not self._sent:
+            return
+        # Of good rows, beside errors too: where all wait longer, it is load.
+        self._add("bucket", "bucket", [_text(row["bucket"]) for row in rows])
+        queue = np.searchsorted(_QUEUE_US, [row["queue_us"] or 0 for row in rows], side="right").tolist()
+        # How long slow rows waited is what makes them slow; how long the others did says whether everybody waits.
+        unknown = [row["queue_us"] is None or (self._about == "slow" and row["bad"]) for row in rows]
+        self._add("queue", "bucket", [None if lost else _QUEUES[at] for at, lost in zip(queue, unknown, strict=True)])
         if not self._answered:
             return
         numbers = {version.id: str(version.version) for version in self._versions.values()}
         self._add("version", "version", [numbers.get(row["version_id"]) for row in rows])
         self._add("process", "process", [row["process"] for row in rows])
         self._add("role", "role", [row["role"] for row in rows])
-        self._add("bucket", "bucket", [_text(row["bucket"]) for row in rows])
-        queue = np.searchsorted(_QUEUE_US, [row["queue_us"] or 0 for row in rows], side="right").tolist()
-        # How long slow rows waited is what makes them slow; how long the others did says whether everybody waits.
-        unknown = [row["queue_us"] is None or (self._about == "slow" and row["bad"]) for row in rows]
-        self._add("queue", "bucket", [None if lost else _QUEUES[at] for at, lost in zip(queue, unknown, strict=True)])
         self._add("label", "label", [row["label"] for row in rows])
         self._add("issue", "cluster", [_text(row["issue_id"]) for row in rows])
         if self._about == "wrong":

@@ -122,13 +122,14 @@ def _told(
     field = table.field(cell.where[0][0])
     if field is not None and field.kind == "refusal":
         return _refused(table, cell, inside)
-    if drifted:
-        # All of the traffic has moved: what is odd about the bad rows is odd about the good ones.
+    lost = missing(table, inside, blank=bool(drifted))
+    if drifted and lost is None:
+        # All of the traffic has moved: what is odd about the bad rows is odd about the good ones. But nothing drifts to 0 at once.
         moved_, by = drifted[0]
         way = "up" if by > 0 else "down"
         words = f"{moved_.name} has moved {way} in good rows, too, by {abs(by):.0%} of the usual ones"
         return "upstream", moved_.name, words
-    shape = missing(table, inside) or exchanged(table, inside) or scaled(table, inside)
+    shape = lost or exchanged(table, inside) or scaled(table, inside)
     if shape is None:
         for name, value in cell.where:
             one = table.field(name)

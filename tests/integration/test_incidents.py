@@ -34,7 +34,9 @@ def recorders() -> Iterator[Recorders]:
         yield running
 
 
-@pytest.mark.parametrize(("kind", "setting"), [("corrupting process", "alone"), ("bad version", "sampled recording")])
+@pytest.mark.parametrize(
+    ("kind", "setting"), [("corrupting process", "alone"), ("bad version", "sampled recording"), ("overload", "alone")]
+)
 def test_what_was_planted_is_found_in_what_was_recorded(
     recorders: Recorders, served: Served, kind: str, setting: str
 ) -> None:
