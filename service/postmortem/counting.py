@@ -30,6 +30,7 @@ _WIDTHS_S: Final = (1, 10, 60, 300, 900, 3600, 6 * 3600, 86_400)
 _PIECE_S: Final = 0.3
 _LONGEST_PIECE: Final = timedelta(hours=3)
 _LEAST_LONGEST: Final = 4
+_MOST_PIECES: Final = 240
 
 _MOST_ERRORS: Final = 240_000
 """Enough to draw from, four times as many as are drawn."""
@@ -304,13 +305,14 @@ def pieces(window: RecordedWindow, width: timedelta) -> Iterator[tuple[datetime,
     """
     step, first, end = micros_of(width), micros(window.start), micros(window.end)
     longest = max(_LONGEST_PIECE // width, _LEAST_LONGEST)  # many rows may come after few
-    at, bins = first // step * step, 1
+    least = max(1, (end - first) // step // _MOST_PIECES)  # each costs something, however short
+    at, bins = first // step * step, least
     while at < end:
         began = time.monotonic()
         yield time_of(max(at, first)), time_of(min(at + bins * step, end))
         at += bins * step
         faster = _PIECE_S / max(time.monotonic() - began, _PIECE_S / 8)
-        bins = max(1, min(round(bins * faster), longest))
+        bins = max(least, min(round(bins * faster), longest))
 
 
 def micros_of(width: timedelta) -> int:

@@ -37,7 +37,8 @@ left join outliers o on $11 = 'outliers' and o.sample_id = s.id and o.at = s.at 
 left join (
     select distinct on (sample_id) sample_id, label, value, labels, source, labelled_at
     from labels
-    where $11 = 'wrong' and sample_id >= $14 and sample_id < $15 and ($18::uuid[] is null or sample_id = any ($18))
+    where $11 = 'wrong' and ($18::uuid[] is not null or sample_id >= $14 and sample_id < $15)
+        and ($18 is null or sample_id = any ($18))
     order by sample_id, labelled_at desc, ctid desc
 ) l on l.sample_id = s.id
 cross join lateral (
@@ -55,7 +56,7 @@ cross join lateral (
 ) b
 where s.model = $1 and s.at >= $2 and s.at < $3
     and ($18::uuid[] is null or s.id = any ($18))
-    and ($4::text is null or s.tags @> $4::text::jsonb)
+    and ($4::text is null or (s.tags @> $4::text::jsonb) is true)
     and ($5::bigint is null or p.version_id = any ($10::int[]))
     and ($6::text is null or p.label = $6 or $6 = any (p.labels))
     and ($7::text is null or s.caller = $7)
@@ -71,5 +72,5 @@ where s.model = $1 and s.at >= $2 and s.at < $3
 -- name: draw_refusals
 select r.at, r.tags::text as tags, r.code, r.kind, r.pointer, r.excerpt
 from rejections r
-where r.model = $1 and r.at >= $2 and r.at < $3 and ($4::text is null or r.tags @> $4::text::jsonb)
+where r.model = $1 and r.at >= $2 and r.at < $3 and ($4::text is null or (r.tags @> $4::text::jsonb) is true)
     and (hashtext(coalesce(r.request_id, r.at::text)) & 65535) < $5::int;

@@ -38,6 +38,7 @@ _SQL: Final = statements(__file__)
 _MOST_BYTES: Final = 16 << 20
 """Of inputs in one block, by the signature: what memory a reader needs does not depend on how many rows there are."""
 _MOST_ROWS: Final = 4096
+_MOST_LOOKED_AT: Final = 32_768
 _ASSUMED_DIMENSION: Final = 1024
 _ASSUMED_TEXT: Final = 256
 
@@ -203,22 +204,45 @@ async def read_samples(
     Raises:
         asyncpg.PostgresError: the database cannot answer; `reading` says so in words.
     """
-    limit = block_rows or rows_for(signature)
-    upper = uuid_at(window.end, round_up=True)
+    limit = page = block_rows or rows_for(signature)
     at, version_id = (uuid_at(window.start), -1) if after is None else (UUID(bytes=after[0]), after[1])
-    while True:
+    while page_ids := await _next(connection, window, choice, at, page, only=ids):
         rows = await connection.fetch(
             _SQL["read_samples"],
             *(window.model, window.start, window.end, *window.conditions),
-            *(list(version_ids), answered, choice.labelled, choice.issue, at, outputs, version_id, upper, limit),
-            *(*window.excluded, list(choice.without_issues) or None, choice.without_outliers, ids),
+            *(list(version_ids), answered, choice.labelled, choice.issue, at, outputs, version_id, page_ids, limit),
+            *(*window.excluded, list(choice.without_issues) or None, choice.without_outliers),
         )
         if rows:
             block = _block(rows, signature, blanked)
             at, version_id = UUID(bytes=block.last[0]), block.last[1]
             yield block
         if len(rows) < limit:
-            return
+            at, version_id = UUID(int=page_ids[-1].int + 1), -1
+        # Where few are meant many are looked at, so that a rare one is found in time.
+        page = min(2 * page, _MOST_LOOKED_AT) if len(rows) < limit // 4 else max(page // 2, limit)
+
+
+async def _next(
+    connection: Connection,
+    window: RecordedWindow,
+    choice: RowChoice,
+    at: UUID,
+    most: int,
+    *,
+    only: Sequence[UUID] | None,
+) -> list[UUID]:
+    """Ids of the next samples that may be meant, by what names the fewest; conditions are not looked at."""
+    ids, time = (at, uuid_at(window.end, round_up=True), most), (window.start, window.end)
+    if only is not None:
+        return sorted(each for each in only if each >= at)[:most]
+    if choice.issue is not None:
+        rows = await connection.fetch(_SQL["next_of_issue"], choice.issue, *time, *ids)
+    elif choice.labelled:
+        rows = await connection.fetch(_SQL["next_labelled"], *ids)
+    else:
+        rows = await connection.fetch(_SQL["next_samples"], window.model, *time, *ids)
+    return [row["id"] for row in rows]
 
 
 def rows_for(signature: Signature) -> int:
