@@ -129,6 +129,8 @@ async def check(connection: Connection, asked: Asked, days: str = DAY) -> None:
     async for sql, node in scans(connection, asked):
         name = node["Relation Name"]
         seen.add(name)
+        if "from samples_default\n" in sql:
+            continue  # how far rows of implausible clocks reach, which are few
         if FIRST_AND_LAST.search(sql):
             assert node["Node Type"] == "Index Scan", sql
             continue
