@@ -102,6 +102,16 @@ def uuids_of(ids: Array) -> list[UUID]:
     return [UUID(bytes=each.tobytes()) for each in ids]
 
 
+def _listed(ids: Array) -> list[str]:
+    """The same as text, which asyncpg reads ten times as fast as UUIDs are made."""
+    return ids.tobytes().hex(",", 16).split(",")
+
+
+def _ascending(ids: Array) -> Places:
+    """The order in which Postgres sorts them."""
+    return np.argsort(ids.view("S16"), kind="stable")
+
+
 def _span(ids: Array) -> tuple[datetime, datetime]:
     """The times of the first and the last of some samples."""
     at_ms = times_ms(ids)
@@ -151,10 +161,10 @@ async def find_version(connection: Connection, key: VersionKey) -> GroupedVersio
 
 async def flagged(connection: Connection, version_id: int, ids: Array) -> Places:
     """Which of these samples are outliers of that version and in no issue yet: their places, ascending, int64."""
-    samples = uuids_of(ids)
+    order = _ascending(ids)
     await connection.execute(_SQL["plan_each"])
-    found = {row["sample_id"] for row in await connection.fetch(_SQL["flagged"], samples, version_id, *_span(ids))}
-    return np.array([place for place, sample in enumerate(samples) if sample in found], np.int64)
+    places = await connection.fetchval(_SQL["flagged"], _listed(ids[order]), version_id, *_span(ids))
+    return np.sort(order[np.array(places, np.int64)])
 
 
 async def first_flagged(connection: Connection, version_id: int, most: int) -> Ungrouped:
@@ -221,26 +231,23 @@ async def join(connection: Connection, scope: IssueScope, joined: Joined, run_le
     sums = np.bincount(where, joined.distances)
     first_at, last_at = ([nearest_time(int(each) * 1000) for each in times] for times in (first, last))
     keys, members = numbers.tolist(), counts.tolist()
-    await connection.execute(_SQL["join_fingerprints"], keys, members, sums.tolist(), last_at)
+    led = await connection.fetch(_SQL["join_fingerprints"], keys, members, sums.tolist(), last_at)
     issues = await connection.fetch(_SQL["join_issues"], keys, members, first_at, last_at, joined.version.number)
     days = at_ms // 86_400_000
     pairs, per_day = np.unique(np.stack([joined.fingerprints, days]), axis=1, return_counts=True)
     dates = [nearest_time(int(day) * 86_400_000_000).date() for day in pairs[1]]
     await connection.execute(_SQL["join_days"], pairs[0].tolist(), dates, per_day.tolist())
-    await _mark(connection, joined, keys)
+    await _mark(connection, joined, {row["id"]: row["issue_id"] for row in led})
     await _regress(connection, issues, joined.version.number)
     await _pace(connection, scope, issues, run_length)
 
 
-async def _mark(connection: Connection, joined: Joined, fingerprints: Sequence[int]) -> None:
-    issue_of = {row["id"]: row["issue_id"] for row in await connection.fetch(_SQL["issues_of"], fingerprints)}
-    order = np.argsort(joined.ids.view("S16"), kind="stable")
+async def _mark(connection: Connection, joined: Joined, issue_of: Mapping[int, int]) -> None:
+    order = _ascending(joined.ids)
     numbers = joined.fingerprints[order].tolist()
     issues = [issue_of[each] for each in numbers]
-    await connection.execute(_SQL["plan_each"])
-    await connection.execute(
-        _SQL["mark_outliers"], uuids_of(joined.ids[order]), numbers, issues, joined.version.id, *_span(joined.ids)
-    )
+    ids = _listed(joined.ids[order])
+    await connection.execute(_SQL["mark_outliers"], ids, numbers, issues, joined.version.id, *_span(joined.ids))
 
 
 async def _regress(connection: Connection, issues: Sequence[asyncpg.Record], version: int) -> None:

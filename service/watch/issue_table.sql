@@ -31,12 +31,14 @@ returning s.*, (
 select id from model_versions where name = $1 and version = $2 and weights_sha256 = $3;
 
 -- name: plan_each
--- A plan for any array looks at each of its ids for each row of the day; one for this array asks the index, or hashes them.
+-- A plan for any array looks at each of its ids for each row of the day; one for this array asks the index, or hashes them. This
+-- holds for the rest of the transaction.
 select set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- name: flagged
--- Which of these samples the version found strange, and are in no issue yet.
-select o.sample_id from outliers o
+-- Which of these samples, ascending, the version found strange, and are in no issue yet: their places.
+select coalesce(array_agg(width_bucket(o.sample_id, $1::uuid[]) - 1), '{}')
+from outliers o
 where o.sample_id = any ($1::uuid[]) and o.at between $3 and $4 and o.version_id = $2 and o.issue_id is null;
 
 -- name: first_flagged
@@ -78,7 +80,8 @@ update issue_scopes set ungrouped = ungrouped + $2 where id = $1;
 update issue_fingerprints f
 set members = f.members + g.members, distances = f.distances + g.distances, last_seen = greatest(f.last_seen, g.last_seen)
 from unnest($1::bigint[], $2::bigint[], $3::float8[], $4::timestamptz[]) as g (id, members, distances, last_seen)
-where f.id = g.id;
+where f.id = g.id
+returning f.id, f.issue_id;
 
 -- name: join_issues
 update issues i
@@ -94,9 +97,6 @@ from (
 where i.id = g.issue_id
 returning i.id, g.members as joined, g.last_seen as joined_at, i.members, i.state, i.substate, i.first_seen, i.rows_seen,
     i.rate_day, i.rate_bound, i.rate_rows, i.rate_members, i.log_sums, i.evidence_rows, i.evidence_members, i.resolved_at;
-
--- name: issues_of
-select id, issue_id from issue_fingerprints where id = any ($1::bigint[]);
 
 -- name: join_days
 insert into issue_days as d (fingerprint, day, members)
