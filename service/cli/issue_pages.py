@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from hoverboard.cli.output import bar, plain, plain_text, table
 
 if TYPE_CHECKING:
-    from hoverboard.watch.issue_reading import IssueDetail
+    from hoverboard.watch.issue_reading import IssueDetail, UnknownIssues
 
-__all__ = ["listed", "shown"]
+__all__ = ["listed", "shown", "unknown"]
 
 _COLORED: Final = {"regressed": "[red]regressed[/]", "escalating": "[red]escalating[/]", "new": "[yellow]new[/]"}
 _STEPS: Final = "▁▂▃▄▅▆▇█"
@@ -25,6 +25,14 @@ def listed(rows: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
         if row["substate"] in {"escalating", "regressed"}:
             verb = "escalates" if row["substate"] == "escalating" else "has regressed"
             yield f"Issue {row['id']} {verb}: {plain_text(row['why'])}."
+
+
+def unknown(each: UnknownIssues) -> str:
+    """That a version begins issues anew which are known, and what makes an end of it."""
+    return (
+        f"Version {each.version} of {each.model} has other weights and does not know {each.issues:,} issues: what it finds of them is a "
+        f"new issue, and none that is resolved comes back. `{each.next}` makes them known."
+    )
 
 
 def shown(detail: IssueDetail) -> Iterator[Any]:
@@ -42,6 +50,7 @@ def shown(detail: IssueDetail) -> Iterator[Any]:
             f"Perhaps the same as issue {each['id']} ({each['substate'] or each['state']}): {each['rows']:,} outliers lie between them; "
             f"`hoverboard issues merge {row['id']} {each['id']}` makes them one."
         )
+    yield from map(unknown, detail.unknown)
     for each in detail.examples:
         yield ""
         yield _example(each)

@@ -268,15 +268,16 @@ def _done(json_: bool | None, number: int, sentence: str) -> None:
 
 
 def _list(model: str | None, *, every: bool, settings: Settings, json_: bool | None) -> None:
-    from hoverboard.cli.issue_pages import listed
-    from hoverboard.watch.issue_reading import list_issues, ungrouped
+    from hoverboard.cli.issue_pages import listed, unknown
+    from hoverboard.watch.issue_reading import UnknownIssues, list_issues, ungrouped, unknown_issues
 
-    async def question(connection: Connection) -> tuple[list[dict[str, Any]], int]:
-        return await list_issues(connection, model, every=every), await ungrouped(connection, model)
+    async def question(connection: Connection) -> tuple[list[dict[str, Any]], int, list[UnknownIssues]]:
+        rows = await list_issues(connection, model, every=every)
+        return rows, await ungrouped(connection, model), await unknown_issues(connection, model)
 
-    rows, left_out = asyncio.run(_read(settings, question))
+    rows, left_out, to_carry = asyncio.run(_read(settings, question))
     if as_json(json_):
-        emit({"issues": rows, "ungrouped": left_out})
+        emit({"issues": rows, "ungrouped": left_out, "unknown": [asdict(each) for each in to_carry]})
         return
     if rows:
         for part in listed(rows):
@@ -287,3 +288,5 @@ def _list(model: str | None, *, every: bool, settings: Settings, json_: bool | N
         )
     if left_out:
         click.echo(f"{left_out:,} outliers joined no issue; the recorder's log says why.")
+    for each in to_carry:
+        click.echo(unknown(each))

@@ -11,12 +11,29 @@ from hoverboard.database.statements import statements
 from hoverboard.errors import IssueRefused
 from hoverboard.watch.issue_table import VISIBLE
 
-__all__ = ["IssueDetail", "list_issues", "read_issue", "ungrouped"]
+__all__ = ["IssueDetail", "UnknownIssues", "list_issues", "read_issue", "ungrouped", "unknown_issues"]
 
 _SQL: Final = statements(__file__)
 _LATEST: Final = 5
 _EXAMPLES: Final = 3
 _ASKED: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownIssues:
+    """Issues that the latest version of a model, which has other weights, does not know.
+
+    Attributes:
+        model: its name.
+        version: of the model.
+        issues: how many.
+        next: the command that makes them known.
+    """
+
+    model: str
+    version: int
+    issues: int
+    next: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +49,7 @@ class IssueDetail:
         examples: samples that lead it, with their inputs as they were recorded.
         shares: of the latest 2,000 members by version, answer, caller and tag, the three largest of each.
         beside: issues that outliers lie between this and them.
+        unknown: what the latest version of the model does not know.
     """
 
     issue: dict[str, Any]
@@ -42,6 +60,15 @@ class IssueDetail:
     examples: Sequence[dict[str, Any]]
     shares: Sequence[dict[str, Any]]
     beside: Sequence[dict[str, Any]]
+    unknown: Sequence[UnknownIssues]
+
+
+async def unknown_issues(connection: Connection, model: str | None) -> list[UnknownIssues]:
+    """For each model, or this one, what is to be carried over to its latest version; without those that know everything."""
+    found = []
+    for name, version, issues in await connection.fetch(_SQL["unknown"], model, VISIBLE):
+        found.append(UnknownIssues(name, version, issues, f"hoverboard issues carry {name} --to {version}"))
+    return found
 
 
 async def list_issues(connection: Connection, model: str | None, *, every: bool) -> list[dict[str, Any]]:
@@ -76,4 +103,6 @@ async def read_issue(connection: Connection, number: int) -> IssueDetail:
     rows = {name: await connection.fetch(_SQL[name], number) for name in ("events", "fingerprints", "days", "beside")}
     for name, most in (("latest", _LATEST), ("examples", _EXAMPLES), ("shares", _ASKED)):
         rows[name] = await connection.fetch(_SQL[name], number, most)
-    return IssueDetail(dict(issues[0]), **{name: [dict(row) for row in each] for name, each in rows.items()})
+    unknown = await unknown_issues(connection, issues[0]["model"])
+    found = {name: [dict(row) for row in each] for name, each in rows.items()}
+    return IssueDetail(dict(issues[0]), **found, unknown=unknown)

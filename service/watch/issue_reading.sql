@@ -30,6 +30,24 @@ select count(*) from model_versions where name = $1;
 -- name: scopes
 select sum(ungrouped)::bigint as ungrouped from issue_scopes where ($1::text is null or model = $1);
 
+-- name: unknown
+-- Of each model the latest version that finds outliers, where its weights are others than those that visible issues were found under:
+-- how many of these it does not know. Once they were carried over to it only later ones count, since some samples cannot be.
+select s.model, s.version, count(distinct f.issue_id) as issues
+from (
+    select distinct on (s.model) s.id, s.model, s.backbone_sha256, s.carried_at, v.version
+    from issue_scopes s
+    join model_versions v on v.name = s.model and v.weights_sha256 = s.backbone_sha256
+    where ($1::text is null or s.model = $1)
+    order by s.model, v.version desc
+) s
+join issue_scopes c on c.model = s.model and c.id <> s.id
+join issue_fingerprints f on f.scope_id = c.id and f.carried_from is null and f.sample_id is not null
+join issues i on i.id = f.issue_id and i.members >= $2 and (s.carried_at is null or i.first_seen > s.carried_at)
+where not exists (select from issue_fingerprints g where g.scope_id = s.id and g.issue_id = f.issue_id)
+group by s.model, s.version
+order by s.model;
+
 -- name: events
 select at, kind, actor, reason from issue_events where issue_id = $1 order by id;
 

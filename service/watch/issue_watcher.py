@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from hoverboard.watch.grouping import (
     whitening_of,
 )
 from hoverboard.watch.issue_links import link
+from hoverboard.watch.issue_reading import UnknownIssues, unknown_issues
 from hoverboard.watch.issue_table import GroupedVersion, IssueScope, Joined, ScopeKey, Ungrouped
 from hoverboard.watch.watcher import News, Ran
 
@@ -77,6 +78,7 @@ class Issues:
         self._versions: dict[VersionKey, GroupedVersion] = {}
         self._packages: dict[VersionKey, OutlierPackage | None] = {}
         self._leaders: dict[tuple[int, int], _Leaders] = {}
+        self._asked: set[int] = set()
         self._counted_at = float("-inf")
 
     async def show(self, connection: Connection) -> None:
@@ -100,6 +102,11 @@ class Issues:
                 scope, why = await self._group(connection, scope, of_version)
                 left_out.update({(scope.model, reason): count for reason, count in why.items() if count})
         news: list[News] = [partial(_count, left_out)] if left_out else []
+        for scope_key in by_scope:
+            if (scope := scopes[scope_key]).id not in self._asked:
+                # Once, when a version begins or the recorder starts: a person decides when.
+                self._asked.add(scope.id)
+                news += [partial(_tell, each) for each in await unknown_issues(connection, scope.model)]
         # People change issues, too, and tell nobody here.
         if by_scope or (scopes and time.monotonic() - self._counted_at > _COUNT_AGAIN_S):
             self._counted_at = time.monotonic()
@@ -280,6 +287,10 @@ def _show(counts: Sequence[asyncpg.Record]) -> None:
     for row in counts:
         for state in ("open", "new", "escalating", "regressed"):
             families.issues.labels(row["model"], state).set(row[state])
+
+
+def _tell(unknown: UnknownIssues) -> None:
+    _log.warning("issues_unknown_to_version", **asdict(unknown))
 
 
 def _count(left_out: Mapping[tuple[str, str], int]) -> None:

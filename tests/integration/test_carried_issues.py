@@ -89,6 +89,10 @@ def test_an_issue_is_known_to_a_version_that_was_trained_anew_and_regresses_by_i
     send(service, 2, novel(40, 2))
     (again,) = typed(service)["issues"]
     assert again["id"] != known["id"]
+    unknown = {"model": "sorts", "version": 2, "issues": 1, "next": "hoverboard issues carry sorts --to 2"}
+    assert typed(service)["unknown"] == typed(service, "show", str(known["id"]))["unknown"] == [unknown]
+    (told,) = [line for line in service.service.log.read_text().splitlines() if "issues_unknown_to_version" in line]
+    assert "hoverboard issues carry sorts --to 2" in told
     # An older version says nothing of what the next one does.
     send(service, 1, novel(20, 3))
     every = {row["id"]: row["state"] for row in typed(service, "list", "--all")["issues"]}
@@ -97,6 +101,7 @@ def test_an_issue_is_known_to_a_version_that_was_trained_anew_and_regresses_by_i
     carried = typed(service, "carry", "sorts", "--to", "2", "--models", str(models))
     assert (carried["version"], carried["issues"], carried["left_out"]) == (2, [known["id"]], 0)
     assert again["id"] in carried["merged"]
+    assert typed(service)["unknown"] == []
     (one,) = typed(service)["issues"]
     assert (one["id"], one["state"], one["substate"], one["members"]) == (known["id"], "unresolved", "regressed", 120)
     assert one["why"].startswith("version 2 found it again at ")
