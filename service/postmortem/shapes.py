@@ -13,15 +13,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hoverboard.postmortem.factors import unit_factor
 from hoverboard.postmortem.table import Field, Table
 
-__all__ = ["FACTORS", "MANY", "Shape", "exchanged", "missing", "moved", "outside", "scaled"]
+__all__ = ["MANY", "Shape", "exchanged", "missing", "moved", "outside", "scaled"]
 
 Rows = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
 
-FACTORS: Final = (10.0, 100.0, 1000.0, 1e6, 255.0, 16.0, 2.54, 25.4, 1.609, 2.2046, 3.2808, 0.5556)
-"""Units that are taken for each other: decimal prefixes, grey values, inches, miles, pounds, feet, degrees Fahrenheit."""
 _QUANTILES: Final = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
 _LEAST: Final = 8
 MANY: Final = 16
@@ -37,10 +36,12 @@ class Shape:
     Attributes:
         field: the name of the first one.
         words: what is wrong, the end of a sentence that begins with the input's name.
+        factor: by which its numbers are larger; None where it is no other unit.
     """
 
     field: str
     words: str
+    factor: float | None = None
 
 
 def missing(table: Table, inside: Rows, *, blank: bool = False) -> Shape | None:
@@ -62,7 +63,7 @@ def exchanged(table: Table, inside: Rows) -> Shape | None:
 
 
 def scaled(table: Table, inside: Rows) -> Shape | None:
-    """The input that comes in another unit: its quantiles are all the same multiple of the usual ones, a factor between units."""
+    """The input that comes in another unit, or of which a part of the rows does: see `unit_factor`."""
     fields, usual = _to_compare(table)
     return _scaled(fields, inside, usual) if inside.sum() >= _LEAST else None
 
@@ -175,16 +176,13 @@ def _scaled(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
         alike = float(ours_ @ theirs_ / max(np.linalg.norm(ours_) * np.linalg.norm(theirs_), 1e-9))
         numeric = [replace(numeric[0], numbers=np.asarray(every.sum(axis=0), np.float32))] if alike > _SAME else []
     for field in numeric:
-        ours, theirs = _quantiles(field, inside), _quantiles(field, usual)
-        middle = slice(1, 4)
-        if ours is None or theirs is None or (ours[middle] <= 0).any() or (theirs[middle] <= 0).any():
+        if field.numbers is None:
             continue
-        ratios = np.log(ours[middle] / theirs[middle])
-        for factor in (*FACTORS, *(1 / each for each in FACTORS)):
-            error = float(np.abs(ratios - np.log(factor)).max())
-            if error < min(0.35, abs(np.log(factor)) / 3) and (best is None or error < best[0]):
-                many = f"{factor:g} times" if factor > 1 else f"1/{1 / factor:g} of"
-                best = (error, Shape(field.name, f"is {many} what it usually is, as in another unit"))
+        found = unit_factor(field.numbers[inside], field.numbers[usual], len(numeric))
+        if found is not None and (best is None or found[1] > best[0]):
+            factor, odds = found
+            many = f"{factor:g} times" if factor > 1 else f"1/{1 / factor:g} of"
+            best = (odds, Shape(field.name, f"is {many} what it usually is, as in another unit", factor))
     return None if best is None else best[1]
 
 

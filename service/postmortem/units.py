@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.contract.signature import Array, Signature
-from hoverboard.postmortem.shapes import FACTORS, MANY, exchanged, missing, scaled
+from hoverboard.postmortem.shapes import MANY, exchanged, missing, scaled
 from hoverboard.postmortem.table import Table
 
 __all__ = ["UnitRepair", "repair_of"]
@@ -58,7 +58,7 @@ def repair_of(table: Table, rows: NDArray[np.bool_], signature: Signature) -> Un
     if missing(table, rows) is not None or exchanged(table, rows) is not None:
         return None  # as `hypotheses` asks, in this order
     shape = scaled(table, rows)
-    if shape is None:
+    if shape is None or shape.factor is None:
         return None
     name = shape.field.removeprefix(_INPUT)
     spec = next((each for each in signature.inputs if name == each.name or name.startswith(f"{each.name}[")), None)
@@ -66,15 +66,8 @@ def repair_of(table: Table, rows: NDArray[np.bool_], signature: Signature) -> Un
     if spec is None or spec.variable or np.dtype(spec.dtype).kind not in "fiu":
         return None
     everything = len(numeric) > MANY
-    usual = table.base & ~table.bad
-    meant = numeric if everything else [field for field in numeric if field.name == shape.field]
-    numbers = np.stack([field.numbers for field in meant if field.numbers is not None]).astype(np.float64).sum(axis=0)
-    ratio = float(np.nanmedian(numbers[rows]) / np.nanmedian(numbers[usual]))
-    if not ratio > 0:
-        return None
-    factor = min((*FACTORS, *(1 / each for each in FACTORS)), key=lambda each: abs(np.log(each / ratio)))
     element = None
     if not everything and name != spec.name:
         index = tuple(int(each) for each in name[len(spec.name) + 1 : -1].split(","))
         element = int(np.ravel_multi_index(index, [dim or 1 for dim in spec.shape]))
-    return UnitRepair(spec.name, element, float(factor))
+    return UnitRepair(spec.name, element, shape.factor)

@@ -101,6 +101,31 @@ async def test_a_label_that_everybody_gets_more_often_is_a_shift_of_labels(datab
     assert not report.slices
 
 
+async def test_two_customers_whose_rows_are_strange_for_two_reasons_are_both_named_each_with_its_slice(
+    database: str,
+) -> None:
+    await filled(database, Planted(customer="17", wide="18", region=True))
+    report = await asked(database, Question(MODEL, About("outliers")))
+    first, second, *_ = report.causes
+    assert {(each.kind, each.subject) for each in (first, second)} == {
+        ("caller", "tag customer 17"),
+        ("caller", "tag customer 18"),
+    }
+    assert min(first.weight, second.weight) > 0.25
+    ours, other = (first, second) if first.subject.endswith("17") else (second, first)
+    assert "input height is 10 times what it usually is" in ours.evidence
+    assert "input width" in other.evidence
+    # Words come with the heights of customer 17 alone: each is as good an answer to what differs.
+    words = {(f"word {word}", "present") for word in ("two", "free", "refills")}
+    of_17 = {("tag customer", "17"), ("input height", "above 14"), *words}
+    of_18 = {("tag customer", "18"), ("input width", "above 14")}
+    told = [set(each.where.items()) for each in report.slices[:2]]
+    assert any(where & of_17 and not where & of_18 for where in told)
+    assert any(where & of_18 and not where & of_17 for where in told)
+    assert all(0.4 < each.explained < 0.6 for each in report.slices[:2])
+    assert "region" not in named(report)
+
+
 @pytest.mark.parametrize("customer", ["17", "*"])
 async def test_wrong_answers_to_inputs_in_another_unit_are_no_fault_of_labels(database: str, customer: str) -> None:
     planted = Planted(customer=customer, rows=0.5)
