@@ -99,8 +99,13 @@ limit $2;
 -- Whose they are, of the latest.
 with latest as materialized (
     select o.sample_id, o.at, o.version_id from outliers o where o.issue_id = $1 order by o.at desc limit $2
+), span as materialized (
+    select min(at) as first, max(at) as last from latest
 ), asked as materialized (
-    select s.caller, s.tags from latest l join samples s on s.id = l.sample_id and s.at = l.at
+    select s.caller, s.tags
+    from latest l
+    join samples s on s.id = l.sample_id and s.at = l.at
+    where s.at >= (select first from span) and s.at <= (select last from span)
 ), counted as (
     select 'version' as kind, v.version::text as value, count(*) as rows
     from latest l join model_versions v on v.id = l.version_id group by 2
@@ -108,7 +113,7 @@ with latest as materialized (
     select 'answer', p.label, count(*)
     from latest l
     join predictions p on p.sample_id = l.sample_id and p.at = l.at and p.version_id = l.version_id
-    where p.label is not null
+    where p.label is not null and p.at >= (select first from span) and p.at <= (select last from span)
     group by 2
     union all
     select 'caller', caller, count(*) from asked where caller is not null group by 2
