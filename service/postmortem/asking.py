@@ -92,6 +92,7 @@ async def postmortem(
             compared=looked.compared,
             changed=changed,
             aside=looked.aside,
+            where=question.where,
         ),
         changed=changed,
         start=looked.window.start,

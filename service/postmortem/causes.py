@@ -182,8 +182,8 @@ def _none(draw: Draw) -> Hypothesis:
     k, expected = draw.bad_now, draw.expected
     g = float(excess_g(np.array([k]), np.array([max(expected, 0.5)]), 1 / (draw.totals[2] + 0.5))[0]) / draw.phi
     evidence = (
-        f"{k:,.0f} bad rows where {expected:,.0f} were expected, and no caller, version, process or input holds more of "
-        "them than its share"
+        f"{k:,.0f} bad rows where {expected:,.0f} were expected: that they rose everywhere, and that what some hold more of than "
+        "their share is chance"
     )
     return Hypothesis("none", "", (), k, expected, g, 1, 0.0, evidence)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from hoverboard.contract.times import micros
 from hoverboard.errors import ConfigError
 from hoverboard.postmortem.bounds import clipped, recorded_days
 from hoverboard.postmortem.counting import RecordedShare, WindowCounts, bin_width
@@ -19,6 +20,7 @@ __all__ = ["Looked", "choose"]
 _DAY: Final = timedelta(days=1)
 _ENOUGH: Final = 30
 """Usual rows that say what is usual."""
+_MOST_EARLIER: Final = 5
 _MOSTLY: Final = 0.5
 """Share of bad rows that leaves nothing within the same time to compare them with."""
 
@@ -33,6 +35,7 @@ class Looked:
         window: the time looked at, with its counts.
         onset: of both together.
         aside: whether the usual rows are others of the same time, which the conditions leave out.
+        earlier: begins and ends, in microseconds, of incidents that were over before the window: nothing of them is usual.
     """
 
     about: About
@@ -41,6 +44,7 @@ class Looked:
     counted: WindowCounts
     onset: Onset | None
     aside: bool = False
+    earlier: tuple[tuple[int, int], ...] = ()
 
     @property
     def counts(self) -> BinnedCounts:
@@ -58,6 +62,8 @@ class Looked:
             )
         window, counted = self.usual
         rows = f"{counted.counts.rows.sum():,.0f} rows"
+        if self.earlier:
+            rows += " (without those of an earlier incident)"
         if not self.aside:
             return f"{rows} of {window}" if self.compared else f"{window}, of which nothing is recorded"
         left = " and ".join(f"{name}={value}" for name, value in self.window.where.items() if name not in window.where)
@@ -74,6 +80,8 @@ class Looked:
             # What was asked for holds of one side only, and says nothing about why it is bad.
             asked = {_field_of(name) for name in self.window.where}
             table = replace(table, fields=tuple(field for field in table.fields if field.name not in asked))
+        for begin, end in self.earlier:
+            table = table[(table.at_us < begin) | (table.at_us >= end)]
         return table if self.onset is None else self.onset.split(table)
 
 
@@ -178,10 +186,24 @@ async def _look(
     if limited is None:
         return None
     width = _width(usual, window)
-    before = None if usual is None else (usual, await recording.count(limited, usual, width))
     counted = await recording.count(limited, window, width)
-    both = counted if before is None else WindowCounts.joined([before[1], counted])
-    return Looked(limited, before, window, counted, onset(both.counts))
+    if usual is None:
+        return Looked(limited, None, window, counted, onset(counted.counts))
+    before = await recording.count(limited, usual, width)
+    earlier: list[tuple[int, int]] = []
+    # Of what was over before the window nobody asked, and beside it what came later would seem to be usual. It is looked for by
+    # itself first: two incidents in one count look like minutes that vary much.
+    for of_both in (False, True):
+        while len(earlier) < _MOST_EARLIER:
+            found = onset((WindowCounts.joined([before, counted]) if of_both else before).counts)
+            if found is None or found.end_us is None or found.end_us > micros(window.start):
+                break
+            earlier.append((found.earliest_us, found.end_us))
+            before = before.outside(*earlier[-1])
+    found = onset(WindowCounts.joined([before, counted]).counts)
+    if found is not None and found.end_us is not None and found.end_us <= micros(window.start):
+        found = None
+    return Looked(limited, (usual, before), window, counted, found, earlier=tuple(earlier))
 
 
 async def _nothing(recording: RecordedShare, window: RecordedWindow) -> str:

@@ -70,6 +70,13 @@ class WindowCounts:
             sum(part.bad_variance for part in parts_),
         )
 
+    def outside(self, begin_us: int, end_us: int) -> WindowCounts:
+        """The same without the rows of bins that begin within a time."""
+        kept = (self.counts.start_us < begin_us) | (self.counts.start_us >= end_us)
+        names = ("rows", "bad", "kept_rows", "kept_bad")
+        left = (getattr(self.counts, name) * kept for name in names)
+        return replace(self, counts=BinnedCounts(self.counts.start_us, *left))
+
     def without(self, part: WindowCounts) -> WindowCounts:
         """Of the same time, without the rows of a part of it."""
         names = ("rows", "bad", "kept_rows", "kept_bad")
@@ -182,7 +189,7 @@ class RecordedShare:
         return None if number is None else [each.id for each in self.versions if each.version == number]
 
     async def alarm_onset(self) -> datetime | None:
-        """Since when the raised alarm's rate seems to have risen; None where none is raised."""
+        """Since when the rate of the first raised alarm seems to have risen; None where none is raised."""
         rows = await self.fetch("alarm", _SQL["raised_alarm"], self.model)
         return (rows[0]["onset_at"] or rows[0]["raised_at"]) if rows else None
 

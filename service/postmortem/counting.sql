@@ -16,7 +16,8 @@ select a.onset_at, a.raised_at
 from alarms a
 join model_versions v on v.id = a.version_id
 where v.name = $1 and a.state = 'raised'
-order by a.raised_at desc
+-- The first one: what a later version's alarm would take for usual is the incident of the first.
+order by coalesce(a.onset_at, a.raised_at)
 limit 1;
 
 -- name: slow_above

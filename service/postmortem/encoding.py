@@ -32,6 +32,8 @@ _MOST_FEATURES: Final = 200
 _OTHER: Final = "other values"
 _WORD: Final = re.compile(r"[^\W\d_]{2,30}")
 _CLIENTS: Final = ("customer", "client", "tenant", "account", "user")
+_OF_LOAD: Final = ("errors", "slow")
+"""What load may do. A busy machine answers later, or not at all, and never otherwise."""
 _QUEUE_US: Final = np.array([1_000, 3_000, 10_000, 30_000, 100_000, 300_000])
 _QUEUES: Final = (
     "below 1 ms",
@@ -258,12 +260,15 @@ class Encoder:
             self._add("caller", "caller", [row["caller"] for row in rows])
         if not self._sent:
             return
-        # Of good rows, beside errors too: where all wait longer, it is load.
-        self._add("bucket", "bucket", [_text(row["bucket"]) for row in rows])
-        queue = np.searchsorted(_QUEUE_US, [row["queue_us"] or 0 for row in rows], side="right").tolist()
-        # How long slow rows waited is what makes them slow; how long the others did says whether everybody waits.
-        unknown = [row["queue_us"] is None or (self._about == "slow" and row["bad"]) for row in rows]
-        self._add("queue", "bucket", [None if lost else _QUEUES[at] for at, lost in zip(queue, unknown, strict=True)])
+        if self._about in _OF_LOAD:
+            # Of good rows, beside errors too: where all wait longer, it is load.
+            self._add("bucket", "bucket", [_text(row["bucket"]) for row in rows])
+            queue = np.searchsorted(_QUEUE_US, [row["queue_us"] or 0 for row in rows], side="right").tolist()
+            # How long slow rows waited is what makes them slow; how long the others did says whether everybody waits.
+            unknown = [row["queue_us"] is None or (self._about == "slow" and row["bad"]) for row in rows]
+            self._add(
+                "queue", "bucket", [None if lost else _QUEUES[at] for at, lost in zip(queue, unknown, strict=True)]
+            )
         if not self._answered:
             return
         numbers = {version.id: str(version.version) for version in self._versions.values()}

@@ -50,12 +50,10 @@ where correct is not null
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9;
 
 -- name: errors
--- What is too large for its fourth power counts as the largest that is not.
 select version_id, kind, 1 / incl_prob::double precision as w, source,
     width_bucket(date_part('epoch', $6::timestamptz - at), $7::double precision[]) as age, count(*) as rows,
-    sum(e) as first, sum(abs(e)) as absolute, sum(e ^ 2) as second, sum(e ^ 4) as fourth
+    sum(error) as first, sum(abs(error)) as absolute, sum(error ^ 2) as second, sum(error ^ 4) as fourth
 from judged($1, $2, $3, $4, $5)
-cross join lateral (select least(greatest(error, -1e70), 1e70) as e) bounded
 where error is not null
 group by 1, 2, 3, 4, 5;
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -27,6 +28,7 @@ def summary(
     compared: bool,
     changed: bool,
     aside: bool,
+    where: Mapping[str, str],
 ) -> str:
     """One sentence: whether something has changed, since when, by how much, and most likely why.
 
@@ -39,7 +41,10 @@ def summary(
         compared: whether anything is known of what is usual.
         changed: whether there are more bad rows than usual.
         aside: whether usual is what the other rows of the same time are.
+        where: conditions of the rows.
     """
+    if where:
+        model += f" with {' and '.join(f'{name}={value}' for name, value in where.items())}"
     if onset is None:
         usually = "of the others" if aside else "usually"
         usual = "" if bad.usual_share is None else f", {usually} {share(bad.usual_share)}"

@@ -23,6 +23,7 @@ class _ExportedRows(msgspec.Struct, frozen=True):
 
     model: str
     rows: int
+    labelled: bool = False
     outliers: int = 0
     open_issues: dict[int, int] = {}
 
@@ -40,7 +41,8 @@ def tell_doubts(path: Path, alpha: float) -> tuple[str, ...]:
     found = _exported(path)
     if found is None or not found.rows:
         return ()
-    export = f"hoverboard export {shlex.quote(found.model)}"
+    labelled = " --labelled" if found.labelled else ""
+    export = f"hoverboard export {shlex.quote(found.model)}{labelled} --output {shlex.quote(f'{found.model}-usual')}"
     told = []
     if found.open_issues:
         listed = ", ".join(f"{issue} ({rows:,} rows)" for issue, rows in found.open_issues.items())

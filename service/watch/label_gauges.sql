@@ -13,7 +13,9 @@ from (
     order by sample_id, labelled_at desc, ctid desc
 ) t
 join lateral (
-    select at, version_id, is_right(label, labels, t.label, t.labels)::int as right, value - t.value as error
+    -- Bounded, since one sum that overflows would take the figures of all versions away.
+    select at, version_id, is_right(label, labels, t.label, t.labels)::int as right,
+        least(greatest(value, -1e70), 1e70) - least(greatest(t.value, -1e70), 1e70) as error
     from predictions
     where sample_id = t.sample_id and at = sample_at(t.sample_id)
 ) p on p.right is not null or p.error is not null

@@ -348,6 +348,21 @@ async def test_metrics_tell_what_the_labels_of_the_last_day_say(database: str, s
     assert math.isnan(gauge(families.accuracy)) and math.isnan(gauge(families.absolute_error, model="numbers"))
 
 
+async def test_a_label_beyond_all_measure_takes_no_figures_away(database: str, story: Story) -> None:
+    far = [await story.answered("numbers", at=START, value=5.0) for _ in range(3)]
+    for sample, truth in zip(far, (1.7e308, -1.7e308, 3.0), strict=True):
+        await story.said(sample, truth, after=datetime.now(UTC) - START - timedelta(hours=1))
+    right = await story.answered("classes", at=START, label="a", confidence=0.9)
+    await story.said(right, "a", after=datetime.now(UTC) - START - timedelta(hours=1))
+    gauges = LabelGauges()
+    async with connected(database, application="test") as connection:
+        await gauges.refresh(connection)
+    assert gauge(families.accuracy) == 1.0
+    assert gauge(families.absolute_error, model="numbers") == pytest.approx(2e70 / 3)
+    (of_classes,), (of_numbers,) = await view(database, "classes"), await view(database, "numbers")
+    assert (of_classes["accuracy"], of_numbers["absolute_error"]) == (1.0, pytest.approx(2e70 / 3))
+
+
 async def test_metrics_never_hold_the_recorder_up(database: str, story: Story) -> None:
     """Labels that cannot be read in two seconds leave the figures as they are, and the connection ready."""
     sample = await story.answered("classes", label="a", confidence=0.9)

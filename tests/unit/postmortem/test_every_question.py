@@ -250,3 +250,53 @@ async def test_a_mild_change_between_two_times_is_no_quiet_day(database: str, ba
     assert report.onset is None
     assert report.causes[0].kind == "none", report.causes
     assert ("quiet" in report.summary) == ("quiet day" in report.causes[0].evidence) == (bad == 20)
+
+
+async def test_what_was_over_before_the_time_that_is_asked_about_is_neither_told_nor_usual(database: str) -> None:
+    again = END - timedelta(minutes=30)
+    async with connected(database, application="test", role=None) as connection:
+        await fill(connection, Planted(customer="17"))
+        # The rows themselves stay as odd as they are, and are not called strange between the two times.
+        calm = "delete from outliers where at >= $1 and at < $2"
+        await connection.execute(calm, ONSET + timedelta(hours=1), again)
+    report = await asked(database, Question(MODEL, About("outliers"), again - timedelta(minutes=135), END))
+    assert report.onset is not None
+    assert report.onset.earliest <= again <= report.onset.latest
+    assert "without those of an earlier incident" in report.comparison
+    assert report.bad.usual_share is not None
+    assert report.bad.usual_share < 0.02
+    calm_report = await asked(database, Question(MODEL, About("outliers"), again - timedelta(minutes=135), again))
+    assert calm_report.onset is None
+    assert not calm_report.changed
+
+
+async def test_load_makes_no_answer_wrong(database: str) -> None:
+    async with connected(database, application="test", role=None) as connection:
+        await connection.execute("select setseed(0.5)")
+        await fill(connection, Planted(), per_minute=8)
+        await connection.execute(LABELLED % "p.at >= '2026-11-29 14:00+0' and random() < 0.3")
+        await connection.execute("update predictions set queue_us = queue_us * 100, bucket = 64 where at >= $1", ONSET)
+    report = await asked(database, Question(MODEL, About("wrong")))
+    assert report.onset is not None
+    assert "load" not in {each.kind for each in report.causes}
+
+
+async def test_of_several_raised_alarms_the_first_says_since_when(database: str) -> None:
+    async with connected(database, application="test", role=None) as connection:
+        version = await fill(connection, Planted(customer="17"))
+        later = await connection.fetchval(
+            "insert into model_versions (name, version, weights_sha256, manifest, first_served_at) "
+            "select name, version + 1, repeat('f', 64), manifest, $2 from model_versions where id = $1 returning id",
+            *(version, ONSET + timedelta(hours=3)),
+        )
+        for raised, since in ((version, ONSET), (later, ONSET + timedelta(hours=3))):
+            await connection.execute(
+                "insert into alarms (version_id, state, bound, rows, flagged, log10_e, recent_rows, recent_flagged, log_sums, "
+                "log_products, since, raised_at, onset_at, updated_at) "
+                "values ($1, 'raised', 0.02, 750, 150, 20, 750, 150, '{}', '{}', '{}', $2, $2, $2)",
+                raised,
+                since,
+            )
+    report = await asked(database, Question(MODEL))
+    assert report.onset is not None
+    assert report.onset.earliest <= ONSET <= report.onset.latest
