@@ -206,6 +206,7 @@ async def read_samples(
     """
     limit = page = block_rows or rows_for(signature)
     at, version_id = (uuid_at(window.start), -1) if after is None else (UUID(bytes=after[0]), after[1])
+    read: list[Any] = []
     while page_ids := await _next(connection, window, choice, at, page, only=ids):
         rows = await connection.fetch(
             _SQL["read_samples"],
@@ -213,14 +214,19 @@ async def read_samples(
             *(list(version_ids), answered, choice.labelled, choice.issue, at, outputs, version_id, page_ids, limit),
             *(*window.excluded, list(choice.without_issues) or None, choice.without_outliers),
         )
-        if rows:
-            block = _block(rows, signature, blanked)
-            at, version_id = UUID(bytes=block.last[0]), block.last[1]
-            yield block
+        read += rows
+        # Whole blocks, however many pages they took: who goes on after one finds the same ones that follow.
+        if len(read) >= limit:
+            yield _block(read[:limit], signature, blanked)
+            del read[:limit]
         if len(rows) < limit:
             at, version_id = UUID(int=page_ids[-1].int + 1), -1
+        else:
+            at, version_id = rows[-1]["id"], rows[-1]["version_id"] or 0
         # Where few are meant many are looked at, so that a rare one is found in time.
         page = min(2 * page, _MOST_LOOKED_AT) if len(rows) < limit // 4 else max(page // 2, limit)
+    if read:
+        yield _block(read, signature, blanked)
 
 
 async def _next(
