@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -200,7 +200,9 @@ class Exporter:
             while not state.read:
                 async with self._reading() as connection:
                     if not state.version_ids:
-                        window = clipped(window, await recorded_days(connection)) or window
+                        there = clipped(window, await recorded_days(connection)) or window
+                        # A last day stays a day, though it may be the first of which anything is recorded.
+                        window = replace(there, start=max(window.start, there.start - timedelta(days=1)))
                         state.start, state.end = window.start, window.end
                     await self._find_versions(connection, window, state)
                     await self._read(connection, window, self.chosen, state)

@@ -46,7 +46,8 @@ CREATE FUNCTION hoverboard.judged(of_model text, from_at timestamp with time zon
     AS $$
     select p.at, p.sample_id, p.version_id, p.role, hoverboard.sample_kind(s.why, p.p_value, v.manifest), s.incl_prob,
         p.label, p.labels, p.confidence, p.confidences, p.value, t.label, t.labels, t.value, t.source, t.labelled_at,
-        t.first_labelled_at, hoverboard.is_right(p.label, p.labels, t.label, t.labels), p.value - t.value
+        t.first_labelled_at, hoverboard.is_right(p.label, p.labels, t.label, t.labels),
+        least(greatest(p.value, -1e70), 1e70) - least(greatest(t.value, -1e70), 1e70)
     from (
         select distinct on (l.sample_id) l.sample_id, l.label, l.labels, l.value, l.source, l.labelled_at,
             min(l.labelled_at) over (partition by l.sample_id) as first_labelled_at
