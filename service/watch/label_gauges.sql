@@ -15,7 +15,8 @@ from (
 join lateral (
     -- Bounded, since one sum that overflows would take the figures of all versions away.
     select at, version_id, is_right(label, labels, t.label, t.labels)::int as right,
-        least(greatest(value, -1e70), 1e70) - least(greatest(t.value, -1e70), 1e70) as error
+        case when value is not null and t.value is not null
+            then least(greatest(value, -1e70), 1e70) - least(greatest(t.value, -1e70), 1e70) end as error
     from predictions
     where sample_id = t.sample_id and at = sample_at(t.sample_id)
 ) p on p.right is not null or p.error is not null

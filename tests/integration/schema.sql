@@ -47,7 +47,8 @@ CREATE FUNCTION hoverboard.judged(of_model text, from_at timestamp with time zon
     select p.at, p.sample_id, p.version_id, p.role, hoverboard.sample_kind(s.why, p.p_value, v.manifest), s.incl_prob,
         p.label, p.labels, p.confidence, p.confidences, p.value, t.label, t.labels, t.value, t.source, t.labelled_at,
         t.first_labelled_at, hoverboard.is_right(p.label, p.labels, t.label, t.labels),
-        least(greatest(p.value, -1e70), 1e70) - least(greatest(t.value, -1e70), 1e70)
+        case when p.value is not null and t.value is not null
+            then least(greatest(p.value, -1e70), 1e70) - least(greatest(t.value, -1e70), 1e70) end
     from (
         select distinct on (l.sample_id) l.sample_id, l.label, l.labels, l.value, l.source, l.labelled_at,
             min(l.labelled_at) over (partition by l.sample_id) as first_labelled_at

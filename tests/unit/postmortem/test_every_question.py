@@ -236,10 +236,12 @@ async def test_a_mild_change_between_two_times_is_no_quiet_day(database: str, ba
     await filled(database, Planted(usual=0.0))
     async with connected(database, application="test", role=None) as connection:
         await connection.execute(
+            # By what was sent: the ids are new in each run, and so would be the minutes that have more of them.
             "insert into outliers (at, sample_id, version_id, scores, p_value) "
-            "select at, sample_id, version_id, '{}', 0.001 from (select *, row_number() over "
-            "(partition by at >= $1::timestamptz order by md5(sample_id::text)) as number from predictions "
-            "where at >= $1::timestamptz - interval '9 minutes' and at < $1::timestamptz + interval '12 minutes') p "
+            "select at, sample_id, version_id, '{}', 0.001 from (select p.*, row_number() over "
+            "(partition by p.at >= $1::timestamptz order by md5(s.inputs::text)) as number "
+            "from predictions p join samples s on s.id = p.sample_id and s.at = p.at "
+            "where p.at >= $1::timestamptz - interval '9 minutes' and p.at < $1::timestamptz + interval '12 minutes') p "
             "where number <= case when at >= $1 then $2::int else 12 end",
             ONSET,
             bad,
