@@ -186,10 +186,11 @@ async def _look(
     if limited is None:
         return None
     width = _width(usual, window)
+    # The window last: the SQL that a report shows is what was asked last.
+    before = None if usual is None else await recording.count(limited, usual, width)
     counted = await recording.count(limited, window, width)
-    if usual is None:
+    if usual is None or before is None:
         return Looked(limited, None, window, counted, onset(counted.counts))
-    before = await recording.count(limited, usual, width)
     earlier: list[tuple[int, int]] = []
     # Of what was over before the window nobody asked, and beside it what came later would seem to be usual. It is looked for by
     # itself first: two incidents in one count look like minutes that vary much.
