@@ -78,12 +78,12 @@ async def postmortem(
     now_ = (looked.window, looked.counted.counts)
     drawn = await draw(recording, looked.about, baseline, usual, now_, aside=looked.aside)
     told("Comparing", 0.0)
+    table = None if drawn is None else looked.split(drawn.table)
     # Seconds of NumPy; Postgres should not wait for an answer to its keepalives meanwhile.
-    found, who, answers = await asyncio.to_thread(_compared, looked, drawn, events)
-    if confirmer is not None and drawn is not None:
-        answers = await confirmer.confirmed(recording, looked.about, looked.split(drawn.table), answers)
+    changed, found, who, answers = await asyncio.to_thread(_compared, looked, table, events)
+    if confirmer is not None and table is not None:
+        answers = await confirmer.confirmed(recording, looked.about, table, answers)
     bad = _bad(looked)
-    changed = looked.onset is not None or (drawn is not None and risen(Draw.of(looked.split(drawn.table))))
     return Report(
         model=question.model,
         about=str(looked.about),
@@ -106,10 +106,8 @@ async def postmortem(
         slices=[_reported_slice(each) for each in found],
         causes=[_reported_cause(each) for each in answers],
         timeline=timeline(looked.counted.counts if looked.aside else looked.counts, looked.onset, events),
-        histograms=[]
-        if drawn is None or (looked.onset is None and not found)
-        else histograms(looked.split(drawn.table), found, answers),
-        examples=await _examples(recording, looked, drawn),
+        histograms=[] if table is None or (looked.onset is None and not found) else histograms(table, found, answers),
+        examples=await _examples(recording, looked, table),
         unknown=await unknown(
             recording,
             looked.window,
@@ -144,27 +142,32 @@ async def _baseline(recording: RecordedShare) -> Baseline | None:
 
 
 def _compared(
-    looked: Looked, drawn: Drawn | None, events: Sequence[Event]
-) -> tuple[list[ExplainedSlice], list[ReportedWho], list[LikelyCause]]:
+    looked: Looked, table: Table | None, events: Sequence[Event]
+) -> tuple[bool, list[ExplainedSlice], list[ReportedWho], list[LikelyCause]]:
+    """Whether there are more bad rows than usual, slices, who has more than their share, and causes.
+
+    Args:
+        table: split at the onset; None where there are no rows.
+    """
+    changed = looked.onset is not None or (table is not None and risen(Draw.of(table)))
     if not looked.compared and looked.onset is None:
-        return [], [], [NOTHING_USUAL]
-    if drawn is None:
-        return [], [], []
-    table = looked.split(drawn.table)
+        return changed, [], [], [NOTHING_USUAL]
+    if table is None:
+        return changed, [], [], []
     # A quiet day has nothing that would have to differ.
-    differs = bool((table.bad & ~table.base).any()) and (looked.onset is not None or risen(Draw.of(table)))
+    differs = changed and bool((table.bad & ~table.base).any())
     found = slices(table) if differs else []
     answers = causes(table, looked.counts, looked.onset, events, found)
-    return found, _who(table) if differs else [], answers
+    return changed, found, _who(table) if differs else [], answers
 
 
 async def _examples(
-    recording: RecordedShare, looked: Looked, drawn: Drawn | None
+    recording: RecordedShare, looked: Looked, table: Table | None
 ) -> Mapping[str, Sequence[ReportedExample]]:
-    if drawn is None or (looked.onset is None and looked.usual is None):
+    if table is None or (looked.onset is None and looked.usual is None):
         return {}
     first = looked.window.start if looked.usual is None else looked.usual[0].start
-    return await examples(recording, looked.split(drawn.table), (first, looked.window.end))
+    return await examples(recording, table, (first, looked.window.end))
 
 
 def _who(table: Table) -> list[ReportedWho]:

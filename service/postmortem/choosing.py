@@ -194,17 +194,23 @@ async def _look(
     earlier: list[tuple[int, int]] = []
     # Of what was over before the window nobody asked, and beside it what came later would seem to be usual. It is looked for by
     # itself first: two incidents in one count look like minutes that vary much.
-    for of_both in (False, True):
-        while len(earlier) < _MOST_EARLIER:
-            found = onset((WindowCounts.joined([before, counted]) if of_both else before).counts)
-            if found is None or found.end_us is None or found.end_us > micros(window.start):
-                break
-            earlier.append((found.earliest_us, found.end_us))
-            before = before.outside(*earlier[-1])
-    found = onset(WindowCounts.joined([before, counted]).counts)
-    if found is not None and found.end_us is not None and found.end_us <= micros(window.start):
+    found: Onset | None = None
+    for beside in ((), (counted,)):
+        found = onset(WindowCounts.joined([before, *beside]).counts)
+        while (over := _over(found, window)) is not None and len(earlier) < _MOST_EARLIER:
+            earlier.append(over)
+            before = before.outside(*over)
+            found = onset(WindowCounts.joined([before, *beside]).counts)
+    if _over(found, window) is not None:
         found = None
     return Looked(limited, (usual, before), window, counted, found, earlier=tuple(earlier))
+
+
+def _over(found: Onset | None, window: RecordedWindow) -> tuple[int, int] | None:
+    """Begin and end, in microseconds, of an incident that was over before a window; None of another one."""
+    if found is None or found.end_us is None or found.end_us > micros(window.start):
+        return None
+    return found.earliest_us, found.end_us
 
 
 async def _nothing(recording: RecordedShare, window: RecordedWindow) -> str:

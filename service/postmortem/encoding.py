@@ -256,10 +256,9 @@ class Encoder:
             self._add(f"tag {name}", "tag", values)
 
     def _who(self, rows: Sequence[Any]) -> None:
-        if self._sent:
-            self._add("caller", "caller", [row["caller"] for row in rows])
         if not self._sent:
             return
+        self._add("caller", "caller", [row["caller"] for row in rows])
         if self._about in _OF_LOAD:
             # Of good rows, beside errors too: where all wait longer, it is load.
             self._add("bucket", "bucket", [_text(row["bucket"]) for row in rows])

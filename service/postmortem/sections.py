@@ -52,7 +52,7 @@ def sections(report: Report) -> list[Section]:
         Section("Since when", list(_since(report)), figures=(bad, "rows", "events", "alarm")),
         Section("How much, and who", list(_who(report)), figures=(bad, "rows", "slow above", "wrong above")),
         Section("What differs", list(_differs(report)), figures=("drawn rows", "refused rows")),
-        Section("Which cause", list(_causes(report)), figures=("drawn rows", "events", "refusals")),
+        Section("Which cause", list(_causes(report)), figures=("drawn rows", "events")),
         Section("What it looks like", list(_examples(report)), figures=("examples",)),
         Section("What cannot be known", list(report.unknown) or ["Nothing that is known to be missing."], figures=("gaps",)),
         Section("Next", list(report.next), code=True),
