@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.running import ROOT, drained, markdown, post, serving
 from hoverboard.config import Settings
-from hoverboard.offline.run import LiveVersion, RunOptions, live_version, prepare, run
+from hoverboard.offline.run import OfflineVersion, RunOptions, live_version, prepare, run
 from hoverboard.offline.workspace import Workspace
 from hoverboard.postmortem import replay_scoring
 from hoverboard.postmortem.export import Exporter, ExportRequest, versions_with_the_same_inputs
@@ -137,7 +137,7 @@ class Bench:
             }
 
             @asynccontextmanager
-            async def staying(_models: Path, _model: str, version: int) -> AsyncIterator[LiveVersion]:
+            async def staying(_models: Path, _model: str, version: int) -> AsyncIterator[OfflineVersion]:
                 yield live[version]
 
             stack.enter_context(patch.object(replay_scoring, "live_version", staying))

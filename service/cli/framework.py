@@ -7,10 +7,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TextIO
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final, TextIO
 
-__all__ = ["load_framework"]
+__all__ = ["load_as_guest", "load_framework"]
+
+_NICE: Final = 10
 
 
 def load_framework(*, shown: bool = True) -> None:
@@ -31,6 +33,16 @@ def load_framework(*, shown: bool = True) -> None:
         if shown:
             stack.enter_context(Console(file=terminal).status("Loading TensorFlow ..."))
         backend_of(KERAS_FILE)
+
+
+def load_as_guest(process: str, *, shown: bool = True) -> None:
+    """The same for a command beside a service, whose calls come first; the log is that of a process of this name, warnings alone."""
+    from hoverboard.telemetry import logs
+
+    with suppress(OSError):  # a container may not allow it; then it is as any other process
+        os.nice(_NICE)
+    load_framework(shown=shown)
+    logs.configure("warning", process=process)
 
 
 @contextmanager

@@ -92,7 +92,9 @@ def plain_text(text: str) -> str:
     """The same for one text."""
     from rich.markup import escape
 
-    return escape("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text))
+    from hoverboard.database.text import plain_line
+
+    return escape(plain_line(text))
 
 
 def bar(share: float, width: int = 20) -> str:

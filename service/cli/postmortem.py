@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from hoverboard.postmortem.report import Report
 
 __all__ = ["command"]
-
-_NICE: Final = 10
-"""Where a service runs on the same machine, its calls come first."""
 
 
 @click.command(
@@ -166,6 +162,7 @@ async def _asked(settings: Settings, question: Question, now: datetime, *, repla
 def _confirmer(settings: Settings, question: Question, replay: bool | None, told: Progress) -> Confirmer | None:
     """What runs models, where they and what runs them are here."""
     from hoverboard.backends.backend import require_framework
+    from hoverboard.cli.framework import load_as_guest
     from hoverboard.postmortem.confirming import Confirmer
 
     if replay is False or (replay is None and not (settings.models / question.model).is_dir()):
@@ -176,14 +173,4 @@ def _confirmer(settings: Settings, question: Question, replay: bool | None, told
         if replay:
             raise
         return None
-    return Confirmer(settings.models, _load, told)
-
-
-def _load() -> None:
-    from hoverboard.cli.framework import load_framework
-    from hoverboard.telemetry import logs
-
-    with suppress(OSError):  # a container may not allow it; then it is as any other process
-        os.nice(_NICE)
-    load_framework(shown=False)
-    logs.configure("warning", process="postmortem")
+    return Confirmer(settings.models, partial(load_as_guest, "postmortem", shown=False), told)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from hoverboard.cli.framework import load_framework
+from hoverboard.cli.framework import load_as_guest
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, console, emit, json_option, plain, table
 from hoverboard.cli.steps import steps
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _GATE_HOLDS: Final = 3
-_NICE: Final = 10
-"""Where a service runs on the same machine, its calls come first."""
 _STEPS: Final = {
     "read": "Reading samples",
     "incumbent": "The incumbent again",
@@ -150,7 +146,6 @@ def _run(
     from hoverboard.postmortem.replay import Replay, ReplayRequest
     from hoverboard.postmortem.written import room_for
     from hoverboard.recorder.erasure.work_files import REPLAYS
-    from hoverboard.telemetry import logs
 
     whole = job["labelled"] or job["issue"] is not None
     window = window_of(
@@ -167,10 +162,7 @@ def _run(
         job=job,
     )
     folder = workspace or settings.data_dir / REPLAYS / hashlib.sha256(msgspec.json.encode(job)).hexdigest()[:16]
-    with suppress(OSError):  # a container may not allow it; then it is as any other process
-        os.nice(_NICE)
-    load_framework()
-    logs.configure("warning", process="replay")
+    load_as_guest("replay")
     with steps(_STEPS) as report:
         replay = Replay(settings, request, folder, report)
         try:

@@ -1,4 +1,4 @@
-"""Text that Postgres can hold: no NUL fits into `text` or `jsonb`, and clients send whatever they like."""
+"""Text that clients wrote, who send whatever they like: as Postgres can hold it, without NUL, and as a terminal or a page may show it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, Final, overload
 
 import msgspec
 
-__all__ = ["REPLACEMENT", "storable", "storable_json"]
+__all__ = ["REPLACEMENT", "plain_line", "storable", "storable_json"]
 
 REPLACEMENT: Final = "\ufffd"
-"""What stands where a NUL was."""
+"""What stands for a character that may not be there."""
 
 _NUL_IN_JSON: Final = b"\\u0000"
 
@@ -38,3 +38,8 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, dict):
         return {_cleaned(key): _cleaned(item) for key, item in value.items()}
     return [_cleaned(item) for item in value] if isinstance(value, list) else value
+
+
+def plain_line(text: str) -> str:
+    """One line without characters that would steer a terminal or turn the direction of writing, whoever wrote them."""
+    return "".join(mark if mark.isprintable() else REPLACEMENT for mark in text)

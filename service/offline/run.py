@@ -23,7 +23,7 @@ from hoverboard.offline.workspace import Checkpoint, Workspace
 from hoverboard.outliers.summary import alpha_of
 from hoverboard.version import __version__
 
-__all__ = ["LiveVersion", "Plan", "RunOptions", "live_version", "pace_for", "prepare", "run"]
+__all__ = ["OfflineVersion", "Plan", "RunOptions", "live_version", "pace_for", "prepare", "run"]
 
 # 16 MB of float32 in all calls under way; as Python values, where rows are read as such, several times that.
 _ELEMENTS_IN_FLIGHT: Final = 4_000_000
@@ -151,7 +151,7 @@ def _checkpoint(options: RunOptions, workspace: Workspace) -> Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveVersion:
+class OfflineVersion:
     """A version in an engine of this process, which carries out any number of plans.
 
     Attributes:
@@ -183,14 +183,14 @@ class LiveVersion:
 
 
 @asynccontextmanager
-async def live_version(models: Path, model: str, version: int) -> AsyncIterator[LiveVersion]:
+async def live_version(models: Path, model: str, version: int) -> AsyncIterator[OfflineVersion]:
     """A version, live as long as the context.
 
     Raises:
         VersionRefused: it cannot go live, and why.
     """
     async with one_version(models, model, version) as (engine, largest_bucket):
-        yield LiveVersion(engine, model, version, largest_bucket)
+        yield OfflineVersion(engine, model, version, largest_bucket)
 
 
 async def run(plan: Plan, progress: Callable[[RowPosition], None]) -> Summary:

@@ -16,7 +16,7 @@ from hoverboard.database.connect import Connection
 from hoverboard.postmortem.causes import NOTHING_USUAL, LikelyCause, causes, risen
 from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.charts import histograms, timeline
-from hoverboard.postmortem.choosing import Looked, choose
+from hoverboard.postmortem.choosing import Inquiry, choose
 from hoverboard.postmortem.commands import next_commands
 from hoverboard.postmortem.confirming import Confirmer
 from hoverboard.postmortem.counting import Progress, RecordedShare, require_model
@@ -142,7 +142,7 @@ async def _baseline(recording: RecordedShare) -> Baseline | None:
 
 
 def _compared(
-    looked: Looked, table: Table | None, events: Sequence[Event]
+    looked: Inquiry, table: Table | None, events: Sequence[Event]
 ) -> tuple[bool, list[ExplainedSlice], list[ReportedWho], list[LikelyCause]]:
     """Whether there are more bad rows than usual, slices, who has more than their share, and causes.
 
@@ -162,7 +162,7 @@ def _compared(
 
 
 async def _examples(
-    recording: RecordedShare, looked: Looked, table: Table | None
+    recording: RecordedShare, looked: Inquiry, table: Table | None
 ) -> Mapping[str, Sequence[ReportedExample]]:
     if table is None or (looked.onset is None and looked.usual is None):
         return {}
@@ -195,7 +195,7 @@ def _who(table: Table) -> list[ReportedWho]:
     return sorted(found, key=lambda each: -each.explained)[:_MOST_WHO]
 
 
-def _bad(looked: Looked) -> ReportedBad:
+def _bad(looked: Inquiry) -> ReportedBad:
     """Totals since the onset, or of the whole window."""
     counts = looked.counts
     at = counts.start_us
@@ -223,14 +223,14 @@ def _bad(looked: Looked) -> ReportedBad:
     )
 
 
-def _began(looked: Looked, drawn: Drawn | None, answers: Sequence[LikelyCause]) -> Onset | None:
+def _began(looked: Inquiry, drawn: Drawn | None, answers: Sequence[LikelyCause]) -> Onset | None:
     """When it began: of a drift when its input did, since rows become bad when it has moved far."""
     if looked.onset is None or drawn is None or answers[0].kind != "upstream":
         return looked.onset
     return began_to_move(drawn.table, answers[0].subject, looked.counts, looked.onset)
 
 
-def _reported_onset(looked: Looked, found: Onset | None, events: Sequence[Event]) -> ReportedOnset | None:
+def _reported_onset(looked: Inquiry, found: Onset | None, events: Sequence[Event]) -> ReportedOnset | None:
     if found is None:
         return None
     counts = looked.counts

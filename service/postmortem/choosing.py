@@ -15,7 +15,7 @@ from hoverboard.postmortem.question import KINDS, About, Question
 from hoverboard.postmortem.table import BinnedCounts, Table
 from hoverboard.postmortem.window import RecordedWindow
 
-__all__ = ["Looked", "choose"]
+__all__ = ["Inquiry", "choose"]
 
 _DAY: Final = timedelta(days=1)
 _ENOUGH: Final = 30
@@ -26,7 +26,7 @@ _MOSTLY: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Looked:
+class Inquiry:
     """One kind of bad row over a time.
 
     Attributes:
@@ -85,7 +85,7 @@ class Looked:
         return table if self.onset is None else self.onset.split(table)
 
 
-async def choose(recording: RecordedShare, question: Question, now: datetime) -> Looked:
+async def choose(recording: RecordedShare, question: Question, now: datetime) -> Inquiry:
     """The times and the kind that were asked for, or what has changed most."""
     windows = question.windows(now)
     kinds = [about for kind in KINDS if not (about := About.of(kind)).unknown_of(question.where)]
@@ -137,7 +137,7 @@ async def _recordable(
     return clipped(usual, days) or replace(usual, start=max(usual.start, usual.end - _DAY)), there
 
 
-async def _outside(recording: RecordedShare, looked: Looked) -> Looked:
+async def _outside(recording: RecordedShare, looked: Inquiry) -> Inquiry:
     """The same, compared with rows from outside where the conditions leave too few usual ones.
 
     The time before under the same conditions comes first, and if it has too few rows, too, others of the same time.
@@ -172,7 +172,7 @@ def _field_of(condition: str) -> str:
     return f"tag {condition.removeprefix('tag.')}" if condition.startswith("tag.") else condition
 
 
-def _strength(looked: Looked) -> tuple[float, float]:
+def _strength(looked: Inquiry) -> tuple[float, float]:
     """What has changed most comes first; on a quiet day, what there is most of among kinds that mean harm."""
     if looked.onset is not None:
         return looked.onset.log10_bayes, 0.0
@@ -181,7 +181,7 @@ def _strength(looked: Looked) -> tuple[float, float]:
 
 async def _look(
     recording: RecordedShare, about: About, usual: RecordedWindow | None, window: RecordedWindow
-) -> Looked | None:
+) -> Inquiry | None:
     limited = await recording.limited(about, usual or window)
     if limited is None:
         return None
@@ -190,7 +190,7 @@ async def _look(
     before = None if usual is None else await recording.count(limited, usual, width)
     counted = await recording.count(limited, window, width)
     if usual is None or before is None:
-        return Looked(limited, None, window, counted, onset(counted.counts))
+        return Inquiry(limited, None, window, counted, onset(counted.counts))
     earlier: list[tuple[int, int]] = []
     # Of what was over before the window nobody asked, and beside it what came later would seem to be usual. It is looked for by
     # itself first: two incidents in one count look like minutes that vary much.
@@ -203,7 +203,7 @@ async def _look(
             found = onset(WindowCounts.joined([before, *beside]).counts)
     if _over(found, window) is not None:
         found = None
-    return Looked(limited, (usual, before), window, counted, found, earlier=tuple(earlier))
+    return Inquiry(limited, (usual, before), window, counted, found, earlier=tuple(earlier))
 
 
 def _over(found: Onset | None, window: RecordedWindow) -> tuple[int, int] | None:

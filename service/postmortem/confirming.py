@@ -26,7 +26,7 @@ from hoverboard.contract.signature import Signature
 from hoverboard.contract.times import time_of
 from hoverboard.errors import ConfigError, HoverboardError
 from hoverboard.offline.rows import RowPosition
-from hoverboard.offline.run import LiveVersion, RunOptions, live_version, prepare
+from hoverboard.offline.run import OfflineVersion, RunOptions, live_version, prepare
 from hoverboard.offline.workspace import Workspace
 from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.counting import Progress, RecordedShare
@@ -229,12 +229,12 @@ class _Case:
         )
         return verdict, words if verdict is not None else f"{words}, as far as so few rows can tell"
 
-    async def _read(self, current: RecordedVersion, rows: NDArray[np.bool_], most: int) -> _Rows:
+    async def _read(self, current: RecordedVersion, rows: NDArray[np.bool_], most: int) -> _ReplayedRows:
         """Some of the rows, spread over all of the time, as far as they are what was sent."""
         places = np.flatnonzero(rows & (self.table.ids != np.void(bytes(16))))
         if len(places) > most:
             places = places[np.linspace(0, len(places) - 1, most).astype(np.intp)]
-        read = _Rows(current, [])
+        read = _ReplayedRows(current, [])
         if not len(places):
             return read
         at_us = self.table.at_us[places]
@@ -242,14 +242,18 @@ class _Case:
             self.recording.model, time_of(int(at_us.min()) - 1000), time_of(int(at_us.max()) + 1000)
         )
         ids = [UUID(bytes=bytes(each)) for each in self.table.ids[places].tolist()]
-        blocks = read_samples(self.recording.connection, current.signature, window, [current.id], ids=ids)
+        blocks = read_samples(
+            *(self.recording.connection, current.signature, window, [current.id]),
+            blanked=self.recording.blanked,
+            ids=ids,
+        )
         async for block in blocks:
             read.blocks.append(block)
         return read
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
+class _ReplayedRows:
     """Samples, with the version that had answered them."""
 
     version: RecordedVersion
@@ -283,7 +287,9 @@ class _Trial:
     models: Path
     _runs: int = 0
 
-    async def flags(self, live: LiveVersion, rows: _Rows, repair: UnitRepair | None = None) -> NDArray[np.bool_]:
+    async def flags(
+        self, live: OfflineVersion, rows: _ReplayedRows, repair: UnitRepair | None = None
+    ) -> NDArray[np.bool_]:
         """Which of the rows that are answered are bad, bool `(answered,)`."""
         if not len(rows):
             return np.zeros(0, np.bool_)
@@ -299,7 +305,7 @@ class _Trial:
         bad = self._bad(answers, rows, live.version)
         return np.asarray(bad[~answers.column("error").is_valid().to_numpy()])
 
-    def _bad(self, answers: pa.Table, rows: _Rows, version: int) -> NDArray[np.bool_]:
+    def _bad(self, answers: pa.Table, rows: _ReplayedRows, version: int) -> NDArray[np.bool_]:
         if self.about.kind == "outliers":
             flags = answers.column("outlier").to_pylist()
             if None in flags and not any(flags):

@@ -164,7 +164,7 @@ async def _pictures(
             continue
         rows = await recording.connection.fetch(_SQL["example_inputs"], recording.model, *time, wanted)
         raw = [RawInputs(row["inputs"], row["vector"], row["tensors"]) for row in rows]
-        decoded = decode_inputs(version.signature, raw)
+        decoded = decode_inputs(version.signature, raw, blanked=recording.blanked)
         for at, row in enumerate(rows):
             if not decoded.why_not[at] and not decoded.missing[spec.name][at]:
                 found[row["id"]] = picture(spec, decoded.columns[spec.name][at])

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hoverboard.database.text import plain_line
 from hoverboard.postmortem.page_charts import bar, histogram, safe, swatch, timeline
 from hoverboard.postmortem.report import Report, ReportedCause, ReportedExample
 from hoverboard.postmortem.sections import (
@@ -25,7 +26,7 @@ from hoverboard.postmortem.sections import (
     took,
     weight,
 )
-from hoverboard.postmortem.wording import plain_line, share
+from hoverboard.postmortem.wording import share
 
 __all__ = ["render_html"]
 

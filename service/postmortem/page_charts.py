@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from hoverboard.database.text import plain_line
 from hoverboard.postmortem.report import Report, ReportedEvent, ReportedHistogram
-from hoverboard.postmortem.wording import moment, plain_line, share
+from hoverboard.postmortem.wording import moment, share
 
 __all__ = ["bar", "histogram", "safe", "swatch", "timeline"]
 

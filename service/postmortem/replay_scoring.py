@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hoverboard.offline.run import LiveVersion, Plan, RunOptions, live_version, prepare
+from hoverboard.offline.run import OfflineVersion, Plan, RunOptions, live_version, prepare
 from hoverboard.offline.workspace import Workspace
 from hoverboard.postmortem.replay_answers import Woven, aligned
 from hoverboard.postmortem.replay_result import Speed
@@ -44,7 +44,7 @@ class ReplayScoring:
     incumbents: Mapping[int, int]
     noise_runs: int
     report: Callable[[str, float], None]
-    _stays: dict[int, tuple[LiveVersion, Plan]] = field(default_factory=dict, init=False)
+    _stays: dict[int, tuple[OfflineVersion, Plan]] = field(default_factory=dict, init=False)
 
     @property
     def candidate(self) -> Path:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from hoverboard.database.text import plain_line
 from hoverboard.postmortem.report import Report, ReportedCause, ReportedEvent, ReportedExample
-from hoverboard.postmortem.wording import moment, plain_line, share
+from hoverboard.postmortem.wording import moment, share
 
 __all__ = [
     "Section",

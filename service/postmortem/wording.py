@@ -12,7 +12,7 @@ from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import About
 from hoverboard.postmortem.report import ReportedBad
 
-__all__ = ["moment", "plain_line", "share", "summary"]
+__all__ = ["moment", "share", "summary"]
 
 _LIKELY: Final = 0.5
 _LONGEST: Final = 60
@@ -93,8 +93,3 @@ def share(value: float) -> str:
 def moment(at: datetime) -> str:
     """In UTC, to the second where there are seconds."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at.second else f"{at:%Y-%m-%d %H:%M} UTC"
-
-
-def plain_line(text: str) -> str:
-    """One line without characters that would steer a terminal or turn the direction of writing, whoever wrote them."""
-    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)
