@@ -60,7 +60,8 @@ union all
 select e.at, null, null, e.kind, e.process, e.detail
 from process_events e
 union all
-select i.first_seen, s.model, i.first_version, 'issue_new', 'issue ' || i.id, i.why
+select i.first_seen, s.model, i.first_version, 'issue_new', 'issue ' || i.id,
+    'version ' || i.first_version || ' found the first of its kind'
 from issues i
 join issue_scopes s on s.id = i.scope_id
 where i.members >= 5 and i.state <> 'merged'

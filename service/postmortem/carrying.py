@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from hoverboard.errors import IssueRefused
 from hoverboard.offline.engine import resolve_version
 from hoverboard.outliers import OUTLIERS_FILE, OutlierPackage, load_package
 from hoverboard.outliers.features import half
+from hoverboard.postmortem.export import blanked_inputs
 from hoverboard.postmortem.recorded_values import RawInputs, decode_inputs
 from hoverboard.versions import Manifest, read_version
 from hoverboard.watch.grouping import whitening_of
@@ -88,7 +89,8 @@ async def carry(connection: Connection, models: Path, model: str, version: int |
         )
     package = await asyncio.to_thread(load_package, directory / OUTLIERS_FILE)
     rows = await connection.fetch(_SQL["leaders"], model, manifest.weights_sha256, VISIBLE, _MOST)
-    embedded = await asyncio.to_thread(_embedded, directory, manifest, package, rows)
+    blanked = blanked_inputs(models, model)
+    embedded = await asyncio.to_thread(_embedded, directory, manifest, package, rows, blanked)
     async with connection.transaction():
         await connection.execute(_SQL["begin_scope"], model, manifest.weights_sha256)
         scopes = await connection.fetch(_SQL["lock_model"], model)
@@ -102,9 +104,11 @@ async def carry(connection: Connection, models: Path, model: str, version: int |
     return CarriedIssues(number, len(carried), len(rows) - len(embedded.numbers), issues, merged)
 
 
-def _embedded(directory: Path, manifest: Manifest, package: OutlierPackage, rows: Sequence[Any]) -> _Embedded:
+def _embedded(
+    directory: Path, manifest: Manifest, package: OutlierPackage, rows: Sequence[Any], blanked: Collection[str]
+) -> _Embedded:
     raw = [RawInputs(row["inputs"], row["vector"], row["tensors"]) for row in rows]
-    decoded = decode_inputs(manifest.signature, raw) if rows else None
+    decoded = decode_inputs(manifest.signature, raw, blanked=blanked) if rows else None
     usable = [] if decoded is None else [place for place, why in enumerate(decoded.why_not) if not why]
     if decoded is None or not usable:
         return _Embedded([], np.empty((0, 0), np.float16))

@@ -109,11 +109,11 @@ def service_children(settings: Settings, runtime: Path) -> ChildSpecs:
         )
         return ChildSpec(f"{kind}-{index}", command, environment | extra)
 
-    # One thread: its products are small, and threads of BLAS that wait for a core by spinning take it from those who answer.
-    recorder = {"OPENBLAS_NUM_THREADS": "1", **({DATABASE_VARIABLE: database} if database else {})}
+    at = {DATABASE_VARIABLE: database} if database else {}
     return ChildSpecs(
         databases=[spec("postgres", 0)] if recording and not database else [],
-        recorders=[spec("recorder", 0, **recorder)] if recording else [],
+        # One thread: its products are small, and threads of BLAS that wait for a core by spinning take it from those who answer.
+        recorders=[spec("recorder", 0, OPENBLAS_NUM_THREADS="1", **at)] if recording else [],
         engines=[spec("engine", 0)],
         apis=[spec("api", index) for index in range(settings.api_workers)],
     )
