@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -40,10 +40,11 @@ from hoverboard.journal.records import KINDS, DeploymentRecord, LabelRecord, Pro
 from hoverboard.journal.writer import JournalWriter
 from hoverboard.outliers import OUTLIERS_FILE, load_package, save_package
 from hoverboard.postmortem import asking
+from hoverboard.postmortem.choosing import Inquiry
 from hoverboard.postmortem.question import About, Question
 from hoverboard.postmortem.reading import reading
 from hoverboard.postmortem.report import Report
-from hoverboard.postmortem.table import Table
+from hoverboard.postmortem.table import Event, Table
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.process import open_database
 from hoverboard.versions import Recording, read_version
@@ -313,10 +314,10 @@ def _seen(tables: list[Table]) -> Iterator[None]:
     """Keep the table that is compared: a report has what is said of it, and not its rows."""
     compared = asking._compared  # noqa: SLF001
 
-    def kept(looked: Any, drawn: Any, *more: Any) -> Any:
-        if drawn is not None:
-            tables.append(looked.split(drawn.table))
-        return compared(looked, drawn, *more)
+    def kept(looked: Inquiry, table: Table | None, events: Sequence[Event]) -> Any:
+        if table is not None:
+            tables.append(table)
+        return compared(looked, table, events)
 
     with patch.object(asking, "_compared", kept):
         yield
