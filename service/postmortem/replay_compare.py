@@ -19,7 +19,7 @@ from hoverboard.postmortem.replay_result import KINDS, Flags, Labelled, Move, No
 
 __all__ = ["Compared", "Comparison", "Tolerance", "compare", "mid_p"]
 
-_SAME, _CHANGED, _FIXED, _BROKEN, _NOISE, _FAILED = range(len(KINDS))
+_SAME, _CHANGED, _FIXED, _BROKEN, _NOISE, _ = range(len(KINDS))
 _QUANTILE: Final = 0.999
 _MOST_MOVES: Final = 1000
 _EXAMPLES: Final = 5
@@ -134,6 +134,7 @@ class _Comparison:
     quantile: float = 0.0
     _codes: list[Array] = field(default_factory=list)
     _weights: list[Array] = field(default_factory=list)
+    _failed: list[Array] = field(default_factory=list)
     _moves: Counter[tuple[str, str]] = field(default_factory=Counter)
     _moved: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     _only_candidate: int = 0
@@ -153,22 +154,26 @@ class _Comparison:
         beyond = self._beyond(record.numbers, said.numbers)
         failed = np.array([each is None for each in said.numbers], np.bool_)
         differs = self._differs(record, said)
-        noise = np.zeros(len(weights), np.bool_)
+        noise, silent = np.zeros((2, len(weights)), np.bool_)
         for run in runs:
-            noise |= self._differs(record, self._read(run))
-        codes = np.where(differs, _CHANGED, _SAME).astype(np.uint8)
-        self._judge(self.reader.truths(recorded), codes, noise | failed, (record, said), weights)
-        codes[noise] = _NOISE
-        codes[failed] = _FAILED
-        self._only_candidate += int((differs & ~noise & ~failed).sum())
-        self._only_again += int((noise & ~differs & ~failed).sum())
+            again = self._read(run)
+            noise |= self._differs(record, again)
+            silent |= np.array([each is None for each in again.numbers], np.bool_)
         self._noisy += int(noise.sum())
+        self._only_candidate += int((differs & ~noise).sum())
+        self._only_again += int((noise & ~differs).sum())
+        # Another answer may come of repetition; none does, unless repetition gives none, either.
+        noise &= ~failed | silent
+        codes = np.where(differs, _CHANGED, _SAME).astype(np.uint8)
+        self._judge(self.reader.truths(recorded), codes, noise, (record, said), weights)
+        codes[noise] = _NOISE
         self._numbers += int((beyond & ~failed).sum())
         self._note_flags(recorded, candidate, weights)
         self._note_moves(record, said, codes, weights)
         self._note_examples((recorded, candidate, *runs), codes, (record, said))
         self._codes.append(codes)
         self._weights.append(weights)
+        self._failed.append(failed)
         self._rows += len(weights)
 
     def _read(self, table: pa.Table) -> _AnswersRead:
@@ -199,14 +204,16 @@ class _Comparison:
         sides: tuple[_AnswersRead, _AnswersRead],
         weights: Array,
     ) -> None:
-        """Fixed and broken, where a truth is known; rows put `aside` are of another kind and do not count."""
+        """Fixed and broken, where a truth is known; rows put `aside` are of another kind and do not count.
+
+        No answer is not the right one, and further off than any number.
+        """
         before_, after_ = sides
         for row, truth in enumerate(truths):
             if truth is None or aside[row]:
                 continue
             weight = float(weights[row])
             self._right["rows"] += 1
-            self._right["weight"] += weight
             if before_.labels is not None and after_.labels is not None:
                 before, after = float(before_.labels[row] == truth), float(after_.labels[row] == truth)
                 better = after - before
@@ -216,8 +223,10 @@ class _Comparison:
                 better = (
                     before - after if codes[row] == _CHANGED and abs(before - after) > self._floor(float(truth)) else 0
                 )
-            self._right["before"] += weight * before
-            self._right["after"] += weight * after
+            if math.isfinite(before + after):
+                self._right["weight"] += weight
+                self._right["before"] += weight * before
+                self._right["after"] += weight * after
             if better:
                 codes[row] = _FIXED if better > 0 else _BROKEN
 
@@ -226,22 +235,24 @@ class _Comparison:
 
     def _note_flags(self, recorded: pa.Table, candidate: pa.Table, weights: Array) -> None:
         sides = {"incumbent": recorded, "candidate": candidate}
-        flags = {}
+        flags, both = {}, np.ones(len(weights), np.bool_)
         for name, table in sides.items():
             column = table.column("outlier").to_pylist()
             there = np.array([flag is not None for flag in column], np.bool_)
+            both &= there
             flags[name] = np.array([bool(flag) for flag in column], np.bool_)
             self._flags[f"{name} weight"] += float(weights[there].sum())
             self._flags[name] += float(weights[flags[name]].sum())
             p_values = table.column("p_value").to_numpy(zero_copy_only=False).astype(np.float32)
             self._p_values[name].append(p_values[np.isfinite(p_values)])
-        self._flags["appeared"] += int((flags["candidate"] & ~flags["incumbent"]).sum())
-        self._flags["vanished"] += int((flags["incumbent"] & ~flags["candidate"]).sum())
+        # Who gives no answer finds nothing usual, either.
+        self._flags["appeared"] += int((both & flags["candidate"] & ~flags["incumbent"]).sum())
+        self._flags["vanished"] += int((both & flags["incumbent"] & ~flags["candidate"]).sum())
 
     def _note_moves(self, before_: _AnswersRead, after_: _AnswersRead, codes: Array, weights: Array) -> None:
         if before_.labels is None or after_.labels is None:
             return
-        for row in np.flatnonzero((codes != _SAME) & (codes != _NOISE) & (codes != _FAILED)).tolist():
+        for row in np.flatnonzero((codes != _SAME) & (codes != _NOISE)).tolist():
             before, after = before_.labels[row], after_.labels[row]
             if before is not None and after is not None and before != after:
                 self._moves[before, after] += 1
@@ -254,14 +265,11 @@ class _Comparison:
         truths = self.reader.truths(recorded)
         for row in np.flatnonzero(codes != _SAME).tolist():
             code, one, other = int(codes[row]), sides[0].numbers[row], sides[1].numbers[row]
-            # The surest answers of labels first, of numbers those that are furthest apart; then the first ones.
-            size = (
-                apart(one, other)
-                if self.reader.of in ("value", "outputs")
-                else float(np.max(other, initial=0.0))
-                if other is not None
-                else 0.0
-            )
+            # No answer first, then the surest answers of labels, of numbers those that are furthest apart; then the first ones.
+            size = math.inf
+            if other is not None:
+                numeric = self.reader.of in ("value", "outputs")
+                size = apart(one, other) if numeric else float(np.max(other, initial=0.0))
             best = self._best.setdefault(code, [])
             entry = (size if math.isfinite(size) else math.inf, -(self._rows + row))
             if len(best) >= _EXAMPLES and entry <= best[0][:2]:
@@ -282,10 +290,12 @@ class _Comparison:
         """All of it."""
         codes = np.concatenate(self._codes) if self._codes else np.zeros(0, np.uint8)
         weights = np.concatenate(self._weights) if self._weights else np.zeros(0)
+        failed = np.concatenate(self._failed) if self._failed else np.zeros(0, np.bool_)
         kinds = {
             name: OutcomeCount(int((codes == code).sum()), float(weights[codes == code].sum()))
             for code, name in enumerate(KINDS)
         }
+        kinds["failed"] = OutcomeCount(int(failed.sum()), float(weights[failed].sum()))
         broken, fixed = kinds["broken"].rows, kinds["fixed"].rows
         right, weight = self._right, self._right["weight"]
         labelled = Labelled(
@@ -293,6 +303,7 @@ class _Comparison:
             right["before"] / weight if weight else None,
             right["after"] / weight if weight else None,
             SignTest(broken, fixed, mid_p(broken, fixed)),
+            int((failed & (codes == _BROKEN)).sum()),
         )
         floor = NoiseFloor(
             self.reader.of, self.tolerance.absolute, self.tolerance.relative, self.quantile, runs, self._noisy
@@ -322,7 +333,7 @@ class _Comparison:
         )
 
     def _found(self) -> list[Comparison]:
-        order = (_FAILED, _BROKEN, _FIXED, _CHANGED, _NOISE)
+        order = (_BROKEN, _FIXED, _CHANGED, _NOISE)
         return [
             found
             for code in order

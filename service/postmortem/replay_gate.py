@@ -23,6 +23,11 @@ _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "==": operator.eq,
 }
 _OF_LABELLED: Final = ("fixed", "broken")
+_COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
+    **{kind: (kind,) for kind in KINDS},
+    "differs": ("changed", "fixed", "broken"),
+}
+"""What a gate may be of, and the kinds that it counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +36,14 @@ class Gate:
 
     Attributes:
         text: as it was given.
-        kind: of rows, one of `KINDS`.
+        of: what it counts: one of `KINDS`, or `differs` for all that are neither the same nor noise.
         comparison: such as `>`.
-        limit: rows, or percent of the rows that could be of this kind.
+        limit: rows, or percent of the rows that could be counted.
         percent: which of the two.
     """
 
     text: str
-    kind: str
+    of: str
     comparison: str
     limit: float
     percent: bool
@@ -52,18 +57,18 @@ class Gate:
         """
         if not result.rows:
             raise ConfigError(f"--fail-if {self.text}: cannot be told; {why_nothing(result)}")
-        rows = result.labelled.rows if self.kind in _OF_LABELLED else result.rows
+        rows = result.labelled.rows if self.of in _OF_LABELLED else result.rows
         if not rows:
             raise ConfigError(
                 f"--fail-if {self.text}: cannot be told, none of the {result.rows:,} samples is labelled and answered alike when "
-                "repeated; `hoverboard label` takes labels, and changed>... needs none"
+                "repeated; `hoverboard label` takes labels, and differs>... needs none"
             )
-        found = result.kinds[self.kind].rows
+        found = sum(result.kinds[kind].rows for kind in _COUNTS[self.of])
         return _COMPARE[self.comparison](100 * found / rows if self.percent else found, self.limit)
 
 
 def parse_gate(text: str) -> Gate:
-    """A condition such as `broken>0.5%` or `changed>=10`.
+    """A condition such as `broken>0.5%` or `differs>=10`.
 
     A percentage is of all rows that were replayed, of `fixed` and `broken` of the labelled ones.
 
@@ -71,6 +76,8 @@ def parse_gate(text: str) -> Gate:
         ConfigError: it is none.
     """
     found = _FORM.fullmatch(text.strip())
-    if found is None or found[1] not in KINDS:
-        raise ConfigError(f"--fail-if {text!r}: expected one such as broken>0.5% or changed>=10, of {', '.join(KINDS)}")
+    if found is None or found[1] not in _COUNTS:
+        raise ConfigError(
+            f"--fail-if {text!r}: expected one such as broken>0.5% or differs>=10, of {', '.join(_COUNTS)}"
+        )
     return Gate(text, found[1], found[2], float(found[3]), bool(found[4]))

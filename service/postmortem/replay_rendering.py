@@ -14,11 +14,11 @@ __all__ = ["ReplaySection", "as_html", "sections", "sentences", "why_nothing"]
 _MOST_MOVES: Final = 20
 _MEANING: Final = {
     "same": "the same answer",
-    "changed": "another answer, and no label says which is right",
+    "changed": "another answer or none, and no label says which is right",
     "fixed": "labelled, and only the candidate is right",
     "broken": "labelled, and only the record is right",
     "noise": "the incumbent differs from its own record",
-    "failed": "the candidate gives no answer",
+    "failed": "no answer by the candidate, whatever the kind: counted above, too",
 }
 
 
@@ -75,11 +75,14 @@ def sentences(result: ReplayResult) -> Iterator[str]:
         yield f"Version {new} had answered them itself: this shows what repetition changes, and says nothing of another version."
     elif any(one.weights_sha256 == result.candidate.weights_sha256 for one in result.incumbents):
         yield f"Version {new} has the same weights as one that had answered: what differs is repetition's alone."
+    if failed := result.kinds["failed"].rows:
+        yield f"Version {new} gives no answer to {failed:,} of them ({failed / result.rows:.1%})."
     labelled, test = result.labelled, result.labelled.mcnemar
-    if labelled.rows and labelled.incumbent is not None and labelled.candidate is not None:
+    if labelled.rows:
+        silent = f", {labelled.failed:,} of them by no answer" if labelled.failed else ""
         yield (
-            f"Of {labelled.rows:,} labelled ones it fixes {test.less:,} and breaks {test.more:,} (McNemar's mid-p "
-            f"{_p(test.mid_p)}); {_quality(result)}."
+            f"Of {labelled.rows:,} labelled ones it fixes {test.less:,} and breaks {test.more:,}{silent} (McNemar's mid-p "
+            f"{_p(test.mid_p)}){_quality(result)}."
         )
     else:
         yield "None of them is labelled, so that nothing can be called fixed or broken."
@@ -187,10 +190,13 @@ def _numbers(result: ReplayResult) -> str:
 
 
 def _quality(result: ReplayResult) -> str:
-    before, after = result.labelled.incumbent or 0.0, result.labelled.candidate or 0.0
+    before, after = result.labelled.incumbent, result.labelled.candidate
+    if before is None or after is None:
+        return ""  # of numbers, where the candidate gives none
     if result.noise_floor.of == "value":
-        return f"its mean absolute error is {after:.6g}, the record's {before:.6g}"
-    return f"it is right in {after:.2%}, the record in {before:.2%}"
+        where = ", where both answer" if result.labelled.failed else ""
+        return f"; its mean absolute error is {after:.6g}, the record's {before:.6g}{where}"
+    return f"; it is right in {after:.2%}, the record in {before:.2%}"
 
 
 def _p(value: float) -> str:

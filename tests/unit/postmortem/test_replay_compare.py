@@ -75,14 +75,15 @@ def test_labels_and_truths_say_of_which_kind_a_sample_is(tmp_path: Path) -> None
     candidate = classes(tmp_path / "candidate", ["a", "b", "b", "b", "c", "b", None])
     again = classes(tmp_path / "again", ["a", "a", "a", "a", "b", "b", "a"])
     kinds, found = compared(tmp_path, CLASSES, record, candidate, again)
-    assert kinds == ["same", "changed", "fixed", "broken", "changed", "noise", "failed"]
-    assert {kind: found.kinds[kind].rows for kind in KINDS} == {kind: kinds.count(kind) for kind in KINDS}
-    assert found.kinds["broken"].estimate == pytest.approx(10) and found.kinds["changed"].estimate == pytest.approx(3)
-    assert (found.labelled.rows, found.labelled.mcnemar.more, found.labelled.mcnemar.less) == (3, 1, 1)
-    assert found.labelled.incumbent == pytest.approx(10 / 13) and found.labelled.candidate == pytest.approx(2 / 13)
+    assert kinds == ["same", "changed", "fixed", "broken", "changed", "noise", "changed"]
+    counts = {kind: found.kinds[kind].rows for kind in KINDS}
+    assert counts == {**{kind: kinds.count(kind) for kind in KINDS}, "failed": 1}
+    assert found.kinds["broken"].estimate == pytest.approx(10) and found.kinds["changed"].estimate == pytest.approx(4)
+    assert (found.labelled.rows, found.labelled.mcnemar.more, found.labelled.mcnemar.less) == (4, 1, 1)
+    assert found.labelled.incumbent == pytest.approx(10 / 14) and found.labelled.candidate == pytest.approx(2 / 14)
     assert [(move.before, move.after, move.rows) for move in found.moves] == [("a", "b", 3), ("b", "c", 1)]
     assert found.moves[0].estimate == pytest.approx(2 + 2 + 10)
-    assert (found.sign_test.more, found.sign_test.less) == (4, 0)
+    assert (found.sign_test.more, found.sign_test.less) == (5, 0)
     shown = {each.row: each for each in found.found}
     assert sorted(shown) == [1, 2, 3, 4, 5, 6]
     assert (shown[3].recorded, shown[3].candidate, shown[3].truth) == ("a (0.900)", "b (0.900)", "a")
@@ -132,6 +133,29 @@ def test_a_number_is_fixed_or_broken_where_its_error_changes_by_more_than_the_fl
     assert found.labelled.incumbent == pytest.approx(5 / 3) and found.labelled.candidate == pytest.approx(5 / 3)
 
 
+def test_where_the_candidate_gives_no_answer_it_breaks_what_was_right_and_changes_the_rest(tmp_path: Path) -> None:
+    truths = ["a", "a", "a", "b", None, "a", "a"]
+    flags: dict[str, Any] = {"p_value": [0.001] * 7, "outlier": [True] * 7}
+    record = classes(tmp_path / "record", ["a"] * 7, true_label=truths, **flags)
+    candidate = classes(tmp_path / "candidate", ["a", "b", None, None, None, None, None])
+    # A repetition without an answer is nothing to blame the candidate for; one with another answer is not like none.
+    again = classes(tmp_path / "again", ["a", "a", "a", "a", "a", "b", None])
+    kinds, found = compared(tmp_path, CLASSES, record, candidate, again)
+    assert kinds == ["same", "broken", "broken", "changed", "changed", "broken", "noise"]
+    assert (found.kinds["failed"].rows, found.labelled.rows, found.labelled.failed) == (5, 5, 2)
+    assert found.labelled.candidate == pytest.approx(1 / 5) and found.labelled.mcnemar.more == 3
+    assert (found.sign_test.more, found.sign_test.less, found.flags.vanished) == (4, 0, 0)
+    assert [each.candidate for each in found.found if each.kind == "broken"] == ["no answer", "no answer", "b (0.900)"]
+
+
+def test_no_number_is_further_off_than_any(tmp_path: Path) -> None:
+    record = values(tmp_path / "record", [10, 10, 10], true_value=[90, 11, None])
+    candidate = answers(tmp_path / "candidate", 3, {"value": [None, 11.0, None]})
+    kinds, found = compared(tmp_path, NUMBER, record, candidate)
+    assert kinds == ["broken", "fixed", "changed"] and (found.kinds["failed"].rows, found.labelled.failed) == (2, 1)
+    assert (found.labelled.incumbent, found.labelled.candidate) == (1.0, 0.0)  # where both answer
+
+
 def test_outputs_are_compared_number_by_number(tmp_path: Path) -> None:
     def outputs(path: Path, rows: list[Any]) -> Path:
         return answers(path, len(rows), {"outputs": [None if row is None else {"z": row} for row in rows]})
@@ -139,8 +163,8 @@ def test_outputs_are_compared_number_by_number(tmp_path: Path) -> None:
     record = outputs(tmp_path / "record", [[0.0, 1.0]] * 4)
     candidate = outputs(tmp_path / "candidate", [[0.0, 1.0], [0.0, 1.1], [0.0], None])
     kinds, found = compared(tmp_path, VECTOR, record, candidate, outputs(tmp_path / "again", [[0.0, 1.0]] * 4))
-    assert kinds == ["same", "changed", "changed", "failed"]
-    assert found.found[0].kind == "failed" and found.noise_floor.of == "outputs"
+    assert kinds == ["same", "changed", "changed", "changed"] and found.kinds["failed"].rows == 1
+    assert found.found[1].candidate == "no answer" and found.noise_floor.of == "outputs"
 
 
 def test_flags_of_both_are_counted_by_their_weight(tmp_path: Path) -> None:
@@ -171,7 +195,7 @@ def test_the_mid_p_value_of_many_is_finite() -> None:
     assert mid_p(0, 5000) == 0.0 and mid_p(0, 0) == 1.0
 
 
-def a_result(tmp_path: Path, labels: list[str], now: list[str], truths: list[str | None]) -> ReplayResult:
+def a_result(tmp_path: Path, labels: list[str], now: Sequence[str | None], truths: list[str | None]) -> ReplayResult:
     from datetime import UTC, datetime
 
     record = classes(tmp_path / "record", list(labels), true_label=truths)
@@ -219,6 +243,16 @@ def test_gates_hold_for_rows_and_for_shares(tmp_path: Path) -> None:
     ]
     assert parse_gate("changed >= 5%").holds(result) and not parse_gate("changed>5%").holds(result)
     assert parse_gate("fixed<1").holds(result) and parse_gate("same==17").holds(result)
+
+
+def test_no_gate_passes_a_candidate_that_fails(tmp_path: Path) -> None:
+    result = a_result(tmp_path, ["a"] * 10, ["a"] * 2 + [None] * 8, ["a"] * 5 + [None] * 5)
+    for text in ("broken>50%", "broken>2", "changed>40%", "differs>70%", "failed>70%", "failed==8", "same<50%"):
+        assert parse_gate(text).holds(result), text
+    words = "\n".join(sentences(result))
+    assert "Version 2 gives no answer to 8 of them (80.0%)." in words and "breaks 3, 3 of them by no answer" in words
+    kinds = {row[0]: row[1] for row in next(iter(sections(result))).rows}
+    assert kinds == {"same": "2", "changed": "5", "fixed": "0", "broken": "3", "noise": "0", "failed": "8"}
 
 
 def test_a_gate_that_cannot_be_told_is_no_pass(tmp_path: Path) -> None:
