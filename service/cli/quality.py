@@ -13,6 +13,7 @@ import click
 from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, console, emit, json_option, plain_text, table
 from hoverboard.cli.target import data_dir_option, database_url_option
+from hoverboard.cli.window import where_option
 from hoverboard.config import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ _LEAST_OF_LABEL: Final = 5
         "The last seven days": "hoverboard quality products",
         "One week, by what support says": "hoverboard quality products --from 2026-03-02 --to 2026-03-09 --source support",
         "Versions of different age, fairly: labels that came within a day": "hoverboard quality products --within 1d",
+        "One client's answers; and those of all others": (
+            "hoverboard quality products --where tag.customer=17; hoverboard quality products --where 'tag.customer!=17'"
+        ),
         "Everything, for a program": "hoverboard quality products --json",
     },
 )
@@ -43,6 +47,7 @@ _LEAST_OF_LABEL: Final = 5
     "--from", "start", default="7d", show_default=True, help="Samples from then on: a time, or 12h, 7d for so long ago."
 )
 @click.option("--to", "end", default="now", show_default=True, help="Samples before then.")
+@where_option
 @click.option("--source", help="Only labels of this source.  [default: the latest of anybody]")
 @click.option(
     "--within", help="Only labels that came so soon after their sample, such as 12h or 7d, and samples that old."
@@ -55,6 +60,7 @@ def command(
     model: str,
     start: str,
     end: str,
+    where: tuple[str, ...],
     source: str | None,
     within: str | None,
     database_url: str | None,
@@ -67,7 +73,7 @@ def command(
     """
     from hoverboard.errors import ConfigError
     from hoverboard.postmortem.quality import QualityQuestion
-    from hoverboard.postmortem.window import RecordedWindow, parse_time
+    from hoverboard.postmortem.window import RecordedWindow, parse_time, parse_where
 
     now = datetime.now(UTC)
     try:
@@ -77,7 +83,7 @@ def command(
         raise click.UsageError(str(error)) from error
     if soon is not None and soon <= timedelta(0):
         raise click.UsageError(f"--within {within}: expected how soon labels must have come, such as 12h or 7d")
-    question = QualityQuestion(model, window.start, window.end, now, source, soon)
+    question = QualityQuestion(model, window.start, window.end, now, source, soon, parse_where(where))
     report = asyncio.run(_read(Settings.load(data_dir=data_dir, database_url=database_url), question))
     if as_json(json_):
         emit(report)

@@ -11,12 +11,23 @@ import click
 from hoverboard.errors import ConfigError
 from hoverboard.postmortem.window import RecordedWindow, RowChoice, parse_time, parse_where
 
-__all__ = ["EVERYTHING", "choice_of", "choice_options", "window_of", "window_options"]
+__all__ = ["EVERYTHING", "choice_of", "choice_options", "where_option", "window_of", "window_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 EVERYTHING: Final = timedelta(days=36_500)
 """Longer than anything is kept."""
+
+
+def where_option(command: F) -> F:
+    """Add `--where` to a command, which is given it as `where`."""
+    return click.option(
+        "--where",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Only samples with this tag.NAME, version, label (as answered), caller or process; NAME!=VALUE: only those "
+        "without. Repeatable: all must hold.",
+    )(command)
 
 
 def window_options(command: F) -> F:
@@ -26,13 +37,7 @@ def window_options(command: F) -> F:
             "--from", "from_", metavar="TIME", help="From then on: 2026-11-30T07:12 (UTC), or 2h for two hours ago."
         ),
         click.option("--to", metavar="TIME", help="Until then.  [default: now]"),
-        click.option(
-            "--where",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help="Only samples with this tag.NAME, version, label (as answered), caller or process; NAME!=VALUE: only those "
-            "without. Repeatable: all must hold.",
-        ),
+        where_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -47,6 +52,10 @@ def choice_options(command: F) -> F:
         click.option("--issue", type=issue, help="Only outliers of this issue."),
         click.option("--without-issue", type=issue, multiple=True, help="No outliers of this issue. Repeatable."),
         click.option("--without-outliers", is_flag=True, help="No samples that any version found strange."),
+        click.option("--label-source", multiple=True, metavar="NAME", help="Only labels of this source. Repeatable."),
+        click.option(
+            "--without-label-source", multiple=True, metavar="NAME", help="No labels of this source. Repeatable."
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -64,7 +73,12 @@ def choice_of(options: Mapping[str, Any]) -> RowChoice:
         raise ConfigError(
             f"--issue {options['issue']} means outliers that --without-outliers or --without-issue leaves out: no sample is left"
         )
-    return RowChoice(options["labelled"], options["issue"], without, options["without_outliers"])
+    sources, others = (tuple(sorted(set(options[name]))) for name in ("label_source", "without_label_source"))
+    if both := sorted(set(sources) & set(others)):
+        raise ConfigError(
+            f"--label-source {both[0]} and --without-label-source {both[0]}: one of them leaves out what the other means"
+        )
+    return RowChoice(options["labelled"], options["issue"], without, options["without_outliers"], sources, others)
 
 
 def window_of(

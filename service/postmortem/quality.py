@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
@@ -37,10 +37,13 @@ from hoverboard.postmortem.quality_report import (
     VersionDifference,
     VersionQuality,
 )
+from hoverboard.postmortem.window import Conditions, RecordedWindow
 
 __all__ = ["QualityQuestion", "read_quality"]
 
 _SQL: Final = statements(__file__)
+_OF_MEANT: Final = ("labelled", "errors", "by_label", "delays")
+"""Statements about labelled answers."""
 _HOUR: Final = 3600.0
 _AGES: Final = (_HOUR, 24 * _HOUR, 72 * _HOUR, 168 * _HOUR, 720 * _HOUR)
 _AGE_WORDS: Final = ("under 1 h", "1 h to 1 d", "1 d to 3 d", "3 d to 7 d", "7 d to 30 d", "over 30 d")
@@ -62,6 +65,7 @@ class QualityQuestion:
         now: when it is asked.
         source: whose labels count; None for the latest of anybody.
         within: how soon a label must have come; then younger samples are left out, so that windows of any age compare.
+        conditions: which samples.
     """
 
     model: str
@@ -70,6 +74,7 @@ class QualityQuestion:
     now: datetime
     source: str | None = None
     within: timedelta | None = None
+    conditions: Conditions = field(default_factory=lambda: Conditions({}, {}))
 
     @property
     def until(self) -> datetime:
@@ -92,12 +97,15 @@ async def read_quality(connection: Connection, question: QualityQuestion) -> Qua
         raise await _unknown(connection, question.model)
     question = replace(question, start=max(question.start, EPOCH), end=min(question.end, LATEST))
     model, start, until = question.model, question.start, question.until
-    labels = (model, start, until, question.source, question.within)
+    meant = RecordedWindow(model, EPOCH, LATEST, *question.conditions)
+    chosen = (*meant.conditions, *meant.excluded)
+    some = any(each is not None for each in chosen)
+    labels = (model, start, until, question.source, question.within, some, *chosen)
     draw = await _draw(connection, start, until)
     learned_from = (model, max(start, EPOCH + _LEARN_FROM) - _LEARN_FROM, *labels[2:])
     tasks = {version["task"] for version in versions}
     counts: dict[str, Counted] = {
-        "answered": await _fetched(connection, "answered", model, start, until, question.now, _AGES, draw),
+        "answered": await _fetched(connection, "answered", model, start, until, question.now, _AGES, draw, *chosen),
         "labelled": [],
         "by_label": [],
         "errors": [],
@@ -108,7 +116,7 @@ async def read_quality(connection: Connection, question: QualityQuestion) -> Qua
     if tasks & {"regression", None}:
         counts["errors"] = await _fetched(connection, "errors", *labels, question.now, _AGES)
     delays = {row["version_id"]: row for row in await _fetched(connection, "delays", *labels)}
-    (disagreements,) = await _fetched(connection, "disagreements", model, start, until)
+    (disagreements,) = await _fetched(connection, "disagreements", model, start, until, some, *chosen)
     found = []
     for version in versions:
         own = _Rows(version["id"], counts, _DRAW / draw)
@@ -122,16 +130,21 @@ async def read_quality(connection: Connection, question: QualityQuestion) -> Qua
         asked_at=question.now,
         source=question.source,
         within_s=None if question.within is None else question.within.total_seconds(),
+        where=question.conditions.where,
+        unless=question.conditions.unless,
         part=draw / _DRAW,
         versions=found,
         differences=differences,
         notes=notes(question.within, found, differences, disagreements, draw / _DRAW),
-        next=next_commands(model, found, differences),
+        next=next_commands(model, found, differences, question.conditions),
     )
 
 
 async def _fetched(connection: Connection, statement: str, *values: object) -> list[dict[str, Any]]:
-    return [dict(row) for row in await connection.fetch(_SQL[statement], *values)]
+    sql = _SQL[statement]
+    if statement in _OF_MEANT:
+        sql = f"with meant as ({_SQL['meant'].rstrip(';')})\n{sql}"
+    return [dict(row) for row in await connection.fetch(sql, *values)]
 
 
 async def _unknown(connection: Connection, model: str) -> ConfigError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 from hoverboard.postmortem.estimates import difference, wilson
 from hoverboard.postmortem.quality_report import VersionDifference, VersionQuality
+from hoverboard.postmortem.window import Conditions
 
 __all__ = ["comparable", "next_commands", "notes"]
 
@@ -139,13 +141,17 @@ def _shift(version: VersionQuality) -> str | None:
 
 
 def next_commands(
-    model: str, versions: Sequence[VersionQuality], differences: Sequence[VersionDifference]
+    model: str,
+    versions: Sequence[VersionQuality],
+    differences: Sequence[VersionDifference],
+    conditions: Conditions,
 ) -> list[str]:
     """At most three commands that answer what the report leaves open."""
     found = []
     delays = [version.delay_s[1] for version in versions if version.delay_s is not None]
     if delays and not all(each.comparable for each in differences):
-        found.append(f"hoverboard quality {model} --within {_duration(max(delays))}")
+        words = ["hoverboard", "quality", model, *conditions.options(), "--within", _duration(max(delays))]
+        found.append(shlex.join(words))
     if any(version.left_out for version in versions):
         found.append('hoverboard psql -- -c "select * from label_problems limit 20"')
     return found

@@ -216,6 +216,7 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
         asked_at: when it was read: other labels may come later.
         source: whose labels count; None for the latest of anybody.
         within_s: seconds within which a label must have come; None for any time.
+        where, unless: conditions that all hold, and of which none does.
         part: of the rows that were read, below 1 where there are very many; labels are all read.
         versions: by number.
         differences: between versions that follow each other.
@@ -229,6 +230,8 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
     asked_at: datetime
     source: str | None
     within_s: float | None
+    where: dict[str, str]
+    unless: dict[str, tuple[str, ...]]
     part: float
     versions: list[VersionQuality]
     differences: list[VersionDifference]

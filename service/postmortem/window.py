@@ -34,6 +34,12 @@ class Conditions(NamedTuple):
     where: dict[str, str]
     unless: dict[str, tuple[str, ...]]
 
+    def options(self) -> list[str]:
+        """As words of a command line."""
+        held = [f"{name}={value}" for name, value in self.where.items()]
+        held += [f"{name}!={value}" for name, values in self.unless.items() for value in values]
+        return [word for each in held for word in ("--where", each)]
+
 
 @dataclass(frozen=True, slots=True)
 class RowChoice:
@@ -44,12 +50,16 @@ class RowChoice:
         issue: only outliers of this issue.
         without_issues: none that a version's outliers of these issues are.
         without_outliers: none that any version found strange.
+        label_sources: whose labels count; empty for those of all.
+        without_label_sources: whose do not.
     """
 
     labelled: bool = False
     issue: int | None = None
     without_issues: tuple[int, ...] = ()
     without_outliers: bool = False
+    label_sources: tuple[str, ...] = ()
+    without_label_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,16 @@ class Story:
         )
         return sample
 
+    async def described(
+        self, sample: UUID, tags: dict[str, str] | None, caller: str | None, process: str | None
+    ) -> None:
+        """Who sent a sample, and which process answered it."""
+        await self._connection.execute(
+            "update samples set tags = $2::text::jsonb, caller = $3 where id = $1",
+            *(sample, tags and json.dumps(tags), caller),
+        )
+        await self._connection.execute("update predictions set process = $2 where sample_id = $1", sample, process)
+
     async def said(
         self,
         sample: UUID,
