@@ -1,8 +1,8 @@
 """Whether undoing a likely cause takes the badness away: some of its rows once more, through models on disk.
 
 Statistics say where bad rows came; only a run can say what they come of. The rows of a version's cause go through the version that
-answered before it, those of a process's cause through the same version here, and those of a unit's cause through the same version with the
-column divided by the factor. The same code answers that serves.
+answered before it, those of a process's cause through the same version here, and those of inputs that were written wrongly (by one caller
+or by all) through the same version with the inputs put back. The same code answers that serves.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,36 +18,34 @@ from typing import Final
 from uuid import UUID
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hoverboard.contract.signature import Signature
 from hoverboard.contract.times import time_of
-from hoverboard.errors import ConfigError, HoverboardError
-from hoverboard.offline.rows import RowPosition
-from hoverboard.offline.run import OfflineVersion, RunOptions, live_version, prepare
-from hoverboard.offline.workspace import Workspace
+from hoverboard.errors import HoverboardError
+from hoverboard.offline.run import OfflineVersion, live_version
 from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.counting import Progress, RecordedShare
-from hoverboard.postmortem.export_columns import inputs_table
 from hoverboard.postmortem.question import About
-from hoverboard.postmortem.recorded import RecordedVersion, SampleBlock, Truth, read_samples
+from hoverboard.postmortem.recorded import RecordedVersion, read_samples
+from hoverboard.postmortem.repairs import InputRepair, repair_of
+from hoverboard.postmortem.rerunning import Rerun, RerunRows
 from hoverboard.postmortem.slices import rows_of
 from hoverboard.postmortem.table import Table
-from hoverboard.postmortem.units import UnitRepair, repair_of
 from hoverboard.postmortem.window import RecordedWindow
 from hoverboard.versions import read_version
 
 __all__ = ["Confirmer"]
 
-_KINDS: Final = ("version", "machine", "schema")
+_KINDS: Final = ("version", "machine", "schema", "caller")
+_ABOUT: Final = ("outliers", "wrong", "label", "errors")
+"""How long an answer took is no matter of the version alone, and a refused call has no sample."""
 _MOST_CAUSES: Final = 2
 _LEAST_WEIGHT: Final = 0.1
 _MOST_BAD: Final = 300
 _MOST_OTHERS: Final = 600
 _FEWEST: Final = 10
 _SECONDS: Final = 20.0
+_MOST_SECONDS: Final = 40.0
 _LEFT: Final = 0.1
 """The share of the excess that may be left where a cause is confirmed; as of causes that are undone by leaving rows out."""
 _REPRODUCED: Final = 0.8
@@ -60,14 +58,16 @@ class _Undone:
     """How a cause is undone.
 
     Attributes:
-        by: the version that the rows go through then.
+        current: the version that answered the rows, or would have.
+        by: the one that they go through then.
         how: in words, the end of "replayed".
         repair: what is done to a column before; None for nothing.
     """
 
+    current: RecordedVersion
     by: RecordedVersion
     how: str
-    repair: UnitRepair | None = None
+    repair: InputRepair | None = None
 
 
 @dataclass(slots=True)
@@ -78,14 +78,16 @@ class Confirmer:
         models: the models directory.
         load: makes the framework ready; called only where something is run.
         told: of progress.
-        seconds: after which a run is given up, without the framework's loading.
+        seconds: that rows of a cause may run for, once the versions that they go through are loaded.
+        most_seconds: that all of it may take, the loading of the framework and of versions among it.
     """
 
     models: Path
     load: Callable[[], None]
     told: Progress
     seconds: float = _SECONDS
-    _loaded: bool = field(default=False, init=False)
+    most_seconds: float = _MOST_SECONDS
+    _live: dict[int, OfflineVersion] = field(default_factory=dict, init=False)
 
     async def confirmed(
         self, recording: RecordedShare, about: About, table: Table, found: Sequence[LikelyCause]
@@ -99,32 +101,60 @@ class Confirmer:
             found: the likeliest first.
         """
         answers = list(found)
-        if about.kind not in ("outliers", "wrong", "label"):
-            return answers  # how long an answer took, or whether it came, is no matter of the version alone
-        ends = time.monotonic() + self.seconds
-        for place, cause in enumerate(answers[:_MOST_CAUSES]):
-            if cause.confirmed is not None or cause.kind not in _KINDS or cause.weight < _LEAST_WEIGHT:
-                continue
-            case = _Case(recording, about, table, cause, self.models)
-            undone = case.undone()
-            if undone is None:
-                continue
-            if not self._loaded:
-                began = time.monotonic()
-                self.told("loading TensorFlow", 0.0)
-                self.load()
-                ends += time.monotonic() - began
-                self._loaded = True
-            self.told("replaying", place / _MOST_CAUSES)
-            try:
-                async with asyncio.timeout(ends - time.monotonic()):
-                    verdict, words = await case.tried(undone)
-            except TimeoutError:
-                verdict, words = None, f"a replay was stopped after {self.seconds:.0f} s"
-            except HoverboardError as error:
-                verdict, words = None, f"it could not be replayed: {error}"
-            answers[place] = replace(cause, confirmed=verdict, evidence=f"{cause.evidence}; {words}")
+        if about.kind not in _ABOUT:
+            return answers
+        ends: float | None = None
+        async with AsyncExitStack() as stack:
+            stack.callback(self._live.clear)
+            for place, cause in enumerate(answers[:_MOST_CAUSES]):
+                if cause.kind not in _KINDS or cause.weight < _LEAST_WEIGHT:
+                    continue
+                case = _Case(recording, about, table, cause, self.models)
+                undone = case.undone()
+                if undone is None:
+                    continue
+                if ends is None:
+                    ends = time.monotonic() + self.most_seconds
+                    self.told("loading TensorFlow", 0.0)
+                    self.load()
+                self.told("replaying", place / _MOST_CAUSES)
+                verdict, words = await self._told(stack, case, undone, ends - time.monotonic())
+                answers[place] = _with(cause, verdict, words, undone)
         return answers
+
+    async def _told(self, stack: AsyncExitStack, case: _Case, undone: _Undone, left: float) -> tuple[bool | None, str]:
+        """What came of undoing a cause, and that in words."""
+        loaded = False
+        try:
+            async with asyncio.timeout(left) as limit:
+                for version in {undone.by.version, undone.current.version} - set(self._live):
+                    self._live[version] = await stack.enter_async_context(
+                        live_version(self.models, case.recording.model, version)
+                    )
+                loaded = True
+                limit.reschedule(min(limit.when() or 0.0, asyncio.get_running_loop().time() + self.seconds))
+                return await case.tried(undone, self._live)
+        except TimeoutError:
+            if loaded:
+                return None, f"a replay was stopped after {min(left, self.seconds):.0f} s"
+            return (
+                None,
+                f"its versions were not loaded within {self.most_seconds:.0f} s, so that nothing could be replayed",
+            )
+        except HoverboardError as error:
+            return None, f"it could not be replayed: {error}"
+
+
+def _with(cause: LikelyCause, verdict: bool | None, words: str, undone: _Undone) -> LikelyCause:
+    """A cause with what came of undoing it.
+
+    Of a caller its rows tell whether they are the cause, which leaving them out shows; a replay tells what is wrong with them.
+    """
+    confirmed = cause.confirmed or verdict if cause.kind == "caller" else verdict
+    undo = cause.undo
+    if verdict is not None:
+        undo += f"; tried here: its rows replayed {undone.how}, which {'undid it' if verdict else 'did not undo it'}"
+    return replace(cause, confirmed=confirmed, evidence=f"{cause.evidence}; {words}", undo=undo)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,22 +170,37 @@ class _Case:
     @property
     def inside(self) -> NDArray[np.bool_]:
         """Its rows in the incident."""
-        return rows_of(self.table, self.cause.where) & ~self.table.base
+        # What failed has no version: those of the time are its.
+        where = () if self.about.kind == "errors" and self.cause.kind in ("version", "machine") else self.cause.where
+        return rows_of(self.table, where) & ~self.table.base
 
     def undone(self) -> _Undone | None:
         """How it would be undone; None where no run here can do that."""
-        current = self._answered(self.inside & self.table.bad)
+        bad = self.inside & self.table.bad
+        current = self._current()
         if current is None or not self._on_disk(current):
             return None
         if self.cause.kind == "machine":
-            return _Undone(current, f"here through version {current.version}")
+            return _Undone(current, current, f"here through version {current.version}")
         if self.cause.kind == "version":
             before = self._answered(self.table.base, other_than=current)
             if before is None or not self._on_disk(before):
                 return None
-            return _Undone(before, f"through version {before.version}, which answered before")
-        repair = repair_of(self.table, self.inside & self.table.bad, current.signature)
-        return None if repair is None else _Undone(current, f"with {repair}", repair)
+            return _Undone(current, before, f"through version {before.version}, which answered before")
+        repair = repair_of(self.table, bad, current.signature)
+        return None if repair is None else _Undone(current, current, f"with {repair}", repair)
+
+    def _current(self) -> RecordedVersion | None:
+        """The version that answered its bad rows, or that should have."""
+        if self.about.kind != "errors":
+            return self._answered(self.inside & self.table.bad)
+        blamed = [
+            each
+            for each in self.recording.versions
+            if self.cause.kind == "version" and str(each.version) == self.cause.subject
+        ]
+        good = ~self.table.bad & ~self.table.base
+        return blamed[-1] if blamed else self._answered(self.inside & good) or self._answered(good)
 
     def _answered(self, rows: NDArray[np.bool_], other_than: RecordedVersion | None = None) -> RecordedVersion | None:
         """The version that answered most of some rows."""
@@ -178,35 +223,31 @@ class _Case:
         except (HoverboardError, OSError):
             return False
 
-    async def tried(self, undone: _Undone) -> tuple[bool | None, str]:
-        """What came of it, and that in words."""
-        current = self._answered(self.inside & self.table.bad)
-        if current is None:
-            raise ConfigError("nobody knows which version answered")
+    async def tried(self, undone: _Undone, live: Mapping[int, OfflineVersion]) -> tuple[bool | None, str]:
+        """What came of it, and that in words.
+
+        Args:
+            undone: how.
+            live: the versions that it takes, by number.
+        """
+        current, by = undone.current, undone.by
         bad = await self._read(current, self.inside & self.table.bad, _MOST_BAD)
         others = await self._read(current, self.inside & ~self.table.bad, _MOST_OTHERS)
         if len(bad) < _FEWEST:
             return None, f"only {len(bad)} of its bad rows could be replayed"
         with tempfile.TemporaryDirectory(prefix="hoverboard-") as folder:
-            async with AsyncExitStack() as stack:
-                live = {}
-                for version in {undone.by.version, current.version}:
-                    # Of a process, that here it comes out differently is the very point.
-                    live[version] = await stack.enter_async_context(
-                        live_version(self.models, self.recording.model, version)
+            rerun = Rerun(self.about, Path(folder), self.models)
+            # Of a process, that here it comes out differently is the very point.
+            if self.cause.kind != "machine":
+                again = await rerun.flags(live[current.version], current, bad)
+                share = float(again.mean()) if len(again) else 0.0
+                if share < _REPRODUCED:
+                    return None, (
+                        f"replayed here, only {share:.0%} of {len(again):,} {self.about.words} are that again, so that a "
+                        "replay cannot tell"
                     )
-                trial = _Trial(self.about, Path(folder), self.models)
-                if self.cause.kind != "machine":
-                    again = await trial.flags(live[current.version], bad)
-                    share = float(again.mean()) if len(again) else 0.0
-                    if share < _REPRODUCED:
-                        return None, (
-                            f"replayed here, only {share:.0%} of {len(again):,} {self.about.words} are that again, so that a "
-                            "replay cannot tell"
-                        )
-                by = live[undone.by.version]
-                still = await trial.flags(by, bad, undone.repair)
-                new = await trial.flags(by, others, undone.repair)
+            still = await rerun.flags(live[by.version], by, bad, undone.repair)
+            new = await rerun.flags(live[by.version], by, others, undone.repair)
         if len(still) < _FEWEST:
             return None, f"replayed {undone.how}, only {len(still)} of its bad rows are answered"
         return self._verdict(undone, still, new)
@@ -229,12 +270,12 @@ class _Case:
         )
         return verdict, words if verdict is not None else f"{words}, as far as so few rows can tell"
 
-    async def _read(self, current: RecordedVersion, rows: NDArray[np.bool_], most: int) -> _ReplayedRows:
+    async def _read(self, current: RecordedVersion, rows: NDArray[np.bool_], most: int) -> RerunRows:
         """Some of the rows, spread over all of the time, as far as they are what was sent."""
         places = np.flatnonzero(rows & (self.table.ids != np.void(bytes(16))))
         if len(places) > most:
             places = places[np.linspace(0, len(places) - 1, most).astype(np.intp)]
-        read = _ReplayedRows(current, [])
+        read = RerunRows(current)
         if not len(places):
             return read
         at_us = self.table.at_us[places]
@@ -246,103 +287,8 @@ class _Case:
             *(self.recording.connection, current.signature, window, [current.id]),
             blanked=self.recording.blanked,
             ids=ids,
+            answered=self.about.kind != "errors",
         )
         async for block in blocks:
             read.blocks.append(block)
         return read
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _ReplayedRows:
-    """Samples, with the version that had answered them."""
-
-    version: RecordedVersion
-    blocks: list[SampleBlock]
-
-    def __len__(self) -> int:
-        return sum(int(block.usable.sum()) for block in self.blocks)
-
-    @property
-    def truths(self) -> list[Truth | None]:
-        return [truth for block in self.blocks for truth, use in zip(block.truths, block.usable, strict=True) if use]
-
-    def inputs(self, repair: UnitRepair | None) -> pa.Table:
-        """As `predict --input` takes them."""
-        tables = []
-        for block in self.blocks:
-            columns = dict(block.columns)
-            if repair is not None:
-                columns[repair.tensor] = repair.applied(columns[repair.tensor])
-            rows = np.flatnonzero(block.usable)
-            tables.append(inputs_table(replace(block, columns=columns), rows, self.version.signature, labels=False))
-        return pa.concat_tables(tables)
-
-
-@dataclass(slots=True)
-class _Trial:
-    """Runs rows in a folder, and tells which of them are bad."""
-
-    about: About
-    folder: Path
-    models: Path
-    _runs: int = 0
-
-    async def flags(
-        self, live: OfflineVersion, rows: _ReplayedRows, repair: UnitRepair | None = None
-    ) -> NDArray[np.bool_]:
-        """Which of the rows that are answered are bad, bool `(answered,)`."""
-        if not len(rows):
-            return np.zeros(0, np.bool_)
-        self._runs += 1
-        source, output = (self.folder / f"{self._runs}-{name}.parquet" for name in ("inputs", "answers"))
-        pq.write_table(rows.inputs(repair), source)
-        workspace = Workspace(output)
-        with workspace.locked():
-            await live.run(
-                prepare(RunOptions(live.model, source, output, self.models, live.version), workspace), _quiet
-            )
-        answers = pq.read_table(output)
-        bad = self._bad(answers, rows, live.version)
-        return np.asarray(bad[~answers.column("error").is_valid().to_numpy()])
-
-    def _bad(self, answers: pa.Table, rows: _ReplayedRows, version: int) -> NDArray[np.bool_]:
-        if self.about.kind == "outliers":
-            flags = answers.column("outlier").to_pylist()
-            if None in flags and not any(flags):
-                raise ConfigError(f"version {version} has no calibration, and tells no outliers")
-            return np.array([bool(flag) for flag in flags], np.bool_)
-        signature, truths = rows.version.signature, rows.truths
-        if signature.task == "regression":
-            limit = self.about.above or 0.0
-            values = zip(answers.column("value").to_pylist(), truths, strict=True)
-            return np.array(
-                [truth is not None and _apart(value, truth.value) > limit for value, truth in values], np.bool_
-            )
-        said = _said(answers, signature)
-        if self.about.kind == "label":
-            return np.array([self.about.label in labels for labels in said], np.bool_)
-        return np.array(
-            [truth is not None and not _right(labels, truth) for labels, truth in zip(said, truths, strict=True)],
-            np.bool_,
-        )
-
-
-def _said(answers: pa.Table, signature: Signature) -> list[frozenset[str]]:
-    """The labels of each answer."""
-    if signature.task == "multi-label":
-        return [frozenset(each["label"] for each in one or ()) for one in answers.column("labels").to_pylist()]
-    return [frozenset({label} - {None}) for label in answers.column("label").to_pylist()]
-
-
-def _right(said: frozenset[str], truth: Truth) -> bool:
-    """As `is_right` in the database: all labels that hold and no other."""
-    true = truth.labels if truth.labels is not None else [] if truth.label is None else [truth.label]
-    return not true or said == frozenset(true)
-
-
-def _apart(value: float | None, truth: float | None) -> float:
-    return abs(value - truth) if value is not None and truth is not None else 0.0
-
-
-def _quiet(_: RowPosition) -> None:
-    """Of some hundred rows nobody needs to see how many are done."""

@@ -54,15 +54,19 @@ class AnswerReader:
         values = table.column(self.of).to_pylist()
         return [None if value is None else np.array([value], np.float64) for value in values]
 
-    def labels(self, table: pa.Table) -> list[str | None] | None:
-        """The label of each answer, all that hold as one; None for a task without labels."""
+    def held(self, table: pa.Table) -> list[frozenset[str] | None] | None:
+        """The labels of each answer, None for a row without an answer; None for a task without labels."""
         if self.signature.task == "classification":
-            found: list[str | None] = table.column("label").to_pylist()
-            return found
+            return [None if label is None else frozenset({label}) for label in table.column("label").to_pylist()]
         if self.signature.task == "multi-label":
             each = table.column("labels").to_pylist()
-            return [None if one is None else _together(label["label"] for label in one) for one in each]
+            return [None if one is None else frozenset(label["label"] for label in one) for one in each]
         return None
+
+    def labels(self, table: pa.Table) -> list[str | None] | None:
+        """The label of each answer, all that hold as one; None for a task without labels."""
+        held = self.held(table)
+        return None if held is None else [None if one is None else _together(one) for one in held]
 
     def truths(self, recorded: pa.Table) -> list[Any]:
         """What each sample truly is, in the form of an answer; None where nobody said it in that form."""

@@ -37,11 +37,17 @@ class Shape:
         field: the name of the first one.
         words: what is wrong, the end of a sentence that begins with the input's name.
         factor: by which its numbers are larger; None where it is no other unit.
+        value: that most of its rows have; None where they are absent, or have many.
+        other: the name of the field that it is exchanged with.
+        order: of many fields, the place at which each one usually is.
     """
 
     field: str
     words: str
     factor: float | None = None
+    value: float | None = None
+    other: str | None = None
+    order: tuple[int, ...] | None = None
 
 
 def missing(table: Table, inside: Rows, *, blank: bool = False) -> Shape | None:
@@ -138,7 +144,7 @@ def _missing(fields: Sequence[Field], inside: Rows, usual: Rows, *, blank: bool)
             value, share = _commonest(field.numbers[inside])
             rate = float((field.numbers[usual] == value).mean())
             if share >= 0.6 and rate < 0.2 and not (blank and value):
-                found.append((share - rate, Shape(field.name, f"is {value:g} in {share:.0%} of them")))
+                found.append((share - rate, Shape(field.name, f"is {value:g} in {share:.0%} of them", value=value)))
             elif share < 0.6:
                 strange += _far(field, inside, usual)
     # Where the other inputs are strange as well, it is another kind of sample and not one with a hole.
@@ -204,7 +210,8 @@ def _exchanged(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | No
     if len(known) > MANY:
         return _many_exchanged(known, distance)
     if crossed[i, j] < 0.5 and own[i] > 1 and own[j] > 1:
-        return Shape(known[i][0].name, f"looks as {known[j][0].name} usually does, and the other way round")
+        one, other = known[i][0].name, known[j][0].name
+        return Shape(one, f"looks as {other} usually does, and the other way round", other=other)
     return None
 
 
@@ -223,7 +230,8 @@ def _many_exchanged(known: Sequence[tuple[Field, Matrix, Matrix]], distance: Mat
         if error < 0.5 * own and float(distance[places, order][moved_].mean()) < 0.6 * float(
             distance[places, places][moved_].mean()
         ):
-            return Shape(known[0][0].name, f"and the others look as if {words}")
+            turned = tuple(order.tolist())
+            return Shape(known[0][0].name, f"and the others look as if {words}", order=turned)
     return None
 
 
