@@ -80,6 +80,7 @@ def command(
     again.
     """
     from hoverboard.postmortem.export import Exporter, ExportRequest, blanked_inputs, versions_with_the_same_inputs
+    from hoverboard.postmortem.unfinished import gone_on_with
     from hoverboard.postmortem.written import room_for
 
     settings = Settings.load(data_dir=data_dir, database_url=database_url, models=models)
@@ -96,7 +97,7 @@ def command(
             settings, request, output, versions_with_the_same_inputs, lambda share: report("read", share)
         )
         try:
-            with room_for(output, "the same command goes on from there"):
+            with room_for(output, "the same command goes on from there"), gone_on_with(exporter.work, "--output"):
                 summary = asyncio.run(exporter.run(overwrite=overwrite, restart=restart))
         except KeyboardInterrupt:
             click.echo("Stopped. The same command goes on from here.", err=True)

@@ -70,7 +70,7 @@ _STEPS: Final = {
     "--fail-if",
     multiple=True,
     metavar="CONDITION",
-    help="Such as 'broken>0.5%' or 'changed>=10': then status 3. Repeatable.",
+    help="Such as 'broken>0.5%' or 'differs>=10': then status 3. Repeatable.",
 )
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the result as a page, too.")
 @click.option(
@@ -144,6 +144,7 @@ def _run(
 ) -> ReplayResult:
     from hoverboard.postmortem.export import blanked_inputs
     from hoverboard.postmortem.replay import Replay, ReplayRequest
+    from hoverboard.postmortem.unfinished import gone_on_with
     from hoverboard.postmortem.written import room_for
     from hoverboard.recorder.erasure.work_files import REPLAYS
 
@@ -166,7 +167,7 @@ def _run(
     with steps(_STEPS) as report:
         replay = Replay(settings, request, folder, report)
         try:
-            with room_for(folder, "the same command goes on from there"):
+            with room_for(folder, "the same command goes on from there"), gone_on_with(folder, "--workspace"):
                 return asyncio.run(replay.run(output, restart=restart))
         except KeyboardInterrupt:
             click.echo("Stopped. The same command goes on from here.", err=True)

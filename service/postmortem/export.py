@@ -25,7 +25,7 @@ from hoverboard.errors import ConfigError
 from hoverboard.files import put_file, synchronise
 from hoverboard.offline.workspace import Workspace
 from hoverboard.postmortem.bounds import clipped, recorded_days
-from hoverboard.postmortem.export_files import FILES, RowsOnRecord, merge
+from hoverboard.postmortem.export_files import FILES, RowsOnRecord, check_parts, merge
 from hoverboard.postmortem.export_part import ExportPart
 from hoverboard.postmortem.reading import reading
 from hoverboard.postmortem.recorded import (
@@ -36,6 +36,7 @@ from hoverboard.postmortem.recorded import (
     recorded_versions,
     rows_by_version,
 )
+from hoverboard.postmortem.unfinished import unfit
 from hoverboard.postmortem.window import RecordedWindow, RowChoice
 from hoverboard.publishing.exported import EXPORT_KEY
 from hoverboard.version import __version__
@@ -110,6 +111,7 @@ class ExportSummary(msgspec.Struct, frozen=True):
         outliers: rows that were found strange when they came.
         open_issues: issues that nobody has resolved or archived -> rows of them.
         software: the Hoverboard that wrote it.
+        label_sources, without_label_sources: whose labels count, and whose do not.
     """
 
     model: str
@@ -128,6 +130,8 @@ class ExportSummary(msgspec.Struct, frozen=True):
     outliers: int
     open_issues: dict[int, int]
     software: str = __version__
+    label_sources: tuple[str, ...] = ()
+    without_label_sources: tuple[str, ...] = ()
 
 
 class _State(msgspec.Struct, kw_only=True):
@@ -163,6 +167,7 @@ class Exporter:
 
     Attributes:
         chosen: the versions, once `run` is done.
+        work: the folder of an unfinished run.
     """
 
     chosen: ChosenVersions
@@ -181,6 +186,7 @@ class Exporter:
         self._choose = choose
         self._progress = progress
         self._workspace = Workspace(folder / FILES[0], "exporting")
+        self.work = self._workspace.folder
 
     async def run(self, *, overwrite: bool = False, restart: bool = False) -> ExportSummary:
         """Export, or go on where an earlier run of the same job was stopped.
@@ -218,6 +224,8 @@ class Exporter:
         if state.version_ids:
             known = {version.id: version for version in await recorded_versions(connection, window.model)}
             there = [known[id_] for id_ in state.version_ids if id_ in known]
+            if not there:
+                raise unfit(self.work, self.work / _STATE, "is of versions that are no longer on record")
             self.chosen = ChosenVersions(there, state.others, state.skipped)
             return
         self.chosen = await self._choose(connection, window)
@@ -236,8 +244,9 @@ class Exporter:
             return _State(job=job, start=self._request.window.start, end=self._request.window.end)
         try:
             state = msgspec.json.decode(path.read_bytes(), type=_State)
-        except msgspec.DecodeError as error:
-            raise ConfigError(f"{path} is unreadable ({error}); use --restart") from error
+            _ = state.key
+        except ValueError as error:
+            raise unfit(self.work, path, f"is damaged ({error})") from error
         differing = [name for name in {*job, *state.job} if job.get(name) != state.job.get(name)]
         if differing:
             raise ConfigError(
@@ -301,6 +310,7 @@ class Exporter:
     async def _merge(self, window: RecordedWindow, state: _State) -> ExportSummary:
         """Merge the parts, without what was erased or has expired since they were read."""
         parts = [[self._part(number, name) for name in FILES] for number in range(state.parts)]
+        check_parts(parts, self.work / _STATE, state.rows)
         merged_at = summary = None
         while True:
             async with self._reading() as connection:
@@ -335,6 +345,8 @@ class Exporter:
             issue=choice.issue,
             without_issues=choice.without_issues,
             without_outliers=choice.without_outliers,
+            label_sources=choice.label_sources,
+            without_label_sources=choice.without_label_sources,
             versions=[version.version for version in self.chosen.versions],
             other_versions=list(self.chosen.others),
             rows=there.rows,

@@ -19,8 +19,9 @@ from hoverboard.database.connect import Connection
 from hoverboard.database.on_record import gone
 from hoverboard.files import synchronise
 from hoverboard.postmortem.export_columns import unified
+from hoverboard.postmortem.unfinished import unfit
 
-__all__ = ["FILES", "RowsOnRecord", "joined", "merge"]
+__all__ = ["FILES", "RowsOnRecord", "check_parts", "joined", "merge"]
 
 FILES: Final = ("inputs.parquet", "answers.parquet")
 _ID: Final = "sample_id"
@@ -69,6 +70,27 @@ class RowsOnRecord:
     def left_out(self, others: Mapping[str, int]) -> dict[str, int]:
         """What was left out before, and why -> how many, with those that are gone."""
         return dict(sorted((Counter(others) + Counter(self.gone.values())).items()))
+
+
+def check_parts(parts: Sequence[Sequence[Path]], state: Path, rows: int) -> None:
+    """Hold parts that an earlier run may have written against each other, and against what its state counts.
+
+    Args:
+        parts: the inputs and the answers of each.
+        state: the file that counts them.
+        rows: as many as it says that all have.
+
+    Raises:
+        ConfigError: one is of another run.
+    """
+    total = 0
+    for inputs, answers in parts:
+        here, beside = pq.read_metadata(inputs).num_rows, pq.read_metadata(answers).num_rows
+        if here != beside:
+            raise unfit(state.parent, inputs, f"has {here:,} rows where {answers.name} has {beside:,}")
+        total += here
+    if total != rows:
+        raise unfit(state.parent, state, f"counts {rows:,} rows where the parts have {total:,}")
 
 
 def merge(

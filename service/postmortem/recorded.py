@@ -213,6 +213,7 @@ async def read_samples(
             *(window.model, window.start, window.end, *window.conditions),
             *(list(version_ids), answered, choice.labelled, choice.issue, at, outputs, version_id, page_ids, limit),
             *(*window.excluded, list(choice.without_issues) or None, choice.without_outliers),
+            *(list(choice.label_sources) or None, list(choice.without_label_sources) or None),
         )
         read += rows
         # Whole blocks, however many pages they took: who goes on after one finds the same ones that follow.

@@ -58,6 +58,7 @@ left join lateral (
     select l.sample_id, l.label, l.value, l.labels, l.source
     from labels l
     where l.sample_id = s.id
+        and ($25::text[] is null or l.source = any ($25)) and ($26::text[] is null or l.source <> all ($26))
     order by l.labelled_at desc, l.source
     limit 1
 ) t on true

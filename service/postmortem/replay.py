@@ -6,13 +6,14 @@ Then each version scores that file with the code that serves, in an engine of it
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pyarrow.parquet as pq
@@ -31,6 +32,7 @@ from hoverboard.postmortem.replay_incumbents import ReplayCandidate, choose_incu
 from hoverboard.postmortem.replay_result import ReplayIncumbent, ReplayResult, ReplaySide, Speed
 from hoverboard.postmortem.replay_rows import ReplayRows
 from hoverboard.postmortem.replay_scoring import ReplayScoring
+from hoverboard.postmortem.unfinished import unfit
 from hoverboard.postmortem.window import RecordedWindow, RowChoice
 from hoverboard.postmortem.written import room_for
 from hoverboard.recorder.erasure.work_files import replay_workspace
@@ -39,6 +41,11 @@ from hoverboard.versions.golden import ABSOLUTE, RELATIVE
 from hoverboard.versions.store import read_golden
 
 __all__ = ["Replay", "ReplayRequest"]
+
+_OURS: Final = re.compile(
+    r"recorded(\.fresh)?|\.?replay\.json(\..+)?|\.?(candidate|(again-\d+|inputs)-of-\d+)\.(parquet(\.scoring)?|part)"
+)
+"""Names in the folder of a replay."""
 
 Report = Callable[[str, float], None]
 """Told a step (`read`, `incumbent`, `candidate`, `compare`) and the share of it that is done."""
@@ -114,6 +121,9 @@ class Replay:
         request = self._request
         self._candidate = ReplayCandidate.on_disk(request.models, request.window.model, request.candidate)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if others := sorted(path for path in self._folder.iterdir() if not _OURS.fullmatch(path.name)):
+            # All that is in it goes when the replay is done.
+            raise ConfigError(f"{others[0]} is no replay's: name an empty folder with --workspace")
         begun = True
         try:
             with self._workspace.locked():
@@ -134,9 +144,11 @@ class Replay:
         summary, sides = await self._recorded()
         summary = await self._rows.still_there(self._settings, summary)
         while not (scoring := self._scoring(summary)).complete and summary.rows:  # an earlier run has the others
+            scoring.check(self._request.candidate)
             self._note_speed(await scoring.score(self._request.candidate))
             # What is erased while versions run is in no result, either.
             summary = await self._rows.still_there(self._settings, summary)
+        scoring.check(self._request.candidate)
         self._report("compare", 0.0)
         compared, own = self._compared(summary, scoring, sides)
         result = self._result(summary, scoring, sides, compared, own, seconds=time.monotonic() - began)
@@ -147,10 +159,10 @@ class Replay:
 
     def _forget(self) -> None:
         for path in self._folder.iterdir():
-            if path.is_dir() and not path.name.endswith(".replaying"):
-                shutil.rmtree(path)
-            elif not path.is_dir():
+            if path.is_symlink() or not path.is_dir():
                 path.unlink()
+            elif not path.name.endswith(".replaying"):
+                shutil.rmtree(path)
         if not any(self._folder.iterdir()):
             self._folder.rmdir()
 
@@ -161,7 +173,7 @@ class Replay:
         try:
             done = msgspec.json.decode(path.read_bytes(), type=_Progress)
         except msgspec.DecodeError as error:
-            raise ConfigError(f"{path} is unreadable ({error}); use --restart") from error
+            raise unfit(self._folder, path, f"is damaged ({error})") from error
         if done.job != self._done.job:
             raise ConfigError(f"{self._folder} holds an unfinished replay of something else; --restart throws it away")
         self._done = done
@@ -261,6 +273,8 @@ class Replay:
             issue=summary.issue,
             without_issues=summary.without_issues,
             without_outliers=summary.without_outliers,
+            label_sources=summary.label_sources,
+            without_label_sources=summary.without_label_sources,
             rows=summary.rows,
             left_out=summary.left_out,
             noise_floor=compared.noise_floor,

@@ -25,8 +25,9 @@ __all__ = [
 ]
 
 KINDS: Final = ("same", "changed", "fixed", "broken", "noise", "failed")
-"""What can become of a sample, by its code. The first that fits, from the end: `failed`, the candidate gave no answer;
-`noise`, the incumbent differs from its own record; on labelled samples `broken` and `fixed`; else `changed` or `same`."""
+"""What can become of a sample. By its code it is of one kind, the first that fits: `noise`, the incumbent differs from its own record;
+on labelled samples `broken` or `fixed`; else `changed` or `same`. To give no answer is to change it, and never right. `failed` is no
+code: it counts samples to which the candidate gives no answer, whatever their kind."""
 
 
 class ReplaySide(msgspec.Struct, frozen=True):
@@ -80,15 +81,18 @@ class Labelled(msgspec.Struct, frozen=True):
     """Samples with a label.
 
     Attributes:
-        rows: how many, without those that are `noise` or `failed`.
-        incumbent, candidate: shares that are right (1 / incl_prob as weight), or mean absolute errors of a regression.
+        rows: how many, without those that are `noise`.
+        incumbent, candidate: shares that are right (1 / incl_prob as weight), or mean absolute errors of a regression, of the
+            samples that both answered.
         mcnemar: broken against fixed.
+        failed: broken ones to which the candidate gives no answer.
     """
 
     rows: int
     incumbent: float | None
     candidate: float | None
     mcnemar: SignTest
+    failed: int = 0
 
 
 class Flags(msgspec.Struct, frozen=True):
@@ -151,7 +155,7 @@ class ReplayResult(msgspec.Struct, frozen=True):
         rows: samples replayed.
         left_out: why others were not -> how many.
         noise_floor: below it, numbers are the same.
-        kinds: of the rows, all of `KINDS`.
+        kinds: of the rows, all of `KINDS`: each row is of one, and those of `failed` are of another, too.
         sign_test: samples in which only the candidate differs from the record, against those in which only the incumbent
             does: whether the candidate changes more than repetition does.
         numbers_differing: rows whose numbers (for classes: confidence) differ beyond the floor.
@@ -160,6 +164,7 @@ class ReplayResult(msgspec.Struct, frozen=True):
         examples: some of each kind that differs, the largest differences first.
         seconds: all of it took.
         software: the Hoverboard that compared them.
+        label_sources, without_label_sources: whose labels count, and whose do not.
     """
 
     model: str
@@ -187,6 +192,8 @@ class ReplayResult(msgspec.Struct, frozen=True):
     speed: Speed
     seconds: float
     software: str = __version__
+    label_sources: tuple[str, ...] = ()
+    without_label_sources: tuple[str, ...] = ()
 
     def builtins(self) -> dict[str, Any]:
         """JSON-ready."""

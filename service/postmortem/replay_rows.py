@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from hoverboard.config import Settings
 from hoverboard.files import put_file, synchronise
 from hoverboard.postmortem.export import ABOUT, ExportSummary
 from hoverboard.postmortem.export_files import FILES, RowsOnRecord, merge
 from hoverboard.postmortem.reading import reading
+from hoverboard.postmortem.unfinished import unfit
 from hoverboard.publishing.exported import EXPORT_KEY
 
 __all__ = ["ReplayRows"]
@@ -41,12 +44,37 @@ class ReplayRows:
         self._kept = state | {self.folder.name, _FRESH}
 
     def resume(self) -> ExportSummary | None:
-        """What an earlier run has exported, if it was done with that."""
+        """What an earlier run has exported, if it was done with that.
+
+        Raises:
+            ConfigError: a file of it is damaged, or is of another export.
+        """
         if (self._fresh / ABOUT).exists():
             self._take_fresh()
         elif self._fresh.exists():  # a kill left half of it
             shutil.rmtree(self._fresh)
-        return msgspec.json.decode(self._about.read_bytes(), type=ExportSummary) if self._about.exists() else None
+        if not self._about.exists():
+            return None
+        try:
+            summary = msgspec.json.decode(self._about.read_bytes(), type=ExportSummary)
+        except msgspec.DecodeError as error:
+            raise unfit(self._all, self._about, f"is damaged ({error})") from error
+        for path in (self.inputs, self.answers):
+            self._check(path, summary)
+        return summary
+
+    def _check(self, path: Path, summary: ExportSummary) -> None:
+        try:
+            about = pq.read_metadata(path)
+            same = msgspec.json.decode((about.metadata or {}).get(EXPORT_KEY.encode(), b""), type=ExportSummary)
+        except FileNotFoundError as error:
+            raise unfit(self._all, path, "is missing") from error
+        except pa.ArrowInvalid as error:
+            raise unfit(self._all, path, f"is damaged ({str(error).partition(chr(10))[0].rstrip('.')})") from error
+        except msgspec.DecodeError:
+            same = None
+        if same != summary or about.num_rows != summary.rows:
+            raise unfit(self._all, path, "is of another export")
 
     async def still_there(self, settings: Settings, summary: ExportSummary) -> ExportSummary:
         """Leave out what was erased or has expired since it was exported.

@@ -17,6 +17,7 @@ from hoverboard.postmortem.replay_answers import Woven, aligned
 from hoverboard.postmortem.replay_result import Speed
 from hoverboard.postmortem.replay_rows import ReplayRows
 from hoverboard.postmortem.replay_speed import speeds
+from hoverboard.postmortem.unfinished import unfit
 
 __all__ = ["ReplayScoring"]
 
@@ -63,6 +64,26 @@ class ReplayScoring:
     def complete(self) -> bool:
         """Whether there is nothing left to score."""
         return self.candidate.exists() and all(path.exists() for run in self.runs for path in run.by_version.values())
+
+    def check(self, candidate: int) -> None:
+        """Hold what was scored against what it should be: another version's answers, or those to other rows, compare with nothing.
+
+        Raises:
+            ConfigError: a file is not what this replay wrote.
+        """
+        all_ = sum(self.incumbents.values())
+        expected = {
+            path: (number, self.incumbents[number]) for run in self.runs for number, path in run.by_version.items()
+        }
+        for path, (number, rows) in (expected | {self.candidate: (candidate, all_)}).items():
+            if path.exists():
+                found = pq.read_metadata(path)
+                about = found.metadata or {}
+                whose = about.get(b"hoverboard.model"), about.get(b"hoverboard.version")
+                if whose != (self.model.encode(), str(number).encode()):
+                    raise unfit(self.folder, path, f"is not what version {number} answered")
+                if found.num_rows != rows:
+                    raise unfit(self.folder, path, f"has {found.num_rows:,} rows where {rows:,} were asked for")
 
     async def score(self, candidate: int) -> Speed:
         """Score what is missing.

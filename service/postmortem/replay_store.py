@@ -40,6 +40,8 @@ async def keep(settings: Settings, result: ReplayResult) -> int | str:
         "issue": result.issue,
         "without_issues": result.without_issues,
         "without_outliers": result.without_outliers,
+        "label_sources": result.label_sources,
+        "without_label_sources": result.without_label_sources,
     }
     try:
         async with connected(database_url(settings), application="hoverboard replay") as connection:
