@@ -62,7 +62,8 @@ class Tables:
     def read(self, known: Signature, ids: Sequence[int], **options: Any) -> list[SampleBlock]:
         async def blocks() -> list[SampleBlock]:
             window = options.pop("window", WINDOW)
-            return [block async for block in read_samples(self._connection, known, window, ids, **options)]
+            async with self._connection.transaction(readonly=True):
+                return [block async for block in read_samples(self._connection, known, window, ids, **options)]
 
         found: list[SampleBlock] = self.run(blocks())
         return found

@@ -12,12 +12,15 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+import numpy as np
 
+from hoverboard.contract.times import time_of
 from hoverboard.database.statements import statements
+from hoverboard.postmortem.blocks import BlockReader, bytes_of, rows_for
 from hoverboard.postmortem.counting import WHOLE, RecordedShare, pieces
 from hoverboard.postmortem.encoding import Encoder
 from hoverboard.postmortem.question import About
-from hoverboard.postmortem.recorded import rows_for, uuid_at
+from hoverboard.postmortem.recorded import uuid_at
 from hoverboard.postmortem.shown import shown
 from hoverboard.postmortem.table import BinnedCounts, Table
 from hoverboard.postmortem.window import RecordedWindow
@@ -28,6 +31,10 @@ __all__ = ["Drawn", "draw"]
 _SQL: Final = statements(__file__)
 MOST_BAD: Final = 60_000
 MOST_OTHERS: Final = 60_000
+MOST_BYTES: Final = 1 << 30
+"""Of the inputs of the bad rows that are read, and of those of the others: of wide rows fewer are, so that it takes no minutes."""
+_FEWEST: Final = 3000
+_LOOKED_AT: Final = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,16 +78,18 @@ async def draw(
     looked_at: set[bytes] = set()
     bad = sum(float(counts.bad.sum()) for _, _, counts in windows)
     rows = sum(float(counts.rows.sum()) for _, _, counts in windows)
-    limits = [_limit(MOST_BAD, bad), _limit(MOST_OTHERS, rows - bad)]
+    room = max(_FEWEST, MOST_BYTES // await _size(recording, about, windows))
+    limits = [_limit(min(MOST_BAD, room), bad), _limit(min(MOST_OTHERS, room), rows - bad)]
     shares = (limits[0] / WHOLE, limits[1] / WHOLE)
     encoder = Encoder(recording.versions, baseline, about.kind, recording.blanked)
+    reader = BlockReader(min(rows_for(version.signature) for version in recording.versions))
     seen, whole = timedelta(), sum((window.end - window.start for _, window, _ in windows), timedelta())
     for base, window, counts in windows:
         narrow = _narrow(window, rows, limits)
         for start, end in pieces(window, _width(counts)):
             recording.told("Reading rows", seen / whole)
             seen += end - start
-            async for some in _read(recording, about, window, (start, end), limits, narrow=narrow):
+            async for some in _read(recording, about, window, (start, end), limits, reader=reader, narrow=narrow):
                 if aside and not base:
                     looked_at.update(row["id"].bytes for row in some)
                 rows_ = [row for row in some if row["id"].bytes not in looked_at] if aside and base else some
@@ -103,6 +112,7 @@ async def _read(
     time: tuple[datetime, datetime],
     limits: Sequence[int],
     *,
+    reader: BlockReader,
     narrow: bool,
 ) -> AsyncIterator[Sequence[Any]]:
     """The drawn rows of a time in blocks: what a block's inputs need is bounded, whatever a minute holds."""
@@ -116,20 +126,31 @@ async def _read(
         )
 
     recording.sql["drawn rows"] = shown(_SQL["draw"], (*values(window.start, window.end), None))
-    size = min(rows_for(version.signature) for version in recording.versions)
+    parts: list[list[UUID] | None] = [None]
     if narrow:
         ids = sorted(await _found(recording, about, time, limits))
-        for first in range(0, len(ids), size):
-            yield await recording.connection.fetch(_SQL["draw"], *values(*time), ids[first : first + size])
-        return
-    block: list[Any] = []
-    async for row in recording.connection.cursor(_SQL["draw"], *values(*time), None, prefetch=size):
-        block.append(row)
-        if len(block) == size:
+        parts = [ids[first : first + reader.most_rows] for first in range(0, len(ids), reader.most_rows)]
+    for part in parts:
+        async for block in reader.read(recording.connection, _SQL["draw"], *values(*time), part):
             yield block
-            block = []
-    if block:
-        yield block
+    if rest := reader.rest():
+        yield rest
+
+
+async def _size(
+    recording: RecordedShare, about: About, windows: Sequence[tuple[bool, RecordedWindow, BinnedCounts]]
+) -> int:
+    """About how many bytes the inputs of a row have: of a few rows of some of the times when there were any."""
+    sizes = [1]
+    for _, window, counts in windows if about.kind != "refusals" else ():
+        bins = np.flatnonzero(counts.rows)
+        for at in bins[np.linspace(0, len(bins) - 1, _LOOKED_AT if len(bins) else 0).astype(np.intp)].tolist():
+            start = time_of(int(counts.start_us[at]))
+            start, end = max(start, window.start), min(start + _width(counts), window.end)
+            ids = (uuid_at(start), uuid_at(end, round_up=True))
+            rows = await recording.connection.fetch(_SQL["some_inputs"], recording.model, start, end, *ids)
+            sizes += [bytes_of(row) for row in rows]
+    return max(1, sum(sizes) // len(sizes))
 
 
 async def _found(

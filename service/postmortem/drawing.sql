@@ -26,8 +26,18 @@ from labels l
 where l.sample_id >= first_id($1) and l.sample_id < first_id($2::timestamptz + interval '1 ms')
     and get_byte(uuid_send(l.sample_id), 11) * 256 + get_byte(uuid_send(l.sample_id), 10) < $3::int;
 
+-- name: some_inputs
+select s.inputs::text as inputs, array_send(s.vector) as vector, s.tensors
+from samples s
+where s.model = $1 and s.at >= $2 and s.at < $3 and s.id >= $4 and s.id < $5
+order by s.id
+limit 4;
+
 -- name: draw
-select s.id, s.inputs::text as inputs, array_send(s.vector) as vector, s.tensors, s.tags::text as tags, s.caller, s.incl_prob,
+-- Beside refused calls, of which no input is recorded, those of the others are not looked at.
+select s.id, case when $11 <> 'refusals' then s.inputs::text end as inputs,
+    case when $11 <> 'refusals' then array_send(s.vector) end as vector, case when $11 <> 'refusals' then s.tensors end as tensors,
+    s.tags::text as tags, s.caller, s.incl_prob,
     p.version_id, p.role, p.process, p.label, p.p_value, p.bucket, p.queue_us, o.issue_id,
     l.label as true_label, l.source as label_source, extract(epoch from l.labelled_at - s.at)::float8 as label_delay_s, b.bad
 from samples s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,11 +11,12 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from hoverboard.contract.signature import STRING, Array, Signature
+from hoverboard.contract.signature import Array, Signature
 from hoverboard.contract.times import micros, times_ms
 from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.outliers.summary import OutlierSummary
+from hoverboard.postmortem.blocks import BlockReader, rows_for
 from hoverboard.postmortem.recorded_values import RawInputs, decode_inputs, decode_outputs
 from hoverboard.postmortem.window import RecordedWindow, RowChoice
 
@@ -30,17 +30,11 @@ __all__ = [
     "read_samples",
     "recorded_versions",
     "rows_by_version",
-    "rows_for",
     "uuid_at",
 ]
 
 _SQL: Final = statements(__file__)
-_MOST_BYTES: Final = 16 << 20
-"""Of inputs in one block, by the signature: what memory a reader needs does not depend on how many rows there are."""
-_MOST_ROWS: Final = 4096
 _MOST_LOOKED_AT: Final = 32_768
-_ASSUMED_DIMENSION: Final = 1024
-_ASSUMED_TEXT: Final = 256
 
 _EVERY_ROW: Final = RowChoice()
 
@@ -198,7 +192,7 @@ async def read_samples(
         choice: of rows; what it leaves out is read and told by `SampleBlock.unwanted`, so that it can be counted.
         outputs: with whole outputs, too.
         blanked: see `decode_inputs`.
-        block_rows: rows of a block; by the size of a row where it is left out.
+        block_rows: most rows of a block; by the signature where it is left out.
         ids: only these samples.
 
     Raises:
@@ -206,28 +200,26 @@ async def read_samples(
     """
     limit = page = block_rows or rows_for(signature)
     at, version_id = (uuid_at(window.start), -1) if after is None else (UUID(bytes=after[0]), after[1])
-    read: list[Any] = []
+    reader = BlockReader(limit)
     while page_ids := await _next(connection, window, choice, at, page, only=ids):
-        rows = await connection.fetch(
-            _SQL["read_samples"],
+        blocks = reader.read(
+            *(connection, _SQL["read_samples"]),
             *(window.model, window.start, window.end, *window.conditions),
             *(list(version_ids), answered, choice.labelled, choice.issue, at, outputs, version_id, page_ids, limit),
             *(*window.excluded, list(choice.without_issues) or None, choice.without_outliers),
             *(list(choice.label_sources) or None, list(choice.without_label_sources) or None),
         )
-        read += rows
         # Whole blocks, however many pages they took: who goes on after one finds the same ones that follow.
-        if len(read) >= limit:
-            yield _block(read[:limit], signature, blanked)
-            del read[:limit]
-        if len(rows) < limit:
+        async for rows in blocks:
+            yield _block(rows, signature, blanked)
+        if reader.rows < limit:
             at, version_id = UUID(int=page_ids[-1].int + 1), -1
         else:
-            at, version_id = rows[-1]["id"], rows[-1]["version_id"] or 0
+            at, version_id = reader.last["id"], reader.last["version_id"] or 0
         # Where few are meant many are looked at, so that a rare one is found in time.
-        page = min(2 * page, _MOST_LOOKED_AT) if len(rows) < limit // 4 else max(page // 2, limit)
-    if read:
-        yield _block(read, signature, blanked)
+        page = min(2 * page, _MOST_LOOKED_AT) if reader.rows < limit // 4 else max(page // 2, limit)
+    if rest := reader.rest():
+        yield _block(rest, signature, blanked)
 
 
 async def _next(
@@ -250,15 +242,6 @@ async def _next(
     else:
         rows = await connection.fetch(_SQL["next_samples"], window.model, *time, *ids)
     return [row["id"] for row in rows]
-
-
-def rows_for(signature: Signature) -> int:
-    """How many rows of a signature's inputs a block may have."""
-    size = 0
-    for spec in signature.inputs:
-        elements = math.prod(_ASSUMED_DIMENSION if dim is None else dim for dim in spec.shape)
-        size += elements * (_ASSUMED_TEXT if spec.dtype == STRING else np.dtype(spec.dtype).itemsize)
-    return max(1, min(_MOST_ROWS, _MOST_BYTES // max(1, size)))
 
 
 def _block(rows: Sequence[Any], signature: Signature, blanked: Collection[str]) -> SampleBlock:

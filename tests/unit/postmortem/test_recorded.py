@@ -15,7 +15,7 @@ from hoverboard.contract.signature import NUMERIC_DTYPES, STRING, Array, Signatu
 from hoverboard.database.connect import Connection
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.records import CallPart
-from hoverboard.postmortem.recorded import SampleBlock, recorded_versions, rows_by_version, rows_for
+from hoverboard.postmortem.recorded import SampleBlock, recorded_versions, rows_by_version
 from hoverboard.postmortem.window import RecordedWindow, RowChoice, parse_where
 from hoverboard.recorder.rows.layout import LONGEST
 from tests.recorded_tables import WINDOW, Tables
@@ -372,9 +372,3 @@ def test_outliers_and_issues_are_marked_to_be_left_out_whichever_version_found_t
     assert unwanted(without_issues=(5, 6), without_outliers=True) == [of_issue, "outliers", "", of_issue]
     (block,) = tables.read(known, [number])
     assert [answer and answer.issue for answer in block.answers] == [5, None, None, None]
-
-
-def test_a_block_is_no_larger_than_memory_allows_whatever_a_sample_is() -> None:
-    assert rows_for(signature(TensorSpec("x", "float32", ()))) == 4096
-    assert rows_for(signature(TensorSpec("image", "float32", (1024, 1024, 4)))) == 1
-    assert 1 < rows_for(signature(TensorSpec("words", "string", (None,)))) < 4096
