@@ -256,6 +256,19 @@ class GapEntry(_Positional, frozen=True):
     first_us: int
     last_us: int
 
+    def plus(self, other: GapEntry) -> GapEntry:
+        """With what another one of the same model, version and reason counts."""
+        return GapEntry(
+            self.model,
+            self.version,
+            self.reason,
+            self.records + other.records,
+            self.executed + other.executed,
+            self.flagged + other.flagged,
+            min(self.first_us, other.first_us),
+            max(self.last_us, other.last_us),
+        )
+
 
 class GapRecord(_Journaled, frozen=True, tag=6):
     """What is missing from the journal.

@@ -127,21 +127,8 @@ def _add(gap: dict[_Key, GapEntry], entries: Sequence[GapEntry]) -> dict[_Key, G
     for new in entries:
         key = new.model, new.version, new.reason
         old = gap.get(key)
-        gap[key] = new if old is None else _sum(old, new)
+        gap[key] = new if old is None else old.plus(new)
     return gap
-
-
-def _sum(old: GapEntry, new: GapEntry) -> GapEntry:
-    return GapEntry(
-        old.model,
-        old.version,
-        old.reason,
-        old.records + new.records,
-        old.executed + new.executed,
-        old.flagged + new.flagged,
-        min(old.first_us, new.first_us),
-        max(old.last_us, new.last_us),
-    )
 
 
 def _allocate(descriptor: int, size: int) -> None:

@@ -14,7 +14,7 @@ from hoverboard.contract.times import time_of
 from hoverboard.database.connect import Connection
 from hoverboard.database.statements import statements
 from hoverboard.database.text import storable
-from hoverboard.journal.records import GapRecord
+from hoverboard.journal.records import GapEntry, GapRecord
 
 __all__ = ["EXPIRED", "QUARANTINED", "Gap", "gaps_of", "insert_gaps", "list_gaps"]
 
@@ -22,6 +22,7 @@ EXPIRED: Final = "expired"
 QUARANTINED: Final = "quarantined"
 _SQL: Final = statements(__file__)
 _MOST: Final = 2**63 - 1
+_MINUTE_US: Final = 60_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +43,19 @@ class Gap:
     detail: str | None = None
 
 
-def gaps_of(record: GapRecord) -> list[Gap]:
-    """What a journal says is missing from it.
+def gaps_of(records: Iterable[GapRecord]) -> list[Gap]:
+    """What a journal says is missing from it: one gap for each model, version, reason and minute.
+
+    In a storm a journal writes tens of gaps a second, each of which would be a row.
 
     Raises:
         OverflowError: of a time that no calendar has.
     """
+    found: dict[tuple[str | None, int | None, str, int], GapEntry] = {}
+    for record in records:
+        for entry in record.entries:
+            key = entry.model, entry.version, entry.reason, entry.first_us // _MINUTE_US
+            found[key] = found[key].plus(entry) if key in found else entry
     return [
         Gap(
             model=entry.model,
@@ -59,7 +67,7 @@ def gaps_of(record: GapRecord) -> list[Gap]:
             first_at=time_of(entry.first_us),
             last_at=time_of(entry.last_us),
         )
-        for entry in record.entries
+        for entry in found.values()
     ]
 
 

@@ -124,7 +124,7 @@ class Inserts:
                 label_columns(records.of(LabelRecord)),
                 deployment_rows(records.of(DeploymentRecord), self.versions, self.process),
                 process_rows(records.of(ProcessRecord)),
-                [gap for record in records.of(GapRecord) for gap in gaps_of(record)],
+                gaps_of(records.of(GapRecord)),
             )
         except MemoryError:
             raise

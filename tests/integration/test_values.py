@@ -633,7 +633,7 @@ async def test_labels_deployments_and_gaps_are_rows_in_the_order_of_their_column
         deployment_rows([DeploymentRecord(7, "shapes", "stable", 9, "", 1.0, "", "disk")], known, "engine-0")
     journal, before = uuid.uuid4(), datetime.now(UTC)
     entries = [GapEntry("shapes", 2, "budget", 10, 12, 1, 3, 4), GapEntry(None, None, "disk full", 1, 0, 0, 3, 4)]
-    await insert_gaps(connection, journal, "engine-0", gaps_of(GapRecord(1, entries)))
+    await insert_gaps(connection, journal, "engine-0", gaps_of([GapRecord(1, entries)]))
     await connection.execute(statements(insert.__file__)["insert_labels"], *labels)
     await connection.copy_records_to_table("deployments", columns=DEPLOYMENT_COLUMNS, records=deployments)
     found = await connection.fetch("select * from labels order by labelled_at")
