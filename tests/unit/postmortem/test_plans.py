@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from hoverboard.cli.postmortem import _asked as asked_by_command
 from hoverboard.config import Settings
 from hoverboard.database.connect import Connection, connected
 from hoverboard.postmortem.asking import postmortem
@@ -176,6 +177,49 @@ async def test_an_export_and_a_replay_read_the_days_that_they_are_about(
         rows = [len(block) async for block in blocks]
         assert sum(rows) > 0
         await check(connection, asked)
+
+
+async def test_a_page_begins_where_the_one_before_ended(days: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with heard(days, monkeypatch) as (connection, asked):
+        (version,) = await recorded_versions(connection, MODEL)
+        window = RecordedWindow(MODEL, START, END)
+        blocks = read_samples(connection, version.signature, window, [version.id], block_rows=500)
+        rows = sum([len(block) async for block in blocks])
+        pages = [(sql, values) for sql, values in asked if "order by id limit" in sql]
+        first = [values[3] for _, values in pages]
+        assert len(first) > rows / 500 and first == sorted(set(first))
+        # These tables are small: by themselves they would be read as a whole.
+        await connection.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
+        conditions = [node.get("Index Cond", "") async for _, node in scans(connection, pages)]
+        assert conditions and all(re.search(r"\bid >= ", each) for each in conditions)
+
+
+async def test_a_question_has_one_connection_that_only_reads_and_no_statement_keeps_it(
+    days: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, found = [], set()
+    connect, fetch = asyncpg.connect, asyncpg.Connection.fetch
+
+    async def connecting(*values: Any, **more: Any) -> Any:
+        opened.append(await connect(*values, **more))
+        return opened[-1]
+
+    async def fetching(connection: Connection, sql: str, *values: Any, **more: Any) -> Any:
+        # What holds while it is asked, and not what was set at some time.
+        names = ("role", "transaction_read_only", "transaction_isolation", "statement_timeout", "lock_timeout")
+        held = await fetch(connection, "select current_setting(name) from unnest($1::text[]) name", names)
+        found.add(tuple(each[0] for each in held))
+        return await fetch(connection, sql, *values, **more)
+
+    monkeypatch.setattr(asyncpg, "connect", connecting)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", fetching)
+    settings, question = Settings.load(database_url=days), Question(MODEL, None, ONSET, END)
+    report = await asked_by_command(settings, question, END, replay=False)
+    assert report.bad.rows
+    assert len(opened) == 1
+    assert ("reader", "on", "repeatable read", "30s", "2s") in found
+    found.discard(("reader", "off", "read committed", "0", "0"))  # is the schema current?
+    assert len(found) == 1
 
 
 async def test_issues_are_found_by_indexes_whatever_is_recorded(days: str, monkeypatch: pytest.MonkeyPatch) -> None:
