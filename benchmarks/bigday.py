@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,10 +23,15 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from benchmarks.drain import KINDS, write
 from benchmarks.recorder import opened, postgres
 from benchmarks.running import markdown
+from hoverboard.config import Settings
 from hoverboard.database.connect import connected
 from hoverboard.database.statements import statements
+from hoverboard.journal.finding import JOURNALS
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.process import open_database
 from hoverboard.versions import read_version
 from hoverboard.versions.baseline import read_baseline
 from hoverboard.watch.drift_table import insert_baseline
@@ -36,6 +42,8 @@ ONE_DAY: Final = timedelta(days=1)
 _BLOCK: Final = 100_000
 _NEIGHBOURS: Final = 50_000
 """Rows of the day before and of the day after: nobody asks for them, and no statement should read them."""
+_JOURNALS: Final = 40
+"""Drained in a round."""
 _SQL: Final = statements(__file__)
 
 
@@ -139,18 +147,50 @@ async def migrated(url: str) -> None:
     await (await opened(url)).close()
 
 
-def measured(arguments: Sequence[str], url: str, folder: Path) -> tuple[int, float, float, str]:
+def started(arguments: Sequence[str], url: str, models: Path, scratch: Path) -> subprocess.Popen[str]:
+    """A command, as a person runs it."""
+    environment = {**os.environ, "HOVERBOARD_DATABASE_URL": url, "HOVERBOARD_DATA_DIR": str(scratch / "scratch")}
+    environment["HOVERBOARD_MODELS"] = str(models)
+    command = [sys.executable, "-m", "hoverboard", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def measured(arguments: Sequence[str], url: str, models: Path, scratch: Path) -> tuple[int, float, float, str]:
     """Status, seconds and peak MiB of a command, and what it printed."""
-    environment = {**os.environ, "HOVERBOARD_DATABASE_URL": url, "HOVERBOARD_DATA_DIR": str(folder / "scratch")}
-    environment["HOVERBOARD_MODELS"] = str(folder / "models")
     began = time.monotonic()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "hoverboard", *arguments], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    child = started(arguments, url, models, scratch)
     assert child.stdout is not None
     printed = child.stdout.read()
     _, status, used = os.wait4(child.pid, 0)
     return os.waitstatus_to_exitcode(status), time.monotonic() - began, used.ru_maxrss / 1024, printed
+
+
+async def beside(url: str, models: Path, scratch: Path, rounds: int) -> list[list[Any]]:
+    """Rows a second that a recorder drains, without and with questions about the day meanwhile, by turns."""
+    rows, frames = KINDS["64 rows a frame"]
+    write(scratch / "written", 2 * rounds * _JOURNALS)
+    journals, data_dir = sorted((scratch / "written" / "64 rows a frame").iterdir()), scratch / "recorder"
+    (data_dir / JOURNALS).mkdir(parents=True)
+    drain = Drain(Settings(data_dir=data_dir, models=models), lambda: open_database(Settings(), url))
+    await drain.empty()
+    question = commands(scratch)["postmortem"]
+    lines: list[list[Any]] = []
+    for round_ in range(2 * rounds):
+        asking = [started(question, url, models, scratch)] if round_ % 2 else []
+        await asyncio.sleep(5.0 if asking else 0.0)
+        seconds = 0.0
+        for _ in range(_JOURNALS):
+            shutil.copytree(source := journals.pop(), data_dir / JOURNALS / source.name)
+            began = time.monotonic()
+            await drain.empty()
+            seconds += time.monotonic() - began
+            asking += [started(question, url, models, scratch)] if asking and asking[-1].poll() is not None else []
+        for child in asking:
+            child.terminate()
+            child.wait()
+        lines.append(["with questions" if asking else "without", f"{_JOURNALS * rows * frames / seconds:,.0f}"])
+    drain.close()
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -159,6 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--data", type=Path, help="keep the day there; a temporary folder when left out")
     parser.add_argument("--only", action="append", help="commands whose names begin so; repeatable")
+    parser.add_argument("--beside", type=int, metavar="ROUNDS", help="drain journals meanwhile, and say how fast")
     parser.add_argument("--serve", action="store_true", help="print the database's URL, and wait")
     parser.add_argument("--publish", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -172,11 +213,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(url, flush=True)
                 sys.stdin.read()
                 return
+            if options.beside:
+                found = asyncio.run(beside(url, folder / "models", Path(scratch), options.beside))
+                print(markdown(["questions meanwhile", "rows drained a second"], found))
+                return
             lines = []
             for name, command in commands(Path(scratch)).items():
                 if options.only and not any(name.startswith(each) for each in options.only):
                     continue
-                status, seconds, peak, _ = measured(command, url, Path(scratch))
+                status, seconds, peak, _ = measured(command, url, folder / "models", Path(scratch))
                 told(f"{name}: status {status}, {seconds:.1f} s, {peak:.0f} MiB")
                 lines.append([name, status, f"{seconds:.1f}", f"{peak:.0f}"])
             print(markdown(["command", "status", "s", "MiB"], lines))
