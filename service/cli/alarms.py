@@ -135,10 +135,12 @@ def _cells(row: AlarmRow) -> list[str]:
 
 def _raised(found: Sequence[AlarmRow], target: str) -> list[str]:
     """A sentence on each alarm that is raised, and what to type to learn why."""
+    from hoverboard.watch.alarm_table import question_of
+
     return [
         f"{row.model} version {row.version}: raised at {_shown(raised.at_us)}; it seems to have begun at "
         f"{_shown(raised.onset_us)}. {_counted(raised)} What is behind it: "
-        f"`{' '.join(filter(None, ('hoverboard postmortem', row.model, target)))}`."
+        f"`{' '.join(filter(None, (question_of(row.model, raised), target)))}`."
         for row in found
         if (raised := row.alarm.raised) is not None
     ]

@@ -8,7 +8,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from hoverboard.telemetry.logs import Level
 
 __all__ = ["load_as_guest", "load_framework"]
 
@@ -35,14 +38,14 @@ def load_framework(*, shown: bool = True) -> None:
         backend_of(KERAS_FILE)
 
 
-def load_as_guest(process: str, *, shown: bool = True) -> None:
-    """The same for a command beside a service, whose calls come first; the log is that of a process of this name, warnings alone."""
+def load_as_guest(process: str, *, shown: bool = True, level: Level = "warning") -> None:
+    """The same for a command beside a service, whose calls come first; the log is that of a process of this name, from this level on."""
     from hoverboard.telemetry import logs
 
     with suppress(OSError):  # a container may not allow it; then it is as any other process
         os.nice(_NICE)
     load_framework(shown=shown)
-    logs.configure("warning", process=process)
+    logs.configure(level, process=process)
 
 
 @contextmanager

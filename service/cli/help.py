@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,21 @@ class _Examples:
         self.examples = dict(examples or {})
         self.statuses = dict(statuses or {})
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does.
+
+        Raises:
+            click.BadParameter: a name or a value is no text. Paths may be any bytes.
+        """
+        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        params: list[click.Parameter] = getattr(self, "params", [])
+        for param in params:
+            given = ctx.params.get(param.name or "")
+            for value in given if isinstance(given, tuple) else (given,):
+                if isinstance(value, str) and isinstance(param.type, click.types.StringParamType):
+                    _check_text(value, ctx, param)
+        return rest
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click passes it
         """Write them after everything else."""
         if self.statuses:
@@ -41,6 +57,13 @@ class _Examples:
                 for what, line in self.examples.items():
                     formatter.write(f"{'':>{formatter.current_indent}}# {what}\n")
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def _check_text(value: str, ctx: click.Context, param: click.Parameter) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter(f"{os.fsencode(value)!r} is no UTF-8", ctx, param) from error
 
 
 class Command(_Examples, click.Command):

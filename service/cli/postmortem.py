@@ -44,11 +44,15 @@ __all__ = ["command"]
 )
 @click.argument("model")
 @click.option("--about", help="outliers, errors, refusals, wrong, slow or label=X.  [default: what changed most]")
-@click.option("--from", "start", metavar="TIME", help="Such as 2026-11-30T14:00 (UTC) or 2h (so long ago).")
+@click.option("--from", "start", metavar="TIME", help="Such as 2026-11-30T14:00 (UTC), or 2h or -2h for two hours ago.")
 @click.option("--to", "end", metavar="TIME", help="[default: now]")
 @click.option("--against", metavar="TIME..TIME", help="What was usual.  [default: as long a time before --from]")
 @click.option(
-    "--where", multiple=True, metavar="NAME=VALUE", help="tag.NAME, version, label, caller or process; all hold."
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only rows with this tag.NAME, version, label (as answered), caller or process; NAME!=VALUE: only those without. "
+    "Repeatable: all must hold.",
 )
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page that needs nothing else.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
@@ -134,17 +138,13 @@ def _question(
         if not dots:
             raise ConfigError(f"--against {against!r}: expected two times with .. between them")
         usual = parse_time(first, now), parse_time(last, now)
-    conditions, unless = parse_where(where)
-    if unless:
-        name = next(iter(unless))
-        raise ConfigError(f"--where {name}!=: a postmortem knows only =; ask about each of the others by itself")
     return Question(
         model,
         None if about is None else About.of(about),
         None if start is None else parse_time(start, now),
         None if end is None else parse_time(end, now),
         usual,
-        conditions,
+        *parse_where(where),
     )
 
 
@@ -173,4 +173,5 @@ def _confirmer(settings: Settings, question: Question, replay: bool | None, told
         if replay:
             raise
         return None
-    return Confirmer(settings.models, partial(load_as_guest, "postmortem", shown=False), told)
+    # What fails is told in the report; a log would stand in the middle of what people read.
+    return Confirmer(settings.models, partial(load_as_guest, "postmortem", shown=False, level="critical"), told)

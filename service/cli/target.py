@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from hoverboard.config import TOKEN_FILE, Settings
+from hoverboard.database.text import shell_word
 from hoverboard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def named(data_dir: Path | None, database_url: str | None) -> str:
 
     A URL with a password stays out of what is printed and passed on: the variable of the settings stands for it.
     """
-    words = [] if data_dir is None else ["--data-dir", shlex.quote(str(data_dir))]
+    words = [] if data_dir is None else ["--data-dir", shell_word(str(data_dir))]
     if database_url is not None:
         secret = urlsplit(database_url).password is not None or "password=" in database_url
-        words += ["--database-url", '"$HOVERBOARD_DATABASE_URL"' if secret else shlex.quote(database_url)]
+        words += ["--database-url", '"$HOVERBOARD_DATABASE_URL"' if secret else shell_word(database_url)]
     return " ".join(words)
 
 

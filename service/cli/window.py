@@ -34,7 +34,10 @@ def window_options(command: F) -> F:
     """Add the three options to a command, which is given them as `from_`, `to` and `where`."""
     options = (
         click.option(
-            "--from", "from_", metavar="TIME", help="From then on: 2026-11-30T07:12 (UTC), or 2h for two hours ago."
+            "--from",
+            "from_",
+            metavar="TIME",
+            help="From then on: 2026-11-30T07:12 (UTC), or 2h or -2h for two hours ago.",
         ),
         click.option("--to", metavar="TIME", help="Until then.  [default: now]"),
         where_option,

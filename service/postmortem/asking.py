@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -13,7 +14,9 @@ import numpy as np
 
 from hoverboard.contract.times import micros, nearest_time, time_of
 from hoverboard.database.connect import Connection
+from hoverboard.postmortem.bounds import EPOCH
 from hoverboard.postmortem.causes import NOTHING_USUAL, LikelyCause, causes, risen
+from hoverboard.postmortem.ceilings import Ceiling, ceiling
 from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.charts import histograms, timeline
 from hoverboard.postmortem.choosing import Inquiry, choose
@@ -25,7 +28,7 @@ from hoverboard.postmortem.drifting import began_to_move
 from hoverboard.postmortem.examples import examples
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import Question
-from hoverboard.postmortem.recorded import recorded_versions
+from hoverboard.postmortem.recorded import RecordedVersion, recorded_versions
 from hoverboard.postmortem.report import (
     Report,
     ReportedBad,
@@ -39,7 +42,8 @@ from hoverboard.postmortem.report import (
 from hoverboard.postmortem.slices import ExplainedSlice, slices
 from hoverboard.postmortem.table import WHO, Event, Table
 from hoverboard.postmortem.unknown import unknown
-from hoverboard.postmortem.wording import summary
+from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.wording import share, summary
 from hoverboard.versions.baseline import Baseline
 from hoverboard.watch.drift_table import find_baseline
 
@@ -50,6 +54,30 @@ _MOST_EVENTS: Final = 8
 _MOST_SINCE: Final = 3
 _Z: Final = 1.96
 _WORSE: Final = 1.1
+_BEFORE: Final = timedelta(minutes=5)
+"""How long before a time, or its onset, something may have happened that has to do with it: people round times down."""
+_SILENCE_US: Final = 60_000_000
+_MISSED: Final = 30
+"""Rows that should have come in a silence before anybody says that they have ended."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """What comes of comparing rows.
+
+    Attributes:
+        changed: whether there are more bad rows than usual.
+        beyond: what there may be at most, where there are more, though no more than usual.
+        found: slices.
+        who: has more than their share.
+        answers: causes, the likeliest first.
+    """
+
+    changed: bool
+    beyond: Ceiling | None
+    found: Sequence[ExplainedSlice] = ()
+    who: Sequence[ReportedWho] = ()
+    answers: Sequence[LikelyCause] = ()
 
 
 async def postmortem(
@@ -72,27 +100,32 @@ async def postmortem(
     await require_model(connection, question.model, versions)
     recording = RecordedShare(connection, question.model, versions, told, question.blanked)
     looked = await choose(recording, question, now)
-    events = await recording.events(looked.window)
+    events = await recording.events(_around(looked))
     baseline = await _baseline(recording)
     usual = None if looked.usual is None else (looked.usual[0], looked.usual[1].counts)
     now_ = (looked.window, looked.counted.counts)
     drawn = await draw(recording, looked.about, baseline, usual, now_, aside=looked.aside)
     told("Comparing", 0.0)
     table = None if drawn is None else looked.split(drawn.table)
+    limit = ceiling(looked.about, versions if drawn is None else _answering(versions, drawn.table))
+    bad = _bad(looked, limit)
     # Seconds of NumPy; Postgres should not wait for an answer to its keepalives meanwhile.
-    changed, found, who, answers = await asyncio.to_thread(_compared, looked, table, events)
+    compared = await asyncio.to_thread(_compared, looked, table, events, bad, limit)
+    answers = compared.answers
     if confirmer is not None and table is not None:
         answers = await confirmer.confirmed(recording, looked.about, table, answers)
-    bad = _bad(looked)
+    span = await recording.span()
+    onset = _reported_onset(looked, _began(looked, drawn, answers), events, None if span is None else span[1])
+    changed, found = compared.changed or compared.beyond is not None, compared.found
     return Report(
         model=question.model,
         about=str(looked.about),
         summary=summary(
-            *(question.model, looked.about, looked.onset, bad, answers[0] if answers else None),
+            *(question.model, looked.about, _since(looked, onset), bad, answers[0] if answers else None),
             compared=looked.compared,
-            changed=changed,
-            aside=looked.aside,
-            where=question.where,
+            changed=compared.changed,
+            beyond=compared.beyond is not None,
+            where=looked.window.written,
         ),
         changed=changed,
         start=looked.window.start,
@@ -100,14 +133,15 @@ async def postmortem(
         usual=None if looked.usual is None else (looked.usual[0].start, looked.usual[0].end),
         comparison=looked.comparison,
         where=dict(question.where),
-        onset=_reported_onset(looked, _began(looked, drawn, answers), events),
+        unless=dict(question.unless),
+        onset=onset,
         bad=bad,
-        who=who,
+        who=compared.who,
         slices=[_reported_slice(each) for each in found],
         causes=[_reported_cause(each) for each in answers],
         timeline=timeline(looked.counted.counts if looked.aside else looked.counts, looked.onset, events),
         histograms=[] if table is None or (looked.onset is None and not found) else histograms(table, found, answers),
-        examples=await _examples(recording, looked, table),
+        examples={} if not changed and looked.usual is None else await _examples(recording, looked, table),
         unknown=await unknown(
             recording,
             looked.window,
@@ -122,9 +156,12 @@ async def postmortem(
             looked.about,
             looked.window,
             looked.onset,
+            changed=changed,
             answers=answers,
             found=found,
+            who=compared.who,
             versions=recording.numbers,
+            first=None if span is None else span[0],
         ),
         sql=recording.sql,
         looked_at=0 if drawn is None else len(drawn.table),
@@ -141,30 +178,71 @@ async def _baseline(recording: RecordedShare) -> Baseline | None:
     return None
 
 
+def _around(looked: Inquiry) -> RecordedWindow:
+    """The window, and some time before it or before its onset: what was done then shows in rows only later."""
+    starts = [looked.window.start, *([] if looked.onset is None else [time_of(looked.onset.earliest_us)])]
+    before = max(_BEFORE, timedelta(microseconds=2 * looked.counts.width_us))
+    return replace(looked.window, start=min(starts) - min(before, min(starts) - EPOCH))
+
+
+def _answering(versions: Sequence[RecordedVersion], table: Table) -> list[RecordedVersion]:
+    """Those that answered rows of the window."""
+    field = table.field("version")
+    if field is None:
+        return list(versions)
+    there = {field.values[code] for code in np.unique(field.codes[~table.base]).tolist()}
+    return [each for each in versions if str(each.version) in there]
+
+
 def _compared(
-    looked: Inquiry, table: Table | None, events: Sequence[Event]
-) -> tuple[bool, list[ExplainedSlice], list[ReportedWho], list[LikelyCause]]:
-    """Whether there are more bad rows than usual, slices, who has more than their share, and causes.
+    looked: Inquiry, table: Table | None, events: Sequence[Event], bad: ReportedBad, limit: Ceiling | None
+) -> _Compared:
+    """Whether there are more bad rows than usual, what they have in common, and why.
 
     Args:
         table: split at the onset; None where there are no rows.
+        bad: the totals.
+        limit: on bad rows, whatever is usual.
     """
     changed = looked.onset is not None or (table is not None and risen(Draw.of(table)))
+    if table is not None and not changed and limit is not None:
+        alone = table[~table.base]
+        if limit.exceeded(bad.rows, bad.of, Draw.of(alone).phi):
+            # No usual time is worth comparing with; the other rows of the same time are.
+            return _Compared(changed, limit, slices(alone), _who(alone), [_standing(looked, bad)])
     if not looked.compared and looked.onset is None:
-        return changed, [], [], [NOTHING_USUAL]
+        return _Compared(changed, None, answers=[_unknown_before(bad)])
     if table is None:
-        return changed, [], [], []
+        return _Compared(changed, None)
     # A quiet day has nothing that would have to differ.
     differs = changed and bool((table.bad & ~table.base).any())
     found = slices(table) if differs else []
     answers = causes(table, looked.counts, looked.onset, events, found)
-    return changed, found, _who(table) if differs else [], answers
+    return _Compared(changed, None, found, _who(table) if differs else [], answers)
+
+
+def _standing(looked: Inquiry, bad: ReportedBad) -> LikelyCause:
+    """Why no cause is told of rows that are as bad as usual, and too bad."""
+    if bad.usual_share is not None:
+        why = "as usual, so that what made them bad is older than what was looked at"
+    elif looked.usual is None:
+        why = "from the beginning of what was looked at on, so that what made them bad is older"
+    else:
+        why = "and nothing is recorded of the usual time to compare them with"
+    evidence = f"{bad.rows:,.0f} of {bad.of:,.0f} rows are bad ({share(bad.share)}), though {bad.allowed_by}: {why}"
+    return replace(NOTHING_USUAL, evidence=evidence)
+
+
+def _unknown_before(bad: ReportedBad) -> LikelyCause:
+    if bad.allowed_by is None:
+        return NOTHING_USUAL
+    return replace(NOTHING_USUAL, evidence=f"{NOTHING_USUAL.evidence}; {bad.allowed_by}, and there are no more")
 
 
 async def _examples(
     recording: RecordedShare, looked: Inquiry, table: Table | None
 ) -> Mapping[str, Sequence[ReportedExample]]:
-    if table is None or (looked.onset is None and looked.usual is None):
+    if table is None:
         return {}
     first = looked.window.start if looked.usual is None else looked.usual[0].start
     return await examples(recording, table, (first, looked.window.end))
@@ -195,7 +273,7 @@ def _who(table: Table) -> list[ReportedWho]:
     return sorted(found, key=lambda each: -each.explained)[:_MOST_WHO]
 
 
-def _bad(looked: Inquiry) -> ReportedBad:
+def _bad(looked: Inquiry, limit: Ceiling | None) -> ReportedBad:
     """Totals since the onset, or of the whole window."""
     counts = looked.counts
     at = counts.start_us
@@ -220,6 +298,9 @@ def _bad(looked: Inquiry) -> ReportedBad:
         share=bad / rows if rows else 0.0,
         usual_share=usual,
         recorded=looked.counted.recorded,
+        usual_of=None if usual is None else looked.usual_of,
+        allowed_share=None if limit is None else limit.share,
+        allowed_by=None if limit is None else limit.words,
     )
 
 
@@ -230,7 +311,28 @@ def _began(looked: Inquiry, drawn: Drawn | None, answers: Sequence[LikelyCause])
     return began_to_move(drawn.table, answers[0].subject, looked.counts, looked.onset)
 
 
-def _reported_onset(looked: Inquiry, found: Onset | None, events: Sequence[Event]) -> ReportedOnset | None:
+def _silent(looked: Inquiry, found: Onset, last: datetime | None) -> datetime | None:
+    """When the last row came, where none has come since though many should have; None where rows come.
+
+    Args:
+        last: recorded row of all, whatever was asked about.
+    """
+    counts = looked.counts
+    some = np.flatnonzero(counts.rows)
+    if found.end_us is not None or not len(some):
+        return None
+    end_us = int(counts.start_us[some[-1]]) + counts.width_us
+    silence = micros(looked.window.end) - end_us
+    pace = float(counts.rows[counts.start_us >= found.at_us].sum()) / max(end_us - found.at_us, 1)
+    if silence < _SILENCE_US or silence * pace < _MISSED:
+        return None
+    end = nearest_time(end_us)
+    return end if last is None else min(last, end)
+
+
+def _reported_onset(
+    looked: Inquiry, found: Onset | None, events: Sequence[Event], last: datetime | None
+) -> ReportedOnset | None:
     if found is None:
         return None
     counts = looked.counts
@@ -251,7 +353,15 @@ def _reported_onset(looked: Inquiry, found: Onset | None, events: Sequence[Event
         log10_bayes=float(found.log10_bayes),
         bin_s=counts.width_us / 1e6,
         events=[each for _, each in near[:_MOST_EVENTS]] + since[:_MOST_SINCE],
+        last=_silent(looked, found, last),
     )
+
+
+def _since(looked: Inquiry, told: ReportedOnset | None) -> ReportedOnset | None:
+    """Since when rows are bad, which totals are of: what made them so may have begun before."""
+    if looked.onset is None or told is None:
+        return None
+    return msgspec.structs.replace(told, at=nearest_time(looked.onset.at_us))
 
 
 def _reported_cause(found: LikelyCause) -> ReportedCause:

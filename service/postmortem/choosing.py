@@ -9,6 +9,7 @@ from typing import Final
 from hoverboard.contract.times import micros
 from hoverboard.errors import ConfigError
 from hoverboard.postmortem.bounds import clipped, recorded_days
+from hoverboard.postmortem.ceilings import Ceiling, ceiling
 from hoverboard.postmortem.counting import RecordedShare, WindowCounts, bin_width
 from hoverboard.postmortem.onset import Onset, onset
 from hoverboard.postmortem.question import KINDS, About, Question
@@ -70,16 +71,26 @@ class Inquiry:
         return f"{rows} of the same time without {left}: of the time before too few are recorded"
 
     @property
+    def usual_of(self) -> str:
+        """Whose share is the usual one, the end of a sentence."""
+        if self.usual is None:
+            return "in the rest of the same time"
+        if self.aside:
+            return "of the others"
+        return "in the time before" if self.usual[0].end == self.window.start else "in the time that was named as usual"
+
+    @property
     def compared(self) -> bool:
         """Whether there are rows of the usual time, where one was named."""
         return self.usual is None or bool(self.usual[1].counts.rows.sum())
 
     def split(self, table: Table) -> Table:
         """Its rows with those outside of the incident counted to the usual time."""
-        if self.aside:
-            # What was asked for holds of one side only, and says nothing about why it is bad.
-            asked = {_field_of(name) for name in self.window.where}
-            table = replace(table, fields=tuple(field for field in table.fields if field.name not in asked))
+        # What was asked for holds of one side only, and says nothing about why it is bad. Of one answer, every other label is wrong.
+        asked = {_field_of(name) for name in self.window.where} if self.aside else set()
+        if "label" in self.window.where:
+            asked.add("label given")
+        table = replace(table, fields=tuple(field for field in table.fields if field.name not in asked))
         for begin, end in self.earlier:
             table = table[(table.at_us < begin) | (table.at_us >= end)]
         return table if self.onset is None else self.onset.split(table)
@@ -88,15 +99,17 @@ class Inquiry:
 async def choose(recording: RecordedShare, question: Question, now: datetime) -> Inquiry:
     """The times and the kind that were asked for, or what has changed most."""
     windows = question.windows(now)
-    kinds = [about for kind in KINDS if not (about := About.of(kind)).unknown_of(question.where)]
+    asked_of = [*question.where, *question.unless]
+    kinds = [about for kind in KINDS if not (about := About.of(kind)).unknown_of(asked_of)]
     if question.about is not None:
         kinds = [question.about]
-        if names := question.about.unknown_of(question.where):
+        if names := question.about.unknown_of(asked_of):
             raise ConfigError(
                 f"--where {names[0]}: of {question.about.words} that is not recorded; leave it out, or ask about another kind"
             )
     if windows is None:
-        since = await recording.alarm_onset() if question.about in (None, About("outliers")) else None
+        outliers = question.about in (None, About("outliers"))
+        since = await recording.alarm_onset(question.window(now - _DAY, now).version) if outliers else None
         if since is not None:
             # As if somebody had asked about the time since, which is counted by the finer the shorter it is.
             kinds = [About("outliers")]
@@ -116,7 +129,8 @@ async def choose(recording: RecordedShare, question: Question, now: datetime) ->
                 f"nothing is recorded of the usual time, which says from when on answers are {question.about}: name one with --against"
             )
         raise ConfigError(await _nothing(recording, window))
-    return await _outside(recording, max(looked, key=_strength))
+    limits = [ceiling(each.about, recording.versions) for each in looked]
+    return await _outside(recording, max(zip(looked, limits, strict=True), key=_strength)[0])
 
 
 async def _recordable(
@@ -172,10 +186,15 @@ def _field_of(condition: str) -> str:
     return f"tag {condition.removeprefix('tag.')}" if condition.startswith("tag.") else condition
 
 
-def _strength(looked: Inquiry) -> tuple[float, float]:
-    """What has changed most comes first; on a quiet day, what there is most of among kinds that mean harm."""
+def _strength(candidate: tuple[Inquiry, Ceiling | None]) -> tuple[float, float]:
+    """What has changed most comes first, then what there is too much of at all times; on a quiet day outliers."""
+    looked, limit = candidate
     if looked.onset is not None:
         return looked.onset.log10_bayes, 0.0
+    counts = looked.counted.counts
+    bad, rows = float(counts.bad.sum()), float(counts.rows.sum())
+    if limit is not None and limit.exceeded(bad, rows):
+        return 0.0, bad
     return -1.0, float(looked.about.kind == "outliers")
 
 

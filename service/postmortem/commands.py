@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from hoverboard.contract.times import nearest_time
+from hoverboard.database.text import shell_word
 from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import About, Question
+from hoverboard.postmortem.report import ReportedWho
 from hoverboard.postmortem.slices import ExplainedSlice
 from hoverboard.postmortem.table import ABSENT
 from hoverboard.postmortem.window import CONDITIONS, RecordedWindow
@@ -18,6 +19,8 @@ from hoverboard.postmortem.window import CONDITIONS, RecordedWindow
 __all__ = ["next_commands"]
 
 _MOST: Final = 3
+_LONGER: Final = 7
+"""How many times as long a time is proposed after a quiet one."""
 _TAG: Final = "tag "
 _WITH_MODELS: Final = ("postmortem", "replay")
 """Commands that look into the models directory."""
@@ -29,9 +32,12 @@ def next_commands(
     window: RecordedWindow,
     onset: Onset | None,
     *,
+    changed: bool,
     answers: Sequence[LikelyCause],
     found: Sequence[ExplainedSlice],
+    who: Sequence[ReportedWho],
     versions: Sequence[int],
+    first: datetime | None,
 ) -> list[str]:
     """Three, what narrows it down most first.
 
@@ -39,26 +45,31 @@ def next_commands(
         question: as it was asked.
         about: kind of bad row that was looked at.
         window: that was looked at.
-        onset: None for a quiet time.
+        onset: None for a quiet time, and where it is not known when it began.
+        changed: whether it is no quiet time.
         answers: causes, the likeliest first.
         found: slices.
+        who: has more than their share.
         versions: that were recorded, ascending.
+        first: time of the first recorded sample.
     """
-    conditions = [f"{name}={value}" for name, value in question.where.items()]
+    conditions = window.written
     asked = ("postmortem", question.model, "--about", str(about))
-    if onset is None:
-        week = window.end - (window.end - window.start) * 7
-        commands = [
-            (*asked, *_where(conditions), "--from", _time(week), "--to", _time(window.end, up=True)),
-            ("alarms",),
-            ("gaps", "--days", "1"),
-        ]
+    commands: list[tuple[str, ...]] = []
+    if not changed:
+        # A longer time, as far as there is one on record.
+        if first is not None and first < window.start:
+            start = max(window.end - (window.end - window.start) * _LONGER, first)
+            times = ("--from", _time(start), "--to", _time(window.end, up=True))
+            commands.append((*asked, *_where(conditions), *times))
+        commands += [("alarms",), ("gaps", "--days", "1")]
         return [_complete(each, question) for each in commands]
-    end = window.end if onset.end_us is None else nearest_time(onset.end_us)
-    times = ("--from", _time(nearest_time(onset.at_us)), "--to", _time(end, up=True))
-    commands = []
+    start = window.start if onset is None else nearest_time(onset.at_us)
+    end = window.end if onset is None or onset.end_us is None else nearest_time(onset.end_us)
+    times = ("--from", _time(start), "--to", _time(end, up=True))
     # The likeliest cause says where to look closer; slices do where it is about no rows in particular.
-    for where in [each.where for each in answers[:1]] + [each.where for each in found]:
+    shares = [((each.field, each.value),) for each in who[:1]]
+    for where in [*(each.where for each in answers[:1]), *(each.where for each in found), *shares]:
         closer = [each for part in where if (each := _condition(*part, about)) is not None]
         if closer and not any(each.partition("=")[0] in question.where for each in closer):
             commands.append((*asked, *_where([*conditions, *closer]), *times))
@@ -91,7 +102,8 @@ def _condition(name: str, value: str, about: About) -> str | None:
     """The condition of `--where` for a field's value; None where there is none, or none that can be typed."""
     named = f"tag.{name.removeprefix(_TAG)}" if name.startswith(_TAG) else name
     typed = named.startswith("tag.") or named in CONDITIONS
-    if not typed or value == ABSENT or about.unknown_of({named: value}) or not f"{named}{value}".isprintable():
+    # A name with `=` in it, or with `!` or spaces at its end, would be read as another one.
+    if not typed or value == ABSENT or about.unknown_of([named]) or "=" in named or named != named.rstrip("! \t\n"):
         return None
     return f"{named}={value}"
 
@@ -99,7 +111,7 @@ def _condition(name: str, value: str, about: About) -> str | None:
 def _complete(words: Sequence[str], question: Question) -> str:
     if question.models is not None and words[0] in _WITH_MODELS:
         words = [*words, "--models", question.models]
-    return " ".join(filter(None, ("hoverboard", shlex.join(words), question.target)))
+    return " ".join(filter(None, ("hoverboard", *map(shell_word, words), question.target)))
 
 
 def _time(at: datetime, *, up: bool = False) -> str:

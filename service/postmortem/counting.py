@@ -188,9 +188,15 @@ class RecordedShare:
         """Those of one number; None for any."""
         return None if number is None else [each.id for each in self.versions if each.version == number]
 
-    async def alarm_onset(self) -> datetime | None:
-        """Since when the rate of the first raised alarm seems to have risen; None where none is raised."""
-        rows = await self.fetch("alarm", _SQL["raised_alarm"], self.model)
+    def excluded(self, window: RecordedWindow) -> tuple[list[Any] | None, ...]:
+        """As `RecordedWindow.excluded`, with the ids of versions for their numbers."""
+        tags, versions, *others = window.excluded
+        ids = None if versions is None else [each.id for each in self.versions if each.version in versions]
+        return tags, ids, *others
+
+    async def alarm_onset(self, version: int | None) -> datetime | None:
+        """Since when the rate of the first raised alarm, of one version or of any, seems to have risen; None where none is raised."""
+        rows = await self.fetch("alarm", _SQL["raised_alarm"], self.model, version)
         return (rows[0]["onset_at"] or rows[0]["raised_at"]) if rows else None
 
     async def span(self) -> tuple[datetime, datetime] | None:
@@ -250,24 +256,27 @@ class RecordedShare:
 
     def _rows(self, window: RecordedWindow, width: timedelta) -> _Step:
         tags, version, label, caller, process = window.conditions
-        if version is None and label is None and process is None:
-            return "rows", _SQL["count_samples"], (self.model, window.start, window.end, tags, caller, width)
-        return "rows", _SQL["count_answers"], (*self._conditions(window), width, None, None)
+        unlike = self.excluded(window)
+        if (version, label, process, unlike[1], unlike[2], unlike[4]) == (None,) * 6:
+            values = (self.model, window.start, window.end, tags, caller, width, unlike[0], unlike[3])
+            return "rows", _SQL["count_samples"], values
+        return "rows", _SQL["count_answers"], (*self._conditions(window), width, None, None, *unlike)
 
     def _bad(self, about: About, window: RecordedWindow, width: timedelta) -> _Step:
         tags, _, _, caller, _ = window.conditions
         figure = f"bad: {about}"
         times = (self.model, window.start, window.end)
+        unlike = self.excluded(window)
         if about.kind == "refusals":
-            return figure, _SQL["count_refusals"], (*times, tags, width)
+            return figure, _SQL["count_refusals"], (*times, tags, width, unlike[0])
         if about.kind == "errors":
-            return figure, _SQL["count_errors"], (*times, tags, caller, width, WHOLE)
+            return figure, _SQL["count_errors"], (*times, tags, caller, width, unlike[0], unlike[3], WHOLE)
         values = (*self._conditions(window), width)
         if about.kind == "wrong":
-            return figure, _SQL["count_labelled"], (*values, about.above)
+            return figure, _SQL["count_labelled"], (*values, about.above, *unlike)
         if about.kind == "outliers":
-            return figure, _SQL["count_outliers"], values
-        return figure, _SQL["count_answers"], (*values, about.above, about.label)
+            return figure, _SQL["count_outliers"], (*values, *unlike)
+        return figure, _SQL["count_answers"], (*values, about.above, about.label, *unlike)
 
     def _conditions(self, window: RecordedWindow) -> tuple[Any, ...]:
         tags, version, label, caller, process = window.conditions

@@ -15,7 +15,7 @@ select s.at from samples s where s.model = $1 order by s.id desc limit 1;
 select a.onset_at, a.raised_at
 from alarms a
 join model_versions v on v.id = a.version_id
-where v.name = $1 and a.state = 'raised'
+where v.name = $1 and a.state = 'raised' and ($2::bigint is null or v.version = $2)
 -- The first one: what a later version's alarm would take for usual is the incident of the first.
 order by coalesce(a.onset_at, a.raised_at)
 limit 1;
@@ -46,6 +46,8 @@ from samples s
 where s.model = $1 and s.at >= $2 and s.at < $3
     and ($4::text is null or (s.tags @> $4::text::jsonb) is true)
     and ($5::text is null or s.caller = $5)
+    and ($7::text[] is null or not coalesce(s.tags @> any ($7::text[]::jsonb[]), false))
+    and ($8::text[] is null or not coalesce(s.caller = any ($8), false))
 group by 1;
 
 -- name: count_outliers
@@ -60,6 +62,11 @@ where o.version_id = any ($9::int[]) and o.at >= $2 and o.at < $3
     and ($5::bigint is null or p.version_id = any ($10::int[]))
     and ($6::text is null or p.label = $6 or $6 = any (p.labels))
     and ($8::text is null or p.process = $8)
+    and ($12::text[] is null or not coalesce(s.tags @> any ($12::text[]::jsonb[]), false))
+    and ($13::int[] is null or p.version_id is null or p.version_id <> all ($13))
+    and ($14::text[] is null or not coalesce(p.label = any ($14), p.labels && $14, false))
+    and ($15::text[] is null or not coalesce(s.caller = any ($15), false))
+    and ($16::text[] is null or not coalesce(p.process = any ($16), false))
 group by 1;
 
 -- name: count_answers
@@ -75,17 +82,24 @@ where p.version_id = any ($9::int[]) and p.at >= $2 and p.at < $3 and p.role is 
     and ($8::text is null or p.process = $8)
     and ($12::float8 is null or p.queue_us + p.infer_us > $12)
     and ($13::text is null or p.label = $13 or $13 = any (p.labels))
+    and ($14::text[] is null or not coalesce(s.tags @> any ($14::text[]::jsonb[]), false))
+    and ($15::int[] is null or p.version_id is null or p.version_id <> all ($15))
+    and ($16::text[] is null or not coalesce(p.label = any ($16), p.labels && $16, false))
+    and ($17::text[] is null or not coalesce(s.caller = any ($17), false))
+    and ($18::text[] is null or not coalesce(p.process = any ($18), false))
 group by 1;
 
 -- name: count_errors
 -- With the ids of a part of them: to find them once more would take as long again.
 select date_bin($6::interval, s.at, timestamptz 'epoch') as bin, sum(1 / s.incl_prob)::float8 as rows,
     sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as variance, count(*) as recorded,
-    array_agg(s.id) filter (where get_byte(uuid_send(s.id), 11) * 256 + get_byte(uuid_send(s.id), 10) < $7::int) as ids
+    array_agg(s.id) filter (where get_byte(uuid_send(s.id), 11) * 256 + get_byte(uuid_send(s.id), 10) < $9::int) as ids
 from samples s
 where s.model = $1 and s.at >= $2 and s.at < $3
     and ($4::text is null or (s.tags @> $4::text::jsonb) is true)
     and ($5::text is null or s.caller = $5)
+    and ($7::text[] is null or not coalesce(s.tags @> any ($7::text[]::jsonb[]), false))
+    and ($8::text[] is null or not coalesce(s.caller = any ($8), false))
     and not exists (
         select from predictions p
         where p.sample_id = s.id and p.at = s.at and p.at >= $2 and p.at < $3 and p.role is distinct from 'shadow'
@@ -97,6 +111,7 @@ select date_bin($5::interval, r.at, timestamptz 'epoch') as bin, count(*)::float
     count(*) as recorded
 from rejections r
 where r.model = $1 and r.at >= $2 and r.at < $3 and ($4::text is null or (r.tags @> $4::text::jsonb) is true)
+    and ($6::text[] is null or not coalesce(r.tags @> any ($6::text[]::jsonb[]), false))
 group by 1;
 
 -- name: count_labelled
@@ -120,6 +135,8 @@ cross join lateral (
     select incl_prob from samples
     where id = p.sample_id and at = p.at and at >= $2 and at < $3 and model = $1
         and ($4::text is null or (tags @> $4::text::jsonb) is true) and ($7::text is null or caller = $7)
+        and ($13::text[] is null or not coalesce(tags @> any ($13::text[]::jsonb[]), false))
+        and ($16::text[] is null or not coalesce(caller = any ($16), false))
     limit 1
 ) s
 cross join lateral (
@@ -131,6 +148,9 @@ cross join lateral (
 where ($5::bigint is null or p.version_id = any ($10::int[]))
     and ($6::text is null or p.label = $6 or $6 = any (p.labels))
     and ($8::text is null or p.process = $8)
+    and ($14::int[] is null or p.version_id is null or p.version_id <> all ($14))
+    and ($15::text[] is null or not coalesce(p.label = any ($15), p.labels && $15, false))
+    and ($17::text[] is null or not coalesce(p.process = any ($17), false))
 group by 1;
 
 -- name: events

@@ -95,7 +95,7 @@ async def draw(
                 rows_ = [row for row in some if row["id"].bytes not in looked_at] if aside and base else some
                 encoder.add(rows_, shares, base=base)
             if about.kind == "refusals":
-                values = (recording.model, start, end, window.tags, limits[0])
+                values = (recording.model, start, end, window.tags, limits[0], window.excluded[0])
                 refused = await recording.fetch("refused rows", _SQL["draw_refusals"], *values)
                 if aside and base:
                     refused = [row for row in refused if not _has_tags(row["tags"], now[0])]
@@ -122,7 +122,7 @@ async def _read(
         return (
             *(window.model, start, end, tags, version, label, caller, process),
             *(recording.ids, recording.ids_of(version), about.kind, about.above, about.label),
-            *(uuid_at(start), uuid_at(end, round_up=True), *limits),
+            *(uuid_at(start), uuid_at(end, round_up=True), *limits, *recording.excluded(window)),
         )
 
     recording.sql["drawn rows"] = shown(_SQL["draw"], (*values(window.start, window.end), None))
@@ -176,7 +176,7 @@ def _narrow(window: RecordedWindow, rows: float, limits: Sequence[int]) -> bool:
 
     Conditions are about several tables.
     """
-    return not window.where and rows * limits[1] / WHOLE <= 2 * MOST_OTHERS
+    return not window.written and rows * limits[1] / WHOLE <= 2 * MOST_OTHERS
 
 
 def _has_tags(document: str | None, window: RecordedWindow) -> bool:

@@ -47,8 +47,8 @@ left join outliers o on $11 = 'outliers' and o.sample_id = s.id and o.at = s.at 
 left join (
     select distinct on (sample_id) sample_id, label, value, labels, source, labelled_at
     from labels
-    where $11 = 'wrong' and ($18::uuid[] is not null or sample_id >= $14 and sample_id < $15)
-        and ($18 is null or sample_id = any ($18))
+    where $11 = 'wrong' and ($23::uuid[] is not null or sample_id >= $14 and sample_id < $15)
+        and ($23 is null or sample_id = any ($23))
     order by sample_id, labelled_at desc, ctid desc
 ) l on l.sample_id = s.id
 cross join lateral (
@@ -65,12 +65,17 @@ cross join lateral (
     end as bad
 ) b
 where s.model = $1 and s.at >= $2 and s.at < $3
-    and ($18::uuid[] is null or s.id = any ($18))
+    and ($23::uuid[] is null or s.id = any ($23))
     and ($4::text is null or (s.tags @> $4::text::jsonb) is true)
     and ($5::bigint is null or p.version_id = any ($10::int[]))
     and ($6::text is null or p.label = $6 or $6 = any (p.labels))
     and ($7::text is null or s.caller = $7)
     and ($8::text is null or p.process = $8)
+    and ($18::text[] is null or not coalesce(s.tags @> any ($18::text[]::jsonb[]), false))
+    and ($19::int[] is null or p.version_id is null or p.version_id <> all ($19))
+    and ($20::text[] is null or not coalesce(p.label = any ($20), p.labels && $20, false))
+    and ($21::text[] is null or not coalesce(s.caller = any ($21), false))
+    and ($22::text[] is null or not coalesce(p.process = any ($22), false))
     and (p.version_id is null or p.version_id = any ($9::int[]))
     and (p.sample_id is not null or $11 in ('errors', 'refusals'))
     and (l.sample_id is not null or $11 <> 'wrong')
@@ -83,4 +88,5 @@ where s.model = $1 and s.at >= $2 and s.at < $3
 select r.at, r.tags::text as tags, r.code, r.kind, r.pointer, r.excerpt
 from rejections r
 where r.model = $1 and r.at >= $2 and r.at < $3 and ($4::text is null or (r.tags @> $4::text::jsonb) is true)
+    and ($6::text[] is null or not coalesce(r.tags @> any ($6::text[]::jsonb[]), false))
     and (hashtext(coalesce(r.request_id, r.at::text)) & 65535) < $5::int;

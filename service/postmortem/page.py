@@ -73,7 +73,8 @@ def _tiles(report: Report) -> Iterator[str]:
         tiles.append(("usually", share(bad.usual_share)))
     if report.onset is not None:
         tiles.append(("since", f"{report.onset.at:%H:%M:%S}" if report.onset.at.second else f"{report.onset.at:%H:%M}"))
-        tiles.append(("until", "goes on" if report.onset.end is None else f"{report.onset.end:%H:%M}"))
+        ended = report.onset.end or report.onset.last
+        tiles.append(("until", "goes on" if ended is None else f"{ended:%H:%M}"))
     yield '<dl class="tiles">'
     yield from (f"<div><dt>{safe(name)}</dt><dd>{safe(value)}</dd></div>" for name, value in tiles)
     yield "</dl>"

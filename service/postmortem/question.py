@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -49,7 +49,7 @@ class About:
         """As the command line has it."""
         return f"{_LABEL}{self.label}" if self.kind == "label" else self.kind
 
-    def unknown_of(self, where: Mapping[str, str]) -> list[str]:
+    def unknown_of(self, where: Iterable[str]) -> list[str]:
         """Conditions that such rows cannot be held against: an error has no answer, and a refused call no sample."""
         none = {"errors": ("version", "label", "process"), "refusals": ("version", "label", "process", "caller")}
         return [name for name in where if name in none.get(self.kind, ())]
@@ -75,7 +75,7 @@ class Question:
         about: which rows are bad; None for whatever has changed most.
         start, end: of the time that is looked at; None for the raised alarm's, or the last day.
         against: begin and end of the time that is usual; None for as long a time before `start`.
-        where: conditions, see `RecordedWindow`.
+        where, unless: conditions that must hold and those that must not, see `RecordedWindow`.
         models: the models directory that was named, for the commands that are proposed; None for that of the settings.
         target: options that say where the database is, quoted for a shell: for the commands that are proposed.
         blanked: inputs of which the recording policy hides single elements: NaN there is nothing that a client sent.
@@ -87,6 +87,7 @@ class Question:
     end: datetime | None = None
     against: tuple[datetime, datetime] | None = None
     where: Mapping[str, str] = field(default_factory=dict)
+    unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     models: str | None = None
     target: str = ""
     blanked: Collection[str] = ()
@@ -120,4 +121,4 @@ class Question:
 
     def window(self, start: datetime, end: datetime) -> RecordedWindow:
         """The samples of a time that the question is about."""
-        return RecordedWindow(self.model, start, end, self.where)
+        return RecordedWindow(self.model, start, end, self.where, self.unless)

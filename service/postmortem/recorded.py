@@ -52,6 +52,7 @@ class RecordedVersion:
         weights_sha256: of its artifact.
         signature: its contract.
         alpha: at most this p-value is an outlier; None for a version without calibration.
+        bound: of the share of normal samples that are outliers, as its alarm has it; None for one without calibration.
     """
 
     id: int
@@ -59,6 +60,7 @@ class RecordedVersion:
     weights_sha256: str
     signature: Signature
     alpha: float | None
+    bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +148,11 @@ async def recorded_versions(connection: Connection, model: str) -> list[Recorded
             row["version"],
             row["weights_sha256"],
             msgspec.json.decode(row["manifest"], type=Signature),
-            getattr(OutlierSummary.in_json(row["manifest"]), "alpha", None),
+            getattr(promised, "alpha", None),
+            getattr(promised, "alarm_bound", None),
         )
         for row in await connection.fetch(_SQL["model_versions"], model)
+        for promised in (OutlierSummary.in_json(row["manifest"]),)
     ]
 
 

@@ -45,6 +45,7 @@ class ReportedOnset(msgspec.Struct, frozen=True):
 
     Attributes:
         end: when it was over; None where it goes on.
+        last: when the last row came, where rows have ended: none has come since, and many should have. None while they come.
         log10_bayes: evidence for a change against none.
         bin_s: seconds of one bin of the counts, which `at` is the begin of.
         events: what happened then, the likeliest first, and what came of it.
@@ -57,6 +58,7 @@ class ReportedOnset(msgspec.Struct, frozen=True):
     log10_bayes: float
     bin_s: float
     events: Sequence[ReportedEvent]
+    last: datetime | None = None
 
 
 class ReportedBad(msgspec.Struct, frozen=True):
@@ -67,8 +69,12 @@ class ReportedBad(msgspec.Struct, frozen=True):
         low, high: bounds of that, 95%, where not every row was recorded.
         of: all rows of the same time.
         share: of bad rows in them.
-        usual_share: of bad rows in the usual time; None where there is no usual time.
+        usual_share: of bad rows among the usual ones; None where there are none.
         recorded: rows in the database that these are estimated from.
+        usual_of: which rows the usual ones are, such as `in the time before`; None where there are none.
+        allowed_share: the share that is too much however usual it is, such as the one that versions promise of outliers; None
+            where nobody has said so.
+        allowed_by: who says so, in words.
     """
 
     rows: float
@@ -78,6 +84,9 @@ class ReportedBad(msgspec.Struct, frozen=True):
     share: float
     usual_share: float | None
     recorded: int
+    usual_of: str | None = None
+    allowed_share: float | None = None
+    allowed_by: str | None = None
 
 
 class ReportedWho(msgspec.Struct, frozen=True):
@@ -172,8 +181,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         summary: the first sentences.
         start, end: of the time that was looked at; `from` and `to` in JSON.
         usual: begin and end of the usual time; None where it is the window's time outside of the incident.
+        where, unless: conditions that held, and those that did not: name -> values.
         comparison: which rows the window's were compared with, in words.
-        changed: whether there are more bad rows than usual; False on a quiet day.
+        changed: whether there are more bad rows than usual, or than there may be at any time; False on a quiet day.
         onset: None for a quiet day, and where it is not known when the change began.
         timeline: of the usual time and the one looked at.
         histograms: of the features that differ.
@@ -194,6 +204,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     comparison: str
     changed: bool
     where: Mapping[str, str]
+    unless: Mapping[str, Sequence[str]] = {}
     onset: ReportedOnset | None
     bad: ReportedBad
     who: Sequence[ReportedWho]

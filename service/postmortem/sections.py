@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from hoverboard.database.text import plain_line
-from hoverboard.postmortem.report import Report, ReportedCause, ReportedEvent, ReportedExample
-from hoverboard.postmortem.wording import moment, share
+from hoverboard.postmortem.report import Report, ReportedCause, ReportedEvent, ReportedExample, ReportedOnset
+from hoverboard.postmortem.wording import moment, share, usually
 
 __all__ = [
     "Section",
@@ -25,6 +26,8 @@ __all__ = [
 
 _RUNNER_UP = 2
 _LEAST_WEIGHT = 0.01
+_AROUND = timedelta(minutes=5)
+_ALARM_COUNTS = "  Its share is another one: it counts what was answered until it was raised, without samples that repeat a recent one."
 _DIGITS = re.compile(r"(\d\d:\d\d:\d\d)(?:\.\d+)?\+00\b")
 """A time as Postgres writes it into a sentence."""
 
@@ -132,25 +135,42 @@ def described(row: ReportedExample) -> list[tuple[str, str]]:
 
 
 def _where(report: Report) -> str:
-    return "".join(f", {name} = {value}" for name, value in report.where.items())
+    unlike = [f", {name} != {value}" for name, values in report.unless.items() for value in values]
+    return "".join([*(f", {name} = {value}" for name, value in report.where.items()), *unlike])
 
 
 def _since(report: Report) -> Iterator[str]:
     onset = report.onset
     if onset is None:
-        yield "No time that it began at: within this time the share does not change beyond chance."
+        if report.changed:
+            yield "From the beginning of the time on: within it the share does not change beyond chance."
+        else:
+            yield "No time that it began at: within this time the share does not change beyond chance."
+        for event in report.timeline.events if report.changed else ():
+            if abs(event.at - report.start) <= _AROUND:
+                yield f"Around its beginning: {happened(event)}"
         return
     yield (
         f"{moment(onset.at)}; with 90% belief between {moment(onset.earliest)} and {moment(onset.latest)} "
         f"(evidence 10^{onset.log10_bayes:.0f} to 1, by {_width(onset.bin_s)})."
     )
-    yield "It goes on." if onset.end is None else f"It was over at {moment(onset.end)}."
+    yield _until(onset)
     # Issues are listed by themselves.
     for event in (each for each in onset.events if not each.kind.startswith("issue")):
         how = "Since then" if event.belief is None else f"{event.belief:.0%} belief that it began with"
         yield f"{how}: {happened(event)}"
+        if event.kind == "alarm":
+            yield _ALARM_COUNTS
     if all(event.belief is None for event in onset.events):
         yield "Nothing that is on record happened when it began: no deployment, start, stop or death."
+
+
+def _until(onset: ReportedOnset) -> str:
+    if onset.end is not None:
+        return f"It was over at {moment(onset.end)}."
+    if onset.last is not None:
+        return f"The last row came at {moment(onset.last)}, and none has come since: nobody can say whether it goes on."
+    return "It goes on."
 
 
 def _width(seconds: float) -> str:
@@ -161,8 +181,8 @@ def _width(seconds: float) -> str:
 def _who(report: Report) -> Iterator[str]:
     bad = report.bad
     bounds = f", between {bad.low:,.0f} and {bad.high:,.0f}" if bad.high - bad.low >= 1 else ""
-    usual = "" if bad.usual_share is None else f"; usually {share(bad.usual_share)}"
-    yield f"{bad.rows:,.0f} bad rows{bounds}, of {bad.of:,.0f}: {share(bad.share)}{usual}."
+    allowed = "" if bad.allowed_by is None or report.about != "outliers" else f"; {bad.allowed_by}"
+    yield f"{bad.rows:,.0f} bad rows{bounds}, of {bad.of:,.0f}: {share(bad.share)}{usually(bad)}{allowed}."
     for each in report.who:
         yield (
             f"{each.field} {each.value}: {each.explained:.0%} of the excess; {each.bad_rows:,.0f} of its {each.rows:,.0f} rows "

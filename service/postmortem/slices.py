@@ -159,7 +159,8 @@ def _pairs(draw: Draw, places: Sequence[int]) -> Iterator[_Found]:
     fields = draw.table.fields
     for i, j in combinations(places, 2):
         one, other = fields[i], fields[j]
-        if one.kind == other.kind == "word":
+        # An answer and another label are what wrong means, and so no reason for it.
+        if one.kind == other.kind == "word" or {one.name, other.name} == {"label", "label given"}:
             continue
         shape = (len(one.values), len(other.values))
         flat = (draw.group * shape[0] + one.codes) * shape[1] + other.codes

@@ -116,6 +116,12 @@ class RecordedWindow:
         others = (list(self.unless.get(name, ())) or None for name in CONDITIONS[1:])
         return tags or None, [int(each) for each in self.unless.get("version", ())] or None, *others
 
+    @property
+    def written(self) -> list[str]:
+        """Its conditions as `--where` has them."""
+        unlike = [f"{name}!={value}" for name, values in self.unless.items() for value in values]
+        return [f"{name}={value}" for name, value in self.where.items()] + unlike
+
     def has_version(self, number: int) -> bool:
         """Whether answers of this version are meant."""
         return self.version in (None, number) and str(number) not in self.unless.get("version", ())

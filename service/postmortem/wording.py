@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from hoverboard.contract.times import nearest_time
 from hoverboard.postmortem.causes import LikelyCause
-from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import About
-from hoverboard.postmortem.report import ReportedBad
+from hoverboard.postmortem.report import ReportedBad, ReportedOnset
 
-__all__ = ["moment", "share", "summary"]
+__all__ = ["moment", "share", "summary", "usually"]
 
 _LIKELY: Final = 0.5
 _LONGEST: Final = 60
@@ -21,14 +20,14 @@ _LONGEST: Final = 60
 def summary(
     model: str,
     about: About,
-    onset: Onset | None,
+    onset: ReportedOnset | None,
     bad: ReportedBad,
     likeliest: LikelyCause | None,
     *,
     compared: bool,
     changed: bool,
-    aside: bool,
-    where: Mapping[str, str],
+    beyond: bool,
+    where: Sequence[str],
 ) -> str:
     """One sentence: whether something has changed, since when, by how much, and most likely why.
 
@@ -40,27 +39,41 @@ def summary(
         likeliest: of the causes.
         compared: whether anything is known of what is usual.
         changed: whether there are more bad rows than usual.
-        aside: whether usual is what the other rows of the same time are.
-        where: conditions of the rows.
+        beyond: whether there are no more than usual, and still more than there may be.
+        where: conditions of the rows, as `--where` has them.
     """
     if where:
-        model += f" with {' and '.join(f'{name}={value}' for name, value in where.items())}"
+        model += f" with {' and '.join(where)}"
     if onset is None:
-        usually = "of the others" if aside else "usually"
-        usual = "" if bad.usual_share is None else f", {usually} {share(bad.usual_share)}"
-        how = f"{bad.rows:,.0f} of {bad.of:,.0f} rows of {model} are {about.words} ({share(bad.share)}{usual})"
-        if not compared:
-            return f"{how}; nothing is recorded of the usual time to compare with: name another with --against."
+        how = f"{bad.rows:,.0f} of {bad.of:,.0f} rows of {model} are {about.words} ({share(bad.share)}{usually(bad)})"
+        unknown = "" if compared else "; nothing is recorded of the usual time to compare with"
+        if beyond:
+            return f"{how}, though {bad.allowed_by}{unknown}."
+        if not compared and bad.allowed_by is None:
+            return f"{how}{unknown}: name another with --against."
         if changed:
             return f"{how}, and that from the beginning of the time on{_why(likeliest)}."
-        return f"A quiet time: {how}."
-    since = f"Since {moment(nearest_time(onset.at_us))}"
+        allowed = f"; {bad.allowed_by}" if bad.usual_share is None and bad.allowed_by else ""
+        return f"A quiet time: {how}{allowed}{unknown}."
+    since = f"Since {moment(onset.at)}"
     are = "are"
-    if onset.end_us is not None:
-        since = f"From {moment(nearest_time(onset.at_us))} to {moment(nearest_time(onset.end_us))}"
+    end = onset.end or onset.last
+    if end is not None:
+        since = f"From {moment(onset.at)} to {moment(end)}"
         are = "were"
-    usual = "" if bad.usual_share is None else f", usually {share(bad.usual_share)}"
-    return f"{since} {share(bad.share)} of the rows of {model} {are} {about.words}{usual}{_why(likeliest)}."
+    return f"{since} {share(bad.share)} of the rows of {model} {are} {about.words}{usually(bad)}{_why(likeliest)}."
+
+
+def usually(bad: ReportedBad) -> str:
+    """What is usual and of which rows, to go on with; empty where nothing is known of it."""
+    if bad.usual_share is None:
+        return ""
+    of = bad.usual_of or ""
+    return (
+        f", {of} {share(bad.usual_share)}"
+        if of.startswith("of ")
+        else f", usually {share(bad.usual_share)} {of}".rstrip()
+    )
 
 
 def _why(cause: LikelyCause | None) -> str:
@@ -86,7 +99,7 @@ def share(value: float) -> str:
     if not value:
         return "0%"
     if value < 0.001:
-        return f"{value:.2g}"
+        return f"{value:.{max(-math.floor(math.log10(value)) - 1, 2)}%}"
     return f"{value:.2%}" if value < 0.1 else f"{value:.1%}"
 
 

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 __all__ = ["PAYLOAD_KEYS", "configure", "get", "request_id"]
 
-Level = Literal["debug", "info", "warning", "error"]
+Level = Literal["debug", "info", "warning", "error", "critical"]
 Format = Literal["auto", "json", "console"]
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")

@@ -16,7 +16,7 @@ from hoverboard.database.text import storable
 from hoverboard.journal.records import AlarmResetRecord
 from hoverboard.watch.alarm import Alarm, Block, Counts, Evidence, Raised
 
-__all__ = ["AlarmRow", "find_numbered", "follow", "list_alarms", "reset"]
+__all__ = ["AlarmRow", "find_numbered", "follow", "list_alarms", "question_of", "reset"]
 
 _SQL: Final = statements(__file__)
 _UNKNOWN: Final = (None, None, None)
@@ -103,6 +103,14 @@ async def find_numbered(
         _SQL["find_numbered"], [model for model, _ in names], [version for _, version in names]
     )
     return [(row["id"], (row["name"], row["version"]), row["manifest"]) for row in rows]
+
+
+def question_of(model: str, raised: Raised) -> str:
+    """The command that asks what is behind an alarm: of its own time, since several may be raised.
+
+    Not of its version alone: that the version is the cause shows beside others.
+    """
+    return f"hoverboard postmortem {model} --about outliers --from {nearest_time(raised.onset_us):%Y-%m-%dT%H:%M:%SZ}"
 
 
 async def list_alarms(connection: Connection) -> list[AlarmRow]:

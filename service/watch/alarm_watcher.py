@@ -85,7 +85,7 @@ def _tell(name: _Name, alarm: Alarm, *, raised: bool) -> None:
             flagged=alarm.raised.flagged,
             rows=alarm.raised.rows,
             bound=alarm.bound,
-            next=f"hoverboard postmortem {name[0]}",
+            next=alarm_table.question_of(name[0], alarm.raised),
         )
 
 

@@ -51,6 +51,19 @@ def test_a_command_line_without_sense_exits_2(words: list[str], sentence: str) -
     assert result.stdout == ""
 
 
+def test_names_and_values_that_are_no_text_are_refused_with_their_bytes() -> None:
+    for words in (
+        ["postmortem", "m", "--where", "label=caf\udce9"],
+        ["postmortem", "caf\udce9"],
+        ["export", "m", "--output", "x", "--where", "label=caf\udce9"],
+        ["quality", "m", "--source", "caf\udce9"],
+    ):
+        result = run(*words)
+        assert result.exit_code == 2
+        assert "is no UTF-8" in result.stderr
+        assert "caf\\xe9" in result.stderr
+
+
 FAILURES = [
     (
         ["predict", "m", "1"],

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 
+import pytest
+
+from hoverboard.database.text import shell_word
 from hoverboard.postmortem.rendering import command_lines, render_markdown, render_text
+from hoverboard.postmortem.wording import share
 from tests.unit.postmortem.reports import HOSTILE, incident, quiet
 
 
@@ -33,6 +38,22 @@ def test_commands_broken_into_lines_are_the_same_to_a_shell() -> None:
         typed = "\n".join(lines).strip().replace("hoverboard ", "printf '%s\\n' ", 1)
         done = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines() == shlex.split(command)[1:]
+
+
+def test_a_value_that_would_steer_a_terminal_is_typed_as_it_is() -> None:
+    for value in ("\x1b[31mred\x1b[0m", "it's\n\\new", "caf\u00e9 \u202e", 'a "b" \x07', "caf\udce9", "-", "a b"):
+        word = shell_word(value)
+        assert word.isprintable()
+        (line,) = command_lines(f"hoverboard {word}")
+        shell = ["bash", "-c", line.replace("hoverboard", "printf %s", 1)]
+        assert subprocess.run(shell, capture_output=True, check=True).stdout == os.fsencode(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.0, "0%"), (0.00086, "0.086%"), (2e-9, "0.00000020%"), (0.0123, "1.23%"), (0.5, "50.0%")]
+)
+def test_shares_are_percentages_however_small_they_are(value: float, told: str) -> None:
+    assert share(value) == told
 
 
 def test_what_callers_wrote_steers_no_terminal_and_is_no_markup() -> None:
