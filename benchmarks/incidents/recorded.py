@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -44,7 +44,7 @@ from hoverboard.postmortem.choosing import Inquiry
 from hoverboard.postmortem.question import About, Question
 from hoverboard.postmortem.reading import reading
 from hoverboard.postmortem.report import Report
-from hoverboard.postmortem.table import Event, Table
+from hoverboard.postmortem.table import Table
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.process import open_database
 from hoverboard.versions import Recording, read_version
@@ -314,10 +314,10 @@ def _seen(tables: list[Table]) -> Iterator[None]:
     """Keep the table that is compared: a report has what is said of it, and not its rows."""
     compared = asking._compared  # noqa: SLF001
 
-    def kept(looked: Inquiry, table: Table | None, events: Sequence[Event]) -> Any:
+    def kept(looked: Inquiry, table: Table | None, *rest: Any) -> Any:
         if table is not None:
             tables.append(table)
-        return compared(looked, table, events)
+        return compared(looked, table, *rest)
 
     with patch.object(asking, "_compared", kept):
         yield
