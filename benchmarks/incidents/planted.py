@@ -13,17 +13,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.incidents.served import Columns, taken
+from benchmarks.incidents.served import Columns, Served, taken
 from benchmarks.incidents.traffic import CALLERS, HOUR_US, PROCESSES, SOURCES, START_US, About, Day
 from hoverboard.contract.signature import Array
 from hoverboard.postmortem.table import Event
 
-__all__ = ["ABOUT", "EFFECTS", "PLANTS", "Planted", "Rows", "innocent_deployment", "start_of"]
+__all__ = ["EFFECTS", "PLANTS", "Planted", "Rows", "about", "innocent_deployment", "start_of"]
 
 EFFECTS: Final = (1, 3, 10)
 Rows = NDArray[np.bool_]
 _FACTORS: Final = (100.0, 10.0, 0.1, 0.01, 2.54, 25.4)
 _TRIED: Final = 512
+_FEWEST_OF_A_KIND: Final = 50
 _BY_ROW: Final = (
     "p",
     "z",
@@ -158,18 +159,43 @@ def novel_class(day: Day, start: int, effect: float) -> Planted:
 
 
 def class_prior(day: Day, start: int, effect: float) -> Planted:
-    """One class comes more often than it did, from any client; its samples are as they always were."""
+    """One class comes more often than it did, from any client; its samples are as they always were. See `_mix` for a regression."""
     since = _since(day, start)
     usual = day.usual
+    if not day.served.classes:
+        return _mix(day, start, effect)
     rows = _some(day, since & ~day.bad, min(effect * usual / (1 - usual), 0.9))
-    of_class = np.flatnonzero(day.served.usual.answer == day.label)
+    return Planted("labels", "", _as_in_the_pool(day, rows, day.served.usual.answer == day.label), start)
+
+
+def _mix(day: Day, start: int, effect: float) -> Planted:
+    """Of a regression, which has no classes: of all cuts, colours and clarities the one that is strange most often comes more often.
+
+    Its rows are as they always were, and as many of them are strange; what has changed is the mix that comes of that input.
+    """
+    served, usual = day.served, day.usual
+    strange = served.usual.p <= served.alpha
+    kinds = [
+        (float(strange[of_kind].mean()), name, of_kind)
+        for name, column in served.columns.items()
+        if column.dtype == object
+        for value in sorted(set(column.tolist()))
+        if (of_kind := column == value).sum() >= _FEWEST_OF_A_KIND
+    ]
+    rate, name, of_kind = max(kinds, key=lambda each: each[:2])
+    rows = _some(day, _since(day, start), min(effect * usual / max(rate - usual, 1e-3), 0.9))
+    return Planted("upstream", name, _as_in_the_pool(day, rows, of_kind), start)
+
+
+def _as_in_the_pool(day: Day, rows: Rows, among: Rows) -> Rows:
+    """Put samples of a part of the pool in the place of some rows; the rows."""
     place = np.flatnonzero(rows)
-    chosen = day.generator.choice(of_class, len(place))
+    chosen = day.generator.choice(np.flatnonzero(among), len(place))
     for name, column in day.served.columns.items():
         day.columns[name][place] = column[chosen]
     answers = day.served.usual
     day.p[place], day.z[place], day.answer[place] = answers.p[chosen], answers.z[chosen], answers.answer[chosen]
-    return Planted("labels", "", rows, start)
+    return rows
 
 
 def drift(day: Day, start: int, effect: float) -> Planted:
@@ -263,12 +289,17 @@ PLANTS: Final[Mapping[str, Plant]] = {
     "overload": overload,
     "late or wrong labels": wrong_labels,
 }
-ABOUT: Final[Mapping[str, About]] = {
+_ABOUT: Final[Mapping[str, About]] = {
     "class-prior shift": "label",
     "overload": "errors",
     "late or wrong labels": "wrong",
 }
-"""What is asked about, where it is not outliers."""
+
+
+def about(kind: str, served: Served) -> About:
+    """What is asked about; of a model without classes no label can be."""
+    asked = _ABOUT.get(kind, "outliers")
+    return "outliers" if asked == "label" and not served.classes else asked
 
 
 def deploy(day: Day, at: int, version: int, share: float) -> None:

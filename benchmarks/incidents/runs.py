@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from benchmarks.incidents.planted import ABOUT, PLANTS, Planted, Rows, deploy, innocent_deployment, start_of
+from benchmarks.incidents.planted import PLANTS, Planted, Rows, about, deploy, innocent_deployment, start_of
 from benchmarks.incidents.recorded import Asked, Recorders
 from benchmarks.incidents.rivals import RIVALS, Found, cause_of
 from benchmarks.incidents.served import Served
@@ -78,7 +78,7 @@ def explain(
         seed: of the day and of the incident.
         setting: what else is the case.
     """
-    day = _day(served, seed, ABOUT.get(kind, "outliers"))
+    day = _day(served, seed, about(kind, served))
     start = start_of(day.generator)
     planted = [PLANTS[kind](day, start, effect)]
     if setting == "two at once":
@@ -108,12 +108,12 @@ def explain(
     )
 
 
-def quiet_day(recorders: Recorders, served: Served, seed: int, about: About = "outliers") -> tuple[bool, str]:
+def quiet_day(recorders: Recorders, served: Served, seed: int, of: About = "outliers") -> tuple[bool, str]:
     """Whether a day on which nothing is wrong is explained by something, and by what.
 
     There are deployments, restarts and a new client on it that do no harm.
     """
-    day = _day(served, seed, about)
+    day = _day(served, seed, of)
     at = [start_of(day.generator) for _ in range(4)]
     innocent_deployment(day, at[0])
     deploy(day, at[1], 2, 0.1)
@@ -125,14 +125,14 @@ def quiet_day(recorders: Recorders, served: Served, seed: int, about: About = "o
     return first.kind != "none", f"{first.kind} {first.subject}: {first.evidence}"
 
 
-def _day(served: Served, seed: int, about: About) -> Day:
-    return make(served, rows_of_a_day(served, about), seed, about)
+def _day(served: Served, seed: int, of: About) -> Day:
+    return make(served, rows_of_a_day(served, of), seed, of)
 
 
 @cache
-def rows_of_a_day(served: Served, about: About) -> int:
+def rows_of_a_day(served: Served, of: About) -> int:
     """So many that some `BAD` ones are among them, at most `MOST_ROWS`."""
-    return min(MOST_ROWS, round(BAD / max(float(make(served, MOST_ROWS, 0, about).bad.mean()), 1e-6)))
+    return min(MOST_ROWS, round(BAD / max(float(make(served, MOST_ROWS, 0, of).bad.mean()), 1e-6)))
 
 
 def _is(truth: Planted, kind: str, subject: str) -> bool:
