@@ -19,7 +19,7 @@ from hoverboard.postmortem.causes import NOTHING_USUAL, LikelyCause, causes, ris
 from hoverboard.postmortem.ceilings import Ceiling, ceiling
 from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.charts import histograms, timeline
-from hoverboard.postmortem.choosing import Inquiry, choose
+from hoverboard.postmortem.choosing import Inquiry, choose, narrowed
 from hoverboard.postmortem.commands import next_commands
 from hoverboard.postmortem.confirming import Confirmer
 from hoverboard.postmortem.counting import Progress, RecordedShare, require_model
@@ -105,6 +105,8 @@ async def postmortem(
     usual = None if looked.usual is None else (looked.usual[0], looked.usual[1].counts)
     now_ = (looked.window, looked.counted.counts)
     drawn = await draw(recording, looked.about, baseline, usual, now_, aside=looked.aside)
+    if drawn is not None:
+        looked = await asyncio.to_thread(narrowed, looked, drawn.table)
     told("Comparing", 0.0)
     table = None if drawn is None else looked.split(drawn.table)
     limit = ceiling(looked.about, versions if drawn is None else _answering(versions, drawn.table))

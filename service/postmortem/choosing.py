@@ -13,10 +13,11 @@ from hoverboard.postmortem.ceilings import Ceiling, ceiling
 from hoverboard.postmortem.counting import RecordedShare, WindowCounts, bin_width
 from hoverboard.postmortem.onset import Onset, onset
 from hoverboard.postmortem.question import KINDS, About, Question
+from hoverboard.postmortem.strata import onset_of_a_part
 from hoverboard.postmortem.table import BinnedCounts, Table
 from hoverboard.postmortem.window import RecordedWindow
 
-__all__ = ["Inquiry", "choose"]
+__all__ = ["Inquiry", "choose", "narrowed"]
 
 _DAY: Final = timedelta(days=1)
 _ENOUGH: Final = 30
@@ -94,6 +95,13 @@ class Inquiry:
         for begin, end in self.earlier:
             table = table[(table.at_us < begin) | (table.at_us >= end)]
         return table if self.onset is None else self.onset.split(table)
+
+
+def narrowed(looked: Inquiry, table: Table) -> Inquiry:
+    """The same with an onset of a part of the rows, such as those of one caller, where all of them together have none."""
+    if looked.onset is not None or looked.aside or not looked.compared:
+        return looked
+    return replace(looked, onset=onset_of_a_part(table, looked.counts))
 
 
 async def choose(recording: RecordedShare, question: Question, now: datetime) -> Inquiry:

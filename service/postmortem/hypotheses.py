@@ -14,11 +14,12 @@ import numpy as np
 
 from hoverboard.postmortem.cells import Cells, Draw, Matrix, exposure_of
 from hoverboard.postmortem.hypothesis import Hypothesis, HypothesisKind, Moment, words_of
+from hoverboard.postmortem.mix import mix_of
 from hoverboard.postmortem.refused import fault_of
-from hoverboard.postmortem.sent import LEAST_BAD, SEPARATES, SentCell, sent_cells, sent_hypotheses, separation
+from hoverboard.postmortem.sent import LEAST_BAD, SEPARATES, SentCell, came, sent_cells, sent_hypotheses, separation
 from hoverboard.postmortem.shapes import moved
 from hoverboard.postmortem.slices import ExplainedSlice, rows_of
-from hoverboard.postmortem.table import OURS, Field
+from hoverboard.postmortem.table import OURS, Field, Table
 
 __all__ = ["hypotheses"]
 
@@ -31,6 +32,8 @@ _WHO: Final[dict[str, HypothesisKind]] = {
 }
 _ALL: Final = 0.98
 _BUSY: Final = 0.15
+_BROUGHT: Final = 0.5
+"""Share of the excess that inputs must bring along to speak for whoever answered them."""
 _OF_LABELLING: Final = ("label source", "label delay")
 _MORE_OF_A_CLASS: Final = "nothing to undo: see whether there truly are more of them, and train on the new mix if so"
 
@@ -54,13 +57,23 @@ def _who(draw: Draw, moment: Moment, cells: Sequence[SentCell]) -> Iterator[Hypo
         counts = draw.count(field)
         exposure = exposure_of(draw, [field], counts)
         alone = Cells.of(draw, counts, exposure, alike=field.kind in OURS)
-        if broken and field.kind in ("tag", "caller"):
+        if (broken and field.kind in ("tag", "caller")) or _is_a_version(table, field):
             continue
         yield from _who_alone(draw, moment, field, alone)
         for what in cells:
             inside = rows_of(table, what.where) & ~table.base & table.bad
             bad = np.bincount(field.codes[inside], minlength=len(field.values)).astype(np.float64)
             yield from _who_and_what(draw, moment, field, alone=alone, bad=bad, what=what)
+
+
+def _is_a_version(table: Table, field: Field) -> bool:
+    """Whether the roles of an incident are but other names of its versions: then the versions are told."""
+    version = table.field("version")
+    if field.kind != "role" or version is None:
+        return False
+    now = ~table.base
+    pairs = len(np.unique(version.codes[now].astype(np.intp) * len(field.values) + field.codes[now]))
+    return pairs <= len(np.unique(version.codes[now]))
 
 
 def _who_alone(draw: Draw, moment: Moment, field: Field, cells: Cells) -> Iterator[Hypothesis]:
@@ -81,7 +94,8 @@ def _who_and_what(
     """
     code = int(bad.argmax())
     k, whole = float(bad[code]), float(bad.sum())
-    share = float(alone.expected[code] / max(alone.expected.sum(), 1e-9))
+    ours = field.kind in OURS
+    share = _share_since(draw, field, code) if ours else float(alone.expected[code] / max(alone.expected.sum(), 1e-9))
     enough = k >= 0.67 * whole + 0.33 * what.expected and k >= LEAST_BAD
     if code == 0 or not enough or k <= whole * share or alone.bad[code] <= alone.expected[code] or share > _ALL:
         return
@@ -90,7 +104,17 @@ def _who_and_what(
     words = f", nearly all of them with {words_of(what.where)}"
     cell = (k, min(float(alone.expected[code]), what.expected), what.g + g / draw.phi)
     looked_at = what.looked_at * len(field.values)
-    yield from _of_who(draw, moment, field, code=code, cell=cell, looked_at=looked_at, words=words)
+    # Neither a version nor a process makes more rows of a kind come: that it came when they did is chance.
+    timed = not (ours and came(draw, what))
+    yield from _of_who(draw, moment, field, code=code, cell=cell, looked_at=looked_at, words=words, timed=timed)
+
+
+def _share_since(draw: Draw, field: Field, code: int) -> float:
+    """A value's share of the rows of an incident since its first one: rows from before say when it came, and not what it does."""
+    table = draw.table
+    here = (field.codes == code) & ~table.base
+    since = ~table.base & (table.at_us >= table.at_us[here].min())
+    return float(table.weight[here].sum() / table.weight[since].sum())
 
 
 def _of_who(
@@ -102,6 +126,7 @@ def _of_who(
     cell: tuple[float, float, float],
     looked_at: int,
     words: str = "",
+    timed: bool = True,
 ) -> Iterator[Hypothesis]:
     kind, value = _WHO[field.kind], field.values[code]
     bad, expected, g = cell
@@ -114,7 +139,9 @@ def _of_who(
         bad, expected = draw.bad_now, draw.expected
         g = float(Cells.of(draw, draw.totals[:, np.newaxis]).g(draw.phi)[0])
     timing, belief = 0.0, None
-    if kind == "version":
+    if not timed:
+        pass
+    elif kind == "version":
         timing, belief = moment.timing(("deployment",), value, int(draw.table.at_us[here].min()))
     elif kind == "caller" and everything:
         timing, belief = moment.timing((), value, int(draw.table.at_us[here].min()))
@@ -127,6 +154,12 @@ def _of_who(
     )
     if belief is not None and belief > 0.05:
         evidence += f"; with {belief:.0%} belief it began within a minute of what happened to {field.name} {value}"
+    if kind == "version" and everything:
+        mix = mix_of(draw)
+        if mix is not None and mix.more >= _BROUGHT * (bad - expected):
+            # Under another version the same inputs would have come.
+            timing -= mix.g
+            evidence += f"; but what was sent has changed so that {mix.more:,.0f} more would be bad whoever answers"
     yield Hypothesis(kind, subject, ((field.name, value),), bad, expected, g, looked_at, timing, evidence, everything)
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.contract.times import time_of
-from hoverboard.postmortem.cells import Cells, Draw
+from hoverboard.postmortem.cells import Cells, Draw, excess_g
 from hoverboard.postmortem.hypothesis import Hypothesis, HypothesisKind, Where, words_of
 from hoverboard.postmortem.refused import fault_of
 from hoverboard.postmortem.shapes import MANY, Shape, exchanged, missing, moved, outside, scaled
 from hoverboard.postmortem.slices import ExplainedSlice, rows_of
 from hoverboard.postmortem.table import EXOGENOUS, Field, Table
 
-__all__ = ["LEAST_BAD", "SEPARATES", "SentCell", "sent_cells", "sent_hypotheses", "separation"]
+__all__ = ["LEAST_BAD", "SEPARATES", "SentCell", "came", "sent_cells", "sent_hypotheses", "separation"]
 
 SEPARATES: Final = 10.8
 """Chi-squared that rows of an incident must differ by from the others of it: p = 0.001."""
@@ -29,6 +29,8 @@ _TOP: Final = 4
 _MOST: Final = 6
 _LEAST_SHARE: Final = 0.25
 _MOVED: Final = 0.12
+_NO_CATEGORY: Final = ("absent", "missing", "other")
+_WORSE: Final = 0.3
 _SENT: Final = 0.8
 _ALIKE: Final = 0.67
 
@@ -104,16 +106,37 @@ def sent_hypotheses(draw: Draw, cells: Sequence[SentCell]) -> Iterator[Hypothesi
         of = (
             f"{cell.bad:,.0f} of {draw.bad_now:,.0f} bad rows have {words_of(cell.where)}, usually {cell.expected:,.0f}"
         )
-        if not _came(draw, cell):
+        if not came(draw, cell):
             # As many rows as ever have these values, and more of them are bad: that is the model's doing, not theirs.
             continue
         if separation(draw, rows_of(table, cell.where)) < SEPARATES * draw.phi + 2 * math.log(max(cell.looked_at, 1)):
             continue  # good rows of the same time have them as often: by chance no usual row that is bad had
-        kind, subject, words = _told(table, cell, inside, drifted)
+        kind, subject, words = _more_often(draw, cell) or _told(table, cell, inside, drifted)
         yield Hypothesis(
             *(kind, subject, cell.where, cell.bad, cell.expected, cell.g, cell.looked_at, 0.0, f"{of}; {words}"),
             words=words,
         )
+
+
+def _more_often(draw: Draw, cell: SentCell) -> tuple[HypothesisKind, str, str] | None:
+    """Of categories that there always were, which come more often with the same share of bad rows: the mix has shifted."""
+    table = draw.table
+    for name, value in cell.where:
+        field = table.field(name)
+        if field is None or field.kind != "input" or field.numbers is not None or value in _NO_CATEGORY:
+            return None
+        if value.startswith(("below ", "above ")):
+            return None
+    counts = np.bincount(draw.group[rows_of(table, cell.where)], minlength=4).astype(np.float64)
+    if counts[2] < LEAST_BAD:
+        return None
+    now, before = (float(each) for each in draw.rows(counts))
+    usual = now * counts[2] / max(before, 1.0) / draw.weights[0] * draw.weights[2]
+    if float(excess_g(counts[:1], np.array([usual]), 1 / counts[2])[0]) / draw.phi > _WORSE * cell.g:
+        return None
+    shares = before / max(draw.rows_before, 1.0), now / max(draw.rows_now, 1.0)
+    words = f"they are {shares[1]:.1%} of all rows and were {shares[0]:.1%}, with about the same share of bad ones"
+    return "upstream", cell.where[0][0], words
 
 
 def _told(
@@ -180,7 +203,7 @@ def _drifted(table: Table) -> list[tuple[Field, float]]:
     return sorted((each for each in found if abs(each[1]) > _MOVED), key=lambda each: -abs(each[1]))
 
 
-def _came(draw: Draw, cell: SentCell) -> bool:
+def came(draw: Draw, cell: SentCell) -> bool:
     """Whether more rows than usual have the values of a cell, at least half as many more as are bad."""
     if not draw.totals[2:].any():
         return True

@@ -112,6 +112,51 @@ def test_an_innocent_deployment_at_the_same_minute_is_not_blamed() -> None:
     assert first.kind == "caller"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_sent_outvotes_a_deployment_at_the_same_minute(seed: int) -> None:
+    day = Day(20_000, seed=seed)
+    hit = day.after & (day.generator.random(len(day.at)) < 0.01)
+    day.inputs[2][hit] = 0
+    shown = version(day, np.where(day.after, 2, 1))
+    first = asked(day, np.where(hit, 0.9, 0.01), [shown], events=[DEPLOYED])[0]
+    assert (first.kind, first.subject) == ("schema", "input f2")
+
+
+def test_a_class_that_comes_more_often_is_no_versions_doing() -> None:
+    # Its inputs come more often as well, which no version can do.
+    day = Day()
+    label = np.where(day.generator.random(len(day.at)) < np.where(day.after, 0.2, 0.1), 1, 2)
+    for each in day.inputs[:3]:
+        each[:] = np.where(label == 1, np.minimum(each, 6), each)
+    more = [field("label", "label", 2, label), version(day, np.where(day.after, 2, 1))]
+    found = asked(day, (label == 1).astype(float), more, events=[DEPLOYED])
+    assert (found[0].kind, found[0].subject) == ("labels", "label v1")
+    # A version that says it more often of the same inputs is one.
+    day = Day()
+    label = np.where(day.generator.random(len(day.at)) < np.where(day.after, 0.2, 0.1), 1, 2)
+    more = [field("label", "label", 2, label), version(day, np.where(day.after, 2, 1))]
+    found = asked(day, (label == 1).astype(float), more, events=[DEPLOYED])
+    assert (found[0].kind, found[0].subject) == ("version", "2")
+
+
+def test_a_canary_is_one_cause_and_its_role_no_other_one() -> None:
+    day = Day()
+    canary = day.after & (day.generator.random(len(day.at)) < 0.2)
+    role = Field("role", "role", (ABSENT, "stable", "canary"), np.where(canary, 2, 1).astype(np.uint8))
+    found = asked(day, day.risk(canary, 2), [role, version(day, np.where(canary, 2, 1))])
+    assert [(each.kind, each.subject) for each in found if each.kind == "version"] == [("version", "2")]
+    assert found[0].weight > 0.99
+
+
+def test_a_category_that_comes_more_often_is_a_shift_of_the_mix() -> None:
+    day = Day()
+    rare = day.generator.random(len(day.at)) < np.where(day.after, 0.2, 0.05)
+    day.inputs[1][:] = np.where(rare, 16, np.minimum(day.inputs[1], 15))
+    first = asked(day, np.where(rare, 0.2, 0.01))[0]
+    assert (first.kind, first.subject) == ("upstream", "input f1")
+    assert "of all rows and were" in first.evidence
+
+
 def test_a_process_is_told_by_its_rows() -> None:
     day = Day()
     process = day.generator.integers(1, 5, len(day.at))
