@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FACTORS", "FEWEST", "unit_factor"]
+__all__ = ["FACTORS", "FEWEST", "UsualDensity", "best_mixed", "chosen", "spaced", "unit_factor"]
 
 Matrix = NDArray[np.float64]
 
@@ -28,13 +28,13 @@ _SHARES: Final = np.array([0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99])
 _LEVELS: Final = np.linspace(0.05, 0.95, 19)
 
 
-class _Usual:
-    """The density of the usual numbers' logarithms: a Gaussian kernel estimate, with a fiftieth part as a Cauchy tail.
+class UsualDensity:
+    """The density of usual numbers, such as their logarithms: a Gaussian kernel estimate, with a fiftieth part as a Cauchy tail.
 
     The width of the kernel is Silverman's (1986, equation 3.31). The tail keeps one odd row from deciding.
 
     Args:
-        logs: of the usual numbers.
+        logs: them.
     """
 
     def __init__(self, logs: Matrix) -> None:
@@ -83,12 +83,12 @@ def unit_factor(ours: NDArray[np.floating], usual: NDArray[np.floating], columns
     if mine is None or theirs is None:
         return None
     rows = len(mine)
-    density = _Usual(theirs)
+    density = UsualDensity(theirs)
     as_usual = density(mine)
     unscaled = float(np.log(as_usual).sum())
     factors = (*FACTORS, *(1 / each for each in FACTORS))
     logs = np.log(factors)
-    scores = _best(density(mine - logs[:, np.newaxis]), as_usual)
+    scores = best_mixed(density(mine - logs[:, np.newaxis]), as_usual)
     place = int(scores.argmax())
     price, cost = math.log(len(logs) * columns) + _ODDS, 0.5 * math.log(rows)
     named, log = float(scores[place]), float(logs[place])
@@ -99,7 +99,7 @@ def unit_factor(ours: NDArray[np.floating], usual: NDArray[np.floating], columns
     odds = named - cost - unscaled - price
     if odds <= 0:
         return None
-    others = max(_shifted(density, mine, as_usual) - cost, _chosen(density, mine))
+    others = max(_shifted(density, mine, as_usual) - cost, chosen(density, mine))
     odds = min(odds, named - cost - others - price)
     if odds <= 0 or named + cost < _rescaled(density, mine, as_usual, log, cost):
         return None
@@ -112,19 +112,22 @@ def _logs(numbers: NDArray[np.floating], most: int) -> Matrix | None:
     positive = known[known > 0]
     if len(positive) < FEWEST or len(positive) < 0.6 * len(known):
         return None
-    logs = np.sort(np.log(positive))
-    # Evenly spread among those in order, so that which ones does not depend on chance.
-    return logs if len(logs) <= most else logs[np.linspace(0, len(logs) - 1, most).astype(int)]
+    return spaced(np.sort(np.log(positive)), most)
 
 
-def _best(changed: Matrix, as_usual: Matrix) -> Matrix:
+def spaced(ordered: Matrix, most: int) -> Matrix:
+    """At most so many, evenly spread among those in order, so that which ones does not depend on chance."""
+    return ordered if len(ordered) <= most else ordered[np.linspace(0, len(ordered) - 1, most).astype(int)]
+
+
+def best_mixed(changed: Matrix, as_usual: Matrix) -> Matrix:
     """Log likelihoods `(models,)` of densities `(models, rows)` for the share of changed rows that fits each best."""
     return np.asarray(
         np.max([np.log(part * changed + (1 - part) * as_usual).sum(axis=-1) for part in _PARTS.tolist()], axis=0)
     )
 
 
-def _shifted(density: _Usual, mine: Matrix, as_usual: Matrix) -> float:
+def _shifted(density: UsualDensity, mine: Matrix, as_usual: Matrix) -> float:
     """The best shift by a constant."""
     numbers = np.exp(mine)
     apart = np.quantile(numbers, _LEVELS) - np.quantile(np.exp(density.logs), _LEVELS)
@@ -133,10 +136,10 @@ def _shifted(density: _Usual, mine: Matrix, as_usual: Matrix) -> float:
     positive = np.where(before > 0, before, 1.0)
     changed = np.where(before > 0, density(np.log(positive)) * numbers / positive, 0.0)
     floor = _TAIL * density(mine)
-    return float((_best(np.maximum(changed, floor), as_usual)).max()) - 0.5 * math.log(len(mine))
+    return float((best_mixed(np.maximum(changed, floor), as_usual)).max()) - 0.5 * math.log(len(mine))
 
 
-def _chosen(density: _Usual, mine: Matrix) -> float:
+def chosen(density: UsualDensity, mine: Matrix) -> float:
     """The usual rows, some of which are chosen more often: evenly more with size, or freely by their place among them.
 
     What was never seen cannot be chosen: that part stays as it is.
@@ -155,14 +158,14 @@ def _chosen(density: _Usual, mine: Matrix) -> float:
     return float(max(evenly, freely))
 
 
-def _rescaled(density: _Usual, mine: Matrix, as_usual: Matrix, log: float, cost: float) -> float:
+def _rescaled(density: UsualDensity, mine: Matrix, as_usual: Matrix, log: float, cost: float) -> float:
     """The best free scale, and the best one with a free spread, less what their parameters cost beyond the first's.
 
     The spread costs twice, since bad rows are seldom exactly a sample of all that came in the unit.
     """
     by = log + np.linspace(-1, 1, 41)[:, np.newaxis] * density.spread
-    best = float(_best(density(mine - by), as_usual).max())
+    best = float(best_mixed(density(mine - by), as_usual).max())
     for spread in np.geomspace(0.3, 3, 19).tolist():
         inside = (mine - by - density.middle) / spread + density.middle
-        best = max(best, float(_best(density(inside) / spread, as_usual).max()) - 2 * cost)
+        best = max(best, float(best_mixed(density(inside) / spread, as_usual).max()) - 2 * cost)
     return best

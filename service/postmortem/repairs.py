@@ -44,22 +44,28 @@ class InputPlace:
 
 @dataclass(frozen=True, slots=True)
 class UnitRepair:
-    """A factor that a number is divided by."""
+    """A factor that a number is divided by, once an offset is taken off it."""
 
     place: InputPlace
     factor: float
+    offset: float = 0.0
 
     def __str__(self) -> str:
         """In words."""
+        sign = "less" if self.offset > 0 else "plus"
+        name = f"{self.place} {sign} {abs(self.offset):.5g}" if self.offset else f"{self.place}"
+        if self.offset and self.factor == 1:
+            return name
         if self.factor >= 1:
-            return f"{self.place} divided by {self.factor:g}"
-        return f"{self.place} multiplied by {1 / self.factor:g}"
+            return f"{name} divided by {self.factor:g}"
+        return f"{name} multiplied by {1 / self.factor:g}"
 
     def applied(self, columns: Mapping[str, Array]) -> dict[str, Array]:
         """Columns `(rows, *shape)` as they would be in the usual unit; whole numbers are rounded."""
         column = columns[self.place.tensor]
         flat = _flat(column)
-        flat[:, self.place.of(column)] /= self.factor
+        place = self.place.of(column)
+        flat[:, place] = (flat[:, place] - self.offset) / self.factor
         return {**columns, self.place.tensor: _shaped(flat, column)}
 
 
@@ -158,7 +164,7 @@ def repair_of(table: Table, rows: NDArray[np.bool_], signature: Signature) -> In
     if place is None:
         return None
     numeric = sum(field.kind == "input" and field.numbers is not None for field in table.fields)
-    return UnitRepair(InputPlace(place.tensor, None) if numeric > MANY else place, shape.factor)
+    return UnitRepair(InputPlace(place.tensor, None) if numeric > MANY else place, shape.factor, shape.offset)
 
 
 def _put_back(shape: Shape, table: Table, signature: Signature) -> InputRepair | None:

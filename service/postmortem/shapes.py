@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hoverboard.postmortem.factors import unit_factor
+from hoverboard.postmortem.offsets import OFFSETS, unit_offset
 from hoverboard.postmortem.table import Field, Table
 
 __all__ = ["MANY", "Shape", "exchanged", "missing", "moved", "outside", "scaled"]
@@ -36,7 +37,7 @@ class Shape:
     Attributes:
         field: the name of the first one.
         words: what is wrong, the end of a sentence that begins with the input's name.
-        factor: by which its numbers are larger; None where it is no other unit.
+        factor, offset: by which its numbers are larger, and what is added to them then; the factor is None where it is no other unit.
         value: that most of its rows have; None where they are absent, or have many.
         other: the name of the field that it is exchanged with.
         order: of many fields, the place at which each one usually is.
@@ -45,6 +46,7 @@ class Shape:
     field: str
     words: str
     factor: float | None = None
+    offset: float = 0.0
     value: float | None = None
     other: str | None = None
     order: tuple[int, ...] | None = None
@@ -189,6 +191,13 @@ def _scaled(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
             factor, odds = found
             many = f"{factor:g} times" if factor > 1 else f"1/{1 / factor:g} of"
             best = (odds, Shape(field.name, f"is {many} what it usually is, as in another unit", factor))
+        other = unit_offset(field.numbers[inside], field.numbers[usual], len(numeric))
+        if other is not None and (best is None or other[1] > best[0]):
+            unit, odds = other
+            many = "what it usually is" if unit[0] == 1 else f"{unit[0]:.4g} times what it usually is"
+            sign = "plus" if unit[1] > 0 else "minus"
+            words = f"is {many} {sign} {abs(unit[1]):.5g}, as in another unit: {OFFSETS[unit]}"
+            best = (odds, Shape(field.name, words, unit[0], offset=unit[1]))
     return None if best is None else best[1]
 
 
