@@ -28,6 +28,7 @@ LEAST_DBIC: Final = 10.0
 MOST: Final = 5
 _ROUNDS: Final = 3
 _LEAST_SHARE: Final = 0.05
+_LEAST_OF_TWO: Final = 0.2
 _CONFIRMED: Final = 0.1
 _RISEN: Final = 10.8  # chi-squared
 _SAME: Final = 0.8
@@ -103,6 +104,8 @@ def causes(
     whole = excess
     for number in range(_ROUNDS):
         ranked = _ranked(draw, moment, found if number == 0 else slices(draw.table))
+        if number == 0:
+            ranked = _with_a_second(draw, moment, ranked)
         top = ranked[0][1]
         # A second cause must be one by itself: what the first leaves over is not.
         if number and (top.kind == "none" or ranked[0][0] < LEAST_DBIC or top.excess < _LEAST_SHARE * whole):
@@ -150,6 +153,32 @@ def _ranked(draw: Draw, moment: Moment, found: Sequence[ExplainedSlice]) -> list
         # Better than "none of these" by so little that chance will do.
         in_order = [(score, none), *(each for each in in_order if each[1] is not none)]
     return _joined(draw, in_order)
+
+
+def _with_a_second(
+    draw: Draw, moment: Moment, ranked: list[tuple[float, Hypothesis]]
+) -> list[tuple[float, Hypothesis]]:
+    """The same with the one first that explains more than a rise everywhere together with a second one, which its rows hide.
+
+    Two causes at once have no better one alone: a new client that sends most rows, and something new that others send.
+    """
+    if ranked[0][1].kind != "none":
+        return ranked
+    everywhere = ranked[0][0]
+    best: tuple[float, tuple[float, Hypothesis]] | None = None
+    for score, each in ranked[1 : 1 + _ROUNDS]:
+        if not each.where or each.whole or each.excess < _LEAST_OF_TWO * (draw.bad_now - draw.expected):
+            continue
+        left = Draw.of(draw.table[~rows_of(draw.table, each.where)], draw.phi)
+        if left.bad_now < 10:
+            continue
+        other, second = _ranked(left, moment, slices(left.table))[0]
+        if second.kind != "none" and not second.whole and (best is None or score + other > best[0]):
+            best = score + other, (score, each)
+    if best is None or best[0] < everywhere + LEAST_DBIC:
+        return ranked
+    _, first = best
+    return [(best[0], first[1]), *(each for each in ranked if each is not first)]
 
 
 def _joined(draw: Draw, ranked: list[tuple[float, Hypothesis]]) -> list[tuple[float, Hypothesis]]:

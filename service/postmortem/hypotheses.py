@@ -32,8 +32,10 @@ _WHO: Final[dict[str, HypothesisKind]] = {
 }
 _ALL: Final = 0.98
 _BUSY: Final = 0.15
-_BROUGHT: Final = 0.5
+_BROUGHT: Final = 0.25
 """Share of the excess that inputs must bring along to speak for whoever answered them."""
+_WORSE: Final = 0.3
+"""Share of the excess of a class whose rows were bad less often before: a class of which only more come is as good as ever."""
 _OF_LABELLING: Final = ("label source", "label delay")
 _MORE_OF_A_CLASS: Final = "nothing to undo: see whether there truly are more of them, and train on the new mix if so"
 
@@ -181,7 +183,8 @@ def _labels(draw: Draw, what: Sequence[SentCell]) -> Iterator[Hypothesis]:
         more = field.name != "label source"
         for code in _top(cells, g):
             bad, expected = float(cells.bad[code]), float(cells.expected[code])
-            if more and float(own.g(draw.phi)[code]) > 0.3 * float(g[code]):
+            worse = float(own.bad[code] - own.expected[code])
+            if more and worse > _WORSE * (bad - expected) and float(own.g(draw.phi)[code]) > SEPARATES:
                 continue  # not more of them, but worse ones: that is no shift of labels
             here = field.codes == code
             # Where what was sent tells wrong answers from right ones, who labelled them does not make them wrong.

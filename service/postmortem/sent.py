@@ -109,7 +109,10 @@ def sent_hypotheses(draw: Draw, cells: Sequence[SentCell]) -> Iterator[Hypothesi
         if not came(draw, cell):
             # As many rows as ever have these values, and more of them are bad: that is the model's doing, not theirs.
             continue
-        if separation(draw, rows_of(table, cell.where)) < SEPARATES * draw.phi + 2 * math.log(max(cell.looked_at, 1)):
+        apart = separation(draw, rows_of(table, cell.where))
+        # All good rows have what everything has moved to.
+        moved_ = any(name == field.name for field, _ in drifted for name, _ in cell.where)
+        if apart < SEPARATES * draw.phi + 2 * math.log(max(cell.looked_at, 1)) and not moved_:
             continue  # good rows of the same time have them as often: by chance no usual row that is bad had
         kind, subject, words = _more_often(draw, cell) or _told(table, cell, inside, drifted)
         yield Hypothesis(
@@ -145,14 +148,14 @@ def _told(
     field = table.field(cell.where[0][0])
     if field is not None and field.kind == "refusal":
         return _refused(table, cell, inside)
-    lost = missing(table, inside, blank=bool(drifted))
-    if drifted and lost is None:
-        # All of the traffic has moved: what is odd about the bad rows is odd about the good ones. But nothing drifts to 0 at once.
+    # Nothing drifts to 0 at once, nor to where another input is, nor by the factor of a unit.
+    shape = missing(table, inside, blank=bool(drifted)) or exchanged(table, inside) or scaled(table, inside)
+    if drifted and shape is None:
+        # All of the traffic has moved: what is odd about the bad rows is odd about the good ones.
         moved_, by = drifted[0]
         way = "up" if by > 0 else "down"
         words = f"{moved_.name} has moved {way} in good rows, too, by {abs(by):.0%} of the usual ones"
         return "upstream", moved_.name, words
-    shape = lost or exchanged(table, inside) or scaled(table, inside)
     if shape is None:
         for name, value in cell.where:
             one = table.field(name)

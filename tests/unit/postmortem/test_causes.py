@@ -228,6 +228,45 @@ def test_an_input_that_moves_for_everybody_is_upstream() -> None:
     assert "has moved up in good rows" in first.evidence
 
 
+def test_a_drift_into_one_bin_is_upstream_though_its_good_rows_are_there_as_well() -> None:
+    day = Day()
+    numbers = day.generator.normal(0, 1, len(day.at))
+    moved = np.where(day.after, numbers + 4, numbers)
+    first = asked(day, np.where(moved > 2, 0.04, 0.01), [numeric("input warmth", moved, numbers)])[0]
+    assert (first.kind, first.subject) == ("upstream", "input warmth")
+
+
+def test_half_of_the_rows_in_another_unit_are_no_drift() -> None:
+    day = Day()
+    numbers = day.generator.lognormal(4, 0.1, len(day.at))
+    hit = day.after & (day.generator.random(len(day.at)) < 0.5)
+    sent = np.where(hit, numbers * 10, numbers)
+    first = asked(day, np.where(hit, 0.4, 0.01), [numeric("input length", sent, numbers)])[0]
+    assert (first.kind, first.subject) == ("schema", "input length")
+    assert "10 times what it usually is" in first.evidence
+
+
+def test_two_causes_that_hide_each_other_are_both_named() -> None:
+    # A new client sends most of the rows, and what the others send has something new: as if all had risen alike.
+    day = Day(50_000)
+    new = day.after & (day.generator.random(len(day.at)) < 0.85)
+    day.caller[new] = 31
+    hit = day.after & ~new & (day.generator.random(len(day.at)) < 0.1)
+    day.inputs[0][hit], day.inputs[1][hit] = 3, 4
+    first, second, *_ = asked(day, np.where(hit, 0.95, np.where(new, 0.1, 0.01)))
+    assert {(first.kind, first.subject), (second.kind, "")} == {("caller", "tag customer v31"), ("novelty", "")}
+
+
+def test_a_class_that_was_never_bad_is_no_shift_of_classes() -> None:
+    day = Day(20_000)
+    hit = day.after & (day.generator.random(len(day.at)) < 0.3)
+    numbers = day.generator.lognormal(4, 0.3, len(day.at))
+    label = np.where(hit, 1, day.generator.integers(1, 41, len(day.at)))
+    more = [numeric("input length", np.where(hit, numbers / 100, numbers), numbers), field("label", "label", 40, label)]
+    first = asked(day, np.where(hit, 0.9, np.where(label == 1, 0.0, 0.01)), more)[0]
+    assert (first.kind, first.subject) == ("schema", "input length")
+
+
 def test_queues_that_grow_for_good_rows_too_are_load() -> None:
     day = Day()
     waited = day.generator.gamma(2, 4, len(day.at)) + np.where(day.after, 40, 0)
