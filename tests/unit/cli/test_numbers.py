@@ -26,7 +26,7 @@ COMMANDS = (
     ("replay", "digits", "--candidate", "N"),
     ("replay", "digits", "--candidate", "2", "--incumbent", "N"),
     ("alarms", "reset", "digits", "N"),
-    ("models", "describe", "digits", "N"),
+    ("models", "show", "digits", "N"),
     ("publish", __file__, "--name", "digits", "--version", "N"),
     ("publish", __file__, "--name", "digits", "--parent", "N"),
 )
