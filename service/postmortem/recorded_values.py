@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -37,6 +39,7 @@ REDACTED: Final = "redacted"
 HASHED: Final = "hashed"
 LOSSY: Final = "lossy"
 OTHER_INPUTS: Final = "other inputs"
+_LACKING: Final = object()
 _DIGEST: Final = 64  # hex digits of a SHA-256
 # Numbers stay text until their dtype is known: float64 in between would round what is not float64.
 _JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str)
@@ -104,9 +107,7 @@ class _Decoder:
         self._tensors = [self._unpacked(row) for row in range(len(rows))]
 
     def decoded(self) -> DecodedInputs:
-        found: dict[str, Array] = {}
-        for spec in self._places.members:
-            found[spec.name] = self._member(spec)
+        found = self._all_members()
         if self._places.vector is not None:
             found[self._places.vector.name] = self._vector(self._places.vector)
         for spec in self._places.tensors:
@@ -139,33 +140,48 @@ class _Decoder:
         self._missing[spec.name][row] = True
         self._why[row] = self._why[row] or reason
 
-    def _member(self, spec: TensorSpec) -> Array:
-        if spec.dtype == STRING:
-            return self._each(spec, self._text)
-        values = [self._numeral(row, spec) for row in range(len(self._rows))]
-        try:
-            flat = _numbers(values, spec.dtype)
-        except pa.ArrowInvalid:
-            flat = np.zeros(len(values), spec.dtype)
-            for row, value in enumerate(values):
-                try:
-                    flat[row] = _numbers([value], spec.dtype)[0]
-                except pa.ArrowInvalid:
-                    self._refuse(row, spec, OTHER_INPUTS)
-        return flat.reshape(len(values), *spec.shape)
+    def _all_members(self) -> dict[str, Array]:
+        """Inputs of texts, and those of one number: those of one dtype at once, since wide rows have thousands of them."""
+        found: dict[str, Array] = {}
+        numerals: defaultdict[str, list[tuple[TensorSpec, list[str | None]]]] = defaultdict(list)
+        for spec in self._places.members:
+            if spec.dtype == STRING:
+                found[spec.name] = self._each(spec, self._text)
+            else:
+                numerals[spec.dtype].append((spec, self._numerals(spec)))
+        for dtype, columns in numerals.items():
+            try:
+                flat = _numbers(list(chain.from_iterable(values for _, values in columns)), dtype)
+            except pa.ArrowInvalid:
+                flat = np.concatenate([self._one_by_one(spec, values) for spec, values in columns])
+            for (spec, _), column in zip(columns, flat.reshape(len(columns), -1), strict=True):
+                found[spec.name] = column.reshape(len(self._rows), *spec.shape)
+        return found
 
-    def _numeral(self, row: int, spec: TensorSpec) -> str | None:
+    def _numerals(self, spec: TensorSpec) -> list[str | None]:
+        """The digits of an input; None where there are none."""
         name = storable(spec.name)
-        if name not in self._members[row]:
-            self._refuse(row, spec, OTHER_INPUTS)
-            return None
-        value = self._members[row][name]
+        values = [members.get(name, _LACKING) for members in self._members]
+        # Nearly always: without a look at each.
+        return values if set(map(type, values)) == {str} else [self._numeral(*each, spec) for each in enumerate(values)]
+
+    def _numeral(self, row: int, value: Any, spec: TensorSpec) -> str | None:
         if isinstance(value, bool):
             return str(value).lower()
         if not isinstance(value, str):
             self._refuse(row, spec, REDACTED if value is None else OTHER_INPUTS)
             return None
         return value
+
+    def _one_by_one(self, spec: TensorSpec, values: Sequence[str | None]) -> Array:
+        """Where some digits are none of the dtype."""
+        column = np.zeros(len(values), spec.dtype)
+        for row, value in enumerate(values):
+            try:
+                column[row] = _numbers([value], spec.dtype)[0]
+            except pa.ArrowInvalid:
+                self._refuse(row, spec, OTHER_INPUTS)
+        return column
 
     def _text(self, row: int, spec: TensorSpec) -> Array:
         name = storable(spec.name)
@@ -223,7 +239,7 @@ class _Decoder:
             blank = np.array([sample is not None and np.isnan(sample).any() for sample in column], np.bool_)
         else:
             blank = np.asarray(np.isnan(column).any(axis=tuple(range(1, column.ndim))), np.bool_)
-        for row in np.flatnonzero(blank).tolist():
+        for row in np.flatnonzero(blank).tolist() if blank.any() else ():
             self._refuse(row, spec, REDACTED)
 
 
