@@ -42,6 +42,7 @@ from hoverboard.journal.writer import JournalWriter
 from hoverboard.outliers import OUTLIERS_FILE, load_package, save_package
 from hoverboard.postmortem import asking
 from hoverboard.postmortem.choosing import Inquiry
+from hoverboard.postmortem.comparing import compare
 from hoverboard.postmortem.question import About, Question
 from hoverboard.postmortem.reading import reading
 from hoverboard.postmortem.report import Report
@@ -332,14 +333,13 @@ async def _asked(settings: Settings, day: Day, ids: NDArray[np.void]) -> Asked:
 @contextmanager
 def _seen(tables: list[Table]) -> Iterator[None]:
     """Keep the table that is compared: a report has what is said of it, and not its rows."""
-    compared = asking._compared  # noqa: SLF001
 
     def kept(looked: Inquiry, table: Table | None, *rest: Any) -> Any:
         if table is not None:
             tables.append(table)
-        return compared(looked, table, *rest)
+        return compare(looked, table, *rest)
 
-    with patch.object(asking, "_compared", kept):
+    with patch.object(asking, "compare", kept):
         yield
 
 

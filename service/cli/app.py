@@ -79,6 +79,10 @@ class _Lazy(CommandGroup):
                 _fail(f"{type(error).__name__}: {error} (HOVERBOARD_DEBUG=1 shows where)")
             _fail(f"{os.fsdecode(place)}: {error.strerror}")
         except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence, no traceback
+            if type(error).__module__.startswith("asyncpg"):
+                from hoverboard.database.failures import sentence
+
+                _fail(sentence(error))
             _fail(f"{type(error).__name__}: {error} (HOVERBOARD_DEBUG=1 shows where)")
 
 

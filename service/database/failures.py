@@ -36,6 +36,8 @@ _HINTS: Final = {
     "53100": "make room on its disk",
     "53": "it is short of something",
 }
+_LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError)
+"""What asyncpg raises on a connection that is gone, in words about its own state."""
 _SECRET: Final = (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError)
 
 
@@ -70,6 +72,8 @@ def transient(error: Exception) -> bool:
 def sentence(error: BaseException) -> str:
     """One sentence for an operator: what happened and what to do, without values and passwords."""
     code = sqlstate(error)
+    if isinstance(error, _LOST) and not isinstance(error, ValueError):
+        return f"the connection to Postgres was lost ({type(error).__name__}): see whether it runs"
     if code is None:
         return f"{error}" if isinstance(error, HoverboardError) else f"{type(error).__name__}: {error}"
     message = type(error).__name__ if isinstance(error, _SECRET) else str(error).partition("\n")[0]

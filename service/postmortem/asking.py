@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,12 +15,12 @@ import numpy as np
 from hoverboard.contract.times import micros, nearest_time, time_of
 from hoverboard.database.connect import Connection
 from hoverboard.postmortem.bounds import EPOCH
-from hoverboard.postmortem.causes import NOTHING_USUAL, LikelyCause, causes, risen
+from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.ceilings import Ceiling, ceiling
-from hoverboard.postmortem.cells import Cells, Draw, exposure_of
 from hoverboard.postmortem.charts import histograms, timeline
 from hoverboard.postmortem.choosing import Inquiry, choose, narrowed
 from hoverboard.postmortem.commands import next_commands
+from hoverboard.postmortem.comparing import answering, compare
 from hoverboard.postmortem.confirming import Confirmer
 from hoverboard.postmortem.counting import Progress, RecordedShare, require_model
 from hoverboard.postmortem.drawing import Drawn, draw
@@ -28,7 +28,7 @@ from hoverboard.postmortem.drifting import began_to_move
 from hoverboard.postmortem.examples import examples
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import Question
-from hoverboard.postmortem.recorded import RecordedVersion, recorded_versions
+from hoverboard.postmortem.recorded import recorded_versions
 from hoverboard.postmortem.report import (
     Report,
     ReportedBad,
@@ -37,47 +37,25 @@ from hoverboard.postmortem.report import (
     ReportedExample,
     ReportedOnset,
     ReportedSlice,
-    ReportedWho,
 )
-from hoverboard.postmortem.slices import ExplainedSlice, slices
-from hoverboard.postmortem.table import WHO, Event, Table
+from hoverboard.postmortem.slices import ExplainedSlice
+from hoverboard.postmortem.table import Event, Table
 from hoverboard.postmortem.unknown import unknown
 from hoverboard.postmortem.window import RecordedWindow
-from hoverboard.postmortem.wording import share, summary
+from hoverboard.postmortem.wording import summary
 from hoverboard.versions.baseline import Baseline
 from hoverboard.watch.drift_table import find_baseline
 
 __all__ = ["postmortem"]
 
-_MOST_WHO: Final = 8
 _MOST_EVENTS: Final = 8
 _MOST_SINCE: Final = 3
 _Z: Final = 1.96
-_WORSE: Final = 1.1
 _BEFORE: Final = timedelta(minutes=5)
 """How long before a time, or its onset, something may have happened that has to do with it: people round times down."""
 _SILENCE_US: Final = 60_000_000
 _MISSED: Final = 30
 """Rows that should have come in a silence before anybody says that they have ended."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Compared:
-    """What comes of comparing rows.
-
-    Attributes:
-        changed: whether there are more bad rows than usual.
-        beyond: what there may be at most, where there are more, though no more than usual.
-        found: slices.
-        who: has more than their share.
-        answers: causes, the likeliest first.
-    """
-
-    changed: bool
-    beyond: Ceiling | None
-    found: Sequence[ExplainedSlice] = ()
-    who: Sequence[ReportedWho] = ()
-    answers: Sequence[LikelyCause] = ()
 
 
 async def postmortem(
@@ -109,10 +87,10 @@ async def postmortem(
         looked = await asyncio.to_thread(narrowed, looked, drawn.table)
     told("Comparing", 0.0)
     table = None if drawn is None else looked.split(drawn.table)
-    limit = ceiling(looked.about, versions if drawn is None else _answering(versions, drawn.table))
+    limit = ceiling(looked.about, versions if drawn is None else answering(versions, drawn.table))
     bad = _bad(looked, limit)
     # Seconds of NumPy; Postgres should not wait for an answer to its keepalives meanwhile.
-    compared = await asyncio.to_thread(_compared, looked, table, events, bad, limit)
+    compared = await asyncio.to_thread(compare, looked, table, events, bad, limit)
     answers = compared.answers
     if confirmer is not None and table is not None:
         answers = await confirmer.confirmed(recording, looked.about, table, answers)
@@ -187,60 +165,6 @@ def _around(looked: Inquiry) -> RecordedWindow:
     return replace(looked.window, start=min(starts) - min(before, min(starts) - EPOCH))
 
 
-def _answering(versions: Sequence[RecordedVersion], table: Table) -> list[RecordedVersion]:
-    """Those that answered rows of the window."""
-    field = table.field("version")
-    if field is None:
-        return list(versions)
-    there = {field.values[code] for code in np.unique(field.codes[~table.base]).tolist()}
-    return [each for each in versions if str(each.version) in there]
-
-
-def _compared(
-    looked: Inquiry, table: Table | None, events: Sequence[Event], bad: ReportedBad, limit: Ceiling | None
-) -> _Compared:
-    """Whether there are more bad rows than usual, what they have in common, and why.
-
-    Args:
-        table: split at the onset; None where there are no rows.
-        bad: the totals.
-        limit: on bad rows, whatever is usual.
-    """
-    changed = looked.onset is not None or (table is not None and risen(Draw.of(table)))
-    if table is not None and not changed and limit is not None:
-        alone = table[~table.base]
-        if limit.exceeded(bad.rows, bad.of, Draw.of(alone).phi):
-            # No usual time is worth comparing with; the other rows of the same time are.
-            return _Compared(changed, limit, slices(alone), _who(alone), [_standing(looked, bad)])
-    if not looked.compared and looked.onset is None:
-        return _Compared(changed, None, answers=[_unknown_before(bad)])
-    if table is None:
-        return _Compared(changed, None)
-    # A quiet day has nothing that would have to differ.
-    differs = changed and bool((table.bad & ~table.base).any())
-    found = slices(table) if differs else []
-    answers = causes(table, looked.counts, looked.onset, events, found)
-    return _Compared(changed, None, found, _who(table) if differs else [], answers)
-
-
-def _standing(looked: Inquiry, bad: ReportedBad) -> LikelyCause:
-    """Why no cause is told of rows that are as bad as usual, and too bad."""
-    if bad.usual_share is not None:
-        why = "as usual, so that what made them bad is older than what was looked at"
-    elif looked.usual is None:
-        why = "from the beginning of what was looked at on, so that what made them bad is older"
-    else:
-        why = "and nothing is recorded of the usual time to compare them with"
-    evidence = f"{bad.rows:,.0f} of {bad.of:,.0f} rows are bad ({share(bad.share)}), though {bad.allowed_by}: {why}"
-    return replace(NOTHING_USUAL, evidence=evidence)
-
-
-def _unknown_before(bad: ReportedBad) -> LikelyCause:
-    if bad.allowed_by is None:
-        return NOTHING_USUAL
-    return replace(NOTHING_USUAL, evidence=f"{NOTHING_USUAL.evidence}; {bad.allowed_by}, and there are no more")
-
-
 async def _examples(
     recording: RecordedShare, looked: Inquiry, table: Table | None
 ) -> Mapping[str, Sequence[ReportedExample]]:
@@ -248,31 +172,6 @@ async def _examples(
         return {}
     first = looked.window.start if looked.usual is None else looked.usual[0].start
     return await examples(recording, table, (first, looked.window.end))
-
-
-def _who(table: Table) -> list[ReportedWho]:
-    """Values of who sent or answered, by their share of the excess (Adtributor's explanatory power)."""
-    drawn = Draw.of(table)
-    excess = max(drawn.bad_now - drawn.expected, 1.0)
-    everywhere = float(table.weight[table.bad & ~table.base].sum() / max(table.weight[~table.base].sum(), 1e-9))
-    found = []
-    for field in table.fields:
-        if field.kind not in WHO or len(field.values) < 3:
-            continue
-        counts = drawn.count(field)
-        cells = Cells.of(drawn, counts, exposure_of(drawn, [field], counts))
-        error = _Z * np.sqrt(drawn.phi * cells.bad + cells.expected**2 * cells.error)
-        for code in np.argsort(-(cells.bad - cells.expected))[:2].tolist():
-            here = (field.codes == code) & ~table.base
-            bad = float(table.weight[here & table.bad].sum())
-            rows = float(table.weight[here].sum())
-            explained = float((cells.bad[code] - cells.expected[code]) / excess)
-            # What most rows have, bad or not, says nothing of who they are.
-            if code and explained > 0.05 and rows and bad / rows > _WORSE * everywhere:
-                low = max(explained - float(error[code]) / excess, 0.0)
-                told = (field.name, field.values[code], rows, bad, bad / rows, min(explained, 1.0), min(low, 1.0))
-                found.append(ReportedWho(*told))
-    return sorted(found, key=lambda each: -each.explained)[:_MOST_WHO]
 
 
 def _bad(looked: Inquiry, limit: Ceiling | None) -> ReportedBad:

@@ -37,17 +37,12 @@ class Ceiling:
     share: float
     words: str
 
-    def exceeded(self, bad: float, rows: float, phi: float = 1.0) -> bool:
-        """Whether so many bad rows are far more, and more than chance makes of it.
-
-        Args:
-            bad, rows: their numbers.
-            phi: how much more bad rows vary than independent ones, see `Draw`.
-        """
+    def exceeded(self, bad: float, rows: float) -> bool:
+        """Whether so many bad rows are far more, and more than chance makes of it: as of alarms, each row is a witness."""
         allowed = self.share * rows
         if bad <= _FAR * allowed:
             return False
-        return not allowed or bool(excess_g(np.array([bad]), np.array([allowed]))[0] / phi > _BEYOND_CHANCE)
+        return not allowed or bool(excess_g(np.array([bad]), np.array([allowed]))[0] > _BEYOND_CHANCE)
 
 
 def ceiling(about: About, versions: Iterable[RecordedVersion]) -> Ceiling | None:

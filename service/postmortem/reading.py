@@ -51,5 +51,5 @@ async def reading(
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(_SQL["limit_statements"], str(round(statement_timeout_s * 1000)))
                 yield connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError) as error:
             raise DatabaseUnavailable(f"{place(url)}: {sentence(error)}") from error

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from hoverboard.database.text import plain_line
 from hoverboard.postmortem.report import Report, ReportedCause, ReportedEvent, ReportedExample, ReportedOnset
+from hoverboard.postmortem.table import CONSEQUENCES
 from hoverboard.postmortem.wording import moment, share, usually
 
 __all__ = [
@@ -143,11 +144,11 @@ def _since(report: Report) -> Iterator[str]:
     onset = report.onset
     if onset is None:
         if report.changed:
-            yield "From the beginning of the time on: within it the share does not change beyond chance."
+            yield "From the beginning of the time on: no later time stands out that it would have begun at."
         else:
             yield "No time that it began at: within this time the share does not change beyond chance."
         for event in report.timeline.events if report.changed else ():
-            if abs(event.at - report.start) <= _AROUND:
+            if abs(event.at - report.start) <= _AROUND and not event.kind.startswith(CONSEQUENCES):
                 yield f"Around its beginning: {happened(event)}"
         return
     yield (

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "ABSENT",
+    "CONSEQUENCES",
     "EXOGENOUS",
     "OURS",
     "WHO",
@@ -32,6 +33,8 @@ WHO: Final = frozenset({"tag", "caller", "version", "process", "role", "bucket",
 """Kinds that say who sent or answered a row. More rows of one of them are no harm: their share of bad ones counts."""
 OURS: Final = frozenset({"version", "process", "role", "bucket", "hour"})
 """Kinds whose values should be as good as each other; those of clients need not be."""
+CONSEQUENCES: Final = ("alarm", "issue", "gap")
+"""How kinds of events begin that come of bad rows or are about records: none of them makes a row bad."""
 EXOGENOUS: Final = frozenset({"input", "word", "cluster", "refusal"})
 """Kinds that say what was sent. No version and no process can change how many rows have a value."""
 
@@ -170,5 +173,5 @@ class Event:
 
     @property
     def consequence(self) -> bool:
-        """Whether it comes of bad rows or is about records: an alarm, an issue, a gap. None of them makes a row bad."""
-        return self.kind.startswith(("alarm", "issue", "gap"))
+        """Whether it makes no row bad, see `CONSEQUENCES`."""
+        return self.kind.startswith(CONSEQUENCES)

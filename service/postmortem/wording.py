@@ -53,7 +53,9 @@ def summary(
             return f"{how}{unknown}: name another with --against."
         if changed:
             return f"{how}, and that from the beginning of the time on{_why(likeliest)}."
-        allowed = f"; {bad.allowed_by}" if bad.usual_share is None and bad.allowed_by else ""
+        allowed = (
+            f"; {bad.allowed_by}" if about.kind == "outliers" and bad.usual_share is None and bad.allowed_by else ""
+        )
         return f"A quiet time: {how}{allowed}{unknown}."
     since = f"Since {moment(onset.at)}"
     are = "are"

@@ -46,8 +46,11 @@ def write_page(path: Path, page: str) -> None:
         ConfigError: there is no room for it; what was there still is.
         OSError: it cannot be written for another reason.
     """
-    with room_for(path, "the same command writes it then"):
-        if path.exists() and not path.is_file():  # such as /dev/stdout: nothing can take its place
-            path.write_text(page, encoding="utf-8")
-        else:
-            put_file(path.resolve(), page.encode(), mode=_MODE)
+    try:
+        with room_for(path, "the same command writes it then"):
+            if path.exists() and not path.is_file():  # such as /dev/stdout: nothing can take its place
+                path.write_text(page, encoding="utf-8")
+            else:
+                put_file(path.resolve(), page.encode(), mode=_MODE)
+    except OSError as error:  # of a file beside it, whose name nobody has given
+        raise OSError(error.errno, error.strerror, str(path)) from error

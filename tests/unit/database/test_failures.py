@@ -54,4 +54,7 @@ def test_a_sentence_says_what_to_do_where_somebody_must() -> None:
     assert sentence(asyncpg.DiskFullError("full\nmore")) == "Postgres: full (53100): make room on its disk"
     assert sentence(asyncpg.AdminShutdownError("bye")) == "Postgres: bye (57P01)"
     assert sentence(DatabaseUnavailable("away")) == "away"
+    lost = asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    for error in (lost, asyncpg.InterfaceError("cannot call Transaction.__aexit__()"), ConnectionResetError()):
+        assert sentence(error) == f"the connection to Postgres was lost ({type(error).__name__}): see whether it runs"
     assert "secret" not in sentence(asyncpg.InvalidPasswordError("secret"))

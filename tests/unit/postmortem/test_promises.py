@@ -259,3 +259,19 @@ async def test_that_an_answer_and_its_label_differ_is_no_reason_for_being_wrong(
         assert not (where and {"label", "label given"} & each.where.keys())
     if where:
         assert not [each for each in report.causes if each.subject.startswith(("label small", "label given"))]
+
+
+@pytest.mark.parametrize("about", ["outliers", "wrong"])
+async def test_what_an_answer_depends_on_is_no_novelty_where_it_was_asked_about(database: str, about: str) -> None:
+    """Wide cups are called huge, and nothing else is."""
+    huge = (
+        "update predictions p set label = 'huge' from samples s "
+        "where s.id = p.sample_id and s.at = p.at and (s.inputs ->> 'width')::float > 30"
+    )
+    labels = LABELLED % "p.label = 'huge' and random() < 0.7"
+    await promised(database, Planted(wide="17"), huge, "select setseed(0.5)", labels)
+    report = await asked(database, Question(MODEL, About(about), ONSET, END, where={"label": "huge"}))
+    assert "of the same time without label=huge" in report.comparison
+    assert (report.causes[0].kind, report.causes[0].subject) == ("caller", "tag customer 17")
+    assert "width" not in f"{report.summary} {[each.where for each in report.slices]}"
+    assert sum(each.weight for each in report.causes) == pytest.approx(1)

@@ -27,3 +27,9 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "page.html")
     write_page(tmp_path / "link", "page")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "page.html").read_text() == "page"
+
+
+def test_a_page_that_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised:
+        write_page(tmp_path / "none" / "page.html", "page")
+    assert raised.value.filename == str(tmp_path / "none" / "page.html")
