@@ -24,7 +24,9 @@ from hoverboard.postmortem.table import BinnedCounts, Event, Table
 __all__ = ["NOTHING_USUAL", "LikelyCause", "causes", "risen"]
 
 LEAST_DBIC: Final = 10.0
-"""Evidence that a cause must have beyond "none of these" and beyond no change: very strong (Kass and Raftery, 1995)."""
+"""Evidence that a second cause must have beyond no change: very strong (Kass and Raftery, 1995)."""
+_BETTER: Final = 6.0
+"""Evidence that a cause must have beyond "none of these", where it is known that something changed: strong, 20 to one (likewise)."""
 MOST: Final = 5
 _ROUNDS: Final = 3
 _LEAST_SHARE: Final = 0.05
@@ -149,7 +151,7 @@ def _ranked(draw: Draw, moment: Moment, found: Sequence[ExplainedSlice]) -> list
             best[key] = (score, each)
     in_order = sorted(best.values(), key=lambda each: -each[0])
     score, top = in_order[0]
-    if top.kind != "none" and not top.whole and score < max(ranked[0][0], 0.0) + LEAST_DBIC:
+    if top.kind != "none" and not top.whole and score < max(ranked[0][0], 0.0) + _BETTER:
         # Better than "none of these" by so little that chance will do.
         in_order = [(score, none), *(each for each in in_order if each[1] is not none)]
     return _joined(draw, in_order)
