@@ -14,6 +14,7 @@ __all__ = ["main"]
 # Imported by name and late: the api process must never load what the engine needs, nor either of them the command line.
 _CHILDREN: Final = {
     "_api": "hoverboard.api.process",
+    "_carrier": "hoverboard.postmortem.carrier",
     "_engine": "hoverboard.engine.process",
     "_postgres": "hoverboard.postgres.process",
     "_recorder": "hoverboard.recorder.process",

@@ -226,6 +226,11 @@ class Settings(BaseSettings):
     drift_window_rows: int = Field(5000, ge=100)
     """Recorded samples of a version that are compared with its baseline at a time, to find drift."""
 
+    carry_issues_s: float = Field(30.0, ge=0, le=86_400)
+    """Seconds between two looks whether a version with other weights does not know a model's issues. Where one does not,
+    samples of these run through it in a process of its own, for some seconds and at low priority; 0 leaves that to
+    `hoverboard issues carry`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hoverboard.cli.help import CommandGroup
+from hoverboard.cli.numbers import NUMBER
 from hoverboard.cli.output import as_json, console, emit, json_option, table
 from hoverboard.cli.target import admin_token, admin_url, connected, data_dir_option, database_url_option, named
 from hoverboard.cli.target import data_dir as configured_data_dir
@@ -64,7 +65,7 @@ def command(context: click.Context, database_url: str | None, data_dir: Path | N
     examples={"Quiet it, once you know why": 'hoverboard alarms reset digits 2 --reason "a new kind of camera"'},
 )
 @click.argument("name")
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("version", type=NUMBER)
 @click.option("--reason", help="Why. It is kept.")
 @click.option("--url", help="The admin listener.  [default: http://ADMIN_HOST:ADMIN_PORT of the settings]")
 @data_dir_option

@@ -102,16 +102,20 @@ def command(
         except KeyboardInterrupt:
             click.echo("Stopped. The same command goes on from here.", err=True)
             sys.exit(130)
+    from hoverboard.publishing.exported import largest
+
     if as_json(json_):
         emit({"output": str(output), **_members(summary)})
         return
     click.echo(f"{summary.rows:,} samples in {output}.")
     for reason, rows in summary.left_out.items():
         click.echo(f"Left out: {rows:,}, {reason}.")
-    for issue, rows in summary.open_issues.items():
-        click.echo(
-            f"Among them: {rows:,} outliers of issue {issue}, which is open; --without-issue {issue} leaves them out."
-        )
+    for state, issues in (("open", summary.open_issues), ("resolved", summary.resolved_issues)):
+        if issues:
+            named, told = largest(issues)
+            without = " ".join(f"--without-issue {issue}" for issue in named)
+            which = "" if len(named) == len(issues) else " the largest"
+            click.echo(f"Among them are outliers of {state} issues, {told}; {without} leaves{which} out.")
     if summary.other_versions:
         others = ", ".join(map(str, summary.other_versions))
         click.echo(

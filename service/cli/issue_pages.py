@@ -108,6 +108,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 def _pace(days: Sequence[int]) -> str:
     """Members of each day, the last one to the right: a day without any is empty."""
+    # Against its own largest day: a rare issue that doubles must be seen beside one that comes all the time.
     most = max(days, default=0)
     return "".join(_STEPS[round((count / most) * (len(_STEPS) - 1))] if count else " " for count in days)
 
@@ -147,6 +148,7 @@ def _example(row: Mapping[str, Any]) -> str:
     if row["tensors"]:
         told.append("(and tensors)" if told else "(tensors)")
     text = " ".join(told) or "(its inputs are not on record)"
+    # Enough to recognise the thing by; `export --issue` gives all of it.
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     answer = _answer(row)
     words = f" Version {row['version']} answered {answer}." if answer else ""

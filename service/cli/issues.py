@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hoverboard.cli.help import CommandGroup
+from hoverboard.cli.numbers import NUMBER
 from hoverboard.cli.output import as_json, console, emit, json_option
 from hoverboard.cli.target import data_dir_option, database_url_option, whoever_asks
 from hoverboard.config import Settings
@@ -23,7 +24,7 @@ __all__ = ["command"]
 
 T = TypeVar("T")
 
-_number = click.argument("number", type=click.IntRange(1, 2**63 - 1), metavar="N")
+_number = click.argument("number", type=NUMBER, metavar="N")
 _reason = click.option("--reason", default="", help="Why. It is kept.")
 
 
@@ -56,6 +57,7 @@ def command(context: click.Context, database_url: str | None, data_dir: Path | N
     The service may run or not; Postgres must.
     """
     if context.invoked_subcommand is not None:
+        # Click would take them here and forget them: the command would ask another database than the one that was named.
         if database_url or data_dir:
             raise click.UsageError(f"give --database-url and --data-dir after `{context.invoked_subcommand}`")
         return
@@ -99,7 +101,7 @@ def show(*, number: int, database_url: str | None, data_dir: Path | None, json_:
 @click.option(
     "--in",
     "version",
-    type=click.IntRange(1, 2**63 - 1),
+    type=NUMBER,
     metavar="V",
     help="The first version that is right.  [default: the next one]",
 )
@@ -158,7 +160,7 @@ def reopen(*, number: int, reason: str, json_: bool | None, **where: Any) -> Non
 
 @command.command("merge", examples={"The same thing twice": "hoverboard issues merge 12 15"})
 @_number
-@click.argument("other", type=click.IntRange(1, 2**63 - 1), metavar="OTHER")
+@click.argument("other", type=NUMBER, metavar="OTHER")
 @click.option("--again", is_flag=True, help="Also where somebody took the two apart.")
 @_reason
 @_options
@@ -189,15 +191,16 @@ def unmerge(*, number: int, reason: str, json_: bool | None, **where: Any) -> No
     },
 )
 @click.argument("model")
-@click.option("--to", "version", type=click.IntRange(1, 2**63 - 1), metavar="V", help="[default: the stable one]")
+@click.option("--to", "version", type=NUMBER, metavar="V", help="[default: the stable one]")
 @click.option("--models", type=click.Path(path_type=Path, file_okay=False), help="The models directory.")
 @_options
 def carry(*, model: str, version: int | None, models: Path | None, json_: bool | None, **where: Any) -> None:
     """Make known issues known to a version with other weights: the samples that lead them run through it."""
-    from hoverboard.cli.framework import load_framework
+    from hoverboard.cli.framework import load_as_guest
     from hoverboard.postmortem.carrying import carry as change
 
-    load_framework()
+    load_as_guest("issues")
+    # As whoever records, and not as a reader: it writes leaders and merges.
     settings = Settings.load(**where, models=models)
     found = asyncio.run(
         _changed(settings, "", lambda connection, _: change(connection, settings.models, model, version))
@@ -255,6 +258,7 @@ async def _changed(settings: Settings, reason: str, change: Callable[[Connection
             await require_current(connection)
             return await change(connection, IssueActor(whoever_asks(), reason))
     except Exception as error:
+        # A sentence of ours says what to do; what Postgres says needs who it was and that nothing happened.
         if isinstance(error, HoverboardError) or not transient(error):
             raise
         raise DatabaseUnavailable(f"nothing was changed: {place(url)}: {sentence(error)}") from error

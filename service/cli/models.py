@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from hoverboard.cli.help import Command, CommandGroup
+from hoverboard.cli.numbers import NUMBER
 from hoverboard.cli.output import as_json, console, emit, json_option, table
 from hoverboard.cli.target import admin_token, admin_url, connected, data_dir, public_url
 from hoverboard.contract.actions import VERSION_ACTIONS
@@ -108,7 +109,7 @@ def _listed(models: list[dict[str, Any]]) -> Any:
     },
 )
 @click.argument("name")
-@click.argument("version", type=click.IntRange(min=1), required=False)
+@click.argument("version", type=NUMBER, required=False)
 @_url
 @_models
 @json_option
@@ -138,8 +139,8 @@ def show(name: str, version: int | None, url: str | None, models: Path | None, j
     },
 )
 @click.argument("name")
-@click.argument("before", type=click.IntRange(min=1))
-@click.argument("after", type=click.IntRange(min=1))
+@click.argument("before", type=NUMBER)
+@click.argument("after", type=NUMBER)
 @_url
 @_models
 @json_option
@@ -206,7 +207,7 @@ def _action(action: str, summary: str) -> click.Command:
         examples={"Version 1 of digits": f"hoverboard models {action} digits 1"},
     )
     @click.argument("name")
-    @click.argument("version", type=click.IntRange(min=1))
+    @click.argument("version", type=NUMBER)
     @_admin_options
     def run(name: str, version: int, url: str | None, data_dir: Path | None, json_: bool | None) -> None:
         _act(action, {"model": name, "version": version}, url, data_dir, json_)

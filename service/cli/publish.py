@@ -11,6 +11,7 @@ import click
 from hoverboard.cli.files import read_contract, read_labels, read_samples
 from hoverboard.cli.framework import load_framework
 from hoverboard.cli.help import Command
+from hoverboard.cli.numbers import NUMBER
 from hoverboard.cli.output import as_json, console, emit, json_option
 from hoverboard.cli.steps import steps
 from hoverboard.cli.stopping import stoppable
@@ -130,8 +131,8 @@ def _thresholds(context: click.Context, option: click.Parameter, pairs: tuple[st
     metavar="NAME",
     help="An operation the graph may hold beside the usual ones; may be repeated.",
 )
-@click.option("--version", type=click.IntRange(min=1), help="The version's number.  [default: the next one]")
-@click.option("--parent", type=click.IntRange(min=1), help="The version this one was made from.")
+@click.option("--version", type=NUMBER, help="The version's number.  [default: the next one]")
+@click.option("--parent", type=NUMBER, help="The version this one was made from.")
 @click.option("--notes", help="A sentence to keep in the manifest.")
 @click.option(
     "--max-batch",

@@ -15,6 +15,7 @@ import msgspec
 
 from hoverboard.cli.framework import load_as_guest
 from hoverboard.cli.help import Command
+from hoverboard.cli.numbers import NUMBER
 from hoverboard.cli.output import as_json, console, emit, json_option, plain, table
 from hoverboard.cli.steps import steps
 from hoverboard.cli.target import data_dir_option, database_url_option
@@ -55,10 +56,10 @@ _STEPS: Final = {
     },
 )
 @click.argument("model")
-@click.option("--candidate", required=True, type=click.IntRange(1, 2**63 - 1), help="The version that is in question.")
+@click.option("--candidate", required=True, type=NUMBER, help="The version that is in question.")
 @click.option(
     "--incumbent",
-    type=click.IntRange(1, 2**63 - 1),
+    type=NUMBER,
     help="The only version it is compared with.  [default: for each sample the one that answered it]",
 )
 @window_options

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from hoverboard.cli.numbers import NUMBER
 from hoverboard.errors import ConfigError
 from hoverboard.postmortem.window import RecordedWindow, RowChoice, parse_time, parse_where
 
@@ -49,11 +50,10 @@ def window_options(command: F) -> F:
 
 def choice_options(command: F) -> F:
     """Add the options that say which samples by what came of them; `choice_of` takes what they give."""
-    issue = click.IntRange(1, 2**63 - 1)
     options = (
         click.option("--labelled", is_flag=True, help="Only samples with a label."),
-        click.option("--issue", type=issue, help="Only outliers of this issue."),
-        click.option("--without-issue", type=issue, multiple=True, help="No outliers of this issue. Repeatable."),
+        click.option("--issue", type=NUMBER, help="Only outliers of this issue."),
+        click.option("--without-issue", type=NUMBER, multiple=True, help="No outliers of this issue. Repeatable."),
         click.option("--without-outliers", is_flag=True, help="No samples that any version found strange."),
         click.option("--label-source", multiple=True, metavar="NAME", help="Only labels of this source. Repeatable."),
         click.option(

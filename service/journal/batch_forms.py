@@ -14,6 +14,7 @@ from hoverboard.journal.records import BatchRecord
 
 __all__ = ["answered", "form", "joined"]
 
+# Made once: this is asked of every batch that the recorder reads.
 _of_version = attrgetter("model", "version", "weights_sha256", "policy")
 _per_row = attrgetter("label_index", "confidence", "value", "p_value", "outlier", "incl_prob", "why")
 
@@ -49,6 +50,7 @@ def answered(records: Sequence[BatchRecord]) -> Array | None:
     """Whether each of all their rows was answered, bool `(rows,)`: False with an error; None where all were."""
     if not any(record.failed_rows for record in records):
         return None
+    # Failures are few: their places are set, in place of a mask made for each batch.
     rows = np.ones(sum(record.rows for record in records), np.bool_)
     start = 0
     for record in records:

@@ -41,6 +41,7 @@ WHYS: Final = ("all", "sampled", "outlier", "error", "low_margin")
 Policy = Literal["all", "sampled", "hashed", "none"]
 
 
+# gc=False: records are in no cycles, and the collector would walk every one of them as long as a batch lives.
 class _Positional(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Fields go by their place, without names: what is added later comes last, with a default, so that old journals read."""
 
@@ -149,6 +150,7 @@ class BatchRecord(_Journaled, frozen=True, tag=2):
     rows: int
     sample_ids: bytes
     failed_rows: list[int]
+    # Of kept rows alone: what the policy left out is counted above and in `flagged`, and was never here.
     columns: list[Column]
     outputs: list[Column]
     label_index: bytes | None

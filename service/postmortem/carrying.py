@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +23,8 @@ from hoverboard.errors import IssueRefused
 from hoverboard.offline.engine import resolve_version
 from hoverboard.outliers import OUTLIERS_FILE, OutlierPackage, load_package
 from hoverboard.outliers.features import half
-from hoverboard.postmortem.export import blanked_inputs
 from hoverboard.postmortem.recorded_values import RawInputs, decode_inputs
-from hoverboard.versions import Manifest, read_version
+from hoverboard.versions import Manifest, read_version, scan
 from hoverboard.watch.grouping import whitening_of
 from hoverboard.watch.issue_links import merge_alike
 from hoverboard.watch.issue_table import VISIBLE, regress
@@ -74,7 +73,7 @@ async def carry(connection: Connection, models: Path, model: str, version: int |
         version: a number; None for the one that is stable there.
 
     Raises:
-        IssueRefused: the version has no outliers, or nothing is recorded of it yet.
+        IssueRefused: the version has no outliers, nothing is recorded of it yet, or the model's inputs are hidden.
         NotFound, VersionRefused: it cannot be read.
     """
     number, _ = resolve_version(models, model, version)
@@ -87,10 +86,16 @@ async def carry(connection: Connection, models: Path, model: str, version: int |
         raise IssueRefused(
             f"nothing is recorded of {model} version {number} yet; ask again once it has answered a call"
         )
+    on_disk = scan(models).get(model)
+    if on_disk is not None and on_disk.serving is not None and on_disk.serving.recording.hides:
+        # The engine keeps no features of what it must not write down; those of older samples are made by the same rule.
+        raise IssueRefused(
+            f"serving.toml of {model} hides inputs from the records: no features are made of them, so that nothing could join"
+        )
     package = await asyncio.to_thread(load_package, directory / OUTLIERS_FILE)
     rows = await connection.fetch(_SQL["leaders"], model, manifest.weights_sha256, VISIBLE, _MOST)
-    blanked = blanked_inputs(models, model)
-    embedded = await asyncio.to_thread(_embedded, directory, manifest, package, rows, blanked)
+    embedded = await asyncio.to_thread(_embedded, directory, manifest, package, rows)
+    # Only now: to load a model takes seconds, and the lock holds up the recorder.
     async with connection.transaction():
         await connection.execute(_SQL["begin_scope"], model, manifest.weights_sha256)
         scopes = await connection.fetch(_SQL["lock_model"], model)
@@ -104,11 +109,9 @@ async def carry(connection: Connection, models: Path, model: str, version: int |
     return CarriedIssues(number, len(carried), len(rows) - len(embedded.numbers), issues, merged)
 
 
-def _embedded(
-    directory: Path, manifest: Manifest, package: OutlierPackage, rows: Sequence[Any], blanked: Collection[str]
-) -> _Embedded:
+def _embedded(directory: Path, manifest: Manifest, package: OutlierPackage, rows: Sequence[Any]) -> _Embedded:
     raw = [RawInputs(row["inputs"], row["vector"], row["tensors"]) for row in rows]
-    decoded = decode_inputs(manifest.signature, raw, blanked=blanked) if rows else None
+    decoded = decode_inputs(manifest.signature, raw) if rows else None
     usable = [] if decoded is None else [place for place, why in enumerate(decoded.why_not) if not why]
     if decoded is None or not usable:
         return _Embedded([], np.empty((0, 0), np.float16))
@@ -138,6 +141,7 @@ async def _joined(
     connection: Connection, scope: Any, package: OutlierPackage, carried: Sequence[Any], version: int
 ) -> list[int]:
     """Merge what began under these weights and lies within the radius of a carried leader, the nearest first."""
+    # Without a radius nothing has begun here yet, and what comes will find these leaders.
     radius, size = scope["radius"], len(carried[0]["z"])
     here = await connection.fetch(_SQL["found_here"], scope["id"], size)
     whitening = whitening_of(package, size // 2)
@@ -147,6 +151,7 @@ async def _joined(
     limits = np.square(radius * whitening.stretch(known))
     merged = []
     for row, one in zip(here, mine, strict=True):
+        # As if the carried leaders had been there first, by the rule of `grouping.group`.
         squares = np.square(known - one).sum(axis=1)
         nearest = int(np.where(squares <= limits, squares, np.inf).argmin())
         if squares[nearest] <= limits[nearest]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ from hoverboard.postmortem.reading import reading
 from hoverboard.postmortem.recorded import (
     RecordedVersion,
     SampleKey,
-    open_issues,
+    open_and_resolved,
     read_samples,
     recorded_versions,
     rows_by_version,
@@ -110,6 +110,7 @@ class ExportSummary(msgspec.Struct, frozen=True):
         left_out: why other samples of the window are not there -> how many.
         outliers: rows that were found strange when they came.
         open_issues: issues that nobody has resolved or archived -> rows of them.
+        resolved_issues: the same of those that somebody has resolved: incidents that are over.
         software: the Hoverboard that wrote it.
         label_sources, without_label_sources: whose labels count, and whose do not.
     """
@@ -129,6 +130,7 @@ class ExportSummary(msgspec.Struct, frozen=True):
     left_out: dict[str, int]
     outliers: int
     open_issues: dict[int, int]
+    resolved_issues: dict[int, int] = {}
     software: str = __version__
     label_sources: tuple[str, ...] = ()
     without_label_sources: tuple[str, ...] = ()
@@ -321,8 +323,8 @@ class Exporter:
                 merged_at = last
                 await self._find_versions(connection, window, state)
                 there = await RowsOnRecord.of(connection, [answers for _, answers in parts])
-                still_open = await open_issues(connection, list(there.issues))
-            summary = self._summary(window, state, there, still_open)
+                decided = await open_and_resolved(connection, there.issues)
+            summary = self._summary(window, state, there, *decided)
             empty = ExportPart(self.chosen.versions[-1].signature, labelled=self._request.choice.labelled)
             nothing = [table.schema for table in empty.tables()]
             about = {EXPORT_KEY: msgspec.json.encode(summary)}
@@ -332,7 +334,12 @@ class Exporter:
         return self._workspace.folder / f"whole-{name}"
 
     def _summary(
-        self, window: RecordedWindow, state: _State, there: RowsOnRecord, still_open: Collection[int]
+        self,
+        window: RecordedWindow,
+        state: _State,
+        there: RowsOnRecord,
+        opened: dict[int, int],
+        resolved: dict[int, int],
     ) -> ExportSummary:
         choice = self._request.choice
         return ExportSummary(
@@ -352,7 +359,8 @@ class Exporter:
             rows=there.rows,
             left_out=there.left_out(state.left_out),
             outliers=there.outliers,
-            open_issues={issue: rows for issue, rows in sorted(there.issues.items()) if issue in still_open},
+            open_issues=opened,
+            resolved_issues=resolved,
         )
 
     def _deliver(self, summary: ExportSummary) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +27,7 @@ __all__ = [
     "SampleBlock",
     "SampleKey",
     "Truth",
-    "open_issues",
+    "open_and_resolved",
     "read_samples",
     "recorded_versions",
     "rows_by_version",
@@ -165,9 +166,13 @@ async def rows_by_version(
     return {row["version_id"]: row["rows"] for row in rows}
 
 
-async def open_issues(connection: Connection, issues: Sequence[int]) -> set[int]:
-    """Those of some issues that nobody has resolved or archived."""
-    return {row["id"] for row in await connection.fetch(_SQL["open_issues"], issues)}
+async def open_and_resolved(connection: Connection, issues: Mapping[int, int]) -> tuple[dict[int, int], dict[int, int]]:
+    """Of some issues and their rows those that are open, and those that are resolved; what is archived or ignored is neither."""
+    found: dict[str, Counter[int]] = {"unresolved": Counter(), "resolved": Counter()}
+    for row in await connection.fetch(_SQL["issues_decided"], list(issues)):
+        found[row["state"]][row["whole"]] += issues[row["id"]]
+    opened, resolved = (dict(sorted(each.items())) for each in found.values())
+    return opened, resolved
 
 
 async def read_samples(

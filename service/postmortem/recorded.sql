@@ -10,8 +10,12 @@ from predictions p
 where p.version_id = any ($1::int[]) and p.at >= $2 and p.at < $3
 group by p.version_id;
 
--- name: open_issues
-select id from issues where id = any ($1::bigint[]) and state = 'unresolved';
+-- name: issues_decided
+-- What is open or resolved of some issues. One that was merged since it was read is part of another, which is asked in its place.
+select i.id, w.id as whole, w.state
+from issues i
+join issues w on w.id = coalesce(i.merged_into, i.id)
+where i.id = any ($1::bigint[]) and w.state in ('unresolved', 'resolved');
 
 -- name: next_samples
 -- The id is a UUIDv7, so its order is that of (at, id), and it has an index that `at` has not.

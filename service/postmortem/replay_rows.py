@@ -15,6 +15,7 @@ from hoverboard.files import put_file, synchronise
 from hoverboard.postmortem.export import ABOUT, ExportSummary
 from hoverboard.postmortem.export_files import FILES, RowsOnRecord, merge
 from hoverboard.postmortem.reading import reading
+from hoverboard.postmortem.recorded import open_and_resolved
 from hoverboard.postmortem.unfinished import unfit
 from hoverboard.publishing.exported import EXPORT_KEY
 
@@ -93,6 +94,7 @@ class ReplayRows:
         """
         async with reading(settings, application="hoverboard replay") as connection:
             there = await RowsOnRecord.of(connection, [self.answers])
+            opened, resolved = await open_and_resolved(connection, there.issues)
         if not there.gone:
             return summary
         fresh = msgspec.structs.replace(
@@ -100,7 +102,8 @@ class ReplayRows:
             rows=there.rows,
             left_out=there.left_out(summary.left_out),
             outliers=there.outliers,
-            open_issues={issue: there.issues[issue] for issue in summary.open_issues if issue in there.issues},
+            open_issues=opened,
+            resolved_issues=resolved,
         )
         self._fresh.mkdir(mode=0o700)
         about = {EXPORT_KEY: msgspec.json.encode(fresh)}

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-__all__ = ["EXPORT_KEY", "tell_doubts"]
+__all__ = ["EXPORT_KEY", "largest", "tell_doubts"]
 
 _log: Final = logging.getLogger(__name__)
 
 EXPORT_KEY: Final = "hoverboard.export"
 """The key, in the metadata of a Parquet file, of the export's summary as JSON."""
 _PARQUET: Final = (".parquet", ".pq")
+_NAMED: Final = 5
+"""Issues that are named. An incident is among the largest, and what every detector finds now and then is not."""
 
 
 class _ExportedRows(msgspec.Struct, frozen=True):
@@ -26,6 +29,7 @@ class _ExportedRows(msgspec.Struct, frozen=True):
     labelled: bool = False
     outliers: int = 0
     open_issues: dict[int, int] = {}
+    resolved_issues: dict[int, int] = {}
 
 
 def tell_doubts(path: Path, alpha: float) -> tuple[str, ...]:
@@ -44,13 +48,19 @@ def tell_doubts(path: Path, alpha: float) -> tuple[str, ...]:
     labelled = " --labelled" if found.labelled else ""
     export = f"hoverboard export {shlex.quote(found.model)}{labelled} --output {shlex.quote(f'{found.model}-usual')}"
     told = []
-    if found.open_issues:
-        listed = ", ".join(f"{issue} ({rows:,} rows)" for issue, rows in found.open_issues.items())
-        without = "".join(f" --without-issue {issue}" for issue in found.open_issues)
-        told.append(
-            f"calibration: {path.name} holds outliers of open issues, {listed}: the version will take what is like them for "
-            f"normal; leave them out with `{export}{without}`"
-        )
+    # What is resolved may be an incident that is over, or a thing that this version has learnt: only who publishes knows.
+    for state, issues, condition in (
+        ("open", found.open_issues, ""),
+        ("resolved", found.resolved_issues, "unless the model was trained on them, "),
+    ):
+        if issues:
+            named, listed = largest(issues)
+            without = "".join(f" --without-issue {issue}" for issue in named)
+            told.append(
+                f"calibration: {path.name} holds outliers of {state} issues, {listed}: the version will take what is like them "
+                f"for normal; {condition}leave {'them' if len(named) == len(issues) else 'the largest'} out with "
+                f"`{export}{without}`"
+            )
     if found.outliers > alpha * found.rows:
         told.append(
             f"calibration: {found.outliers:,} of {found.rows:,} rows in {path.name} were outliers when they came "
@@ -60,6 +70,21 @@ def tell_doubts(path: Path, alpha: float) -> tuple[str, ...]:
     for doubt in told:
         _log.warning("%s", doubt)
     return tuple(told)
+
+
+def largest(issues: Mapping[int, int]) -> tuple[Sequence[int], str]:
+    """Which of some issues are named, by their rows, falling; and all of them in words.
+
+    Args:
+        issues: number -> rows, at least one.
+    """
+    falling = sorted(issues, key=lambda issue: (-issues[issue], issue))
+    named, others = falling[:_NAMED], falling[_NAMED:]
+    told = ", ".join(f"{issue} ({issues[issue]:,} {'row' if issues[issue] == 1 else 'rows'})" for issue in named)
+    if others:
+        rows = sum(issues[issue] for issue in others)
+        told += f", and {len(others):,} smaller {'one' if len(others) == 1 else 'ones'} with {rows:,} {'row' if rows == 1 else 'rows'}"
+    return named, told
 
 
 def _exported(path: Path) -> _ExportedRows | None:

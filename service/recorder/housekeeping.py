@@ -25,6 +25,7 @@ from hoverboard.recorder.journal_deletion import JournalDeletion
 from hoverboard.recorder.quarantine import Quarantine
 from hoverboard.recorder.session import Session
 from hoverboard.telemetry import families
+from hoverboard.watch.issue_watcher import show_issue_counts
 from hoverboard.watch.label_gauges import LabelGauges
 
 __all__ = ["Housekeeping"]
@@ -36,6 +37,7 @@ _WORK_S: Final = 60.0
 """Between two looks at the files of unfinished replays, which may take a second."""
 _ORPHANS_S: Final = 60.0
 _JUDGED_S: Final = 60.0
+_ISSUES_S: Final = 10.0
 _RETENTION_S: Final = 3600.0
 # Dropping a partition needs a lock that a long query of somebody's holds up.
 _RETENTION_AGAIN_S: Final = 60.0
@@ -79,6 +81,8 @@ class Housekeeping:
             families.impossible_labels.labels().set(await connection.fetchval(_SQL["impossible_labels"]))
         if self._is_due("judged", _JUDGED_S):
             await self._labels.refresh(connection)
+        if self._is_due("issues", _ISSUES_S):
+            await show_issue_counts(connection)
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()

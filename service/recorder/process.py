@@ -21,6 +21,7 @@ from hoverboard.database.migrate import require_current
 from hoverboard.errors import ConfigError, DatabaseUnavailable
 from hoverboard.postgres.endpoint import embedded_url, endpoint
 from hoverboard.postgres.passwords import RECORDER
+from hoverboard.recorder.carrying_process import keep_issues_known
 from hoverboard.recorder.drain import Drain
 from hoverboard.telemetry import recording_state
 
@@ -44,10 +45,10 @@ def main(runtime_dir: Path, index: int) -> None:
     os.nice(_NICE)
     stamina.instrumentation.set_on_retry_hooks([])  # one sentence an outage is enough, and we write it
     part = recording_state.Part(runtime_dir, recording_state.RECORDER)
-    process.leave(process.run(_record(process.settings, part)))
+    process.leave(process.run(_record(process.settings, runtime_dir, part)))
 
 
-async def _record(settings: Settings, part: recording_state.Part) -> int:
+async def _record(settings: Settings, runtime_dir: Path, part: recording_state.Part) -> int:
     stop = children.stop_event()
     # What was imported lives for ever; and records are made by the thousand, live for a moment, and are in no cycles.
     gc.freeze()
@@ -56,7 +57,13 @@ async def _record(settings: Settings, part: recording_state.Part) -> int:
     _log.info("recorder_started", pid=os.getpid())
     # From the environment and not from the settings' file, since it holds a password.
     url = os.environ.get(DATABASE_VARIABLE, "")
-    await Drain(settings, lambda: open_database(settings, url), _machine_is_busy, part.say, part.beat).run(stop)
+    carrying = asyncio.create_task(keep_issues_known(settings, runtime_dir, url)) if settings.carry_issues_s else None
+    try:
+        await Drain(settings, lambda: open_database(settings, url), _machine_is_busy, part.say, part.beat).run(stop)
+    finally:
+        if carrying is not None:
+            carrying.cancel()
+            await asyncio.wait({carrying})
     _log.info("recorder_stopped")
     return 0
 

@@ -14,9 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from hoverboard.children import IMPORT_PATH, stop_signals
+from hoverboard.children import stop_signals
 from hoverboard.config import Settings
-from hoverboard.database.address import DATABASE_VARIABLE
 from hoverboard.engine.models.deaths import LoadAttempts, attempts_dir
 from hoverboard.engine.slots import Run, slots_path
 from hoverboard.errors import ConfigError
@@ -28,11 +27,12 @@ from hoverboard.supervisor.child import Backoff, Child, ChildSpec
 from hoverboard.supervisor.chronicle import Chronicle
 from hoverboard.supervisor.claims import DataDir, address_of, admin_token, reserve, runtime_directory
 from hoverboard.supervisor.hangs import ChildWatch, EngineWatch, Note
+from hoverboard.supervisor.processes import ChildSpecs, service_children
 from hoverboard.telemetry import logs, metrics, recording_state
 from hoverboard.telemetry.pulse import pulse_path
 from hoverboard.telemetry.recording_state import Part
 
-__all__ = ["ChildSpecs", "Supervisor", "service_children"]
+__all__ = ["Supervisor"]
 
 _PATIENCE_S: Final = 30.0
 _GRACE_S: Final = 2.0
@@ -44,31 +44,6 @@ _ROOM_MIB: Final = 1
 """Of disk for each process that journals: a reserve for what could not be written, and the first frames."""
 
 _log = logs.get("supervisor")
-
-
-@dataclass(frozen=True, slots=True)
-class ChildSpecs:
-    """The processes of one service.
-
-    They stop in the reverse of this order, each kind when the one before has ended.
-
-    Attributes:
-        databases: the embedded Postgres, or none; the last to stop.
-        recorders: carry over what the others have journaled until they stopped.
-        engines: answer everything that the api processes accepted.
-        apis: the first to stop.
-    """
-
-    databases: Sequence[ChildSpec]
-    recorders: Sequence[ChildSpec]
-    engines: Sequence[ChildSpec]
-    apis: Sequence[ChildSpec]
-
-    @property
-    def recording(self) -> Sequence[str]:
-        """The parts that have a say in whether recording works."""
-        kinds = ((recording_state.POSTGRES, self.databases), (recording_state.RECORDER, self.recorders))
-        return [name for name, specs in kinds if specs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,50 +61,6 @@ class _Claimed:
     data: DataDir
     runtime: Path
     token: Path
-
-
-def service_children(settings: Settings, runtime: Path) -> ChildSpecs:
-    """One engine, as many api processes as the settings say, and where they record a recorder and a database."""
-    environment = _environment()
-    database = settings.database_url.get_secret_value()
-    recording = settings.recording == "on"
-
-    def spec(kind: str, index: int, **extra: str) -> ChildSpec:
-        # -P: a folder named `service` in the working directory must not stand in for this package
-        command = (
-            sys.executable,
-            "-P",
-            "-m",
-            "hoverboard",
-            f"_{kind}",
-            "--runtime",
-            str(runtime),
-            "--index",
-            str(index),
-        )
-        return ChildSpec(f"{kind}-{index}", command, environment | extra)
-
-    at = {DATABASE_VARIABLE: database} if database else {}
-    return ChildSpecs(
-        databases=[spec("postgres", 0)] if recording and not database else [],
-        # One thread: its products are small, and threads of BLAS that wait for a core by spinning take it from those who answer.
-        recorders=[spec("recorder", 0, OPENBLAS_NUM_THREADS="1", **at)] if recording else [],
-        engines=[spec("engine", 0)],
-        apis=[spec("api", index) for index in range(settings.api_workers)],
-    )
-
-
-def _environment() -> dict[str, str]:
-    environment = {"PYTHONUNBUFFERED": "1"}
-    # glibc gives each busy thread a heap of its own, and weights freed in one of them are not reused by another:
-    # swaps of versions would grow the engine.
-    environment["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "2")
-    root = IMPORT_PATH
-    if "site-packages" not in root.parts:  # run from a checkout, installed or not
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    if sys.stderr.isatty():  # their stderr is a pipe, but ours, where it ends, is a terminal
-        environment["FORCE_COLOR"] = "1"
-    return environment
 
 
 class Supervisor:

@@ -42,6 +42,7 @@ BLOCK_ROWS: Final = 128
 
 # Only for people to look at: the alarm itself forgets nothing.
 _RECENT_ROWS: Final = 10_000.0
+# S begins at 0, whose logarithm this is.
 _QUIET: Final = (-math.inf,) * len(ODDS)
 
 
@@ -108,6 +109,7 @@ class Evidence:
             return replace(self, counts=tuple([each and each.after(block) for each in self.counts]), repeats=repeats)
         log_rows = math.log(rows)
         ratios = [flagged * strange + (rows - flagged) * normal for strange, normal in _steps(bound)]
+        # At a product of 1 or less a change that began now explains as much as one that began before: the later time is taken.
         begins = [product <= 0 or at is None for product, at in zip(self.log_products, self.since_us, strict=True)]
         fresh = Counts(rows, flagged, block.repeats)
         return Evidence(
@@ -206,6 +208,7 @@ class Alarm:
         raised = self.raised
         if raised is not None and raised.since_onset is not None:
             raised = replace(raised, since_onset=raised.since_onset.after(block))
+        # Once raised it stays: evidence that falls again is no proof that what raised it is over.
         elif raised is None and evidence.log10_e >= math.log10(run_length):
             onset = evidence.onset_us
             raised = Raised(
@@ -252,6 +255,7 @@ def blocks_of(counts: Iterable[Block]) -> list[Block]:
     return [*blocks, Block(rows, flagged, first_us, repeats)] if rows or repeats else blocks
 
 
+# One bound for each version, and a step for each block: logarithms would be most of the work.
 @lru_cache(maxsize=256)
 def _steps(bound: float) -> tuple[tuple[float, float], ...]:
     """For each rate the natural logarithms of what a flagged sample and another one multiply L by."""
@@ -260,5 +264,6 @@ def _steps(bound: float) -> tuple[tuple[float, float], ...]:
 
 
 def _log_add(a: float, b: float) -> float:
+    # The larger one is taken out, so that no exponential overflows.
     high, low = max(a, b), min(a, b)
     return high if low == -math.inf else high + math.log1p(math.exp(low - high))

@@ -53,6 +53,7 @@ async def follow(
     for block in blocks:
         alarm = alarm.after(block, run_length)
     await _write(connection, version_id, alarm)
+    # Told once, by whoever's transaction raised it: the row was locked since it was read.
     raised = alarm.raised if before is None else None
     # With the run length that was in force, so that its promise can be looked up later.
     if raised is not None:

@@ -46,11 +46,13 @@ class Alarms:
     async def follow(self, connection: Connection, ran: Sequence[Ran], others: Sequence[Record]) -> Sequence[News]:
         versions = {each.known.id: (each.known.key[:2], each.known.bound) for each in ran}
         counts = defaultdict(list, {each.known.id: _counts(each.batches) for each in ran})
+        # Rows that no journal had room for were looked at by the detector nevertheless, and count as the others do.
         unwritten = await _unwritten(connection, others)
         for version_id, (name, manifest, blocks) in unwritten.items():
             versions.setdefault(version_id, (name, bound_of(manifest)))
             counts[version_id] += blocks
         news: dict[_Name, News] = {}
+        # The order in which other recorders lock the same rows: in another one, two could wait for each other for ever.
         for version_id in sorted(counts):
             name, bound = versions[version_id]
             # Joined before they are counted: the evidence of one sample each would cost as much as that of a hundred.

@@ -106,6 +106,7 @@ class Reference:
     def __init__(self, baseline: Baseline, signature: Signature) -> None:
         self.baseline = baseline
         self._bins = Bins(baseline.features, signature.labels)
+        # By name, since a record has the columns of what was not redacted, in the signature's order.
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
         # Where a feature's bins lie in the counts of all; one place more, which is always 0, stands for no bin.
@@ -278,5 +279,6 @@ def _weights(group: Sequence[BatchRecord]) -> Array:
         return np.ones(rows)
     shares = np.frombuffer(b"".join([record.incl_prob or b"" for record in group]), np.float32)
     if len(shares) != rows or not ((shares > 0) & (shares <= 1)).all():
+        # A share of 0 would weigh without bound: one damaged record must not be all that the window holds.
         raise ValueError("incl_prob: no shares, or not one for each row")
     return 1 / shares.astype(np.float64)

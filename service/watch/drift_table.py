@@ -57,6 +57,7 @@ async def follow(
     # Milliseconds of NumPy; the event loop has to tell the supervisor meanwhile that it turns.
     counted = await asyncio.to_thread(count, reference, before, records, size)
     await _write(connection, version_id, counted.after)
+    # All of them with one statement: a recorder that catches up closes hundreds of windows in a chunk.
     if counted.full:
         windows = [
             (window.number, nearest_time(window.first_us or 0), nearest_time(window.last_us or 0), window.rows)
@@ -127,5 +128,6 @@ def _columns(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[Any]]:
 
 
 def _numbers(finding: Finding) -> str:
+    # Weights of one policy repeat to many digits, which nobody reads and every row would store.
     numbers = [int(each) if each.is_integer() else round(each, 3) for each in finding.counts.tolist()]
     return msgspec.json.encode(numbers).decode()

@@ -32,6 +32,7 @@ _AGAIN_S: Final = 60.0
 """A window may close twice a second, and drift lasts: the log is told once in a while."""
 
 _log = structlog.get_logger(__name__)
+# Of the process and not of a watcher: those are made anew with every connection, and the log would hear everything again.
 _logged_at: dict[VersionKey, float] = {}
 _unreadable: dict[int, str] = {}
 

@@ -37,10 +37,13 @@ __all__ = [
 LEAST_FOR_RADIUS: Final = 32
 """Outliers that a radius is estimated from, where the version's own calibration tells none."""
 
+# Quantiles and not extremes: one odd calibration sample must not decide for all that comes.
 _QUANTILE: Final = 0.99
 _BETWEEN: Final = 0.05
 _ASKED: Final = 1000
 _WIDEST: Final = 0.5
+# Of a product of rows and leaders that is made at once, and of its pairs that are looked at closely: 1 MiB of single precision,
+# which stays in the processor's cache.
 _CELLS: Final = 1 << 18
 _PAIRS: Final = 1 << 14
 _ROUNDING: Final = 1e-5
@@ -101,6 +104,7 @@ def whitening_of(package: OutlierPackage | None, width: int) -> Whitening:
         width: d, of z.
     """
     found = {} if package is None else {name: each.parameters for name, each in package.detectors.items()}
+    # The background's covariance is no measure of one class: of a relative detector only the part of the classes is taken.
     for name, parameters in found.items():
         one = parameters.classes if isinstance(parameters, RelativeParameters) else parameters
         if isinstance(one, GaussianParameters) and len(one.centre) == width:
@@ -230,6 +234,7 @@ def group(
     nearest = np.full(count, np.inf)
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
     near = _within(rows, finite, leaders, known_limits)
+    # The nearest leader of each row; of two that are as near, the older one, whatever order they were found in.
     order = np.lexsort((near.leaders, near.squares, near.rows))
     first = order[np.unique(near.rows[order], return_index=True)[1]]
     places[near.rows[first]], nearest[near.rows[first]] = near.leaders[first], near.squares[first]

@@ -52,11 +52,11 @@ async def resolve(connection: Connection, number: int, actor: IssueActor, versio
     """
     async with connection.transaction():
         model = (await _locked(connection, number))["model"]
-        fixed = await connection.fetchval(_SQL["next_version"], model) if version is None else version
-        # Of a model whose versions are gone from the tables, any version is a later one.
-        fixed = min(fixed or 1, _LARGEST_VERSION)
-        await _set(connection, number, actor, ("resolved", "", f"right again in version {fixed}"), fixed)
-    return fixed
+        if version is None:
+            # Of a model whose versions are gone from the tables, any version is a later one.
+            version = min((await connection.fetchval(_SQL["last_version"], model) or 0) + 1, _LARGEST_VERSION)
+        await _set(connection, number, actor, ("resolved", "", f"right again in version {version}"), version)
+    return version
 
 
 async def archive(connection: Connection, number: int, actor: IssueActor, *, until_escalating: bool) -> None:
@@ -127,6 +127,7 @@ async def merge(connection: Connection, number: int, other: int, actor: IssueAct
                 f"{apart['actor']} took {apart['one']} and {apart['other']} apart on {apart['at']:%Y-%m-%d}; --again merges "
                 "them all the same"
             )
+        # Who says so twice has changed their mind: from now on they may be merged by themselves, too.
         await connection.execute(_SQL["forget_apart"], number, other)
         await unite(connection, number, other, actor)
 
@@ -138,6 +139,7 @@ async def kept_apart(connection: Connection, number: int, other: int) -> asyncpg
 
 async def unite(connection: Connection, number: int, other: int, actor: IssueActor) -> None:
     """Make another issue part of this one, in a transaction that holds their lock."""
+    # The outliers are marked anew, and not looked up through their leader: everything that reads an issue's rows reads this column.
     await connection.execute(_SQL["widen"], number, other)
     await connection.execute(_SQL["point_fingerprints"], other, number, None)
     await connection.execute(_SQL["point_outliers"], other, number, None, timeout=_PATIENCE_S)

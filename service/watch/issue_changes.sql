@@ -9,8 +9,9 @@ for update;
 -- name: find_issue
 select i.state, i.merged_into, s.model from issues i join issue_scopes s on s.id = i.scope_id where i.id = $1;
 
--- name: next_version
-select max(v.version) + 1 from model_versions v where v.name = $1;
+-- name: last_version
+-- The caller adds one: what follows the largest number that there can be is too large for the column.
+select max(v.version) from model_versions v where v.name = $1;
 
 -- name: set_state
 update issues

@@ -45,15 +45,18 @@ async def link(connection: Connection, grouping: Grouping, numbers: Places, vers
     sizes = np.stack(
         [before[np.searchsorted(involved, side)] + _earlier(grouping, side) for side in grouping.links.T], axis=1
     )
+    # Judged by the smaller one: a thing that many samples know already is wide where it is, and not by what lies at its rim.
     young = np.asarray(sizes.min(axis=1) < YOUNG)
     if not young.any():
         return
+    # The lower number first, as the table has it: a link has no direction.
     pairs = np.sort(numbers[grouping.links[young]], axis=1)
     unique, where, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
     last = np.zeros(len(unique), np.int64)
     np.maximum.at(last, where.ravel(), at_ms[grouping.between[young]])
     found = await connection.fetch(_SQL["count_links"], unique[:, 0].tolist(), unique[:, 1].tolist(), counts.tolist())
     latest = {(one, other): at for (one, other), at in zip(unique.tolist(), last.tolist(), strict=True)}
+    # In one order, so that which of three issues takes in the others does not depend on how Postgres returned the rows.
     for row in sorted(found, key=lambda row: (row["one"], row["other"])):
         if row["rows"] >= ENOUGH:
             pair = row["one"], row["other"]
@@ -81,6 +84,7 @@ async def merge_alike(
     Args:
         joins: the leader of the one lies within the radius of the other's, and would have joined it, whatever its state.
     """
+    # Asked anew for each pair: the merge before this one may have made them one issue already.
     row = await connection.fetchrow(_SQL["linked"], *pair)
     if row is None or row["other_state"] != "unresolved":
         return None

@@ -12,6 +12,7 @@ from hoverboard.watch.alarm import Block, Evidence
 __all__ = ["IssuePace", "rate_bound_of"]
 
 _NORMAL_95: Final = 1.6449
+# A bound of nearly 1 would leave no higher rate that evidence could speak for.
 _MOST: Final = 0.5
 
 
@@ -60,6 +61,7 @@ class IssuePace:
     def words(self) -> str:
         """Why it escalates, one sentence."""
         counted = self.evidence
+        # Shares of what was counted, and no estimate: the sentence must add up for whoever checks it.
         now, before = counted.flagged / max(counted.rows, 1), self.before_members / max(self.before_rows, 1)
         times = f", {now / before:.1f} times as often" if before > 0 else ""
         return (

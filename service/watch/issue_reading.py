@@ -16,6 +16,7 @@ __all__ = ["IssueDetail", "UnknownIssues", "list_issues", "read_issue", "ungroup
 _SQL: Final = statements(__file__)
 _LATEST: Final = 5
 _EXAMPLES: Final = 3
+# Of the latest members: an issue may have millions, and what it is now is what somebody has to decide about.
 _ASKED: Final = 2000
 
 

@@ -32,7 +32,8 @@ select sum(ungrouped)::bigint as ungrouped from issue_scopes where ($1::text is 
 
 -- name: unknown
 -- Of each model the latest version that finds outliers, where its weights are others than those that visible issues were found under:
--- how many of these it does not know. Once they were carried over to it only later ones count, since some samples cannot be.
+-- how many of these it does not know. Once they were carried over to it only those count that were not visible then: some samples
+-- cannot be carried, and would be asked for again and again.
 select s.model, s.version, count(distinct f.issue_id) as issues
 from (
     select distinct on (s.model) s.id, s.model, s.backbone_sha256, s.carried_at, v.version
@@ -43,8 +44,12 @@ from (
 ) s
 join issue_scopes c on c.model = s.model and c.id <> s.id
 join issue_fingerprints f on f.scope_id = c.id and f.carried_from is null and f.sample_id is not null
-join issues i on i.id = f.issue_id and i.members >= $2 and (s.carried_at is null or i.first_seen > s.carried_at)
-where not exists (select from issue_fingerprints g where g.scope_id = s.id and g.issue_id = f.issue_id)
+join issues i on i.id = f.issue_id and i.members >= $2
+where (
+        s.carried_at is null
+        or $2 > (select count(*) from (select from outliers o where o.issue_id = i.id and o.at <= s.carried_at limit $2) o)
+    )
+    and not exists (select from issue_fingerprints g where g.scope_id = s.id and g.issue_id = f.issue_id)
 group by s.model, s.version
 order by s.model;
 

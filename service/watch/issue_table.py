@@ -127,6 +127,7 @@ async def count_rows(
         rows: of each scope, and the day.
         new: scopes that are made where there are none.
     """
+    # One at a time, in one order: two recorders that begin the same scopes wait for each other and never in a circle.
     for key in sorted(new):
         await connection.execute(_SQL["begin_scope"], *key)
     found = await connection.fetch(
@@ -195,6 +196,7 @@ async def begin_issues(
     connection: Connection, scope: IssueScope, version: GroupedVersion, ids: Array, z: Array
 ) -> Places:
     """Make each of these outliers a leader with an issue of its own; returns their numbers `(n,)`."""
+    # By the sample and not by the order of the rows: `returning` promises none.
     samples = uuids_of(ids)
     rows = await connection.fetch(
         _SQL["begin_issues"],
@@ -224,6 +226,7 @@ async def join(connection: Connection, scope: IssueScope, joined: Joined, run_le
         run_length: rows between two false alarms on one issue, on average, at least.
     """
     numbers, where, counts = np.unique(joined.fingerprints, return_inverse=True, return_counts=True)
+    # By the samples' own times, and not by now: a journal may come days late.
     at_ms = times_ms(joined.ids)
     first, last = np.full(len(numbers), np.iinfo(np.int64).max), np.zeros(len(numbers), np.int64)
     np.minimum.at(first, where, at_ms)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -39,18 +38,16 @@ from hoverboard.watch.grouping import (
     whitening_of,
 )
 from hoverboard.watch.issue_links import link
-from hoverboard.watch.issue_reading import UnknownIssues, unknown_issues
 from hoverboard.watch.issue_table import GroupedVersion, IssueScope, Joined, ScopeKey, Ungrouped
 from hoverboard.watch.watcher import News, Ran
 
-__all__ = ["Issues"]
+__all__ = ["Issues", "show_issue_counts"]
 
 MOST_LEADERS: Final = 2000
 """Of a scope. What was seen a few times only, and not for a month, makes room."""
 MOST_ROWS: Final = 8192
 """Outliers of a version that are grouped in one chunk."""
 
-_COUNT_AGAIN_S: Final = 10.0
 _log = structlog.get_logger(__name__)
 
 
@@ -78,11 +75,9 @@ class Issues:
         self._versions: dict[VersionKey, GroupedVersion] = {}
         self._packages: dict[VersionKey, OutlierPackage | None] = {}
         self._leaders: dict[tuple[int, int], _Leaders] = {}
-        self._asked: set[int] = set()
-        self._counted_at = float("-inf")
 
     async def show(self, connection: Connection) -> None:
-        _show(await issue_table.issue_counts(connection))
+        await show_issue_counts(connection)
 
     async def follow(self, connection: Connection, ran: Sequence[Ran], others: Sequence[Record]) -> Sequence[News]:
         features = [record for record in others if isinstance(record, FeatureRecord)]
@@ -102,14 +97,7 @@ class Issues:
                 scope, why = await self._group(connection, scope, of_version)
                 left_out.update({(scope.model, reason): count for reason, count in why.items() if count})
         news: list[News] = [partial(_count, left_out)] if left_out else []
-        for scope_key in by_scope:
-            if (scope := scopes[scope_key]).id not in self._asked:
-                # Once, when a version begins or the recorder starts: a person decides when.
-                self._asked.add(scope.id)
-                news += [partial(_tell, each) for each in await unknown_issues(connection, scope.model)]
-        # People change issues, too, and tell nobody here.
-        if by_scope or (scopes and time.monotonic() - self._counted_at > _COUNT_AGAIN_S):
-            self._counted_at = time.monotonic()
+        if by_scope:
             news.append(partial(_show, await issue_table.issue_counts(connection)))
         return news
 
@@ -129,6 +117,7 @@ class Issues:
         given = Ungrouped(given.ids[strange], given.z[strange])
         if not len(given.ids):
             return scope, {}
+        # What the version says of itself decides what is alike; without its files only directions are compared.
         package = await self._package(key)
         whitening = whitening_of(package, given.z.shape[1])
         if scope.radius is None:
@@ -158,6 +147,7 @@ class Issues:
         ids, z = given.ids, given.z
         leaders = await self._read_leaders(connection, scope, version, whitening, z.shape[1])
         rows = await asyncio.to_thread(whitening.apply, z)
+        # What finds no leader and no room is counted and not kept back: the chunk's cursor goes on without it.
         room = max(0, MOST_LEADERS - len(leaders.numbers))
         grouping = await asyncio.to_thread(group, rows, leaders.rows, scope.radius or 0.0, room, whitening.stretch)
         founders = grouping.founders
@@ -167,6 +157,7 @@ class Issues:
             leaders = _Leaders(
                 scope.revision, np.append(leaders.numbers, begun), np.concatenate([leaders.rows, rows[founders]])
             )
+        # Of this transaction. Should it be rolled back, the revision in the table is another one, and they are read again.
         self._leaders[scope.id, version.id] = leaders
         await link(connection, grouping, leaders.numbers, version.number, times_ms(ids))
         joins = np.flatnonzero(grouping.places >= 0)
@@ -227,9 +218,15 @@ def _radius(
 
 
 def _rows_of(records: Sequence[FeatureRecord]) -> Ungrouped:
-    """The samples of records of one width."""
+    """The samples of records of one width: record by record, and in each by their ids.
+
+    As `first_flagged` has them, so that who leads does not depend on the chunk in which the radius becomes known.
+    """
     ids = np.frombuffer(b"".join([record.sample_ids for record in records]), "V16")
-    return Ungrouped(ids, np.frombuffer(b"".join([record.z for record in records]), "<f2").reshape(len(ids), -1))
+    z = np.frombuffer(b"".join([record.z for record in records]), "<f2").reshape(len(ids), -1)
+    whose = np.repeat(np.arange(len(records)), [len(record.sample_ids) // 16 for record in records])
+    order = np.lexsort((ids.view("S16"), whose))
+    return Ungrouped(ids[order], z[order])
 
 
 def _scope_of(key: VersionKey) -> ScopeKey:
@@ -283,14 +280,15 @@ def _kept(directory: Path, width: int) -> CalibrationFeatures | None:
     return kept if kept is not None and kept.z.shape[1] == width else None
 
 
+async def show_issue_counts(connection: Connection) -> None:
+    """Tell the metrics how many issues are open: also where nothing came, since people change them and tell nobody here."""
+    _show(await issue_table.issue_counts(connection))
+
+
 def _show(counts: Sequence[asyncpg.Record]) -> None:
     for row in counts:
         for state in ("open", "new", "escalating", "regressed"):
             families.issues.labels(row["model"], state).set(row[state])
-
-
-def _tell(unknown: UnknownIssues) -> None:
-    _log.warning("issues_unknown_to_version", **asdict(unknown))
 
 
 def _count(left_out: Mapping[tuple[str, str], int]) -> None:

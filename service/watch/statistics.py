@@ -12,9 +12,11 @@ __all__ = ["Matrix", "benjamini_hochberg", "g_test", "gamma_tail", "js_divergenc
 
 Matrix = NDArray[np.float64]
 
+# The rule of thumb since Cochran (1954).
 _LEAST_EXPECTED: Final = 5.0
 _PRECISION: Final = 1e-13
 _MOST_STEPS: Final = 10_000
+# Stands for 0 where something is divided by it: what comes of it is thrown away, or as good as infinite.
 _TINY: Final = 1e-300
 
 

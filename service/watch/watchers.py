@@ -66,6 +66,7 @@ class Watchers:
         Raises:
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the connection or the server fails.
         """
+        # Most chunks have nothing to watch; they cost no savepoint.
         others = [record for record in records if type(record) in self._kinds]
         if not (batches or others):
             return ()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,14 @@ def published(root: Path, seed: int) -> None:
 def service(tmp_path: Path, postgres: Server, migrated_template: str) -> Iterator[Recorded]:
     models = tmp_path / "models"
     published(models, 1)
+    with running(tmp_path, postgres, migrated_template, carry_issues_s="0") as recorded:
+        yield recorded
+
+
+@contextmanager
+def running(folder: Path, postgres: Server, template: str, **settings: str) -> Iterator[Recorded]:
     quick = {"recorder_yield_s": "0", "scan_interval_s": "0.1"}
-    with Recorded.running(tmp_path, models, (), postgres, migrated_template, **quick) as recorded:
+    with Recorded.running(folder, folder / "models", (), postgres, template, **quick, **settings) as recorded:
         yield recorded
 
 
@@ -91,8 +99,6 @@ def test_an_issue_is_known_to_a_version_that_was_trained_anew_and_regresses_by_i
     assert again["id"] != known["id"]
     unknown = {"model": "sorts", "version": 2, "issues": 1, "next": "hoverboard issues carry sorts --to 2"}
     assert typed(service)["unknown"] == typed(service, "show", str(known["id"]))["unknown"] == [unknown]
-    (told,) = [line for line in service.service.log.read_text().splitlines() if "issues_unknown_to_version" in line]
-    assert "hoverboard issues carry sorts --to 2" in told
     # An older version says nothing of what the next one does.
     send(service, 1, novel(20, 3))
     every = {row["id"]: row["state"] for row in typed(service, "list", "--all")["issues"]}
@@ -116,3 +122,44 @@ def test_an_issue_is_known_to_a_version_that_was_trained_anew_and_regresses_by_i
     assert one["substate"] == "regressed"
     again = typed(service, "carry", "sorts", "--to", "2", "--models", str(models))
     assert again == {**carried, "leaders": 0, "issues": [], "merged": []}
+
+
+def logged(service: Recorded, event: str) -> list[str]:
+    return [line for line in service.service.log.read_text().splitlines() if event in line]
+
+
+def test_a_deployment_carries_what_is_known_by_itself_and_nobody_types_anything(
+    tmp_path: Path, postgres: Server, migrated_template: str
+) -> None:
+    models = tmp_path / "models"
+    published(models, 1)
+    with running(tmp_path, postgres, migrated_template, carry_issues_s="1") as service:
+        send(service, 1, novel(60, 1))
+        (known,) = typed(service)["issues"]
+        typed(service, "resolve", str(known["id"]), "--in", "2", "--reason", "trained on it")
+        published(models, 2)
+        send(service, 2, novel(40, 2))
+        (one,) = until(
+            lambda: typed(service)["issues"], lambda found: [each["id"] for each in found] == [known["id"]], seconds=60
+        )
+        assert (one["state"], one["substate"], one["members"]) == ("unresolved", "regressed", 100)
+        assert typed(service)["unknown"] == []
+        (told,) = logged(service, "issues_carried")
+        assert '"version":2' in told.replace(" ", "") and '"process":"carrier-0"' in told.replace(" ", "")
+        # What is hidden from now on is not read, and who looks is told why; the recorder asks once.
+        (models / "sorts" / "serving.toml").write_text('[recording]\nredact = ["/x/0"]\n')
+        published(models, 3)
+        hides = "select count(*) from model_versions where name = 'sorts' and version = 3"
+        until(lambda: service.rows(hides)[0]["count"], bool)
+        service.rows(
+            "insert into issue_scopes (model, backbone_sha256) select name, weights_sha256 from model_versions where version = 3"
+        )
+        refused = until(lambda: logged(service, "issues_unknown_to_version"), bool, seconds=60)
+        time.sleep(4)
+        assert logged(service, "issues_unknown_to_version") == refused and len(refused) == 1
+        assert "hides inputs" in refused[0] and "hoverboard issues carry sorts --to 3" in refused[0]
+        leaders = (
+            "select count(*) from issue_fingerprints f join issue_scopes s on s.id = f.scope_id join model_versions v "
+        )
+        leaders += "on v.weights_sha256 = s.backbone_sha256 where v.version = 3"
+        assert service.rows(leaders)[0]["count"] == 0

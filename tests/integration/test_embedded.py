@@ -44,7 +44,8 @@ LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncpg.Internal
 DATABASE_ONLY = """
 import dataclasses
 from hoverboard.config import Settings
-from hoverboard.supervisor.core import Supervisor, service_children
+from hoverboard.supervisor.core import Supervisor
+from hoverboard.supervisor.processes import service_children
 from hoverboard.supervisor import hangs
 from hoverboard.supervisor.child import Backoff
 

@@ -130,7 +130,8 @@ def test_labelled_samples_are_a_calibration_file_as_they_are(
     assert found["rows"] == ROWS and pq.read_schema(tmp_path / "out" / "inputs.parquet").names == ["features", "label"]
     # As if an incident had been in it.
     table = pq.read_table(tmp_path / "out" / "inputs.parquet")
-    about = json.loads(table.schema.metadata[b"hoverboard.export"]) | {"outliers": 40, "open_issues": {"7": 33}}
+    incidents = {"outliers": 40, "open_issues": {"7": 3, "9": 1, "10": 2, "11": 1, "12": 33, "13": 5, "14": 1}}
+    about = json.loads(table.schema.metadata[b"hoverboard.export"]) | incidents | {"resolved_issues": {"4": 25}}
     pq.write_table(
         table.replace_schema_metadata({"hoverboard.export": json.dumps(about)}), tmp_path / "out" / "inputs.parquet"
     )
@@ -159,8 +160,11 @@ def test_labelled_samples_are_a_calibration_file_as_they_are(
     assert any("the model agrees with" in note for note in manifest["outliers"]["notes"])
     told = " ".join(done.stderr.split())
     for words in (
-        "7 (33 rows)",
-        "--without-issue 7",
+        "open issues, 12 (33 rows), 13 (5 rows), 7 (3 rows), 10 (2 rows), 9 (1 row), and 2 smaller ones with 2 rows: ",
+        "leave the largest out with `hoverboard export dense --labelled --output dense-usual --without-issue 12 --without-issue 13",
+        "resolved issues, 4 (25 rows): ",
+        "unless the model was trained on them, leave them out with ",
+        "--without-issue 4",
         "40 of 220 rows",
         "18.2%, where 5.0% are usual",
         "--without-outliers",
@@ -396,7 +400,15 @@ def test_rows_of_an_issue_and_outliers_are_left_out_and_what_is_kept_of_them_is_
     told = export(database, KEY[0], tmp_path / "no", *BETWEEN, "--issue", "3", "--without-outliers", status=1)
     assert "no sample is left" in told
     tables.execute("update issues set state = 'archived', substate = 'until_escalating'")
-    assert export(database, KEY[0], tmp_path / "archived", *BETWEEN)["open_issues"] == {}
+    found = export(database, KEY[0], tmp_path / "archived", *BETWEEN)
+    assert (found["open_issues"], found["resolved_issues"]) == ({}, {})
+    tables.execute("update issues set state = 'resolved', substate = '', resolved_in = 3")
+    found = export(database, KEY[0], tmp_path / "resolved", *BETWEEN)
+    assert (found["open_issues"], found["resolved_issues"]) == ({}, {"3": 8})
+    told = CliRunner().invoke(
+        main, ["export", KEY[0], "--output", str(tmp_path / "told"), *BETWEEN, "--database-url", database]
+    )
+    assert "outliers of resolved issues, 3 (8 rows); --without-issue 3 leaves them out." in told.stdout
 
 
 def test_what_is_not_there_is_said(tables: Tables, database: str, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from hoverboard.database.address import DATABASE_VARIABLE
 from hoverboard.errors import ConfigError, PortInUse
 from hoverboard.supervisor.child import Child, ChildSpec
 from hoverboard.supervisor.claims import address_of, reserve
-from hoverboard.supervisor.core import ChildSpecs, Supervisor, service_children
+from hoverboard.supervisor.core import Supervisor
+from hoverboard.supervisor.processes import ChildSpecs, service_children
 
 URL = "postgresql://writer:secret@db/records"
 
