@@ -402,7 +402,7 @@ def test_rows_of_an_issue_and_outliers_are_left_out_and_what_is_kept_of_them_is_
     tables.execute("update issues set state = 'archived', substate = 'until_escalating'")
     found = export(database, KEY[0], tmp_path / "archived", *BETWEEN)
     assert (found["open_issues"], found["resolved_issues"]) == ({}, {})
-    tables.execute("update issues set state = 'resolved', substate = '', resolved_in = 3")
+    tables.execute("update issues set state = 'resolved', substate = '', resolved_in = 3, resolved_at = now()")
     found = export(database, KEY[0], tmp_path / "resolved", *BETWEEN)
     assert (found["open_issues"], found["resolved_issues"]) == ({}, {"3": 8})
     told = CliRunner().invoke(
