@@ -204,9 +204,9 @@ _KILLED = """
 import os, signal, sys
 import hoverboard.postmortem.export as export
 import hoverboard.postmortem.export_part as export_part
-import hoverboard.postmortem.recorded as recorded
+import hoverboard.postmortem.blocks as blocks
 from hoverboard.cli import main
-export_part._PART_ROWS, export._PARTS_A_SNAPSHOT, recorded._MOST_ROWS = 40, 3, 17
+export_part._PART_ROWS, export._PARTS_A_SNAPSHOT, blocks._MOST_ROWS = 40, 3, 17
 kill, close = int(sys.argv.pop(1)), export.Exporter._close
 def closing(self, part, last, state):
     close(self, part, last, state)
@@ -406,7 +406,7 @@ def test_rows_of_an_issue_and_outliers_are_left_out_and_what_is_kept_of_them_is_
     found = export(database, KEY[0], tmp_path / "resolved", *BETWEEN)
     assert (found["open_issues"], found["resolved_issues"]) == ({}, {"3": 8})
     told = CliRunner().invoke(
-        main, ["export", KEY[0], "--output", str(tmp_path / "told"), *BETWEEN, "--database-url", database]
+        main, ["export", KEY[0], "--output", str(tmp_path / "told"), *BETWEEN, "--pretty", "--database-url", database]
     )
     assert "outliers of resolved issues, 3 (8 rows); --without-issue 3 leaves them out." in told.stdout
 

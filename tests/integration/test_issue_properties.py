@@ -250,6 +250,7 @@ def test_no_older_version_and_no_late_sample_regresses_an_issue_and_merges_hold_
         @hypothesis.example(
             [("resolve", 1, 1, 2, 0), ("alike", 1, 2, 1, 100), ("alike", 1, 2, 2, 0), ("alike", 2, 1, 2, 100)]
         )
+        @hypothesis.example([("merge", 1, 2, 1, 0), ("unmerge", 2, 1, 1, 0), ("again", 1, 2, 1, 0)])
         def check(actions: Sequence[Action]) -> None:
             runner.run(rolled_back(actions))
 

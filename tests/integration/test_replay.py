@@ -198,9 +198,9 @@ import hoverboard.offline.job as job
 import hoverboard.offline.run as run
 import hoverboard.postmortem.export as export
 import hoverboard.postmortem.export_part as export_part
-import hoverboard.postmortem.recorded as recorded
+import hoverboard.postmortem.blocks as blocks
 from hoverboard.cli import main
-export_part._PART_ROWS, recorded._MOST_ROWS, run._BUCKETS_A_CALL = 150, 64, 1
+export_part._PART_ROWS, blocks._MOST_ROWS, run._BUCKETS_A_CALL = 150, 64, 1
 job.Pace.__init__.__defaults__ = (16, 2, 100, 64 << 20, 10.0)
 place, _, at = os.environ["KILL"].partition(" ")
 count = 0
