@@ -114,8 +114,8 @@ def command(
         if issues:
             named, told = largest(issues)
             without = " ".join(f"--without-issue {issue}" for issue in named)
-            which = "" if len(named) == len(issues) else " the largest"
-            click.echo(f"Among them are outliers of {state} issues, {told}; {without} leaves{which} out.")
+            which = "them" if len(named) == len(issues) else "the largest"
+            click.echo(f"Among them are outliers of {state} issues, {told}; {without} leaves {which} out.")
     if summary.other_versions:
         others = ", ".join(map(str, summary.other_versions))
         click.echo(

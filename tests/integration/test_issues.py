@@ -22,7 +22,21 @@ from hoverboard.recorder.erasure.erase import ErasureRequest, erase
 from hoverboard.recorder.process import open_database
 from hoverboard.versions import read_version
 from hoverboard.watch import issue_table
-from tests.integration.grouped import GROUPS, Connection, Typed, begun, drained, groups, rounds, strange, wide
+from tests.integration.grouped import (
+    DIRECTIONS,
+    GROUPS,
+    START,
+    WIDTH,
+    Connection,
+    Typed,
+    begun,
+    drained,
+    features,
+    groups,
+    rounds,
+    strange,
+    wide,
+)
 from tests.integration.running import ROOT
 from tests.journaled import MODEL, SIGNATURE, batch, ids_of, open_journal, write
 
@@ -105,6 +119,31 @@ async def test_one_thing_that_is_wider_than_the_radius_becomes_one_issue_and_say
     assert found >= {("issue_new", f"issue {number}", 1) for number in range(1, GROUPS + 2)}
     assert ("issue_merged", f"issue {merged[0]['id']}", None) in found
     assert len(axis) == GROUPS + 1 + 2 * len(merged)
+
+
+def at_angle(angle: float, rows: int, seconds: int) -> tuple[BatchRecord, FeatureRecord]:
+    """Outliers of one direction, between two others."""
+    direction = np.cos(angle) * DIRECTIONS[8] + np.sin(angle) * DIRECTIONS[9]
+    one = batch(rows, at=START + timedelta(seconds=seconds, milliseconds=500), outlier=[True] * rows)
+    noise = np.random.default_rng(seconds).normal(scale=0.1, size=(rows, WIDTH))
+    return one, features(one, 5 * direction + noise)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_two_things_that_are_well_known_stay_two_though_some_lie_between_wherever_a_chunk_ends(
+    database: str, settings: Settings, sql: Connection, *, at_once: bool
+) -> None:
+    journal = await begun(sql, settings, database)
+    apart = 0.42
+    for records in (at_angle(0, 60, 20), at_angle(apart, 60, 21), at_angle(apart / 2, 8, 22)):
+        write(journal, *records)
+        if not at_once:
+            await drained(settings, database)
+    await drained(settings, database)
+    between = await sql.fetchval("select count(*) from outliers where issue_id > $1", GROUPS)
+    assert between == 128
+    sizes = sorted(len(ids) for number, ids in await groups(sql) if number > GROUPS)
+    assert sum(size >= 60 for size in sizes) == 2, sizes
 
 
 @pytest.mark.parametrize("decided", ["took apart", "ignored", "archived"])
