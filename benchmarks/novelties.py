@@ -7,7 +7,7 @@ somebody would call one: a product, a sign, a unit that was changed, a class tha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.outliers.studies import ROOT, Digits, _shipped
 from benchmarks.running import markdown
 from hoverboard.contract.signature import Array
-from hoverboard.outliers import OutlierPackage, load_package, p_values
+from hoverboard.outliers import OutlierPackage, load_features, load_package, p_values
 from hoverboard.publishing.calibration import FeaturesOf, calibrate
 from hoverboard.watch.grouping import calibrated_radius, group, published_radius, whitening_of
 from hoverboard.watch.issue_links import ENOUGH
@@ -26,6 +26,8 @@ EACH: Final = 150
 FEWEST: Final = 15
 ORDERS: Final = 3
 USUAL: Final = "usual"
+CLUTTER: Final = 0.15
+"""Share of the pixels that are anything at all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +90,11 @@ def digits(draw: np.random.Generator) -> Iterator[Planting]:
         name: [np.clip(np.round(each), 0, 16).reshape(-1, 64).astype(np.float32)] for name, each in images.items()
     }
     yield planted("digits 3", package, features_of, 0.05, samples)
+    # By itself: beside the same digits without clutter nobody would say whether it is another thing.
+    clutter = np.random.default_rng(5)
+    varied = np.where(clutter.random((ROWS, 64)) < CLUTTER, clutter.integers(0, 17, (ROWS, 64)), 16 - picked)
+    samples = {USUAL: samples[USUAL], "all digits, inverted, in clutter": [varied.astype(np.float32)]}
+    yield planted("digits 3", package, features_of, 0.05, samples)
     for number, trial in enumerate(Digits().left_out()):
         if number == 4:
             return
@@ -146,6 +153,7 @@ def products(draw: np.random.Generator) -> Iterator[Planting]:
     samples["codes"] = [np.array([each.encode() for each in codes], object)]
     samples[USUAL] = list(train.shop_texts("known.jsonl").columns)
     package = load_package(ROOT / "models/products/3/outliers.npz")
+    package = replace(package, kept=load_features(ROOT / "models/products/3"))
     yield planted("products 3", package, _shipped("products/3"), 0.02, samples)
 
 
