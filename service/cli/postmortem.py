@@ -15,6 +15,7 @@ from hoverboard.cli.help import Command
 from hoverboard.cli.output import as_json, emit, json_option
 from hoverboard.cli.steps import steps
 from hoverboard.cli.target import data_dir_option, database_url_option, named
+from hoverboard.cli.window import where_option
 from hoverboard.config import Settings
 from hoverboard.errors import ConfigError, EngineMissing
 
@@ -39,6 +40,7 @@ __all__ = ["command"]
         "Errors of one customer since two hours ago": (
             "hoverboard postmortem digits --about errors --from 2h --where tag.customer=17"
         ),
+        "What else is wrong, beside what one camera sends": "hoverboard postmortem digits --where 'tag.camera!=east'",
         "A page to send around": "hoverboard postmortem digits --html digits.html",
     },
 )
@@ -47,13 +49,7 @@ __all__ = ["command"]
 @click.option("--from", "start", metavar="TIME", help="Such as 2026-11-30T14:00 (UTC), or 2h or -2h for two hours ago.")
 @click.option("--to", "end", metavar="TIME", help="[default: now]")
 @click.option("--against", metavar="TIME..TIME", help="What was usual.  [default: as long a time before --from]")
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Only rows with this tag.NAME, version, label (as answered), caller or process; NAME!=VALUE: only those without. "
-    "Repeatable: all must hold.",
-)
+@where_option
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page that needs nothing else.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option(

@@ -92,16 +92,22 @@ class Inquiry:
         if "label" in self.window.where:
             asked.add("label given")
         table = replace(table, fields=tuple(field for field in table.fields if field.name not in asked))
+        table = self.without_earlier(table)
+        return table if self.onset is None else self.onset.split(table)
+
+    def without_earlier(self, table: Table) -> Table:
+        """Its rows without those of incidents that were over before the window."""
         for begin, end in self.earlier:
             table = table[(table.at_us < begin) | (table.at_us >= end)]
-        return table if self.onset is None else self.onset.split(table)
+        return table
 
 
 def narrowed(looked: Inquiry, table: Table) -> Inquiry:
     """The same with an onset of a part of the rows, such as those of one caller, where all of them together have none."""
     if looked.onset is not None or looked.aside or not looked.compared:
         return looked
-    return replace(looked, onset=onset_of_a_part(table, looked.counts))
+    found = onset_of_a_part(looked.without_earlier(table), looked.counts)
+    return looked if _over(found, looked.window) is not None else replace(looked, onset=found)
 
 
 async def choose(recording: RecordedShare, question: Question, now: datetime) -> Inquiry:

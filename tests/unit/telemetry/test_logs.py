@@ -54,6 +54,13 @@ def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str
     assert [line["event"] for line in lines(capsys)] == ["important"]
 
 
+def test_a_command_that_people_read_has_no_line_in_between(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("critical", "json")
+    logs.get("engine").error("batch_failed")
+    logging.getLogger("tensorflow").error("retracing")
+    assert lines(capsys) == []
+
+
 def test_lines_within_a_request_carry_its_id(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     token = logs.request_id.set("req-1")
