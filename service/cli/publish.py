@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -30,6 +30,7 @@ _STEPS: Final = {
     "trial": "Trial in a clean process (up to 4 minutes)",
     "writing": "Writing the version",
 }
+_COMPARED: Final = "calibration: "
 _STOPPED: Final = "Stopped. What was unfinished is removed."
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -194,3 +195,13 @@ def _show(path: Path, manifest: Mapping[str, Any]) -> None:
 
     console().print(f"Published [bold]{manifest['name']}[/] version [bold]{manifest['version']}[/] to {path}")
     console().print(described(manifest))
+    compared = [note.removeprefix(_COMPARED) for note in _notes(manifest) if note.startswith(_COMPARED)]
+    if said := [note for note in compared if note.startswith("the model ")]:
+        # Beside what versions before it said to the same rows, where an export tells.
+        others = [note for note in compared if note.startswith("version")]
+        told = "; ".join([*said, *others])
+        click.echo(f"{told[:1].upper()}{told[1:]}.")
+
+
+def _notes(manifest: Mapping[str, Any]) -> Sequence[str]:
+    return (manifest.get("outliers") or {}).get("notes") or ()

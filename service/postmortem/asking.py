@@ -40,6 +40,7 @@ from hoverboard.postmortem.report import (
 )
 from hoverboard.postmortem.slices import ExplainedSlice
 from hoverboard.postmortem.table import Event, Table
+from hoverboard.postmortem.undoing import undone_by
 from hoverboard.postmortem.unknown import unknown
 from hoverboard.postmortem.window import RecordedWindow
 from hoverboard.postmortem.wording import summary
@@ -118,7 +119,7 @@ async def postmortem(
         bad=bad,
         who=compared.who,
         slices=[_reported_slice(each) for each in found],
-        causes=[_reported_cause(each) for each in answers],
+        causes=[_reported_cause(each, undone_by(each, question, recording.numbers)) for each in answers],
         timeline=timeline(looked.counted.counts if looked.aside else looked.counts, looked.onset, events),
         histograms=[] if table is None or (looked.onset is None and not found) else histograms(table, found, answers),
         examples={} if not changed and looked.usual is None else await _examples(recording, looked, table),
@@ -265,8 +266,8 @@ def _since(looked: Inquiry, told: ReportedOnset | None) -> ReportedOnset | None:
     return msgspec.structs.replace(told, at=nearest_time(looked.onset.at_us))
 
 
-def _reported_cause(found: LikelyCause) -> ReportedCause:
-    return ReportedCause(found.kind, found.subject, found.weight, found.evidence, found.confirmed, found.undo)
+def _reported_cause(found: LikelyCause, undo: str) -> ReportedCause:
+    return ReportedCause(found.kind, found.subject, found.weight, found.evidence, found.confirmed, undo)
 
 
 def _reported_slice(found: ExplainedSlice) -> ReportedSlice:

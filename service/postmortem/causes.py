@@ -38,12 +38,12 @@ _MOST_OF: Final = 0.67
 
 _UNDO: Final = {
     "version": "serve the previous version again; a replay on it tells beforehand what that changes",
-    "caller": "drop its rows, or ask its owner",
-    "schema": "turn the inputs back and replay the rows",
-    "machine": "run the rows again on another machine by a replay; restart the process",
-    "novelty": "drop these rows, or label them for the next version",
+    "caller": "ask its owner, and leave its rows out of what is learned next",
+    "schema": "have the inputs written as before where they are sent: what is recorded stays as it was sent",
+    "machine": "restart the process, or take its machine out",
+    "novelty": "label these rows for the next version (`hoverboard label`), or leave them out of what it learns",
     "load": "nothing to undo in the model: look at capacity and deadlines",
-    "labels": "leave these labels out",
+    "labels": "take these labels for never said",
     "upstream": "nothing to undo here: ask where the input comes from, or train on what is usual now",
     "none": "nothing",
 }

@@ -16,7 +16,7 @@ from hoverboard.postmortem.slices import ExplainedSlice
 from hoverboard.postmortem.table import ABSENT
 from hoverboard.postmortem.window import CONDITIONS, RecordedWindow
 
-__all__ = ["next_commands"]
+__all__ = ["condition_of", "next_commands"]
 
 _MOST: Final = 3
 _LONGER: Final = 7
@@ -98,14 +98,20 @@ def _where(conditions: Sequence[str]) -> list[str]:
     return [word for each in conditions for word in ("--where", each)]
 
 
-def _condition(name: str, value: str, about: About) -> str | None:
+def condition_of(name: str, value: str) -> str | None:
     """The condition of `--where` for a field's value; None where there is none, or none that can be typed."""
     named = f"tag.{name.removeprefix(_TAG)}" if name.startswith(_TAG) else name
     typed = named.startswith("tag.") or named in CONDITIONS
     # A name with `=` in it, or with `!` or spaces at its end, would be read as another one.
-    if not typed or value == ABSENT or about.unknown_of([named]) or "=" in named or named != named.rstrip("! \t\n"):
+    if not typed or value == ABSENT or "=" in named or named != named.rstrip("! \t\n"):
         return None
     return f"{named}={value}"
+
+
+def _condition(name: str, value: str, about: About) -> str | None:
+    """The same where it is known of what is asked about."""
+    found = condition_of(name, value)
+    return None if found is None or about.unknown_of([found.partition("=")[0]]) else found
 
 
 def _complete(words: Sequence[str], question: Question) -> str:

@@ -27,6 +27,8 @@ from hoverboard.offline.workspace import Workspace
 from hoverboard.postmortem.bounds import clipped, recorded_days
 from hoverboard.postmortem.export_files import FILES, RowsOnRecord, check_parts, merge
 from hoverboard.postmortem.export_part import ExportPart
+from hoverboard.postmortem.export_summary import ExportSummary
+from hoverboard.postmortem.judging import JudgedAnswers, judged
 from hoverboard.postmortem.reading import reading
 from hoverboard.postmortem.recorded import (
     RecordedVersion,
@@ -36,17 +38,16 @@ from hoverboard.postmortem.recorded import (
     recorded_versions,
     rows_by_version,
 )
+from hoverboard.postmortem.replay_answers import AnswerReader
 from hoverboard.postmortem.unfinished import unfit
 from hoverboard.postmortem.window import RecordedWindow, RowChoice
 from hoverboard.publishing.exported import EXPORT_KEY
-from hoverboard.version import __version__
 from hoverboard.versions import scan
 
 __all__ = [
     "ABOUT",
     "ChosenVersions",
     "ExportRequest",
-    "ExportSummary",
     "Exporter",
     "blanked_inputs",
     "versions_with_the_same_inputs",
@@ -94,46 +95,6 @@ class ExportRequest:
     incomplete: bool = False
     blanked: frozenset[str] = frozenset()
     job: Mapping[str, Any] = field(default_factory=dict)
-
-
-class ExportSummary(msgspec.Struct, frozen=True):
-    """What was exported; `export.json` holds it.
-
-    Attributes:
-        model: its name.
-        start, end: of the time.
-        where, unless: conditions that all hold, and of which none does.
-        labelled, issue, without_issues, without_outliers: the choice of rows.
-        versions: those whose answers they are.
-        other_versions: those that answered in the same time, and take other inputs.
-        rows: how many.
-        left_out: why other samples of the window are not there -> how many.
-        outliers: rows that were found strange when they came.
-        open_issues: issues that nobody has resolved or archived -> rows of them.
-        resolved_issues: the same of those that somebody has resolved: incidents that are over.
-        software: the Hoverboard that wrote it.
-        label_sources, without_label_sources: whose labels count, and whose do not.
-    """
-
-    model: str
-    start: datetime
-    end: datetime
-    where: dict[str, str]
-    unless: dict[str, tuple[str, ...]]
-    labelled: bool
-    issue: int | None
-    without_issues: tuple[int, ...]
-    without_outliers: bool
-    versions: list[int]
-    other_versions: list[int]
-    rows: int
-    left_out: dict[str, int]
-    outliers: int
-    open_issues: dict[int, int]
-    resolved_issues: dict[int, int] = {}
-    software: str = __version__
-    label_sources: tuple[str, ...] = ()
-    without_label_sources: tuple[str, ...] = ()
 
 
 class _State(msgspec.Struct, kw_only=True):
@@ -324,7 +285,11 @@ class Exporter:
                 await self._find_versions(connection, window, state)
                 there = await RowsOnRecord.of(connection, [answers for _, answers in parts])
                 decided = await open_and_resolved(connection, there.issues)
-            summary = self._summary(window, state, there, *decided)
+            answered = JudgedAnswers()
+            if self._request.choice.labelled:
+                reader = AnswerReader(self.chosen.versions[-1].signature)
+                answered = judged(reader, [answers for _, answers in parts], there.gone)
+            summary = self._summary(window, state, there, *decided, answered=answered)
             empty = ExportPart(self.chosen.versions[-1].signature, labelled=self._request.choice.labelled)
             nothing = [table.schema for table in empty.tables()]
             about = {EXPORT_KEY: msgspec.json.encode(summary)}
@@ -340,6 +305,8 @@ class Exporter:
         there: RowsOnRecord,
         opened: dict[int, int],
         resolved: dict[int, int],
+        *,
+        answered: JudgedAnswers,
     ) -> ExportSummary:
         choice = self._request.choice
         return ExportSummary(
@@ -361,6 +328,7 @@ class Exporter:
             outliers=there.outliers,
             open_issues=opened,
             resolved_issues=resolved,
+            judged=answered,
         )
 
     def _deliver(self, summary: ExportSummary) -> None:

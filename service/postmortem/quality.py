@@ -136,7 +136,7 @@ async def read_quality(connection: Connection, question: QualityQuestion) -> Qua
         versions=found,
         differences=differences,
         notes=notes(question.within, found, differences, disagreements, draw / _DRAW),
-        next=next_commands(model, found, differences, question.conditions),
+        next=next_commands(model, found, differences, meant.written),
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+from hoverboard.database.text import shell_word
 from hoverboard.postmortem.estimates import difference, wilson
 from hoverboard.postmortem.quality_report import VersionDifference, VersionQuality
-from hoverboard.postmortem.window import Conditions
 
 __all__ = ["comparable", "next_commands", "notes"]
 
@@ -144,14 +143,22 @@ def next_commands(
     model: str,
     versions: Sequence[VersionQuality],
     differences: Sequence[VersionDifference],
-    conditions: Conditions,
+    conditions: Sequence[str],
 ) -> list[str]:
-    """At most three commands that answer what the report leaves open."""
+    """At most three commands that answer what the report leaves open.
+
+    Args:
+        model: its name.
+        versions: as judged.
+        differences: between them.
+        conditions: that were asked for, as `--where` has them.
+    """
     found = []
     delays = [version.delay_s[1] for version in versions if version.delay_s is not None]
     if delays and not all(each.comparable for each in differences):
-        words = ["hoverboard", "quality", model, *conditions.options(), "--within", _duration(max(delays))]
-        found.append(shlex.join(words))
+        asked = [word for each in conditions for word in ("--where", each)]
+        words = ["hoverboard", "quality", model, *asked, "--within", _duration(max(delays))]
+        found.append(" ".join(map(shell_word, words)))
     if any(version.left_out for version in versions):
         found.append('hoverboard psql -- -c "select * from label_problems limit 20"')
     return found

@@ -1,4 +1,8 @@
-"""What is odd about how inputs were written, and how it is put back: a unit, exchanged columns, their order, an input that is missing."""
+"""What is odd about how inputs were written, and how it is put back: a unit, exchanged columns, their order, an input that is missing.
+
+A caller that changes how it writes an input has rows from before, or some that it writes as ever: a row is put back where it is more
+like the usual ones then.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +48,17 @@ class InputPlace:
 
 @dataclass(frozen=True, slots=True)
 class UnitRepair:
-    """A factor that a number is divided by, once an offset is taken off it."""
+    """A factor that a number is divided by, once an offset is taken off it.
+
+    Attributes:
+        place: of the number, or all of an input's, which are summed up to be compared.
+        factor, offset: them.
+        usual: the number that is usual.
+    """
 
     place: InputPlace
     factor: float
+    usual: float
     offset: float = 0.0
 
     def __str__(self) -> str:
@@ -64,17 +75,28 @@ class UnitRepair:
         """Columns `(rows, *shape)` as they would be in the usual unit; whole numbers are rounded."""
         column = columns[self.place.tensor]
         flat = _flat(column)
-        place = self.place.of(column)
-        flat[:, place] = (flat[:, place] - self.offset) / self.factor
+        fixed, place = flat.copy(), self.place.of(column)
+        fixed[:, place] = (flat[:, place] - self.offset) / self.factor
+        # A factor makes numbers as many times larger; where zero is another one, that means nothing.
+        scale = np.asarray if self.offset else _logs
+        sums = (scale(each[:, place].sum(axis=1)) for each in (flat, fixed))
+        before, after = (np.abs(each - scale(np.array(self.usual))) for each in sums)
+        flat[after < before] = fixed[after < before]
         return {**columns, self.place.tensor: _shaped(flat, column)}
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangeRepair:
-    """Two numbers that are exchanged."""
+    """Two numbers that are exchanged.
+
+    Attributes:
+        one, other: where they are.
+        usual: of each, the number that is usual and how far numbers are spread around it.
+    """
 
     one: InputPlace
     other: InputPlace
+    usual: tuple[tuple[float, float], tuple[float, float]]
 
     def __str__(self) -> str:
         """In words."""
@@ -84,18 +106,29 @@ class ExchangeRepair:
         """Columns `(rows, *shape)` with each number where the other one was."""
         there = {place.tensor: columns[place.tensor] for place in (self.one, self.other)}
         fixed = {name: _flat(column) for name, column in there.items()}
-        for place, source in ((self.one, self.other), (self.other, self.one)):
-            sent = _flat(there[source.tensor])[:, source.of(there[source.tensor])]
-            fixed[place.tensor][:, place.of(there[place.tensor])] = sent
+        one, other = (fixed[place.tensor][:, place.of(there[place.tensor])].copy() for place in (self.one, self.other))
+        (one_usual, one_spread), (other_usual, other_spread) = self.usual
+        before = np.abs(one - one_usual) / one_spread + np.abs(other - other_usual) / other_spread
+        after = np.abs(other - one_usual) / one_spread + np.abs(one - other_usual) / other_spread
+        crossed = after < before
+        for place, ours, theirs in ((self.one, one, other), (self.other, other, one)):
+            fixed[place.tensor][:, place.of(there[place.tensor])] = np.where(crossed, theirs, ours)
         return {**columns, **{name: _shaped(flat, there[name]) for name, flat in fixed.items()}}
 
 
 @dataclass(frozen=True, slots=True)
 class OrderRepair:
-    """All numbers of an input in another order, which undoes itself."""
+    """All numbers of an input in another order, which undoes itself.
+
+    Attributes:
+        tensor: the input.
+        order: of its numbers.
+        usual: the mean of each.
+    """
 
     tensor: str
     order: tuple[int, ...]
+    usual: tuple[float, ...]
 
     def __str__(self) -> str:
         """In words."""
@@ -104,7 +137,11 @@ class OrderRepair:
     def applied(self, columns: Mapping[str, Array]) -> dict[str, Array]:
         """Columns `(rows, *shape)` with each number at its usual place."""
         column = columns[self.tensor]
-        return {**columns, self.tensor: _shaped(_flat(column)[:, list(self.order)], column)}
+        flat = _flat(column)
+        fixed = flat[:, list(self.order)]
+        like = fixed @ np.array(self.usual) > flat @ np.array(self.usual)
+        flat[like] = fixed[like]
+        return {**columns, self.tensor: _shaped(flat, column)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +200,12 @@ def repair_of(table: Table, rows: NDArray[np.bool_], signature: Signature) -> In
     place = _place(shape.field, signature)
     if place is None:
         return None
-    numeric = sum(field.kind == "input" and field.numbers is not None for field in table.fields)
-    return UnitRepair(InputPlace(place.tensor, None) if numeric > MANY else place, shape.factor, shape.offset)
+    fields = [field for field in table.fields if field.kind == "input" and field.numbers is not None]
+    many = len(fields) > MANY
+    numbers = np.nansum([_usual(field, table) for field in fields if many or field.name == shape.field], axis=0)
+    return UnitRepair(
+        InputPlace(place.tensor, None) if many else place, shape.factor, float(np.nanmedian(numbers)), shape.offset
+    )
 
 
 def _put_back(shape: Shape, table: Table, signature: Signature) -> InputRepair | None:
@@ -172,13 +213,36 @@ def _put_back(shape: Shape, table: Table, signature: Signature) -> InputRepair |
     if one is None:
         return None
     if shape.order is not None:
+        fields = [field for field in table.fields if field.kind == "input" and field.numbers is not None]
         size = int(np.prod([dim or 1 for dim in _spec(signature, one.tensor).shape], dtype=np.int64))
-        numeric = [field.name for field in table.fields if field.kind == "input" and field.numbers is not None]
         # The order of fields is that of the numbers only where there is a field for each.
-        its = all((place := _place(name, signature)) and place.tensor == one.tensor for name in numeric)
-        return OrderRepair(one.tensor, shape.order) if its and len(numeric) == size == len(shape.order) else None
+        its = all((place := _place(field.name, signature)) and place.tensor == one.tensor for field in fields)
+        if not its or not len(fields) == size == len(shape.order):
+            return None
+        return OrderRepair(one.tensor, shape.order, tuple(float(np.nanmean(_usual(each, table))) for each in fields))
     other = None if shape.other is None else _place(shape.other, signature)
-    return None if other is None else ExchangeRepair(one, other)
+    if other is None:
+        return None
+    spreads = [
+        _spread(_usual(field, table)) for name in (shape.field, shape.other) if (field := table.field(name or ""))
+    ]
+    return ExchangeRepair(one, other, (spreads[0], spreads[1]))
+
+
+def _usual(field: Field, table: Table) -> NDArray[np.float64]:
+    """The numbers of a field in the usual rows."""
+    numbers = np.zeros(len(table)) if field.numbers is None else field.numbers
+    return numbers[table.base & ~table.bad].astype(np.float64)
+
+
+def _spread(numbers: NDArray[np.float64]) -> tuple[float, float]:
+    """What is in the middle, and how far the middle 80% are apart."""
+    low, middle, high = (float(each) for each in np.nanquantile(numbers, [0.1, 0.5, 0.9]))
+    return middle, max(high - low, 1e-9)
+
+
+def _logs(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(np.maximum(np.abs(numbers), 1e-12))
 
 
 def _filled_where_missing(table: Table, rows: NDArray[np.bool_], signature: Signature) -> FillRepair | None:

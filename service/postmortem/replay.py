@@ -23,7 +23,8 @@ from hoverboard.contract.signature import Signature
 from hoverboard.database.connect import Connection
 from hoverboard.errors import ConfigError, VersionRefused
 from hoverboard.files import put_file
-from hoverboard.postmortem.export import ChosenVersions, Exporter, ExportRequest, ExportSummary
+from hoverboard.postmortem.export import ChosenVersions, Exporter, ExportRequest
+from hoverboard.postmortem.export_summary import ExportSummary
 from hoverboard.postmortem.recorded import recorded_versions, rows_by_version
 from hoverboard.postmortem.replay_answers import AnswerReader
 from hoverboard.postmortem.replay_compare import Compared, Tolerance, compare

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from hoverboard.config import Settings
 from hoverboard.files import put_file, synchronise
-from hoverboard.postmortem.export import ABOUT, ExportSummary
+from hoverboard.postmortem.export import ABOUT
 from hoverboard.postmortem.export_files import FILES, RowsOnRecord, merge
+from hoverboard.postmortem.export_summary import ExportSummary
 from hoverboard.postmortem.reading import reading
 from hoverboard.postmortem.recorded import open_and_resolved
 from hoverboard.postmortem.unfinished import unfit

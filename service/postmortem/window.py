@@ -34,12 +34,6 @@ class Conditions(NamedTuple):
     where: dict[str, str]
     unless: dict[str, tuple[str, ...]]
 
-    def options(self) -> list[str]:
-        """As words of a command line."""
-        held = [f"{name}={value}" for name, value in self.where.items()]
-        held += [f"{name}!={value}" for name, values in self.unless.items() for value in values]
-        return [word for each in held for word in ("--where", each)]
-
 
 @dataclass(frozen=True, slots=True)
 class RowChoice:

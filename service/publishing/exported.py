@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["EXPORT_KEY", "largest", "tell_doubts"]
+__all__ = ["EXPORT_KEY", "largest", "said_before", "tell_doubts"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -19,6 +19,14 @@ EXPORT_KEY: Final = "hoverboard.export"
 _PARQUET: Final = (".parquet", ".pq")
 _NAMED: Final = 5
 """Issues that are named. An incident is among the largest, and what every detector finds now and then is not."""
+
+
+class _ExportedAnswers(msgspec.Struct, frozen=True):
+    """How good the recorded answers were."""
+
+    rows: int = 0
+    right: float | None = None
+    error: float | None = None
 
 
 class _ExportedRows(msgspec.Struct, frozen=True):
@@ -30,6 +38,8 @@ class _ExportedRows(msgspec.Struct, frozen=True):
     outliers: int = 0
     open_issues: dict[int, int] = {}
     resolved_issues: dict[int, int] = {}
+    versions: list[int] = []
+    judged: _ExportedAnswers = _ExportedAnswers()
 
 
 def tell_doubts(path: Path, alpha: float) -> tuple[str, ...]:
@@ -85,6 +95,23 @@ def largest(issues: Mapping[int, int]) -> tuple[Sequence[int], str]:
         rows = sum(issues[issue] for issue in others)
         told += f", and {len(others):,} smaller {'one' if len(others) == 1 else 'ones'} with {rows:,} {'row' if rows == 1 else 'rows'}"
     return named, told
+
+
+def said_before(path: Path) -> tuple[str, ...]:
+    """How good the recorded answers to a calibration file's rows were, a sentence; nothing of a file that is no export with labels.
+
+    What a new version says to the same rows is told beside it.
+    """
+    found = _exported(path)
+    if found is None or not found.judged.rows or not found.versions:
+        return ()
+    several = len(found.versions) > 1
+    who = f"version{'s' if several else ''} {', '.join(map(str, found.versions))}, which had answered these rows,"
+    if found.judged.error is not None:
+        return (
+            f"calibration: {who} {'were' if several else 'was'} off from their labels by {found.judged.error:.6g} on average",
+        )
+    return (f"calibration: {who} agreed with {found.judged.right or 0.0:.1%} of their labels",)
 
 
 def _exported(path: Path) -> _ExportedRows | None:

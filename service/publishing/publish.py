@@ -17,6 +17,7 @@ from hoverboard.contract.outlier import DEFAULT_ALPHA
 from hoverboard.contract.signature import Array, Head, Signature, TensorSpec
 from hoverboard.errors import PublishError, VersionRefused
 from hoverboard.outliers import CALIBRATION_FILE, OUTLIERS_FILE, save_features, save_package
+from hoverboard.publishing.agreement import agreement
 from hoverboard.publishing.arguments import (
     check_contract,
     check_notes,
@@ -31,7 +32,7 @@ from hoverboard.publishing.baseline import make_baseline
 from hoverboard.publishing.calibration import Progress, calibrate, silent
 from hoverboard.publishing.calibration_file import CalibrationRows, read_calibration
 from hoverboard.publishing.eager import check_saved, check_trace
-from hoverboard.publishing.exported import tell_doubts
+from hoverboard.publishing.exported import said_before, tell_doubts
 from hoverboard.publishing.framework import authoring, keras
 from hoverboard.publishing.golden import golden_set
 from hoverboard.publishing.lengths import Lengths
@@ -200,7 +201,7 @@ def publish(
             if not isinstance(calibration, CalibrationRows):
                 calibration = replace(
                     read_calibration(Path(calibration), agreed, ignore=ignored),
-                    notes=tell_doubts(Path(calibration), alpha),
+                    notes=(*tell_doubts(Path(calibration), alpha), *said_before(Path(calibration))),
                 )
             report("features", 0.0)
             outliers = _calibrated(
@@ -312,6 +313,7 @@ def _calibrated(
         scored = graph.watched(package).executor(signature)
         *outputs, _ = run_in_pieces(scored, rows.columns, at_once)
         baseline = _baseline(signature, rows, outputs, package.points)
+        package = replace(package, notes=(*package.notes, *agreement(signature, outputs[0], rows.labels)))
     except (GraphError, OutOfMemory) as error:
         raise PublishError(f"calibration: the model fails on one of the samples: {error}") from error
     save_package(package, directory / OUTLIERS_FILE)

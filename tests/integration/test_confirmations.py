@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from hoverboard.postmortem.table import Field, Table
 from hoverboard.publishing import publish
 from hoverboard.publishing.calibration_file import CalibrationRows
 from tests.integration.recorded import Recorded, until
+from tests.integration.running import HOVERBOARD, environment
 from tests.postgres import Server
 
 ROWS = 300
@@ -229,3 +232,40 @@ def test_where_no_replay_can_tell_nothing_is_said(incidents: Incidents, tmp_path
     assert tried(incidents, BLAMED, 3, models=tmp_path) == BLAMED
     late = tried(incidents, BLAMED, 3, seconds=0.01)
     assert late.confirmed is None and "stopped after 0 s" in late.evidence
+
+
+def test_a_unit_that_one_caller_changed_is_confirmed_on_the_command_line(incidents: Incidents) -> None:
+    here, times = incidents.here, []
+    for seed, factor in ((21, 1), (22, 100)):
+        times.append(datetime.now(UTC))
+        rows = drawn(seed, 240)
+        rows[1::4, 0] *= factor
+        for start in range(0, len(rows), 16):
+            for place, customer in enumerate("abcd"):
+                sent = [
+                    {"size": [size], "weight": [weight]}
+                    for size, weight in rows[start + place : start + 16 : 4].tolist()
+                ]
+                params = {"model": "scales", "version": 1, "instances": sent, "tags": {"customer": customer}}
+                assert "result" in here.call("predict", params)
+            time.sleep(0.15)
+    times.append(datetime.now(UTC))
+    until(
+        lambda: here.rows("select count(*) from predictions where at >= $1", times[0])[0]["count"],
+        lambda count: count == 480,
+    )
+    begin, onset, end = (each.isoformat() for each in times)
+    asked = ["--about", "outliers", "--from", onset, "--to", end, "--against", f"{begin}..{onset}", "--json"]
+    done = subprocess.run(
+        [*HOVERBOARD, "postmortem", "scales", *asked, "--database-url", here.database],
+        cwd=here.service.folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first = json.loads(done.stdout)["causes"][0]
+    assert (first["kind"], first["subject"], first["confirmed"]) == ("caller", "tag customer b", True), first
+    assert "replayed with size divided by 100, 0 of " in first["evidence"], first
+    assert "tried here: its rows replayed with size divided by 100, which undid it" in first["undo"], first

@@ -158,6 +158,11 @@ def test_labelled_samples_are_a_calibration_file_as_they_are(
     manifest = json.loads((tmp_path / "models" / "again" / "1" / "manifest.json").read_text())
     assert manifest["outliers"]["alpha"] == 0.05
     assert any("the model agrees with" in note for note in manifest["outliers"]["notes"])
+    right = sum(
+        row["label"] == row["true_label"] for row in pq.read_table(tmp_path / "out" / "answers.parquet").to_pylist()
+    )
+    said = f"The model agrees with {right / ROWS:.1%} of the labels; version 2, which had answered these rows, agreed with {right / ROWS:.1%} of their labels."
+    assert 0 < right < ROWS and said in done.stdout  # the same graph once more
     told = " ".join(done.stderr.split())
     for words in (
         "open issues, 12 (33 rows), 13 (5 rows), 7 (3 rows), 10 (2 rows), 9 (1 row), and 2 smaller ones with 2 rows: ",

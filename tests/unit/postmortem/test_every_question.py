@@ -97,7 +97,7 @@ async def test_a_label_that_everybody_gets_more_often_is_a_shift_of_labels(datab
     report = await asked(database, Question(MODEL, About("label", "large")))
     assert report.onset is not None
     assert (report.causes[0].kind, report.causes[0].subject) == ("labels", "label large")
-    assert "leave these labels out" not in report.causes[0].undo
+    assert "take these labels" not in report.causes[0].undo
     assert not report.slices
 
 
@@ -112,6 +112,10 @@ async def test_two_customers_whose_rows_are_strange_for_two_reasons_are_both_nam
         ("caller", "tag customer 18"),
     }
     assert min(first.weight, second.weight) > 0.25
+    for each in (first, second):
+        assert each.undo.endswith(
+            f"; `hoverboard export cups --where 'tag.customer!={each.subject[-2:]}' --output cups-usual`"
+        )
     ours, other = (first, second) if first.subject.endswith("17") else (second, first)
     assert "input height is 10 times what it usually is" in ours.evidence
     assert "input width" in other.evidence
@@ -136,7 +140,7 @@ async def test_wrong_answers_to_inputs_in_another_unit_are_no_fault_of_labels(da
     assert (report.causes[0].kind, report.causes[0].subject) == cause
     assert "10 times what it usually is" in report.causes[0].evidence
     assert not [each for each in report.causes if each.kind == "labels"]
-    assert "leave these labels out" not in render_text(report)
+    assert "take these labels" not in render_text(report)
 
 
 async def test_labels_of_one_source_that_are_wrong_are_labels(database: str) -> None:
@@ -149,7 +153,8 @@ async def test_labels_of_one_source_that_are_wrong_are_labels(database: str) -> 
         )
     report = await asked(database, Question(MODEL, About("wrong")))
     assert (report.causes[0].kind, report.causes[0].subject) == ("labels", "label source audit")
-    assert report.causes[0].undo == "leave these labels out"
+    command = "hoverboard export cups --labelled --without-label-source audit --output cups-usual"
+    assert report.causes[0].undo == f"take these labels for never said; `{command}`"
 
 
 async def test_an_alarm_is_told_at_the_time_axis_and_never_as_a_beginning(database: str) -> None:

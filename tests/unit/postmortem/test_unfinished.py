@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hoverboard.errors import ConfigError
-from hoverboard.postmortem.export import ExportSummary
 from hoverboard.postmortem.export_files import check_parts
+from hoverboard.postmortem.export_summary import ExportSummary
 from hoverboard.postmortem.replay_rows import ReplayRows
 from hoverboard.postmortem.replay_scoring import ReplayScoring
 from hoverboard.postmortem.unfinished import gone_on_with
