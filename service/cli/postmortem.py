@@ -56,7 +56,7 @@ __all__ = ["command"]
     "--replay/--no-replay",
     "replay",
     default=None,
-    help="Run rows of likely causes through models here, which takes some 20 s.  [default: where the models are]",
+    help="Run rows of likely causes through models here, 40 s at most.  [default: where the models are]",
 )
 @click.option("--sql", is_flag=True, help="Show the SQL behind each section, too.")
 @click.option(
@@ -87,7 +87,7 @@ def command(
     Without times it looks at the raised alarm, else at the largest change of the last day. It only reads, through one
     connection. The service may run or not; Postgres must.
 
-    Where the models are on this machine, some hundred rows of a likely version, process or unit are run once more with the cause undone: that says
+    Where the models are on this machine, some hundred rows of a likely version, process or way of writing inputs are run once more with the cause undone: that says
     whether it is the cause. --no-replay leaves that out.
     """
     from hoverboard.postmortem.rendering import render_markdown, render_text
