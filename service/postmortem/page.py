@@ -13,6 +13,7 @@ from hoverboard.database.text import plain_line
 from hoverboard.postmortem.page_charts import bar, histogram, safe, swatch, timeline
 from hoverboard.postmortem.report import Report, ReportedCause, ReportedExample
 from hoverboard.postmortem.sections import (
+    ALARM_COUNTS,
     Section,
     answer,
     asked,
@@ -99,6 +100,8 @@ def _since(report: Report, section: Section) -> Iterator[str]:
                 belief = f" ({event.belief:.0%} belief that it began with this)" if told else ""
                 yield f"<li>{safe(happened(event))}{belief}</li>"
             yield "</ol>"
+            if any(event.kind == "alarm" for event in report.timeline.events):
+                yield f'<p class="note">{safe(ALARM_COUNTS)}</p>'
         yield "</figure>"
     # The events are listed below the chart already.
     yield from _told(Section(section.title, section.lines[:2]))

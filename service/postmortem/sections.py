@@ -13,6 +13,7 @@ from hoverboard.postmortem.table import CONSEQUENCES
 from hoverboard.postmortem.wording import moment, share, usually
 
 __all__ = [
+    "ALARM_COUNTS",
     "Section",
     "answer",
     "asked",
@@ -28,7 +29,7 @@ __all__ = [
 _RUNNER_UP = 2
 _LEAST_WEIGHT = 0.01
 _AROUND = timedelta(minutes=5)
-_ALARM_COUNTS = "  Its share is another one: it counts what was answered until it was raised, without samples that repeat a recent one."
+ALARM_COUNTS = "The share of an alarm is another one: it counts what was answered until it was raised, without samples that repeat a recent one."
 _DIGITS = re.compile(r"(\d\d:\d\d:\d\d)(?:\.\d+)?\+00\b")
 """A time as Postgres writes it into a sentence."""
 
@@ -161,7 +162,7 @@ def _since(report: Report) -> Iterator[str]:
         how = "Since then" if event.belief is None else f"{event.belief:.0%} belief that it began with"
         yield f"{how}: {happened(event)}"
         if event.kind == "alarm":
-            yield _ALARM_COUNTS
+            yield f"  {ALARM_COUNTS}"
     if all(event.belief is None for event in onset.events):
         yield "Nothing that is on record happened when it began: no deployment, start, stop or death."
 

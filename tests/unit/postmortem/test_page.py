@@ -77,6 +77,7 @@ def test_it_shows_the_onset_the_events_who_and_what_differs() -> None:
         assert drawn.count(kind) == count, kind
     assert "began 15:00" in words
     assert "2026-11-29 16:30 UTC death 17" in words
+    assert "The share of an alarm is another one" in words
     assert "above 14: 87.0% of the bad rows, 5.00% of the usual ones" in words
     assert "90% caller tag customer 17" in words
     assert "hardly any evidence" not in words

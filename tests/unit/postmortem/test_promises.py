@@ -166,7 +166,7 @@ async def test_an_alarm_s_share_stands_beside_the_reason_why_it_is_another_one(d
         )
     report = await asked(database, Question(MODEL, About("outliers"), START, END))
     assert "20 outliers among 50 samples" in lines(report)
-    assert "Its share is another one" in lines(report)
+    assert "The share of an alarm is another one" in lines(report)
 
 
 UNLESS: list[tuple[Mapping[str, tuple[str, ...]], str, str]] = [
