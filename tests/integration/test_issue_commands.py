@@ -15,6 +15,9 @@ from click.testing import CliRunner
 from hoverboard.cli import main
 from hoverboard.config import Settings
 from hoverboard.database.connect import connect
+from hoverboard.recorder import housekeeping
+from hoverboard.recorder.drain import Drain
+from hoverboard.recorder.process import open_database
 from hoverboard.telemetry import metrics
 from tests.integration.grouped import GROUPS, START, Connection, Typed, begun, drained, groups, strange
 from tests.journaled import ids_of, write
@@ -84,6 +87,24 @@ async def test_a_resolved_issue_comes_back_by_itself(database: str, settings: Se
     exposed = metrics.exposition().decode()
     assert 'hoverboard_issues{model="shapes",state="regressed"} 1.0' in exposed
     assert 'hoverboard_issues{model="shapes",state="open"} 4.0' in exposed
+
+
+async def test_the_metric_follows_what_people_say_while_nothing_comes(
+    database: str, settings: Settings, sql: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics.init("test", None)
+    monkeypatch.setattr(housekeeping, "_ISSUES_S", 0.0)
+    await begun(sql, settings, database)
+    drain = Drain(settings, lambda: open_database(settings, database))
+    await drain.empty(10)
+    assert 'hoverboard_issues{model="shapes",state="open"} 4.0' in metrics.exposition().decode()
+    await Typed(database)("resolve", 1)
+    await drain.empty(10)
+    assert 'hoverboard_issues{model="shapes",state="open"} 3.0' in metrics.exposition().decode()
+    await Typed(database)("reopen", 1)
+    await drain.empty(10)
+    assert 'hoverboard_issues{model="shapes",state="open"} 4.0' in metrics.exposition().decode()
+    drain.close()
 
 
 async def test_what_needs_somebody_is_first_and_then_what_came_most(

@@ -341,7 +341,7 @@ async def test_a_recorder_that_dies_anywhere_in_a_chunk_and_starts_again_changes
     write(journal, *everything)
     await drained(settings, database)
     expected = await whole(sql)
-    assert sorted(map(len, expected[0]))[-5:-1] == [8] * 4
+    assert [len(ids) for ids in expected[0]].count(8) >= 4
     assert await sql.fetchval("select count(*) from issues where state = 'merged'")
     for number, (_, name) in enumerate(STEPS):
         for after in (False, True):

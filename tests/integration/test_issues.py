@@ -26,7 +26,6 @@ from tests.integration.grouped import (
     DIRECTIONS,
     GROUPS,
     START,
-    WIDTH,
     Connection,
     Typed,
     begun,
@@ -122,11 +121,29 @@ async def test_one_thing_that_is_wider_than_the_radius_becomes_one_issue_and_say
 
 
 def at_angle(angle: float, rows: int, seconds: int) -> tuple[BatchRecord, FeatureRecord]:
-    """Outliers of one direction, between two others."""
-    direction = np.cos(angle) * DIRECTIONS[8] + np.sin(angle) * DIRECTIONS[9]
+    """Outliers of one direction between two others, without noise: just as far from them as it is said."""
     one = batch(rows, at=START + timedelta(seconds=seconds, milliseconds=500), outlier=[True] * rows)
-    noise = np.random.default_rng(seconds).normal(scale=0.1, size=(rows, WIDTH))
-    return one, features(one, 5 * direction + noise)
+    direction = np.cos(angle) * DIRECTIONS[8] + np.sin(angle) * DIRECTIONS[9]
+    return one, features(one, np.tile(5 * direction, (rows, 1)))
+
+
+async def angle_apart(sql: Connection) -> float:
+    """Of two leaders, neither in reach of the other, and what lies half way in reach of both."""
+    return 2 * float(np.arcsin(0.75 * await sql.fetchval("select radius from issue_scopes")))
+
+
+async def test_what_lies_between_two_things_is_added_up_over_chunks(
+    database: str, settings: Settings, sql: Connection
+) -> None:
+    journal = await begun(sql, settings, database)
+    apart = await angle_apart(sql)
+    for second, (angle, rows) in enumerate(((0.0, 5), (apart, 5), (apart / 2, 1)), start=20):
+        write(journal, *at_angle(angle, rows, second))
+        await drained(settings, database)
+    assert sorted(len(ids) for number, ids in await groups(sql) if number > GROUPS) == [5, 6]
+    write(journal, *at_angle(apart / 2, 1, 23))
+    await drained(settings, database)
+    assert [len(ids) for number, ids in await groups(sql) if number > GROUPS] == [12]
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -134,16 +151,14 @@ async def test_two_things_that_are_well_known_stay_two_though_some_lie_between_w
     database: str, settings: Settings, sql: Connection, *, at_once: bool
 ) -> None:
     journal = await begun(sql, settings, database)
-    apart = 0.42
-    for records in (at_angle(0, 60, 20), at_angle(apart, 60, 21), at_angle(apart / 2, 8, 22)):
-        write(journal, *records)
+    apart = await angle_apart(sql)
+    for second, (angle, rows) in enumerate(((0.0, 60), (apart, 60), (apart / 2, 8)), start=20):
+        write(journal, *at_angle(angle, rows, second))
         if not at_once:
             await drained(settings, database)
     await drained(settings, database)
-    between = await sql.fetchval("select count(*) from outliers where issue_id > $1", GROUPS)
-    assert between == 128
-    sizes = sorted(len(ids) for number, ids in await groups(sql) if number > GROUPS)
-    assert sum(size >= 60 for size in sizes) == 2, sizes
+    assert sum(len(ids) for number, ids in await groups(sql) if number > GROUPS) == 128
+    assert len([number for number, _ in await groups(sql) if number > GROUPS]) == 2
 
 
 @pytest.mark.parametrize("decided", ["took apart", "ignored", "archived"])
