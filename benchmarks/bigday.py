@@ -39,6 +39,8 @@ from hoverboard.watch.drift_table import insert_baseline
 MODEL: Final = "cups"
 DAY: Final = datetime(2026, 11, 29, tzinfo=UTC)
 ONE_DAY: Final = timedelta(days=1)
+_AT: Final = timedelta(hours=14)
+"""When the incident begins, in the hour that is replayed."""
 _BLOCK: Final = 100_000
 _NEIGHBOURS: Final = 50_000
 """Rows of the day before and of the day after: nobody asks for them, and no statement should read them."""
@@ -122,6 +124,10 @@ def commands(output: Path) -> dict[str, list[str]]:
     found["postmortem --where"] = ["postmortem", MODEL, *about, "--where", "tag.customer=17", "--json"]
     found["quality"] = ["quality", MODEL, *window, "--json"]
     found["export"] = ["export", MODEL, *window, "--output", str(output / "export"), "--json"]
+    shop = ["--where", "tag.shop=7", "--output", str(output / "shop"), "--json"]
+    found["export --where"] = ["export", MODEL, *window, *shop]
+    hour = ["--from", (DAY + _AT).isoformat(), "--to", (DAY + _AT + timedelta(hours=1)).isoformat()]
+    found["replay, an hour"] = ["replay", MODEL, "--candidate", "2", *hour, "--json"]
     found["replay"] = ["replay", MODEL, "--candidate", "2", *window, "--json"]
     return found
 
