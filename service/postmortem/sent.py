@@ -31,6 +31,12 @@ _LEAST_SHARE: Final = 0.25
 _MOVED: Final = 0.12
 _NO_CATEGORY: Final = ("absent", "missing", "other")
 _WORSE: Final = 0.3
+_HOUR_US: Final = 3_600_000_000
+_WHILE_US: Final = _HOUR_US // 3
+_BEFORE: Final = 0.25
+"""Share of its way that an input has gone before rows become bad, which is none where it changed at once."""
+_EARLY: Final = 0.7
+_MOST_SCORE: Final = 8.0
 _SENT: Final = 0.8
 _ALIKE: Final = 0.67
 
@@ -148,8 +154,10 @@ def _told(
     field = table.field(cell.where[0][0])
     if field is not None and field.kind == "refusal":
         return _refused(table, cell, inside)
-    # Nothing drifts to 0 at once, nor to where another input is, nor by the factor of a unit.
-    shape = missing(table, inside, blank=bool(drifted)) or exchanged(table, inside) or scaled(table, inside)
+    # Nothing drifts to 0 at once; nor to where another input is, or by the factor of a unit, but by chance.
+    shape = missing(table, inside, blank=bool(drifted))
+    if shape is None and not (drifted and _gradual(table, drifted[0][0])):
+        shape = exchanged(table, inside) or scaled(table, inside)
     if drifted and shape is None:
         # All of the traffic has moved: what is odd about the bad rows is odd about the good ones.
         moved_, by = drifted[0]
@@ -204,6 +212,27 @@ def _drifted(table: Table) -> list[tuple[Field, float]]:
     """Inputs whose good rows have moved, the farthest first."""
     found = [(field, moved(table, field)) for field in table.fields if field.kind == "input"]
     return sorted((each for each in found if abs(each[1]) > _MOVED), key=lambda each: -abs(each[1]))
+
+
+def _gradual(table: Table, field: Field) -> bool:
+    """Whether an input moved over time, and not at once: before rows became bad, or still after that."""
+    if field.numbers is None:
+        return False
+    some = np.isfinite(field.numbers)
+    at, numbers = table.at_us[some], field.numbers[some].astype(np.float64)
+    began = int(table.at_us[~table.base].min())
+    usual = table.base[some] & (at < began - _HOUR_US)
+    parts = (
+        table.base[some] & (at >= began - _WHILE_US) & (at < began),
+        (at >= began) & (at < began + _WHILE_US),
+        ~table.base[some] & (at >= began + _WHILE_US),
+    )
+    if min(int(part.sum()) for part in (usual, *parts)) < _FEWEST:
+        return False
+    low, middle, high = np.quantile(numbers[usual], [0.1, 0.5, 0.9])
+    scores = np.clip((numbers - middle) / max(high - low, 1e-9), -_MOST_SCORE, _MOST_SCORE)
+    before, early, late = (float(scores[part].mean() - scores[usual].mean()) for part in parts)
+    return before > _BEFORE * late > 0 or before < _BEFORE * late < 0 or early / (late or 1.0) < _EARLY
 
 
 def came(draw: Draw, cell: SentCell) -> bool:

@@ -236,6 +236,16 @@ def test_a_drift_into_one_bin_is_upstream_though_its_good_rows_are_there_as_well
     assert (first.kind, first.subject) == ("upstream", "input warmth")
 
 
+def test_a_drift_that_ends_where_a_unit_would_be_is_a_drift() -> None:
+    day = Day()
+    numbers = day.generator.lognormal(4, 0.1, len(day.at))
+    # Within an hour it is at 1/2.2 of what it was, as pounds are of kilograms.
+    way = np.clip((day.at - NOON_US) / (60 * MINUTE_US), 0, 1)
+    sent = numbers * (1 - way * (1 - 1 / 2.2046))
+    first = asked(day, 0.01 + 0.1 * way, [numeric("input light", sent, numbers)])[0]
+    assert (first.kind, first.subject) == ("upstream", "input light")
+
+
 def test_half_of_the_rows_in_another_unit_are_no_drift() -> None:
     day = Day()
     numbers = day.generator.lognormal(4, 0.1, len(day.at))
