@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +16,10 @@ from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
 from hoverboard.offline.rows import RowChunk, RowFault, RowPosition
 
-__all__ = ["ParquetSource", "open_parquet"]
+__all__ = ["READ_BUFFER", "ParquetSource", "open_parquet"]
+
+READ_BUFFER: Final = 1 << 20
+"""Of a column at a time: a row group may be larger than memory, and a mapped file counts as memory as far as it was read."""
 
 
 def open_parquet(path: Path, signature: Signature, keep: Sequence[str], *, keep_all: bool) -> ParquetSource:
@@ -52,8 +55,7 @@ class ParquetSource:
         return position.rows
 
     def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
-        # Mapped: pages that were read can be dropped by the system, whatever the file's size.
-        with pq.ParquetFile(self.path, memory_map=True) as file:
+        with pq.ParquetFile(self.path, buffer_size=READ_BUFFER) as file:
             groups, skip = _groups_from(file, start.rows)
             at = start.rows
             batches = _batches(file, groups, rows, list(self.plan.columns), skip)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hoverboard.contract.signature import Array, Signature
+from hoverboard.offline.parquet_source import READ_BUFFER
 
 __all__ = ["AnswerReader", "Woven", "aligned", "apart"]
 
@@ -157,7 +158,7 @@ class _RowStream:
 
 
 def _batches(path: Path, size: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path, memory_map=True) as file:
+    with pq.ParquetFile(path, buffer_size=READ_BUFFER) as file:
         yield from file.iter_batches(batch_size=size, columns=columns)
 
 
