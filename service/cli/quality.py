@@ -36,9 +36,8 @@ _LEAST_OF_LABEL: Final = 5
         "The last seven days": "hoverboard quality products",
         "One week, by what support says": "hoverboard quality products --from 2026-03-02 --to 2026-03-09 --source support",
         "Versions of different age, fairly: labels that came within a day": "hoverboard quality products --within 1d",
-        "One client's answers; and those of all others": (
-            "hoverboard quality products --where tag.customer=17; hoverboard quality products --where 'tag.customer!=17'"
-        ),
+        "One client's answers": "hoverboard quality products --where tag.customer=17",
+        "Those of all others": "hoverboard quality products --where 'tag.customer!=17'",
         "Everything, for a program": "hoverboard quality products --json",
     },
 )
