@@ -150,7 +150,6 @@ class BatchRecord(_Journaled, frozen=True, tag=2):
     rows: int
     sample_ids: bytes
     failed_rows: list[int]
-    # Of kept rows alone: what the policy left out is counted above and in `flagged`, and was never here.
     columns: list[Column]
     outputs: list[Column]
     label_index: bytes | None
