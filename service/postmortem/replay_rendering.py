@@ -14,11 +14,11 @@ __all__ = ["ReplaySection", "as_html", "sections", "sentences", "why_nothing"]
 _MOST_MOVES: Final = 20
 _MEANING: Final = {
     "same": "the same answer",
-    "changed": "another answer or none, and no label says which is right",
+    "changed": "another answer or none, and no label to tell",
     "fixed": "labelled, and only the candidate is right",
     "broken": "labelled, and only the record is right",
     "noise": "the incumbent differs from its own record",
-    "failed": "no answer by the candidate, whatever the kind: counted above, too",
+    "failed": "of all these, where the candidate gives no answer",
 }
 
 
