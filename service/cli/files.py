@@ -93,12 +93,12 @@ def _npz_rows(path: Path) -> list[Any]:
 
 def _parquet_rows(path: Path) -> list[Any]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from hoverboard.codec.arrow_columns import jsonable
+    from hoverboard.offline.parquet_source import streamed
 
     try:
-        with pq.ParquetFile(path) as file:
+        with streamed(path) as file:
             batch = next(file.iter_batches(batch_size=_MOST_SAMPLES), None)
     except (pa.ArrowException, OSError) as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -16,10 +16,20 @@ from hoverboard.contract.signature import Signature
 from hoverboard.errors import ConfigError
 from hoverboard.offline.rows import RowChunk, RowFault, RowPosition
 
-__all__ = ["READ_BUFFER", "ParquetSource", "open_parquet"]
+__all__ = ["ParquetSource", "open_parquet", "streamed"]
 
-READ_BUFFER: Final = 1 << 20
+_BUFFER: Final = 1 << 20
 """Of a column at a time: a row group may be larger than memory, and a mapped file counts as memory as far as it was read."""
+
+
+def streamed(path: Path) -> pq.ParquetFile:
+    """A file that is read from its beginning to its end, in memory that does not grow with it.
+
+    Raises:
+        ArrowInvalid, OSError: it cannot be read.
+    """
+    # What Arrow reads ahead it keeps until the last row.
+    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
 
 
 def open_parquet(path: Path, signature: Signature, keep: Sequence[str], *, keep_all: bool) -> ParquetSource:
@@ -55,7 +65,7 @@ class ParquetSource:
         return position.rows
 
     def chunks(self, start: RowPosition, rows: int) -> Iterator[RowChunk]:
-        with pq.ParquetFile(self.path, buffer_size=READ_BUFFER) as file:
+        with streamed(self.path) as file:
             groups, skip = _groups_from(file, start.rows)
             at = start.rows
             batches = _batches(file, groups, rows, list(self.plan.columns), skip)

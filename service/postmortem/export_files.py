@@ -18,6 +18,7 @@ from hoverboard.contract.signature import Array
 from hoverboard.database.connect import Connection
 from hoverboard.database.on_record import gone
 from hoverboard.files import synchronise
+from hoverboard.offline.parquet_source import streamed
 from hoverboard.postmortem.export_columns import unified
 from hoverboard.postmortem.unfinished import unfit
 
@@ -54,7 +55,7 @@ class RowsOnRecord:
         rows = outliers = 0
         issues: Counter[int] = Counter()
         for path in answers:
-            with pq.ParquetFile(path) as file:
+            with streamed(path) as file:
                 for batch in file.iter_batches(columns=[_ID, "outlier", "issue"]):
                     table = batch.to_pydict()
                     found = await gone(connection, [UUID(id_) for id_ in table[_ID]])

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from hoverboard.offline.parquet_source import streamed
 from hoverboard.postmortem.replay_answers import AnswerReader
 
 __all__ = ["JudgedAnswers", "judged"]
@@ -51,7 +51,7 @@ def judged(reader: AnswerReader, answers: Sequence[Path], without: Collection[st
         return JudgedAnswers()
     rows, good, error = 0, 0, 0.0
     for path in answers:
-        with pq.ParquetFile(path) as file:
+        with streamed(path) as file:
             for batch in file.iter_batches(_BATCH_ROWS, columns=["sample_id", *columns, *_TRUTHS]):
                 table = pa.Table.from_batches([batch])
                 here = [id_ not in without for id_ in table.column("sample_id").to_pylist()]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hoverboard.contract.signature import Array, Signature
-from hoverboard.offline.parquet_source import READ_BUFFER
+from hoverboard.offline.parquet_source import streamed
 
 __all__ = ["AnswerReader", "Woven", "aligned", "apart"]
 
@@ -158,7 +158,7 @@ class _RowStream:
 
 
 def _batches(path: Path, size: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path, buffer_size=READ_BUFFER) as file:
+    with streamed(path) as file:
         yield from file.iter_batches(batch_size=size, columns=columns)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hoverboard.contract.signature import Array
-from hoverboard.offline.parquet_source import READ_BUFFER
+from hoverboard.offline.parquet_source import streamed
 from hoverboard.postmortem.replay_answers import AnswerReader, aligned
 from hoverboard.postmortem.replay_compare import Compared, Comparison
 from hoverboard.postmortem.replay_result import KINDS, ReplayExample
@@ -81,7 +81,7 @@ def write_outcomes(reader: AnswerReader, answers: Path, candidate: Path, compare
 def _rows_of(path: Path, columns: Sequence[str], rows: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Some rows of a file by their place, without the rest of it in memory."""
     wanted, found, first = sorted(rows), {}, 0
-    with pq.ParquetFile(path, buffer_size=READ_BUFFER) as file:
+    with streamed(path) as file:
         for batch in file.iter_batches(batch_size=64, columns=list(columns)):
             while wanted and wanted[0] < first + batch.num_rows:
                 row = wanted.pop(0)

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hoverboard.errors import ConfigError, HoverboardError
+from hoverboard.offline.parquet_source import streamed
 
 __all__ = ["gone_on_with", "unfit"]
 
@@ -86,7 +86,7 @@ def _damage(folder: Path, error: Exception) -> ConfigError | None:
             if path.suffix == ".json":
                 msgspec.json.decode(path.read_bytes())
             elif path.suffix == ".parquet":
-                with pq.ParquetFile(path) as file:
+                with streamed(path) as file:
                     for _ in file.iter_batches(_BATCH_ROWS):
                         pass
         except (pa.ArrowException, OSError, ValueError) as damage:

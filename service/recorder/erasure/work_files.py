@@ -102,7 +102,7 @@ def _samples(answers: Path) -> Iterator[list[UUID] | None]:
 
     with suppress(FileNotFoundError):  # a replay that runs has just put it elsewhere
         try:
-            with pq.ParquetFile(answers) as file:
+            with pq.ParquetFile(answers, pre_buffer=False) as file:  # else Arrow keeps all that it has read
                 for batch in file.iter_batches(columns=[_SAMPLE]):
                     yield [UUID(id_) for id_ in batch.column(_SAMPLE).to_pylist()]
         except (pa.ArrowException, KeyError, ValueError):

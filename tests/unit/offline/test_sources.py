@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -281,6 +282,20 @@ def test_reading_goes_on_from_any_position_without_a_row_lost_or_twice(
 def test_chunks_hold_no_more_rows_than_asked_for(tmp_path: Path, pair: Signature, name: str) -> None:
     source = open_source(many_rows(tmp_path / name), pair)
     assert all(1 <= len(chunk.instances) <= 2 for chunk in source.chunks(RowPosition(), 2))
+
+
+def test_the_memory_that_a_parquet_file_takes_does_not_grow_with_it(tmp_path: Path) -> None:
+    rows, width = 1024, 16_384
+    numbers = np.random.default_rng(0).random((rows, width), dtype=np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), width)
+    pq.write_table(pa.table({"numbers": column}), tmp_path / "rows.parquet", row_group_size=64)
+    wide = Signature("raw", (TensorSpec("numbers", "float32", (width,)),), (TensorSpec("out", "float32", (1,)),))
+    source = open_source(tmp_path / "rows.parquet", wide)
+    del numbers, column
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in source.chunks(RowPosition(), 8):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 16 << 20  # of 64 MiB
 
 
 def test_a_parquet_row_that_is_not_utf8_is_a_fault_of_that_row_alone(tmp_path: Path, gem: Signature) -> None:
