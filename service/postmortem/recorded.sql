@@ -39,15 +39,12 @@ select s.id, s.inputs::text as inputs, array_send(s.vector) as vector, s.tensors
     case when $14 then p.output_tensors end as output_tensors,
     o.sample_id is not null as outlier, o.issue_id,
     case
-        when $23::bigint[] is not null and exists (
-            select from outliers x
-            where x.sample_id = s.id and x.at = s.at and x.at >= $2 and x.at < $3 and x.issue_id = any ($23)
-                and x.sample_id = any ($16)
+        when $23::bigint[] is not null and s.id in (
+            select x.sample_id from outliers x
+            where x.at >= $2 and x.at < $3 and x.sample_id = any ($16) and x.issue_id = any ($23)
         ) then 'of an issue that is left out'
-        when $24 and exists (
-            select from outliers x
-            where x.sample_id = s.id and x.at = s.at and x.at >= $2 and x.at < $3
-                and x.sample_id = any ($16)
+        when $24 and s.id in (
+            select x.sample_id from outliers x where x.at >= $2 and x.at < $3 and x.sample_id = any ($16)
         ) then 'outliers'
     end as unwanted,
     t.sample_id is not null as labelled, t.label as true_label, t.value as true_value, t.labels as true_labels,
@@ -56,8 +53,13 @@ from samples s
 -- The window and the ids once more on each side of the joins: else every page would read the other days, and all of this one.
 left join predictions p on p.sample_id = s.id and p.at = s.at and p.version_id = any ($9::int[])
     and p.at >= $2 and p.at < $3 and p.sample_id = any ($16::uuid[])
-left join outliers o on o.sample_id = s.id and o.at = s.at and o.version_id = p.version_id
-    and o.at >= $2 and o.at < $3 and o.sample_id = any ($16::uuid[])
+-- One by one: beside the id that is looked for, all the ids would be gone through for each.
+left join lateral (
+    select o.sample_id, o.issue_id
+    from outliers o
+    where o.sample_id = s.id and o.at = s.at and o.version_id = p.version_id and o.at >= $2 and o.at < $3
+    limit 1
+) o on true
 left join lateral (
     select l.sample_id, l.label, l.value, l.labels, l.source
     from labels l

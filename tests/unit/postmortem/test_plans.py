@@ -51,8 +51,7 @@ async def filled(url: str) -> None:
             "select make_partitions($1, $2)", *((START + timedelta(days=day)).date() for day in (-2, 2))
         )
         await connection.execute(
-            "insert into outliers (at, sample_id, version_id, p_value, issue_id) "
-            "select at, sample_id, version_id, p_value, 1 from outliers limit 20"
+            "update outliers set issue_id = 1 where sample_id in (select sample_id from outliers limit 20)"
         )
         for table, key in (("samples", "id"), ("predictions", "sample_id"), ("outliers", "sample_id")):
             columns = await connection.fetchval(
