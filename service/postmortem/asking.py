@@ -192,9 +192,10 @@ def _bad(looked: Inquiry, limit: Ceiling | None) -> ReportedBad:
     # The variance of the part by that of the whole: bad rows are kept alike at all times.
     whole = max(float(looked.counted.counts.bad.sum()), 1.0)
     error = _Z * (looked.counted.bad_variance * min(bad / whole, 1.0)) ** 0.5
+    kept = counts.bad if counts.kept_bad is None else counts.kept_bad
     return ReportedBad(
         rows=bad,
-        low=max(bad - error, 0.0),
+        low=max(bad - error, float(kept[inside].sum())),
         high=bad + error,
         of=rows,
         share=bad / rows if rows else 0.0,

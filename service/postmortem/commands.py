@@ -101,9 +101,9 @@ def _where(conditions: Sequence[str]) -> list[str]:
 def condition_of(name: str, value: str) -> str | None:
     """The condition of `--where` for a field's value; None where there is none, or none that can be typed."""
     named = f"tag.{name.removeprefix(_TAG)}" if name.startswith(_TAG) else name
-    typed = named.startswith("tag.") or named in CONDITIONS
-    # A name with `=` in it, or with `!` or spaces at its end, would be read as another one.
-    if not typed or value == ABSENT or "=" in named or named != named.rstrip("! \t\n"):
+    typed = (named.startswith("tag.") and named != "tag.") or named in CONDITIONS
+    # A name with `=` in it, or with `!` at its end or spaces around it, would be read as another one.
+    if not typed or value == ABSENT or "=" in named or named != named.removesuffix("!").strip():
         return None
     return f"{named}={value}"
 

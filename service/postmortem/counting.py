@@ -129,7 +129,7 @@ class _Sums:
     def __init__(self, start_us: NDArray[np.int64]) -> None:
         self.start_us = start_us
         self.columns = {name: np.zeros(len(start_us)) for name in ("rows", "all_rows", "recorded", "recorded_bad")}
-        self.variance = 0.0
+        self.variance = self.all_variance = 0.0
 
     def __getitem__(self, column: str) -> NDArray[np.float64]:
         return self.columns[column]
@@ -139,12 +139,13 @@ class _Sums:
         return int(self["recorded"].sum())
 
     def add(self, rows: Sequence[Any]) -> None:
-        """Add what is counted of a piece: `bin`, `rows`, `variance`, `recorded`, and of labels `all_rows` and `recorded_bad`."""
+        """Add what is counted of a piece: `bin`, `rows`, `variance`, `recorded`, and of labels `all_rows`, `all_variance` and `recorded_bad`."""
         for row in rows:
             at = int(np.searchsorted(self.start_us, micros(row["bin"])))
             for name, column in self.columns.items():
                 column[at] += row.get(name) or 0.0
-            self.variance += row["variance"]
+            self.variance += row["variance"] or 0.0
+            self.all_variance += row.get("all_variance") or 0.0
 
 
 @dataclass(slots=True)
@@ -224,7 +225,7 @@ class RecordedShare:
             both = await self._sums(self._bad(about, window, width), about.words, window, width)
             names = ("all_rows", "rows", "recorded", "recorded_bad")
             counts = BinnedCounts(both.start_us, *(both[name] for name in names))
-            return WindowCounts(counts, both.recorded, both.variance, both.variance)
+            return WindowCounts(counts, both.recorded, both.all_variance, both.variance)
         all_ = await self._sums(self._rows(window, width), "samples", window, width)
         bad = await self._sums(self._bad(about, window, width), about.words, window, width)
         # A refused call has no sample.

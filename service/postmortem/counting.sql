@@ -118,7 +118,8 @@ group by 1;
 -- Only what somebody labelled can be wrong, and of one sample the last label holds.
 select date_bin($11::interval, p.at, timestamptz 'epoch') as bin, sum(1 / s.incl_prob)::float8 as all_rows,
     sum(1 / s.incl_prob) filter (where w.wrong)::float8 as rows,
-    sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as variance, count(*) as recorded,
+    sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob))::float8 as all_variance,
+    sum((1 - s.incl_prob) / (s.incl_prob * s.incl_prob)) filter (where w.wrong)::float8 as variance, count(*) as recorded,
     count(*) filter (where w.wrong) as recorded_bad
 from (
     select distinct on (sample_id) sample_id, label, value, labels

@@ -43,9 +43,10 @@ async def unknown(
     for gap in await recording.gaps(window):
         records = "an unknown number of" if gap["records"] is None else f"{gap['records']:,}"
         found.append(f"Not recorded: {records} records ({gap['reason']}); `hoverboard gaps` says why.")
-    if bad.recorded < 0.999 * rows and about.kind not in ("refusals", "wrong"):
+    if bad.recorded < 0.999 * rows and about.kind != "refusals":
+        kind = "labelled row" if about.kind == "wrong" else "row"
         found.append(
-            f"Not every row was recorded: {bad.recorded:,} are in the database, of about {rows:,.0f}. "
+            f"Not every {kind} was recorded: {bad.recorded:,} are in the database, of about {rows:,.0f}. "
             "Totals are estimates, by 1 / incl_prob."
         )
     span = await recording.span()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoverboard.errors import ConfigError
+from hoverboard.postmortem.commands import condition_of
 from hoverboard.postmortem.window import RecordedWindow, parse_time, parse_where
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -94,3 +95,14 @@ def test_a_time_that_ends_before_it_starts_is_refused() -> None:
 def test_a_version_of_thousands_of_digits_is_no_number() -> None:
     with pytest.raises(ConfigError, match="expected the number of a version"):
         parse_where(["version=" + "9" * 5000])
+
+
+@pytest.mark.parametrize(
+    "name", ["x", "x ", "x\xa0", "x\r", "x\u2028", "x\u3000", "x\x1f", " x", "x!", "x !", "x=y", "", "!"]
+)
+def test_a_condition_that_is_proposed_means_the_tag_that_it_was_made_of(name: str) -> None:
+    condition = condition_of(f"tag {name}", "v")
+    if condition is None:
+        assert name != "x"
+    else:
+        assert parse_where([condition]).where == {f"tag.{name}": "v"}
