@@ -47,7 +47,7 @@ __all__ = ["command"]
 @click.argument("model")
 @click.option("--about", help="outliers, errors, refusals, wrong, slow or label=X.  [default: what changed most]")
 @click.option("--from", "start", metavar="TIME", help="Such as 2026-11-30T14:00 (UTC), or 2h or -2h for two hours ago.")
-@click.option("--to", "end", metavar="TIME", help="[default: now]")
+@click.option("--to", "end", metavar="TIME", help="Needs --from.  [default: now]")
 @click.option("--against", metavar="TIME..TIME", help="What was usual.  [default: as long a time before --from]")
 @where_option
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one page that needs nothing else.")

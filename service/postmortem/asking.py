@@ -211,7 +211,7 @@ def _began(looked: Inquiry, drawn: Drawn | None, answers: Sequence[LikelyCause])
     """When it began: of a drift when its input did, since rows become bad when it has moved far."""
     if looked.onset is None or drawn is None or answers[0].kind != "upstream":
         return looked.onset
-    return began_to_move(drawn.table, answers[0].subject, looked.counts, looked.onset)
+    return looked.told(began_to_move(drawn.table, answers[0].subject, looked.counts, looked.onset)) or looked.onset
 
 
 def _silent(looked: Inquiry, found: Onset, last: datetime | None) -> datetime | None:
@@ -244,7 +244,7 @@ def _reported_onset(
     for event in events:
         told = ReportedEvent(nearest_time(event.at_us), event.kind, event.subject, event.detail, None)
         if event.consequence:
-            since += [told] if found.earliest_us <= event.at_us < end_us else []
+            since += [told] if found.at_us <= event.at_us < end_us else []
         elif (belief := found.near(counts, event.at_us)) >= 0.01:
             near.append((belief, msgspec.structs.replace(told, belief=belief)))
     near.sort(key=lambda each: -each[0])

@@ -12,6 +12,7 @@ from hoverboard.postmortem.bounds import clipped, recorded_days
 from hoverboard.postmortem.ceilings import Ceiling, ceiling
 from hoverboard.postmortem.counting import RecordedShare, WindowCounts, bin_width
 from hoverboard.postmortem.onset import Onset, onset
+from hoverboard.postmortem.placing import EARLIER_INCIDENT, HAD_BEGUN, SetAside, placed, set_aside
 from hoverboard.postmortem.question import KINDS, About, Question
 from hoverboard.postmortem.strata import onset_of_a_part
 from hoverboard.postmortem.table import BinnedCounts, Table
@@ -37,7 +38,8 @@ class Inquiry:
         window: the time looked at, with its counts.
         onset: of both together.
         aside: whether the usual rows are others of the same time, which the conditions leave out.
-        earlier: begins and ends, in microseconds, of incidents that were over before the window: nothing of them is usual.
+        left_out: rows of the usual time that are not usual, such as those of incidents that were over before the window.
+        within: whether no onset is told before the window: somebody named its begin, or the usual time lies apart from it.
     """
 
     about: About
@@ -46,7 +48,8 @@ class Inquiry:
     counted: WindowCounts
     onset: Onset | None
     aside: bool = False
-    earlier: tuple[tuple[int, int], ...] = ()
+    left_out: tuple[SetAside, ...] = ()
+    within: bool = False
 
     @property
     def counts(self) -> BinnedCounts:
@@ -64,7 +67,7 @@ class Inquiry:
             )
         window, counted = self.usual
         rows = f"{counted.counts.rows.sum():,.0f} rows"
-        if self.earlier:
+        if any(each.why == EARLIER_INCIDENT for each in self.left_out):
             rows += " (without those of an earlier incident)"
         if not self.aside:
             return f"{rows} of {window}" if self.compared else f"{window}, of which nothing is recorded"
@@ -92,22 +95,39 @@ class Inquiry:
         if "label" in self.window.where:
             asked.add("label given")
         table = replace(table, fields=tuple(field for field in table.fields if field.name not in asked))
-        table = self.without_earlier(table)
+        table = self.without_left_out(table)
         return table if self.onset is None else self.onset.split(table)
 
-    def without_earlier(self, table: Table) -> Table:
-        """Its rows without those of incidents that were over before the window."""
-        for begin, end in self.earlier:
-            table = table[(table.at_us < begin) | (table.at_us >= end)]
+    def without_left_out(self, table: Table) -> Table:
+        """Its rows without those that are not usual, such as those of incidents that were over before the window."""
+        for each in self.left_out:
+            table = each.left(table)
         return table
+
+    def began(self, found: Onset | None) -> Inquiry:
+        """The same with an onset, told where there are rows, and none of its rows counted to the usual time."""
+        placed_ = None if found is None else self.told(found)
+        if found is None or placed_ is None or not self.within or self.usual is None:
+            return replace(self, onset=placed_)
+        start_us, (window, counted) = micros(self.window.start), self.usual
+        # Where it may as well have begun with the window, rows before it are usual: those of chance are no first ones.
+        if found.latest_us > start_us:
+            return replace(self, onset=placed_)
+        rest, aside = set_aside(counted, found.at_us, start_us, HAD_BEGUN)
+        left_out = (*self.left_out, aside) if aside.rows else self.left_out
+        return replace(self, onset=placed_, usual=(window, rest), left_out=left_out)
+
+    def told(self, found: Onset) -> Onset | None:
+        """An onset as it is told, see `placed`."""
+        return placed(found, self.counts, micros(self.window.start) if self.within else None)
 
 
 def narrowed(looked: Inquiry, table: Table) -> Inquiry:
     """The same with an onset of a part of the rows, such as those of one caller, where all of them together have none."""
     if looked.onset is not None or looked.aside or not looked.compared:
         return looked
-    found = onset_of_a_part(looked.without_earlier(table), looked.counts)
-    return looked if _over(found, looked.window) is not None else replace(looked, onset=found)
+    found = onset_of_a_part(looked.without_left_out(table), looked.counts)
+    return looked if _over(found, looked.window) is not None else looked.began(found)
 
 
 async def choose(recording: RecordedShare, question: Question, now: datetime) -> Inquiry:
@@ -131,7 +151,10 @@ async def choose(recording: RecordedShare, question: Question, now: datetime) ->
         else:
             windows = None, question.window(now - _DAY, now)
     usual, window = await _recordable(recording, *windows)
-    looked = [found for kind in kinds if (found := await _look(recording, kind, usual, window)) is not None]
+    named = question.start is not None
+    looked = [
+        found for kind in kinds if (found := await _look(recording, kind, usual, window, named=named)) is not None
+    ]
     # One whose limit nobody can tell, such as what is slow where nothing was answered, has no rows.
     if not any(each.counted.counts.rows.sum() for each in looked):
         if question.about is not None and question.about.kind == "wrong":
@@ -144,7 +167,7 @@ async def choose(recording: RecordedShare, question: Question, now: datetime) ->
             )
         raise ConfigError(await _nothing(recording, window))
     limits = [ceiling(each.about, recording.versions) for each in looked]
-    return await _outside(recording, max(zip(looked, limits, strict=True), key=_strength)[0])
+    return await _outside(recording, max(zip(looked, limits, strict=True), key=_strength)[0], named=named)
 
 
 async def _recordable(
@@ -165,7 +188,7 @@ async def _recordable(
     return clipped(usual, days) or replace(usual, start=max(usual.start, usual.end - _DAY)), there
 
 
-async def _outside(recording: RecordedShare, looked: Inquiry) -> Inquiry:
+async def _outside(recording: RecordedShare, looked: Inquiry, *, named: bool) -> Inquiry:
     """The same, compared with rows from outside where the conditions leave too few usual ones.
 
     The time before under the same conditions comes first, and if it has too few rows, too, others of the same time.
@@ -177,7 +200,7 @@ async def _outside(recording: RecordedShare, looked: Inquiry) -> Inquiry:
         if bad.bad.sum() < _MOSTLY * bad.rows.sum():
             return looked
         before = replace(window, start=window.start - (window.end - window.start), end=window.start)
-        found = await _look(recording, looked.about, before, window)
+        found = await _look(recording, looked.about, before, window, named=named)
         looked = found or looked
     if looked.usual is not None and looked.usual[1].counts.rows.sum() >= _ENOUGH:
         return looked
@@ -188,7 +211,7 @@ async def _outside(recording: RecordedShare, looked: Inquiry) -> Inquiry:
     others = (await recording.count(looked.about, wide, width)).without(looked.counted)
     if others.counts.rows.sum() < _ENOUGH:
         return looked
-    return replace(looked, usual=(wide, others), onset=None, aside=True)
+    return replace(looked, usual=(wide, others), onset=None, aside=True, left_out=())
 
 
 def _width(usual: RecordedWindow | None, window: RecordedWindow) -> timedelta:
@@ -213,8 +236,9 @@ def _strength(candidate: tuple[Inquiry, Ceiling | None]) -> tuple[float, float]:
 
 
 async def _look(
-    recording: RecordedShare, about: About, usual: RecordedWindow | None, window: RecordedWindow
+    recording: RecordedShare, about: About, usual: RecordedWindow | None, window: RecordedWindow, *, named: bool
 ) -> Inquiry | None:
+    """One kind; None where nothing says which rows are of it. `named`: whether somebody named the window's begin."""
     limited = await recording.limited(about, usual or window)
     if limited is None:
         return None
@@ -223,20 +247,22 @@ async def _look(
     before = None if usual is None else await recording.count(limited, usual, width)
     counted = await recording.count(limited, window, width)
     if usual is None or before is None:
-        return Inquiry(limited, None, window, counted, onset(counted.counts))
-    earlier: list[tuple[int, int]] = []
+        return Inquiry(limited, None, window, counted, None, within=named).began(onset(counted.counts))
+    earlier: list[SetAside] = []
     # Of what was over before the window nobody asked, and beside it what came later would seem to be usual. It is looked for by
     # itself first: two incidents in one count look like minutes that vary much.
     found: Onset | None = None
     for beside in ((), (counted,)):
         found = onset(WindowCounts.joined([before, *beside]).counts)
         while (over := _over(found, window)) is not None and len(earlier) < _MOST_EARLIER:
-            earlier.append(over)
-            before = before.outside(*over)
+            before, aside = set_aside(before, *over, EARLIER_INCIDENT)
+            earlier.append(aside)
             found = onset(WindowCounts.joined([before, *beside]).counts)
     if _over(found, window) is not None:
         found = None
-    return Inquiry(limited, (usual, before), window, counted, found, earlier=tuple(earlier))
+    within = named or usual.end < window.start
+    looked = Inquiry(limited, (usual, before), window, counted, None, left_out=tuple(earlier), within=within)
+    return looked.began(found)
 
 
 def _over(found: Onset | None, window: RecordedWindow) -> tuple[int, int] | None:
@@ -250,7 +276,5 @@ async def _nothing(recording: RecordedShare, window: RecordedWindow) -> str:
     span = await recording.span()
     there_is = "nothing is in the database"
     if span is not None:
-        there_is = (
-            f"there are samples from {span[0]:%Y-%m-%d %H:%M} to {span[1]:%Y-%m-%d %H:%M} UTC: see --from and --to"
-        )
+        there_is = f"there are samples from {span[0].date()} {span[0]:%H:%M} to {span[1].date()} {span[1]:%H:%M} UTC: see --from and --to"
     return f"nothing was recorded of {window}; {there_is}"

@@ -123,4 +123,5 @@ def _complete(words: Sequence[str], question: Question) -> str:
 def _time(at: datetime, *, up: bool = False) -> str:
     """To the second; with `up` the next one, so that nothing is cut off."""
     whole = at.replace(microsecond=0)
-    return f"{whole + timedelta(seconds=1) if up and whole < at else whole:%Y-%m-%dT%H:%M:%S}Z"
+    whole = whole + timedelta(seconds=1) if up and whole < at else whole
+    return f"{whole.replace(tzinfo=None).isoformat()}Z"

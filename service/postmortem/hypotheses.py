@@ -233,7 +233,7 @@ def _pace(moment: Moment) -> float:
     onset, counts = moment.onset, moment.counts
     if onset is None:
         return 1.0
-    place = int(np.searchsorted(counts.start_us, onset.at_us))
+    place = int(np.searchsorted(counts.start_us, onset.at_us, side="right")) - 1
     before = counts.rows[max(0, place - 60) : max(place - 3, 0)]
     after = counts.rows[place + 2 : place + 17]
     return float(after.mean() / max(before.mean(), 1e-9)) if len(before) and len(after) else 1.0

@@ -193,4 +193,5 @@ def _number_of_version(text: str, value: str) -> str:
 def _written(at: datetime) -> str:
     """To the minute where that says it all, and in UTC."""
     whole = not (at.second or at.microsecond)
-    return f"{at.astimezone(UTC):{'%Y-%m-%d %H:%M' if whole else '%Y-%m-%d %H:%M:%S'}} UTC"
+    # Not %Y, which has no zeros before the year 1000.
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(' ', 'minutes' if whole else 'seconds')} UTC"

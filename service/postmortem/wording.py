@@ -107,4 +107,5 @@ def share(value: float) -> str:
 
 def moment(at: datetime) -> str:
     """In UTC, to the second where there are seconds."""
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at.second else f"{at:%Y-%m-%d %H:%M} UTC"
+    # Not %Y, which has no zeros before the year 1000.
+    return f"{at.date()} {at:%H:%M:%S} UTC" if at.second else f"{at.date()} {at:%H:%M} UTC"

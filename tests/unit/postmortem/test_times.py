@@ -1,0 +1,90 @@
+"""When a change is told to have begun: within the time that was asked about, and where there are rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hoverboard.database.connect import connected
+from hoverboard.postmortem.question import About, Question
+from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.wording import moment
+from tests.unit.postmortem.recorded_day import END, MODEL, ONSET, START, Planted
+from tests.unit.postmortem.test_asking import asked
+from tests.unit.postmortem.test_promises import lines, promised
+
+OUTLIERS = About("outliers")
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+def pause(start: datetime, end: datetime) -> list[str]:
+    """Statements that leave no rows of a time."""
+    time = f"at >= '{start.isoformat()}' and at < '{end.isoformat()}'"
+    return [f"delete from {table} where {time}" for table in ("samples", "predictions", "outliers")]
+
+
+async def counted(database: str, *times: tuple[datetime, datetime]) -> tuple[int, int]:
+    """Rows and outliers of some times, by SQL."""
+    where = " or ".join(f"s.at >= '{start.isoformat()}' and s.at < '{end.isoformat()}'" for start, end in times)
+    async with connected(database, application="test", role=None) as connection:
+        row = await connection.fetchrow(
+            "select count(*), count(o.sample_id) from samples s left join outliers o on o.sample_id = s.id and o.at = s.at "
+            f"where {where}"
+        )
+    assert row is not None
+    return row[0], row[1]
+
+
+async def test_beside_a_usual_time_that_lies_apart_it_begins_within_the_window(database: str) -> None:
+    usual = (START, START + timedelta(hours=2))
+    gone = [*pause(usual[1] - minutes(10), usual[1]), *pause(ONSET, ONSET + minutes(5))]
+    await promised(database, Planted(customer="17"), *gone)
+    report = await asked(database, Question(MODEL, OUTLIERS, ONSET, END, against=usual))
+    assert report.onset is not None
+    assert report.onset.at == ONSET + minutes(5)
+    assert ONSET <= report.onset.earliest <= report.onset.at <= report.onset.latest <= END
+    assert report.summary.startswith("Since 2026-11-29 14:05 UTC")
+    assert "--from 2026-11-29T14:05:00Z" in report.next[0]
+    assert (report.bad.of, report.bad.rows) == await counted(database, (report.onset.at, END))
+    rows, bad = await counted(database, usual)
+    assert report.bad.usual_share == pytest.approx(bad / rows)
+
+
+async def test_after_a_pause_it_begins_with_the_first_row(database: str) -> None:
+    version = await promised(database, Planted(customer="17"), *pause(ONSET - minutes(20), ONSET))
+    async with connected(database, application="test", role=None) as connection:
+        await connection.execute(
+            "insert into alarm_events (version_id, at, kind, rows, flagged, log10_e, onset_at, onset_rows, onset_flagged) "
+            "values ($1, $2, 'raised', 50, 20, 5, $2, 50, 20)",
+            *(version, ONSET - minutes(10)),
+        )
+    report = await asked(database, Question(MODEL, OUTLIERS, START, END))
+    assert report.onset is not None
+    assert report.onset.at == ONSET
+    assert report.onset.earliest < ONSET - minutes(10)
+    # What was raised before it began has not come of it.
+    assert "Since then" not in lines(report)
+
+
+async def test_no_time_is_told_before_the_one_that_somebody_named(database: str) -> None:
+    await promised(database, Planted(customer="17"))
+    late = ONSET + minutes(30)
+    report = await asked(database, Question(MODEL, OUTLIERS, late, END))
+    assert report.onset is not None
+    assert report.onset.at == report.onset.earliest == late
+    assert (report.bad.of, report.bad.rows) == await counted(database, (late, END))
+    assert report.bad.usual_share is not None
+    # The first half hour is not usual.
+    assert report.bad.usual_share < 0.02
+
+
+def test_years_have_four_digits() -> None:
+    first = datetime(1, 1, 1, 6, 30, tzinfo=UTC)
+    assert moment(first) == "0001-01-01 06:30 UTC"
+    assert moment(first + timedelta(seconds=5)) == "0001-01-01 06:30:05 UTC"
+    window = RecordedWindow("cups", first, first + timedelta(hours=1, microseconds=1))
+    assert str(window) == "cups, 0001-01-01 06:30 UTC to 0001-01-01 07:30:00 UTC"
