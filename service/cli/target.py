@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import click
 
 from hoverboard.config import TOKEN_FILE, Settings
-from hoverboard.database.text import shell_word
 from hoverboard.errors import ConfigError
+from hoverboard.shell import shell_word
 
 if TYPE_CHECKING:
     from hoverboard.client.sync import Client

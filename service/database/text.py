@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from typing import Any, Final, overload
 
 import msgspec
 
-__all__ = ["REPLACEMENT", "plain_line", "shell_word", "storable", "storable_json"]
+__all__ = ["REPLACEMENT", "plain_line", "storable", "storable_json"]
 
 REPLACEMENT: Final = "\ufffd"
 """What stands for a character that may not be there."""
@@ -45,14 +43,3 @@ def _cleaned(value: Any) -> Any:
 def plain_line(text: str) -> str:
     """One line without characters that would steer a terminal or turn the direction of writing, whoever wrote them."""
     return "".join(mark if mark.isprintable() else REPLACEMENT for mark in text)
-
-
-def shell_word(text: str) -> str:
-    """A word that bash, ksh and zsh take for this text, and that shows as it is: what steers a terminal is escaped."""
-    if text.isprintable():
-        return shlex.quote(text)
-    plain = (
-        mark if mark.isprintable() and mark not in "\\'" else "".join(f"\\x{byte:02x}" for byte in os.fsencode(mark))
-        for mark in text
-    )
-    return f"$'{''.join(plain)}'"

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from hoverboard.contract.times import nearest_time
-from hoverboard.database.text import shell_word
 from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.onset import Onset
 from hoverboard.postmortem.question import About, Question
@@ -15,6 +14,7 @@ from hoverboard.postmortem.report import ReportedWho
 from hoverboard.postmortem.slices import ExplainedSlice
 from hoverboard.postmortem.table import ABSENT
 from hoverboard.postmortem.window import CONDITIONS, RecordedWindow
+from hoverboard.shell import shell_word
 
 __all__ = ["condition_of", "next_commands"]
 

@@ -321,6 +321,7 @@ class Exporter:
             without_outliers=choice.without_outliers,
             label_sources=choice.label_sources,
             without_label_sources=choice.without_label_sources,
+            incomplete=self._request.incomplete,
             versions=[version.version for version in self.chosen.versions],
             other_versions=list(self.chosen.others),
             rows=there.rows,

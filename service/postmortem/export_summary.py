@@ -29,6 +29,7 @@ class ExportSummary(msgspec.Struct, frozen=True):
         resolved_issues: the same of those that somebody has resolved: incidents that are over.
         software: the Hoverboard that wrote it.
         label_sources, without_label_sources: whose labels count, and whose do not.
+        incomplete: whether samples are there of which inputs were redacted or hashed.
         judged: of an export of labelled rows, how good the recorded answers were.
     """
 
@@ -51,4 +52,5 @@ class ExportSummary(msgspec.Struct, frozen=True):
     software: str = __version__
     label_sources: tuple[str, ...] = ()
     without_label_sources: tuple[str, ...] = ()
+    incomplete: bool = False
     judged: JudgedAnswers = JudgedAnswers()

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from hoverboard.database.text import shell_word
 from hoverboard.postmortem.estimates import difference, wilson
 from hoverboard.postmortem.quality_report import VersionDifference, VersionQuality
+from hoverboard.shell import shell_word
 
 __all__ = ["comparable", "next_commands", "notes"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hoverboard.database.text import shell_word
 from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.commands import condition_of
 from hoverboard.postmortem.question import Question
+from hoverboard.shell import shell_word
 
 __all__ = ["undone_by"]
 

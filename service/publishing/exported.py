@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from hoverboard.shell import free_folder, shell_word
 
 __all__ = ["EXPORT_KEY", "largest", "said_before", "tell_doubts"]
 
@@ -34,12 +36,52 @@ class _ExportedRows(msgspec.Struct, frozen=True):
 
     model: str
     rows: int
+    start: datetime | None = None
+    end: datetime | None = None
+    where: dict[str, str] = {}
+    unless: dict[str, tuple[str, ...]] = {}
     labelled: bool = False
+    issue: int | None = None
+    without_issues: tuple[int, ...] = ()
+    without_outliers: bool = False
+    label_sources: tuple[str, ...] = ()
+    without_label_sources: tuple[str, ...] = ()
+    incomplete: bool = False
     outliers: int = 0
     open_issues: dict[int, int] = {}
     resolved_issues: dict[int, int] = {}
     versions: list[int] = []
     judged: _ExportedAnswers = _ExportedAnswers()
+
+    def again(self, *, without: Sequence[int] = (), outliers: bool = False) -> str:
+        """The command that exports the same rows but for some, into a folder of its own.
+
+        Args:
+            without: issues that are left out as well.
+            outliers: whether all outliers are.
+        """
+        conditions = [f"{name}={value}" for name, value in self.where.items()]
+        conditions += [f"{name}!={value}" for name, values in self.unless.items() for value in values]
+        several = {
+            "--where": conditions,
+            "--label-source": self.label_sources,
+            "--without-label-source": self.without_label_sources,
+            "--without-issue": list(dict.fromkeys((*self.without_issues, *without))),
+        }
+        single = {"--from": _time(self.start), "--to": _time(self.end), "--issue": self.issue}
+        flags = {
+            "--labelled": self.labelled,
+            "--incomplete": self.incomplete,
+            "--without-outliers": self.without_outliers or outliers,
+        }
+        words = [self.model]
+        words += [word for name, value in single.items() if value is not None for word in (name, str(value))]
+        words += [word for name, values in several.items() for value in values for word in (name, str(value))]
+        words += [name for name, given in flags.items() if given]
+        left_out = ["outliers"] if outliers else ["issue" if len(without) == 1 else "issues", *map(str, without)]
+        return " ".join(
+            map(shell_word, ["hoverboard", "export", *words, "--output", free_folder(self.model, left_out)])
+        )
 
 
 def tell_doubts(path: Path, alpha: float) -> tuple[str, ...]:
@@ -55,27 +97,29 @@ def tell_doubts(path: Path, alpha: float) -> tuple[str, ...]:
     found = _exported(path)
     if found is None or not found.rows:
         return ()
-    labelled = " --labelled" if found.labelled else ""
-    export = f"hoverboard export {shlex.quote(found.model)}{labelled} --output {shlex.quote(f'{found.model}-usual')}"
     told = []
     # What is resolved may be an incident that is over, or a thing that this version has learnt: only who publishes knows.
     for state, issues, condition in (
         ("open", found.open_issues, ""),
         ("resolved", found.resolved_issues, "unless the model was trained on them, "),
     ):
-        if issues:
-            named, listed = largest(issues)
-            without = "".join(f" --without-issue {issue}" for issue in named)
+        if found.issue in issues:
+            told.append(
+                f"calibration: {path.name} is of outliers of the {state} issue {found.issue}, by --issue {found.issue}: the version "
+                f"will take what is like them for normal; {condition}calibrate it on an export without --issue"
+            )
+        if others := {issue: rows for issue, rows in issues.items() if issue != found.issue}:
+            named, listed = largest(others)
             told.append(
                 f"calibration: {path.name} holds outliers of {state} issues, {listed}: the version will take what is like them "
-                f"for normal; {condition}leave {'them' if len(named) == len(issues) else 'the largest'} out with "
-                f"`{export}{without}`"
+                f"for normal; {condition}leave {'them' if len(named) == len(others) else 'the largest'} out with "
+                f"`{found.again(without=named)}`"
             )
-    if found.outliers > alpha * found.rows:
+    if found.issue is None and found.outliers > alpha * found.rows:
         told.append(
             f"calibration: {found.outliers:,} of {found.rows:,} rows in {path.name} were outliers when they came "
             f"({found.outliers / found.rows:.1%}, where {alpha:.1%} are usual): the version will take what is like them for "
-            f"normal; `{export} --without-outliers` leaves out all, also the few that are usual"
+            f"normal; `{found.again(outliers=True)}` leaves out all, also the few that are usual"
         )
     for doubt in told:
         _log.warning("%s", doubt)
@@ -112,6 +156,11 @@ def said_before(path: Path) -> tuple[str, ...]:
             f"calibration: {who} {'were' if several else 'was'} off from their labels by {found.judged.error:.6g} on average",
         )
     return (f"calibration: {who} agreed with {found.judged.right or 0.0:.1%} of their labels",)
+
+
+def _time(at: datetime | None) -> str | None:
+    """As `--from` and `--to` take it, to the microsecond: no row more, and none less."""
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _exported(path: Path) -> _ExportedRows | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +20,7 @@ from click.testing import CliRunner
 
 from hoverboard.cli import main
 from hoverboard.contract.signature import TensorSpec
+from hoverboard.publishing.exported import tell_doubts
 from tests.integration.recorded import Recorded, until
 from tests.integration.running import HOVERBOARD, environment
 from tests.postgres import Server
@@ -167,13 +170,15 @@ def test_labelled_samples_are_a_calibration_file_as_they_are(
     told = " ".join(done.stderr.split())
     for words in (
         "open issues, 12 (33 rows), 13 (5 rows), 7 (3 rows), 10 (2 rows), 9 (1 row), and 2 smaller ones with 2 rows: ",
-        "leave the largest out with `hoverboard export dense --labelled --output dense-usual --without-issue 12 --without-issue 13",
+        "leave the largest out with `hoverboard export dense --from 20",
+        "Z --without-issue 12 --without-issue 13 --without-issue 7 --without-issue 10 --without-issue 9 --labelled --output ",
+        " --output dense-without-issues-12-13-7-10-9`",
         "resolved issues, 4 (25 rows): ",
         "unless the model was trained on them, leave them out with ",
-        "--without-issue 4",
+        "Z --without-issue 4 --labelled --output dense-without-issue-4`",
         "40 of 220 rows",
         "18.2%, where 5.0% are usual",
-        "--without-outliers",
+        "Z --labelled --without-outliers --output dense-without-outliers`",
     ):
         assert words in told and any(words in note for note in manifest["outliers"]["notes"]), (words, told)
 
@@ -415,6 +420,58 @@ def test_rows_of_an_issue_and_outliers_are_left_out_and_what_is_kept_of_them_is_
         main, ["export", KEY[0], "--output", str(tmp_path / "told"), *BETWEEN, "--pretty", "--database-url", database]
     )
     assert "outliers of resolved issues, 3 (8 rows); --without-issue 3 leaves them out." in told.stdout
+
+
+CHOOSING = {
+    "from_": ["--from", WINDOW.start.isoformat()],
+    "to": ["--to", WINDOW.end.isoformat()],
+    "where": ["--where", "tag.a b!=it's", "--where", "tag.a b!=x", "--where", "process!=9", "--where", "version=2"],
+    "labelled": ["--labelled"],
+    "issue": ["--issue", "3"],
+    "without_issue": ["--without-issue", "4", "--without-issue", "5"],
+    "without_outliers": ["--without-outliers"],
+    "label_source": ["--labelled", "--label-source", "re view"],
+    "without_label_source": ["--labelled", "--without-label-source", "robot"],
+    "incomplete": ["--incomplete"],
+}
+PLACES = {"model", "output", "models", "overwrite", "restart", "database_url", "data_dir", "json_"}
+"""Options that say where something is, and not which rows are meant."""
+
+
+def test_what_calibrates_on_an_export_is_told_the_same_export_without_what_is_strange_in_it(
+    tables: Tables, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = main.get_command(click.Context(main), "export")
+    assert command is not None
+    assert {each.name for each in command.params} - PLACES == {*CHOOSING}
+    tables.filled(KNOWN, *many(10, 5))
+    monkeypatch.chdir(tmp_path)
+    for name, options in CHOOSING.items():
+        about = export(database, KEY[0], Path(name), *BETWEEN, *options)
+        path = Path(name) / "inputs.parquet"
+        strange = about | {"rows": 50, "outliers": 0, "open_issues": {"7": 8}}
+        table = pq.read_table(path).replace_schema_metadata({"hoverboard.export": json.dumps(strange)})
+        pq.write_table(table, path)
+        (told,) = tell_doubts(path, 0.01)
+        typed = shlex.split(told.split("`")[1])
+        assert typed[:2] == ["hoverboard", "export"]
+        asked, given = (
+            command.make_context("export", words).params
+            for words in ([KEY[0], "--output", name, *BETWEEN, *options], typed[2:])
+        )
+        for each in {*CHOOSING} - {"from_", "to", "where", "without_issue"}:
+            assert given[each] == asked[each], (name, each)
+        assert given["without_issue"] == (*asked["without_issue"], 7)
+        assert sorted(given["where"]) == sorted(asked["where"])
+        assert [datetime.fromisoformat(given[end]) for end in ("from_", "to")] == [
+            datetime.fromisoformat(about[end]) for end in ("start", "end")
+        ]
+        assert not given["output"].exists()
+        assert export(database, KEY[0], given["output"], *typed[3:])["without_issues"] == sorted(given["without_issue"])
+    # Of outliers of one issue alone nothing is left without it.
+    pq.write_table(table.replace_schema_metadata({"hoverboard.export": json.dumps(strange | {"issue": 7})}), path)
+    (told,) = tell_doubts(path, 0.01)
+    assert "is of outliers of the open issue 7, by --issue 7" in told and "`" not in told
 
 
 def test_what_is_not_there_is_said(tables: Tables, database: str, tmp_path: Path) -> None:

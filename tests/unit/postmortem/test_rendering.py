@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
-from hoverboard.database.text import shell_word
 from hoverboard.postmortem.rendering import command_lines, render_markdown, render_text
 from hoverboard.postmortem.wording import share
+from hoverboard.shell import shell_word
 from tests.unit.postmortem.reports import HOSTILE, incident, quiet
 
 
