@@ -14,6 +14,7 @@ import numpy as np
 
 from hoverboard.contract.times import micros, nearest_time, time_of
 from hoverboard.database.connect import Connection
+from hoverboard.postmortem.before import last_quiet
 from hoverboard.postmortem.bounds import EPOCH
 from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.ceilings import Ceiling, ceiling
@@ -43,7 +44,7 @@ from hoverboard.postmortem.table import Event, Table
 from hoverboard.postmortem.undoing import undone_by
 from hoverboard.postmortem.unknown import unknown
 from hoverboard.postmortem.window import RecordedWindow
-from hoverboard.postmortem.wording import summary
+from hoverboard.postmortem.wording import share, summary
 from hoverboard.versions.baseline import Baseline
 from hoverboard.watch.drift_table import find_baseline
 
@@ -97,6 +98,7 @@ async def postmortem(
         answers = await confirmer.confirmed(recording, looked.about, table, answers)
     span = await recording.span()
     onset = _reported_onset(looked, _began(looked, drawn, answers), events, None if span is None else span[1])
+    strange, against = await _strange(recording, looked, limit)
     changed, found = compared.changed or compared.beyond is not None, compared.found
     return Report(
         model=question.model,
@@ -123,15 +125,18 @@ async def postmortem(
         timeline=timeline(looked.counted.counts if looked.aside else looked.counts, looked.onset, events),
         histograms=[] if table is None or (looked.onset is None and not found) else histograms(table, found, answers),
         examples={} if not changed and looked.usual is None else await _examples(recording, looked, table),
-        unknown=await unknown(
-            recording,
-            looked.window,
-            drawn,
-            bad,
-            about=looked.about,
-            compared=baseline is not None,
-            rows=float(looked.counted.counts.rows.sum()),
-        ),
+        unknown=[
+            *strange,
+            *await unknown(
+                recording,
+                looked.window,
+                drawn,
+                bad,
+                about=looked.about,
+                compared=baseline is not None,
+                rows=float(looked.counted.counts.rows.sum()),
+            ),
+        ],
         next=next_commands(
             question,
             looked.about,
@@ -143,6 +148,7 @@ async def postmortem(
             who=compared.who,
             versions=recording.numbers,
             first=None if span is None else span[0],
+            against=against,
         ),
         sql=recording.sql,
         looked_at=0 if drawn is None else len(drawn.table),
@@ -164,6 +170,26 @@ def _around(looked: Inquiry) -> RecordedWindow:
     starts = [looked.window.start, *([] if looked.onset is None else [time_of(looked.onset.earliest_us)])]
     before = max(_BEFORE, timedelta(microseconds=2 * looked.counts.width_us))
     return replace(looked.window, start=min(starts) - min(before, min(starts) - EPOCH))
+
+
+async def _strange(
+    recording: RecordedShare, looked: Inquiry, limit: Ceiling | None
+) -> tuple[list[str], RecordedWindow | None]:
+    """A sentence that the usual time was an incident itself, if it was, and a time that is worth comparing with instead."""
+    if looked.told_usual is None:
+        return [], None
+    window, counts = looked.told_usual
+    bad, rows = float(counts.bad.sum()), float(counts.rows.sum())
+    told = []
+    if limit is not None and limit.exceeded(bad, rows):
+        told.append(
+            f"The usual time was an incident itself: {bad:,.0f} of {rows:,.0f} rows of {window} are bad ({share(bad / rows)}), "
+            f"though {limit.words}. --against names another one."
+        )
+    if looked.dismissed is not None and looked.onset is not None:
+        # What the window had before it began.
+        return told, replace(window, start=looked.window.start, end=nearest_time(looked.onset.at_us))
+    return told, None if limit is None or not told else await last_quiet(recording, looked.about, window, limit)
 
 
 async def _examples(

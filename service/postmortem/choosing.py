@@ -8,6 +8,7 @@ from typing import Final
 
 from hoverboard.contract.times import micros
 from hoverboard.errors import ConfigError
+from hoverboard.postmortem.before import last_with_rows
 from hoverboard.postmortem.bounds import clipped, recorded_days
 from hoverboard.postmortem.ceilings import Ceiling, ceiling
 from hoverboard.postmortem.counting import RecordedShare, WindowCounts, bin_width
@@ -17,6 +18,7 @@ from hoverboard.postmortem.question import KINDS, About, Question
 from hoverboard.postmortem.strata import onset_of_a_part
 from hoverboard.postmortem.table import BinnedCounts, Table
 from hoverboard.postmortem.window import RecordedWindow
+from hoverboard.postmortem.wording import share
 
 __all__ = ["Inquiry", "choose", "narrowed"]
 
@@ -24,6 +26,8 @@ _DAY: Final = timedelta(days=1)
 _ENOUGH: Final = 30
 """Usual rows that say what is usual."""
 _MOST_EARLIER: Final = 5
+_CLEAR: Final = 3.0
+"""Least evidence, as a power of ten, of a rise that is looked for in the window alone: it is one more look."""
 _MOSTLY: Final = 0.5
 """Share of bad rows that leaves nothing within the same time to compare them with."""
 
@@ -39,6 +43,8 @@ class Inquiry:
         onset: of both together.
         aside: whether the usual rows are others of the same time, which the conditions leave out.
         left_out: rows of the usual time that are not usual, such as those of incidents that were over before the window.
+        shifted: whether the usual time is an earlier one than that just before the window, which has no rows.
+        dismissed: a usual time that is none: it has more bad rows than the window had before the onset.
         within: whether no onset is told before the window: somebody named its begin, or the usual time lies apart from it.
     """
 
@@ -50,6 +56,8 @@ class Inquiry:
     aside: bool = False
     left_out: tuple[SetAside, ...] = ()
     within: bool = False
+    shifted: bool = False
+    dismissed: tuple[RecordedWindow, WindowCounts] | None = None
 
     @property
     def counts(self) -> BinnedCounts:
@@ -60,6 +68,10 @@ class Inquiry:
     def comparison(self) -> str:
         """What the rows were compared with, the end of a sentence."""
         if self.usual is None:
+            if self.dismissed is not None:
+                before, counts = self.dismissed[0], self.dismissed[1].counts
+                bad = share(float(counts.bad.sum()) / float(counts.rows.sum()))
+                return f"the rest of the same time, and not with {before}, of whose rows {bad} are bad"
             return (
                 "the rest of the same time"
                 if self.onset is not None
@@ -81,7 +93,15 @@ class Inquiry:
             return "in the rest of the same time"
         if self.aside:
             return "of the others"
+        if self.shifted:
+            return "in the last time with rows before"
         return "in the time before" if self.usual[0].end == self.window.start else "in the time that was named as usual"
+
+    @property
+    def told_usual(self) -> tuple[RecordedWindow, BinnedCounts] | None:
+        """The time before or the one that was named, compared with or not, with its counts; None where there is none."""
+        found = self.dismissed or (None if self.aside else self.usual)
+        return None if found is None else (found[0], found[1].counts)
 
     @property
     def compared(self) -> bool:
@@ -152,6 +172,8 @@ async def choose(recording: RecordedShare, question: Question, now: datetime) ->
             windows = None, question.window(now - _DAY, now)
     usual, window = await _recordable(recording, *windows)
     named = question.start is not None
+    last = usual if usual is None or question.against is not None else await last_with_rows(recording, usual)
+    shifted, usual = last != usual, last
     looked = [
         found for kind in kinds if (found := await _look(recording, kind, usual, window, named=named)) is not None
     ]
@@ -167,7 +189,8 @@ async def choose(recording: RecordedShare, question: Question, now: datetime) ->
             )
         raise ConfigError(await _nothing(recording, window))
     limits = [ceiling(each.about, recording.versions) for each in looked]
-    return await _outside(recording, max(zip(looked, limits, strict=True), key=_strength)[0], named=named)
+    best = max(zip(looked, limits, strict=True), key=_strength)[0]
+    return await _outside(recording, replace(best, shifted=shifted), named=named)
 
 
 async def _recordable(
@@ -262,7 +285,21 @@ async def _look(
         found = None
     within = named or usual.end < window.start
     looked = Inquiry(limited, (usual, before), window, counted, None, left_out=tuple(earlier), within=within)
-    return looked.began(found)
+    looked = looked.began(found)
+    return looked if looked.onset is not None else _by_itself(looked)
+
+
+def _by_itself(looked: Inquiry) -> Inquiry:
+    """The same, or the window alone where it holds a clear rise that the time before hides, having as many bad rows itself."""
+    found = None if looked.usual is None else onset(looked.counted.counts)
+    if looked.usual is None or found is None or found.log10_bayes < _CLEAR:
+        return looked
+    counts = looked.usual[1].counts
+    if counts.bad.sum() <= found.usual_share * counts.rows.sum():
+        return looked
+    return Inquiry(looked.about, None, looked.window, looked.counted, None, within=True, dismissed=looked.usual).began(
+        found
+    )
 
 
 def _over(found: Onset | None, window: RecordedWindow) -> tuple[int, int] | None:

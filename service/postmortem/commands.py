@@ -38,6 +38,7 @@ def next_commands(
     who: Sequence[ReportedWho],
     versions: Sequence[int],
     first: datetime | None,
+    against: RecordedWindow | None = None,
 ) -> list[str]:
     """Three, what narrows it down most first.
 
@@ -52,6 +53,7 @@ def next_commands(
         who: has more than their share.
         versions: that were recorded, ascending.
         first: time of the first recorded sample.
+        against: a usual time that is worth naming, since the one before is none.
     """
     conditions = window.written
     asked = ("postmortem", question.model, "--about", str(about))
@@ -67,6 +69,9 @@ def next_commands(
     start = window.start if onset is None else nearest_time(onset.at_us)
     end = window.end if onset is None or onset.end_us is None else nearest_time(onset.end_us)
     times = ("--from", _time(start), "--to", _time(end, up=True))
+    if against is not None and _time(against.start) < _time(against.end):
+        usual = f"{_time(against.start)}..{_time(against.end)}"
+        commands.append((*asked, *_where(conditions), *times, "--against", usual))
     # The likeliest cause says where to look closer; slices do where it is about no rows in particular.
     shares = [((each.field, each.value),) for each in who[:1]]
     for where in [*(each.where for each in answers[:1]), *(each.where for each in found), *shares]:

@@ -206,6 +206,11 @@ class RecordedShare:
         last = await self.connection.fetchval(_SQL["recorded_until"], self.model)
         return None if first is None else (first, last)
 
+    async def last_row(self, start: datetime, end: datetime) -> datetime | None:
+        """The time of the last recorded sample of a time; None where there is none."""
+        found = await self.connection.fetchval(_SQL["last_between"], self.model, start, end, *_ids(start, end))
+        return found if found is None else time_of(micros(found))
+
     async def limited(self, about: About, usual: RecordedWindow) -> About | None:
         """The same with what counts as slow, or as a wrong value; None where nothing in the usual time says so."""
         if about.kind == "slow":

@@ -11,6 +11,14 @@ select s.at from samples s where s.model = $1 order by s.id limit 1;
 -- name: recorded_until
 select s.at from samples s where s.model = $1 order by s.id desc limit 1;
 
+-- name: last_between
+-- The ids bound what is read, `at` the days that are looked into.
+select s.at
+from samples s
+where s.model = $1 and s.at >= $2 and s.at < $3 and s.id >= $4 and s.id < $5
+order by s.id desc
+limit 1;
+
 -- name: raised_alarm
 select a.onset_at, a.raised_at
 from alarms a

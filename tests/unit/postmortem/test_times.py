@@ -88,3 +88,47 @@ def test_years_have_four_digits() -> None:
     assert moment(first + timedelta(seconds=5)) == "0001-01-01 06:30:05 UTC"
     window = RecordedWindow("cups", first, first + timedelta(hours=1, microseconds=1))
     assert str(window) == "cups, 0001-01-01 06:30 UTC to 0001-01-01 07:30:00 UTC"
+
+
+def strange(start: datetime, end: datetime) -> str:
+    """A statement that makes outliers of a customer's rows of a time, a fifth of all."""
+    return (
+        "insert into outliers (at, sample_id, version_id, scores, p_value) select p.at, p.sample_id, p.version_id, '{}', 0.001 "
+        "from predictions p join samples s on s.id = p.sample_id and s.at = p.at where s.tags ->> 'customer' = '16' "
+        f"and s.at >= '{start.isoformat()}' and s.at < '{end.isoformat()}'"
+    )
+
+
+async def test_a_rise_within_the_window_is_told_though_the_time_before_was_as_bad(database: str) -> None:
+    start = START + timedelta(hours=6)
+    await promised(database, Planted(customer="17", usual=0.0), strange(START, start))
+    report = await asked(database, Question(MODEL, OUTLIERS, start, END))
+    assert report.onset is not None
+    assert report.onset.at == ONSET
+    assert (report.causes[0].kind, report.causes[0].subject) == ("caller", "tag customer 17")
+    assert report.bad.usual_share == 0
+    assert "The usual time was an incident itself" in lines(report)
+    assert "and not with cups, 2026-11-29 06:00 UTC to 2026-11-29 12:00 UTC" in report.comparison
+    assert "--against 2026-11-29T12:00:00Z..2026-11-29T14:00:00Z" in report.next[0]
+
+
+async def test_beside_a_usual_time_that_was_an_incident_another_one_is_proposed(database: str) -> None:
+    began = START + timedelta(hours=4)
+    await promised(database, Planted(usual=0.0), strange(began, END))
+    report = await asked(database, Question(MODEL, OUTLIERS, ONSET, END))
+    assert report.onset is None
+    assert report.changed
+    assert "The usual time was an incident itself" in lines(report)
+    assert "--against 2026-11-29T06:00:00Z..2026-11-29T10:00:00Z" in report.next[0]
+
+
+async def test_where_the_time_before_has_no_rows_the_last_one_with_rows_is_usual(database: str) -> None:
+    await promised(database, Planted(customer="17"), *pause(START + timedelta(hours=3), ONSET))
+    report = await asked(database, Question(MODEL, OUTLIERS, ONSET, END))
+    last = START + timedelta(hours=3) - minutes(1)
+    assert report.usual == (last - timedelta(hours=4, seconds=-1), last + timedelta(seconds=1))
+    assert report.onset is not None
+    assert report.onset.at == ONSET
+    rows, bad = await counted(database, (START, ONSET))
+    assert report.bad.usual_share == pytest.approx(bad / rows)
+    assert "in the last time with rows before" in report.summary
