@@ -32,6 +32,7 @@ from hoverboard.postmortem.question import Question
 from hoverboard.postmortem.recorded import recorded_versions
 from hoverboard.postmortem.report import (
     Report,
+    ReportedAside,
     ReportedBad,
     ReportedCause,
     ReportedEvent,
@@ -114,6 +115,7 @@ async def postmortem(
         start=looked.window.start,
         end=looked.window.end,
         usual=None if looked.usual is None else (looked.usual[0].start, looked.usual[0].end),
+        set_aside=_set_aside(looked),
         comparison=looked.comparison,
         where=dict(question.where),
         unless=dict(question.unless),
@@ -214,7 +216,8 @@ def _bad(looked: Inquiry, limit: Ceiling | None) -> ReportedBad:
         inside[: len(looked.usual[1].counts.rows)] = False
     rows, bad = float(counts.rows[inside].sum()), float(counts.bad[inside].sum())
     before = float(counts.rows[~inside].sum())
-    usual = float(counts.bad[~inside].sum()) / before if before else None
+    usual_bad = float(counts.bad[~inside].sum())
+    usual = usual_bad / before if before else None
     # The variance of the part by that of the whole: bad rows are kept alike at all times.
     whole = max(float(looked.counted.counts.bad.sum()), 1.0)
     error = _Z * (looked.counted.bad_variance * min(bad / whole, 1.0)) ** 0.5
@@ -230,7 +233,22 @@ def _bad(looked: Inquiry, limit: Ceiling | None) -> ReportedBad:
         usual_of=None if usual is None else looked.usual_of,
         allowed_share=None if limit is None else limit.share,
         allowed_by=None if limit is None else limit.words,
+        usual_rows=before or None,
+        usual_bad=None if usual is None else usual_bad,
     )
+
+
+def _set_aside(looked: Inquiry) -> list[ReportedAside]:
+    """Within the usual time, of whose first bin it may have a part."""
+    if looked.usual is None:
+        return []
+    start, end = looked.usual[0].start, looked.usual[0].end
+    return [
+        ReportedAside(
+            max(nearest_time(each.begin_us), start), min(nearest_time(each.end_us), end), each.rows, each.bad, each.why
+        )
+        for each in looked.left_out
+    ]
 
 
 def _began(looked: Inquiry, drawn: Drawn | None, answers: Sequence[LikelyCause]) -> Onset | None:

@@ -36,6 +36,7 @@ _BROUGHT: Final = 0.25
 """Share of the excess that inputs must bring along to speak for whoever answered them."""
 _WORSE: Final = 0.3
 """Share of the excess of a class whose rows were bad less often before: a class of which only more come is as good as ever."""
+_NEARLY_ALL: Final = 0.9
 _OF_LABELLING: Final = ("label source", "label delay")
 _MORE_OF_A_CLASS: Final = "nothing to undo: see whether there truly are more of them, and train on the new mix if so"
 
@@ -103,12 +104,16 @@ def _who_and_what(
         return
     rest = whole - k
     g = 2 * (k * math.log(k / (whole * share)) + (rest * math.log(rest / (whole * (1 - share))) if rest else 0.0))
-    words = f", nearly all of them with {words_of(what.where)}"
+    most = "nearly all" if k >= _NEARLY_ALL * alone.bad[code] else f"{k:,.0f}"
+    words = f", {most} of them with {words_of(what.where)}"
     cell = (k, min(float(alone.expected[code]), what.expected), what.g + g / draw.phi)
     looked_at = what.looked_at * len(field.values)
     # Neither a version nor a process makes more rows of a kind come: that it came when they did is chance.
     timed = not (ours and came(draw, what))
-    yield from _of_who(draw, moment, field, code=code, cell=cell, looked_at=looked_at, words=words, timed=timed)
+    told = float(alone.bad[code]), float(alone.expected[code])
+    yield from _of_who(
+        draw, moment, field, code=code, cell=cell, looked_at=looked_at, words=words, told=told, timed=timed
+    )
 
 
 def _share_since(draw: Draw, field: Field, code: int) -> float:
@@ -128,6 +133,7 @@ def _of_who(
     cell: tuple[float, float, float],
     looked_at: int,
     words: str = "",
+    told: tuple[float, float] | None = None,
     timed: bool = True,
 ) -> Iterator[Hypothesis]:
     kind, value = _WHO[field.kind], field.values[code]
@@ -150,9 +156,11 @@ def _of_who(
     elif kind == "machine":
         timing, belief = moment.timing(("start", "death"), value, None)
     subject = f"{field.name} {value}" if field.kind in ("tag", "label") else value
+    # Of the value itself: with something odd about its rows fewer are usual.
+    its, usual = (bad, expected) if told is None or everything else told
     evidence = (
-        f"{bad:,.0f} of {draw.bad_now:,.0f} bad rows are of {field.name} {value}, which would usually have {expected:,.0f}"
-        f"{words}; the others have {draw.bad_now - bad:,.0f}"
+        f"{its:,.0f} of {draw.bad_now:,.0f} bad rows are of {field.name} {value}, which would usually have {usual:,.0f}"
+        f"{words}; the others have {draw.bad_now - its:,.0f}"
     )
     if belief is not None and belief > 0.05:
         evidence += f"; with {belief:.0%} belief it began within a minute of what happened to {field.name} {value}"

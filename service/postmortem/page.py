@@ -112,8 +112,9 @@ def _who(report: Report, section: Section) -> Iterator[str]:
     if report.who:
         yield from _bars(
             (f"{each.field} {each.value}", words, each.explained, each.explained_low)
-            for each, words in zip(report.who, section.lines[1:], strict=True)
+            for each, words in zip(report.who, section.lines[1:], strict=False)
         )
+    yield from (f"<p>{safe(line)}</p>" for line in section.lines[1 + len(report.who) :])
 
 
 def _differs(report: Report, section: Section) -> Iterator[str]:

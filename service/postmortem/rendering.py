@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hoverboard.postmortem.report import Report
-from hoverboard.postmortem.sections import Section, answer, asked, sections, sql_of, title, took
+from hoverboard.postmortem.sections import Section, answer, asked, not_usual, sections, sql_of, title, took
 
 __all__ = ["command_lines", "render_markdown", "render_text"]
 
@@ -53,6 +53,8 @@ def _quiet(report: Report) -> Iterator[str]:
         if section.title == "What cannot be known" and report.unknown:
             for line in section.lines:
                 yield from _wrapped(f"Not known: {line}")
+    for line in not_usual(report):
+        yield from _wrapped(line)
     yield from _wrapped(title(report))
     yield from command_lines(f"Next: {report.next[0]}")
 

@@ -13,6 +13,7 @@ import msgspec
 
 __all__ = [
     "Report",
+    "ReportedAside",
     "ReportedBad",
     "ReportedCause",
     "ReportedEvent",
@@ -72,6 +73,7 @@ class ReportedBad(msgspec.Struct, frozen=True):
         usual_share: of bad rows among the usual ones; None where there are none.
         recorded: rows in the database that these are estimated from.
         usual_of: which rows the usual ones are, such as `in the time before`; None where there are none.
+        usual_rows, usual_bad: all of the usual ones, and the bad ones of them, whose share that is; None where there are none.
         allowed_share: the share that is too much however usual it is, such as the one that versions promise of outliers; None
             where nobody has said so.
         allowed_by: who says so, in words.
@@ -87,6 +89,18 @@ class ReportedBad(msgspec.Struct, frozen=True):
     usual_of: str | None = None
     allowed_share: float | None = None
     allowed_by: str | None = None
+    usual_rows: float | None = None
+    usual_bad: float | None = None
+
+
+class ReportedAside(msgspec.Struct, frozen=True):
+    """Rows of the usual time that do not count as usual: their time, `from` and `to` in JSON, how many, how many bad, and why."""
+
+    start: datetime = msgspec.field(name="from")
+    end: datetime = msgspec.field(name="to")
+    rows: float
+    bad: float
+    why: str
 
 
 class ReportedWho(msgspec.Struct, frozen=True):
@@ -182,6 +196,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         start, end: of the time that was looked at; `from` and `to` in JSON.
         usual: begin and end of the usual time; None where it is the window's time outside of the incident.
         where, unless: conditions that held, and those that did not: name -> values.
+        set_aside: rows of the usual time that do not count as usual.
         comparison: which rows the window's were compared with, in words.
         changed: whether there are more bad rows than usual, or than there may be at any time; False on a quiet day.
         onset: None for a quiet day, and where it is not known when the change began.
@@ -201,6 +216,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     start: datetime = msgspec.field(name="from")
     end: datetime = msgspec.field(name="to")
     usual: tuple[datetime, datetime] | None
+    set_aside: Sequence[ReportedAside] = []
     comparison: str
     changed: bool
     where: Mapping[str, str]

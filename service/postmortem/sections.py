@@ -19,6 +19,7 @@ __all__ = [
     "asked",
     "cause_name",
     "described",
+    "not_usual",
     "sections",
     "sql_of",
     "title",
@@ -190,6 +191,20 @@ def _who(report: Report) -> Iterator[str]:
             f"{each.field} {each.value}: {each.explained:.0%} of the excess; {each.bad_rows:,.0f} of its {each.rows:,.0f} rows "
             f"are bad ({share(each.share)})."
         )
+
+    yield from not_usual(report)
+
+
+def not_usual(report: Report) -> Iterator[str]:
+    """Which rows of the usual time its share leaves out, and why: who counts it again should get the same."""
+    bad = report.bad
+    for each in report.set_aside:
+        yield (
+            f"Not counted as usual: {each.rows:,.0f} rows, {each.bad:,.0f} of them bad, {moment(each.start)} to {moment(each.end)}: "
+            f"{each.why}."
+        )
+    if report.set_aside and bad.usual_rows and bad.usual_bad is not None:
+        yield f"Without them {bad.usual_bad:,.0f} of {bad.usual_rows:,.0f} rows are bad, which is the usual share."
 
 
 def _differs(report: Report) -> Iterator[str]:

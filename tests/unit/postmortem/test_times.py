@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from hoverboard.database.connect import connected
+from hoverboard.postmortem.page import render_html
 from hoverboard.postmortem.question import About, Question
+from hoverboard.postmortem.report import Report
 from hoverboard.postmortem.window import RecordedWindow
 from hoverboard.postmortem.wording import moment
 from tests.unit.postmortem.recorded_day import END, MODEL, ONSET, START, Planted
@@ -37,6 +41,24 @@ async def counted(database: str, *times: tuple[datetime, datetime]) -> tuple[int
         )
     assert row is not None
     return row[0], row[1]
+
+
+async def same_by_sql(database: str, report: Report) -> None:
+    """What is left out of the usual rows, and the share of the rest, by what the report says alone."""
+    assert report.usual is not None
+    assert report.onset is not None
+    (left,) = report.set_aside
+    assert (left.rows, left.bad) == await counted(database, (left.start, left.end))
+    assert left.rows
+    rest = await counted(database, (report.usual[0], left.start), (left.end, report.onset.at))
+    assert (report.bad.usual_rows, report.bad.usual_bad) == rest
+    assert report.bad.usual_share == rest[1] / rest[0]
+    told = f"Not counted as usual: {left.rows:,.0f} rows, {left.bad:,.0f} of them bad, {moment(left.start)} to {moment(left.end)}"
+    usual = f"Without them {rest[1]:,} of {rest[0]:,} rows are bad"
+    for text in (lines(report), render_html(report)):
+        assert told in text
+        assert usual in text
+    assert msgspec.json.decode(msgspec.json.encode(report))["set_aside"][0]["why"] == left.why
 
 
 async def test_beside_a_usual_time_that_lies_apart_it_begins_within_the_window(database: str) -> None:
@@ -80,6 +102,8 @@ async def test_no_time_is_told_before_the_one_that_somebody_named(database: str)
     assert report.bad.usual_share is not None
     # The first half hour is not usual.
     assert report.bad.usual_share < 0.02
+    await same_by_sql(database, report)
+    assert "the change seems to have begun by then" in lines(report)
 
 
 def test_years_have_four_digits() -> None:
@@ -90,12 +114,13 @@ def test_years_have_four_digits() -> None:
     assert str(window) == "cups, 0001-01-01 06:30 UTC to 0001-01-01 07:30:00 UTC"
 
 
-def strange(start: datetime, end: datetime) -> str:
-    """A statement that makes outliers of a customer's rows of a time, a fifth of all."""
+def strange(start: datetime, end: datetime, share: float = 1.0) -> str:
+    """A statement that makes outliers of a customer's rows of a time, a fifth of all, or of a share of them."""
     return (
         "insert into outliers (at, sample_id, version_id, scores, p_value) select p.at, p.sample_id, p.version_id, '{}', 0.001 "
         "from predictions p join samples s on s.id = p.sample_id and s.at = p.at where s.tags ->> 'customer' = '16' "
-        f"and s.at >= '{start.isoformat()}' and s.at < '{end.isoformat()}'"
+        f"and s.at >= '{start.isoformat()}' and s.at < '{end.isoformat()}' and random() < {share} "
+        "and not exists (select from outliers o where o.sample_id = p.sample_id)"
     )
 
 
@@ -132,3 +157,23 @@ async def test_where_the_time_before_has_no_rows_the_last_one_with_rows_is_usual
     rows, bad = await counted(database, (START, ONSET))
     assert report.bad.usual_share == pytest.approx(bad / rows)
     assert "in the last time with rows before" in report.summary
+
+
+async def test_which_rows_of_an_earlier_incident_are_not_usual_is_told(database: str) -> None:
+    over = ONSET - minutes(90)
+    await promised(database, Planted(customer="17"), strange(over - minutes(60), over))
+    report = await asked(database, Question(MODEL, OUTLIERS, ONSET, END))
+    await same_by_sql(database, report)
+    assert abs(report.set_aside[0].end - over) <= minutes(2)
+    assert "as of an earlier incident that was over" in lines(report)
+
+
+async def test_as_many_bad_rows_are_told_to_be_usual_of_a_caller_as_it_had(database: str) -> None:
+    await promised(database, Planted(customer="16", usual=0.0), "select setseed(0.5)", strange(START, ONSET, 0.15))
+    report = await asked(database, Question(MODEL, OUTLIERS, ONSET, END))
+    cause = report.causes[0]
+    assert (cause.kind, cause.subject) == ("caller", "tag customer 16")
+    _, had = await counted(database, (ONSET - (END - ONSET), ONSET))
+    told = re.search(r"are of tag customer 16, which would usually have (\d+), nearly all of them with", cause.evidence)
+    assert told is not None
+    assert int(told[1]) == pytest.approx(had, rel=0.3)
