@@ -145,8 +145,6 @@ def _instance(text: str) -> Any:
     meant = stripped in NUMBERS or (stripped[:1], stripped[-1:]) in _BRACKETS
     try:
         return decoded(text.encode(), text)
-    except UnicodeEncodeError:  # bytes of an argument that the terminal's encoding does not know
-        raise ConfigError(f"{text.encode(errors='replace').decode()}: not UTF-8") from None
     except ConfigError as error:
         if meant:
             quoted = msgspec.json.encode(text).decode()

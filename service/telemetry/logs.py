@@ -87,7 +87,10 @@ def _configure_stdlib(level: Level, shared: list[Processor], final: list[Process
         root.removeHandler(old)
     root.addHandler(handler)
     # Libraries' debug lines hold what they were given, payloads among it.
-    root.setLevel("INFO" if level == "debug" else level.upper())
+    least = "INFO" if level == "debug" else level.upper()
+    root.setLevel(least)
+    # Also here: a logger that has a level of its own, as TensorFlow's has, does not ask the root's.
+    handler.setLevel(least)
     logging.captureWarnings(capture=True)
 
 

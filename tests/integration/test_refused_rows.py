@@ -17,6 +17,8 @@ from tests.postgres import Server
 CODES = ("-32800", "0")
 """Of a call whose caller went, and of one that was answered."""
 
+_BATCHES = 'hoverboard_batch_size_count{model="poisoned"'
+
 ROWS = 200
 """More than one batch holds."""
 
@@ -60,12 +62,14 @@ def _leave(service: Recorded, request_id: str) -> bool:
     body %= b",".join([b"[1]"] * 100_000)
     url = urlsplit(service.service.url)
     gone, answered = (_metric(service, f'hoverboard_calls_total{{code="{code}",method="predict"') for code in CODES)
+    before = _metric(service, _BATCHES)
     with socket.create_connection((url.hostname or "", url.port or 0)) as caller:
         head = (
             f"POST / HTTP/1.1\r\nHost: {url.netloc}\r\nX-Request-ID: {request_id}\r\nContent-Type: application/json\r\n"
         )
         caller.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        until(lambda: _metric(service, "hoverboard_in_flight_calls"), bool)
+        # Some of it has run, so that there is something to take back.
+        until(lambda: _metric(service, _BATCHES), lambda batches: batches > before)
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not a half-close
     ends = until(
         lambda: [_metric(service, f'hoverboard_calls_total{{code="{code}",method="predict"') for code in CODES],

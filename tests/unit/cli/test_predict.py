@@ -36,7 +36,9 @@ def test_it_says_how_such_a_text_is_written_as_a_text() -> None:
 
 
 def test_an_argument_that_is_no_utf8_is_refused() -> None:
-    assert "not UTF-8" in refusal("caf\udce9")
+    done = CliRunner().invoke(command, ["--url", "http://127.0.0.1:1", "m", "--", "caf\udce9"])
+    assert done.exit_code == 2
+    assert "b'caf\\xe9' is no UTF-8" in done.output
 
 
 @pytest.mark.parametrize("text", ["a chair", "None", "[sic] a chair", "{", "nan"])
