@@ -93,6 +93,8 @@ def command(
     from hoverboard.postmortem.rendering import render_markdown, render_text
 
     now = datetime.now(UTC)
+    if markdown and json_:
+        raise ConfigError("--markdown and --json: a report is printed as one of them")
     settings = Settings.load(data_dir=data_dir, database_url=database_url, models=models)
     if html is not None and not html.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder {html.absolute().parent} to write {html.name} to")
@@ -108,10 +110,13 @@ def command(
         from hoverboard.postmortem.written import write_page
 
         write_page(html, render_html(report))
-        click.echo(f"{answer(report)}\nWritten to {html}.")
-    elif markdown:
+        asked = markdown or json_  # for the report itself, beside the page
+        click.echo(f"Written to {html}." if asked else f"{answer(report)}\nWritten to {html}.", err=bool(asked))
+        if not asked:
+            return
+    if markdown:
         click.echo(render_markdown(report, sql=sql))
-    elif as_json(json_) and not sql:
+    elif json_ or (as_json(json_) and not sql):  # JSON has the SQL anyway
         emit(report)
     else:
         click.echo(render_text(report, sql=sql))

@@ -68,7 +68,12 @@ def test_it_prints_sentences_json_markdown_and_a_page(run: Run, tmp_path: Path) 
     assert "```sh\nhoverboard " in markdown
 
     file = tmp_path / "report.html"
-    assert run(MODEL, *TIMES, "--html", str(file)).exit_code == 0
+    both = run(MODEL, *TIMES, "--json", "--html", str(file), "--sql")
+    assert json.loads(both.stdout)["onset"] == report["onset"]
+    assert both.stderr == f"Written to {file}.\n" and file.exists()
+    both = run(MODEL, *TIMES, "--markdown", "--html", str(file))
+    assert both.stdout.startswith("# cups: outliers") and both.stderr == f"Written to {file}.\n"
+    assert run(MODEL, *TIMES, "--html", str(file)).stdout.endswith(f"\nWritten to {file}.\n")
     page = _Page()
     page.feed(file.read_text())
     assert "script" not in page.tags
@@ -127,6 +132,7 @@ def test_what_makes_no_sense_is_told(run: Run) -> None:
         ((MODEL, "--about", "errors", "--where", "version=1"), "of errors that is not recorded"),
         ((MODEL, "--where", "customer=17"), "expected tag.NAME=VALUE"),
         ((MODEL, "--html", "no-folder/page.html"), "there is no folder"),
+        ((MODEL, "--json", "--markdown"), "a report is printed as one of them"),
         (
             (MODEL, "--about", "slow", "--from", "2026-11-29T06:00", "--to", "2026-11-29T18:00"),
             "name one with --against",
