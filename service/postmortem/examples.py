@@ -20,6 +20,7 @@ from hoverboard.postmortem.pictures import image_of, picture
 from hoverboard.postmortem.recorded_values import RawInputs, decode_inputs
 from hoverboard.postmortem.report import ReportedExample
 from hoverboard.postmortem.table import EXOGENOUS, Table
+from hoverboard.postmortem.wording import in_short
 
 __all__ = ["examples"]
 
@@ -191,7 +192,6 @@ def _told(row: Any) -> str | None:
     """The inputs in one short line."""
     parts = [row["inputs"]] if row["inputs"] else []
     if row["vector"]:
-        numbers = " ".join(f"{each:.4g}" for each in row["vector"])
-        parts.append(f"[{numbers}{' ...' if row['elements'] > len(row['vector']) else ''}]")
+        parts.append(in_short(row["vector"], more=row["elements"] > len(row["vector"])))
     text = " ".join(parts)
     return None if not text else text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

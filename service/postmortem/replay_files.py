@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,6 +16,7 @@ from hoverboard.offline.parquet_source import streamed
 from hoverboard.postmortem.replay_answers import AnswerReader, aligned
 from hoverboard.postmortem.replay_compare import Compared, Comparison
 from hoverboard.postmortem.replay_result import KINDS, ReplayExample
+from hoverboard.postmortem.wording import in_short
 
 __all__ = ["examples_of", "write_outcomes"]
 
@@ -93,9 +93,7 @@ def _rows_of(path: Path, columns: Sequence[str], rows: Sequence[int]) -> dict[in
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value) if isinstance(value, bytes) else None
-    if text is None:
-        text = msgspec.json.encode(value).decode()
+    text = in_short(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

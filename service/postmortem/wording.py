@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.question import About
 from hoverboard.postmortem.report import ReportedBad, ReportedOnset
 
-__all__ = ["moment", "share", "summary", "usually"]
+__all__ = ["in_short", "moment", "share", "summary", "usually"]
 
 _LIKELY: Final = 0.5
 _LONGEST: Final = 60
+_ELEMENTS: Final = 8
 
 
 def summary(
@@ -103,6 +106,25 @@ def share(value: float) -> str:
     if value < 0.001:
         return f"{value:.{max(-math.floor(math.log10(value)) - 1, 2)}%}"
     return f"{value:.2%}" if value < 0.1 else f"{value:.1%}"
+
+
+def in_short(value: Any, *, more: bool = False) -> str:
+    """An input in a few characters: the first numbers of many, each with as many digits as anybody reads.
+
+    Args:
+        value: a number, a text, bytes, None, or lists of them.
+        more: whether a list is the beginning of a longer one.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return repr(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        shown = (f"{each:.4g}" if isinstance(each, float) else in_short(each) for each in value[:_ELEMENTS])
+        return f"[{' '.join(shown)}{' ...' if more or len(value) > _ELEMENTS else ''}]"
+    return msgspec.json.encode(value).decode()
 
 
 def moment(at: datetime) -> str:
