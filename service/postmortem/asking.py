@@ -42,7 +42,7 @@ from hoverboard.postmortem.report import (
 )
 from hoverboard.postmortem.slices import ExplainedSlice
 from hoverboard.postmortem.table import Event, Table
-from hoverboard.postmortem.undoing import undone_by
+from hoverboard.postmortem.undoing import undone
 from hoverboard.postmortem.unknown import unknown
 from hoverboard.postmortem.window import RecordedWindow
 from hoverboard.postmortem.wording import share, summary
@@ -123,7 +123,7 @@ async def postmortem(
         bad=bad,
         who=compared.who,
         slices=[_reported_slice(each) for each in found],
-        causes=[_reported_cause(each, undone_by(each, question, recording.numbers)) for each in answers],
+        causes=list(map(_reported_cause, answers, undone(answers, question, recording.numbers))),
         timeline=timeline(looked.counted.counts if looked.aside else looked.counts, looked.onset, events),
         histograms=[] if table is None or (looked.onset is None and not found) else histograms(table, found, answers),
         examples={} if not changed and looked.usual is None else await _examples(recording, looked, table),

@@ -25,6 +25,7 @@ from hoverboard.postmortem.sections import (
     title,
     told_causes,
     took,
+    undo_of,
     weight,
 )
 from hoverboard.postmortem.wording import share
@@ -73,9 +74,10 @@ def _tiles(report: Report) -> Iterator[str]:
     if bad.usual_share is not None:
         tiles.append(("usually", share(bad.usual_share)))
     if report.onset is not None:
-        tiles.append(("since", f"{report.onset.at:%H:%M:%S}" if report.onset.at.second else f"{report.onset.at:%H:%M}"))
-        ended = report.onset.end or report.onset.last
-        tiles.append(("until", "goes on" if ended is None else f"{ended:%H:%M}"))
+        began, ended = report.onset.at, report.onset.end or report.onset.last
+        clock = "%H:%M:%S" if began.second or (ended is not None and ended.second) else "%H:%M"
+        tiles.append(("since", f"{began:{clock}}"))
+        tiles.append(("until", "goes on" if ended is None else f"{ended:{clock}}"))
     yield '<dl class="tiles">'
     yield from (f"<div><dt>{safe(name)}</dt><dd>{safe(value)}</dd></div>" for name, value in tiles)
     yield "</dl>"
@@ -156,7 +158,11 @@ def _causes(report: Report, section: Section) -> Iterator[str]:  # noqa: ARG001 
 
 
 def _undo(cause: ReportedCause) -> str:
-    return f'<p class="note">To undo it: {safe(cause.undo)}.</p>' if cause.undo and cause.kind != "none" else ""
+    if not cause.undo or cause.kind == "none":
+        return ""
+    words, command = undo_of(cause)
+    told = f'<p class="note">To undo it: {safe(words)}{"." if command is None else ":"}</p>'
+    return told if command is None else f"{told}<pre>{_code(command)}</pre>"
 
 
 def _examples(report: Report, section: Section) -> Iterator[str]:  # noqa: ARG001 - each part is given both

@@ -19,11 +19,11 @@ from hoverboard.postmortem.wording import moment, share
 
 __all__ = ["bar", "histogram", "safe", "swatch", "timeline"]
 
-_PLOT: Final = (70, 210)
+_PLOT: Final = (88, 228)
 """Pixels from the top: where the highest bar ends, and where all begin."""
 _HIGH: Final = _PLOT[1] - _PLOT[0]
-_VOLUME: Final = (218, 242)
-_HEIGHT: Final = 262
+_VOLUME: Final = (236, 260)
+_HEIGHT: Final = 280
 _MARKS: Final = (10, 30, 50)
 _APART: Final = 5.0
 _ROW: Final = 24

@@ -16,6 +16,8 @@ _WIDTH: Final = 80
 _ROOM: Final = 26
 """Columns kept for an option's value, such as a time or a condition."""
 _WORD: Final = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
+_COMMAND: Final = "    hoverboard "
+_NAMED: Final = re.compile("`hoverboard [^`]*`")
 _MARKS: Final = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]#|~>"} | {"<": "&lt;", "&": "&amp;"})
 
 
@@ -27,7 +29,7 @@ def render_text(report: Report, *, sql: bool = False) -> str:
     for section in sections(report):
         lines += ["", section.title]
         for line in section.lines:
-            lines += command_lines(line, "  ") if section.code else _wrapped(line, "  ")
+            lines += command_lines(line, _indent(section, line)) if _typed(section, line) else _wrapped(line, "  ")
         if sql:
             lines += [f"  {line}" for text in sql_of(report, section).values() for line in ("", *text.splitlines())]
     return "\n".join(lines)
@@ -72,20 +74,34 @@ def command_lines(command: str, indent: str = "") -> list[str]:
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
     more = indent + " " * (len(text) - len(text.lstrip(" ")))
-    return textwrap.wrap(
-        text.strip(),
+    # What is typed stays in one line: `\0` is in no text that is shown.
+    whole = _NAMED.sub(lambda found: found[0].replace(" ", "\0"), text.strip())
+    lines = textwrap.wrap(
+        whole,
         _WIDTH,
         initial_indent=more,
         subsequent_indent=more + "  " * bool(indent),
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace("\0", " ") for line in lines]
+
+
+def _typed(section: Section, line: str) -> bool:
+    return section.code or line.startswith(_COMMAND)
+
+
+def _indent(section: Section, line: str) -> str:
+    return "  " if section.code else " " * (len(line) - len(line.lstrip()) + 2)
 
 
 def _items(section: Section) -> Iterator[str]:
     for line in section.lines:
-        nested = "  " if line.startswith("  ") else ""
-        yield f"{nested}- {_escaped(line.strip())}"
+        if _typed(section, line):
+            yield from (f"    {each}" for each in ("", *_block("sh", line.strip()), ""))
+        else:
+            nested = "  " if line.startswith("  ") else ""
+            yield f"{nested}- {_escaped(line.strip())}"
 
 
 def _block(language: str, text: str) -> list[str]:

@@ -25,12 +25,14 @@ __all__ = [
     "title",
     "told_causes",
     "took",
+    "undo_of",
 ]
 
 _RUNNER_UP = 2
 _LEAST_WEIGHT = 0.01
 _AROUND = timedelta(minutes=5)
 ALARM_COUNTS = "The share of an alarm is another one: it counts what was answered until it was raised, without samples that repeat a recent one."
+_COMMAND = re.compile(r"(.*?); `(hoverboard .*)`", re.DOTALL)
 _DIGITS = re.compile(r"(\d\d:\d\d:\d\d)(?:\.\d+)?\+00\b")
 """A time as Postgres writes it into a sentence."""
 
@@ -41,7 +43,7 @@ class Section:
 
     Attributes:
         title: a question.
-        lines: sentences that answer it; those that belong to the one before them begin with two spaces.
+        lines: sentences that answer it; those that belong to the one before them begin with two spaces, and with four where they are commands.
         code: whether the lines are commands.
         figures: names of the SQL statements behind it.
     """
@@ -119,6 +121,12 @@ def told_causes(report: Report) -> list[ReportedCause]:
     return [
         each for at, each in enumerate(report.causes) if at < _RUNNER_UP or each.weight >= _LEAST_WEIGHT
     ]  # fmt: skip
+
+
+def undo_of(cause: ReportedCause) -> tuple[str, str | None]:
+    """What would undo a cause, and the command that does, by itself: it can be pasted where a sentence would break it."""
+    found = _COMMAND.fullmatch(cause.undo)
+    return (cause.undo, None) if found is None else (found[1], found[2])
 
 
 def described(row: ReportedExample) -> list[tuple[str, str]]:
@@ -223,7 +231,10 @@ def _causes(report: Report) -> Iterator[str]:
         confirmed = {None: "", True: "; confirmed: without it the excess is gone", False: "; not confirmed"}
         yield f"{weight(each)} {cause_name(each)}: {each.evidence}{confirmed[each.confirmed]}."
         if each.undo and each.kind != "none":
-            yield f"  To undo it: {each.undo}."
+            words, command = undo_of(each)
+            yield f"  To undo it: {words}{'.' if command is None else ':'}"
+            if command is not None:
+                yield f"    {command}"
 
 
 def _examples(report: Report) -> Iterator[str]:

@@ -114,7 +114,7 @@ async def test_two_customers_whose_rows_are_strange_for_two_reasons_are_both_nam
     assert min(first.weight, second.weight) > 0.25
     for each in (first, second):
         assert each.undo.endswith(
-            f"; `hoverboard export cups --where 'tag.customer!={each.subject[-2:]}' --output cups-usual`"
+            f"; `hoverboard export cups --where 'tag.customer!={each.subject[-2:]}' --output cups-without-customer-{each.subject[-2:]}`"
         )
     ours, other = (first, second) if first.subject.endswith("17") else (second, first)
     assert "input height is 10 times what it usually is" in ours.evidence
@@ -153,7 +153,7 @@ async def test_labels_of_one_source_that_are_wrong_are_labels(database: str) -> 
         )
     report = await asked(database, Question(MODEL, About("wrong")))
     assert (report.causes[0].kind, report.causes[0].subject) == ("labels", "label source audit")
-    command = "hoverboard export cups --labelled --without-label-source audit --output cups-usual"
+    command = "hoverboard export cups --labelled --without-label-source audit --output cups-without-labels-audit"
     assert report.causes[0].undo == f"take these labels for never said; `{command}`"
 
 

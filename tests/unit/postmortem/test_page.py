@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
 
 from hoverboard.postmortem.page import render_html
-from hoverboard.postmortem.report import Report
-from tests.unit.postmortem.reports import HOSTILE, incident, quiet
+from hoverboard.postmortem.report import Report, ReportedEvent
+from tests.unit.postmortem.reports import HOSTILE, START, incident, quiet
 
 VOID = {"meta", "img", "rect", "line", "circle"}
 
@@ -114,3 +116,30 @@ def luminance(colour: str) -> float:
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_both_ends_of_an_incident_are_told_to_the_second_where_one_has_seconds() -> None:
+    report = incident()
+    assert report.onset is not None
+    for began, ended, told in (
+        (8, 0, ("15:00:08", "16:00:00")),
+        (0, 7, ("15:00:00", "16:00:07")),
+        (0, 0, ("15:00", "16:00")),
+    ):
+        at = START + timedelta(hours=1)
+        onset = msgspec.structs.replace(
+            report.onset, at=at + timedelta(seconds=began), end=at + timedelta(hours=1, seconds=ended)
+        )
+        page = render_html(msgspec.structs.replace(report, onset=onset))
+        assert re.findall(r"<dt>(?:since|until)</dt><dd>([^<]*)</dd>", page) == list(told)
+
+
+def test_marks_of_events_lie_above_the_words_of_the_axis() -> None:
+    report = incident()
+    events = [ReportedEvent(START, "start", str(number), "", None) for number in range(6)]
+    page = render_html(
+        msgspec.structs.replace(report, timeline=msgspec.structs.replace(report.timeline, events=events))
+    )
+    lowest = max(int(y) + int(r) for y, r in re.findall(r'cy="(\d+)" r="(\d+)" class="mark"', page))
+    highest = min(int(y) for y in re.findall(r'<text x="0" y="(\d+)" class="halo soft">', page))
+    assert lowest < highest - 12  # pixels of a letter

@@ -6,11 +6,20 @@ import os
 import re
 import shlex
 import subprocess
+from html import escape
 
+import click
+import msgspec
 import pytest
 
+from hoverboard.cli import main
+from hoverboard.postmortem.causes import LikelyCause
+from hoverboard.postmortem.page import render_html
+from hoverboard.postmortem.question import Question
 from hoverboard.postmortem.rendering import command_lines, render_markdown, render_text
-from hoverboard.postmortem.wording import share
+from hoverboard.postmortem.report import ReportedCause
+from hoverboard.postmortem.undoing import undone
+from hoverboard.postmortem.wording import in_short, share
 from hoverboard.shell import shell_word
 from tests.unit.postmortem.reports import HOSTILE, incident, quiet
 
@@ -40,6 +49,37 @@ def test_commands_broken_into_lines_are_the_same_to_a_shell() -> None:
         assert done.stdout.splitlines() == shlex.split(command)[1:]
 
 
+def test_every_command_in_a_text_is_one_that_a_shell_and_this_program_take_and_writes_where_no_other_does() -> None:
+    callers = [(("tag customer", "a b 17"),), (("tag camera", "a b 17"),), (("caller", "it's `x` " * 9),)]
+    causes = [
+        *(LikelyCause("caller", str(where[0]), 0.3, "", None, "ask its owner " * 7, where) for where in callers),
+        LikelyCause("labels", "label source x", 0.05, "", None, "do not", (("label source", "a/../b"),)),
+        LikelyCause("version", "4", 0.05, "", None, "go back", (("version", "4"),)),
+    ]
+    told = undone(causes, Question("cups", target="--data-dir '/srv/the data'"), [3, 4])
+    reported = [ReportedCause("caller", str(at), 0.2, "it is", None, words) for at, words in enumerate(told)]
+    report = msgspec.structs.replace(incident(), causes=reported)
+    typed = re.findall(r"^ +(hoverboard .*)$", render_text(report).replace("\\\n", " "), re.MULTILINE)
+    assert len(typed) == len(told) + len(report.next)
+    assert sum("export" in each for each in typed) == 4
+    folders = []
+    for each in typed:
+        _, *words = shlex.split(each)
+        command: click.Command = main
+        while isinstance(command, click.Group):
+            inner = command.get_command(click.Context(command), words.pop(0))
+            assert inner is not None
+            command = inner
+        given = command.make_context("command", words).params
+        folders += [given["output"]] if command.name == "export" else []
+    assert len(set(folders)) == 4
+    assert all(each.name == str(each) for each in folders)
+    markdown = render_markdown(report)
+    for whole in (each.partition("; `")[2][:-1] for each in told):
+        assert f"    {whole}" in markdown.splitlines()
+        assert escape(whole) in render_html(report)
+
+
 def test_a_value_that_would_steer_a_terminal_is_typed_as_it_is() -> None:
     for value in ("\x1b[31mred\x1b[0m", "it's\n\\new", "caf\u00e9 \u202e", 'a "b" \x07', "caf\udce9", "-", "a b"):
         word = shell_word(value)
@@ -47,6 +87,25 @@ def test_a_value_that_would_steer_a_terminal_is_typed_as_it_is() -> None:
         (line,) = command_lines(f"hoverboard {word}")
         shell = ["bash", "-c", line.replace("hoverboard", "printf %s", 1)]
         assert subprocess.run(shell, capture_output=True, check=True).stdout == os.fsencode(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (63.01532745361328, "63.0153"),
+        (1 / 3, "0.333333"),
+        (1234567890, "1234567890"),
+        (True, "true"),
+        (None, "null"),
+        ("a b", "a b"),
+        (b"\x00", "b'\\x00'"),
+        ([1.23456789, 2.0, 3], "[1.235 2 3]"),
+        ([[0.1, 0.2], []], "[[0.1 0.2] []]"),
+        (list(range(9)), "[0 1 2 3 4 5 6 7 ...]"),
+    ],
+)
+def test_inputs_are_told_in_few_characters(value: object, told: str) -> None:
+    assert in_short(value) == told
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hoverboard.cli import main
 from hoverboard.postmortem.causes import LikelyCause
 from hoverboard.postmortem.question import Question
-from hoverboard.postmortem.undoing import undone_by
+from hoverboard.postmortem.undoing import undone
 
 ASKED = Question("my model", target="--data-dir '/a b'")
 
@@ -38,7 +38,7 @@ ASKED = Question("my model", target="--data-dir '/a b'")
 def test_a_cause_is_undone_by_a_command_of_this_program(
     kind: Any, subject: str, where: tuple[tuple[str, str], ...], command: str | None
 ) -> None:
-    told = undone_by(LikelyCause(kind, subject, 1.0, "", None, "do it", where), ASKED, [1, 2, 4])
+    (told,) = undone([LikelyCause(kind, subject, 1.0, "", None, "do it", where)], ASKED, [1, 2, 4])
     if command is None:
         assert told == "do it"
         return
