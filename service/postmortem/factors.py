@@ -8,12 +8,34 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FACTORS", "FEWEST", "UsualDensity", "best_mixed", "chosen", "spaced", "unit_factor"]
+__all__ = ["FACTORS", "FEWEST", "UsualDensity", "best_mixed", "chosen", "named_units", "spaced", "unit_factor"]
 
 Matrix = NDArray[np.float64]
 
-FACTORS: Final = (10.0, 100.0, 1000.0, 1e6, 255.0, 16.0, 2.54, 25.4, 1.609, 2.2046, 3.2808, 0.5556)
-"""Units that are taken for each other: decimal prefixes, grey values, inches, miles, pounds, feet, degrees Fahrenheit."""
+FACTORS: Final[dict[float, str]] = {
+    10.0: "",
+    100.0: "",
+    1000.0: "",
+    1e6: "",
+    255.0: "",
+    16.0: "",
+    2.54: "centimetres/inches",
+    25.4: "millimetres/inches",
+    1.609: "kilometres/miles",
+    3.2808: "feet/metres",
+    2.2046: "pounds/kilograms",
+    28.3495: "grams/ounces",
+    14.5038: "psi/bar",
+    6.8948: "kilopascals/psi",
+    4.184: "joules/calories",
+    3.6: "kilometres per hour/metres per second",
+    60.0: "seconds/minutes",
+    3600.0: "seconds/hours",
+    86_400.0: "seconds/days",
+    0.5556: "",
+}
+"""Units that are taken for each other: what comes / what is usual, where that has a name. Others are decimal prefixes, grey
+values, and differences of degrees. Two that are as near as gallons (3.785) to 3.6 would each hide the other."""
 FEWEST: Final = 20
 """Rows that a claim needs."""
 _MOST: Final = 500  # rows beyond say no more: bad rows are chosen ones, and so never exactly a sample of the usual ones
@@ -63,6 +85,15 @@ class UsualDensity:
     def __call__(self, logs: Matrix) -> Matrix:
         """Density at some logarithms, of their shape."""
         return self.kernel(logs) + self.tail(logs)
+
+
+def named_units(factor: float) -> str:
+    """What comes and what is usual, such as `psi for bar`, of a factor or of 1 by it; empty where it has no name."""
+    for known, names in FACTORS.items():
+        if names and factor in (known, 1 / known):
+            ours, usual = names.split("/")
+            return f"{ours} for {usual}" if factor == known else f"{usual} for {ours}"
+    return ""
 
 
 def unit_factor(ours: NDArray[np.floating], usual: NDArray[np.floating], columns: int) -> tuple[float, float] | None:

@@ -115,7 +115,7 @@ def _timeline(report: Report) -> Iterator[str]:
         yield _down(x, _PLOT[0] - 10, _PLOT[1], "began")
         yield f'<text x="{x:.2f}%" dx="{away}" y="{_PLOT[0] + 14}" text-anchor="{anchor}" class="halo">began {_clock(report.onset.at)}</text>'
     for level in (0.5, 1.0):
-        yield f'<text x="0" y="{_PLOT[1] - level * _HIGH - 4:.0f}" class="halo soft">{100 * top * level:g}%</text>'
+        yield f'<text x="0" dx="4" y="{_PLOT[1] - level * _HIGH - 4:.0f}" class="halo soft">{100 * top * level:g}%</text>'
     yield from _times(times.at, report)
     yield "</svg>"
 

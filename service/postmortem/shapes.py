@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hoverboard.postmortem.factors import unit_factor
+from hoverboard.postmortem.factors import named_units, unit_factor
 from hoverboard.postmortem.offsets import OFFSETS, unit_offset
 from hoverboard.postmortem.table import Field, Table
 
@@ -190,7 +190,8 @@ def _scaled(fields: Sequence[Field], inside: Rows, usual: Rows) -> Shape | None:
         if found is not None and (best is None or found[1] > best[0]):
             factor, odds = found
             many = f"{factor:g} times" if factor > 1 else f"1/{1 / factor:g} of"
-            best = (odds, Shape(field.name, f"is {many} what it usually is, as in another unit", factor))
+            named = f": {units}" if (units := named_units(factor)) else ""
+            best = (odds, Shape(field.name, f"is {many} what it usually is, as in another unit{named}", factor))
         other = unit_offset(field.numbers[inside], field.numbers[usual], len(numeric))
         if other is not None and (best is None or other[1] > best[0]):
             unit, odds = other

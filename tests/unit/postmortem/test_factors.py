@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hoverboard.postmortem.factors import FACTORS, FEWEST, unit_factor
+from hoverboard.postmortem.factors import FACTORS, FEWEST, named_units, unit_factor
 
 COLUMNS = 8
 BOTH_WAYS = (*FACTORS, *(1 / factor for factor in FACTORS))
@@ -61,6 +61,22 @@ def test_each_factor_is_told_where_all_or_most_of_a_hundred_rows_are_in_its_unit
     assert found is not None
     assert found[0] == factor
     assert unit_factor(ours[: FEWEST - 1], before, COLUMNS) is None
+
+
+@pytest.mark.parametrize("factor", BOTH_WAYS)
+def test_of_a_hundred_rows_nineteen_times_in_twenty_each_factor_is_told(factor: float) -> None:
+    told = 0
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        before, ours = generator.lognormal(2, 0.15, 800), generator.lognormal(2, 0.15, 100) * factor
+        found = unit_factor(ours, before, COLUMNS)
+        told += found is not None and found[0] == factor
+    assert told >= 19
+
+
+def test_units_have_their_names_both_ways() -> None:
+    assert named_units(14.5038) == "psi for bar" and named_units(1 / 14.5038) == "bar for psi"
+    assert named_units(1 / 3600.0) == "hours for seconds" and named_units(10.0) == named_units(7.0) == ""
 
 
 def test_another_size_that_is_near_a_factor_is_not_that_factor() -> None:

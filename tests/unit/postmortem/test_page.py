@@ -141,5 +141,5 @@ def test_marks_of_events_lie_above_the_words_of_the_axis() -> None:
         msgspec.structs.replace(report, timeline=msgspec.structs.replace(report.timeline, events=events))
     )
     lowest = max(int(y) + int(r) for y, r in re.findall(r'cy="(\d+)" r="(\d+)" class="mark"', page))
-    highest = min(int(y) for y in re.findall(r'<text x="0" y="(\d+)" class="halo soft">', page))
+    highest = min(int(y) for y in re.findall(r'<text x="0" dx="4" y="(\d+)" class="halo soft">', page))
     assert lowest < highest - 12  # pixels of a letter
