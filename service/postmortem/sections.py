@@ -211,8 +211,27 @@ def not_usual(report: Report) -> Iterator[str]:
             f"Not counted as usual: {each.rows:,.0f} rows, {each.bad:,.0f} of them bad, {moment(each.start)} to {moment(each.end)}: "
             f"{each.why}."
         )
-    if report.set_aside and bad.usual_rows and bad.usual_bad is not None:
-        yield f"Without them {bad.usual_bad:,.0f} of {bad.usual_rows:,.0f} rows are bad, which is the usual share."
+    of = _usual_rows(report)
+    if of and bad.usual_rows and bad.usual_bad is not None:
+        yield f"The usual share is that of {bad.usual_bad:,.0f} bad rows of {bad.usual_rows:,.0f}: {of}."
+
+
+def _usual_rows(report: Report) -> str:
+    """Which rows are usual, where those are not just the rows of the usual time; empty elsewhere."""
+    onset = report.onset
+    # Of a drift the time when its input began to move is told, which no rows are counted from.
+    if report.usual is None or (report.causes and report.causes[0].kind == "upstream"):
+        return ""
+    of = "of the usual time"
+    if onset is not None and onset.at < report.start:
+        of += f" until {moment(onset.at)}"
+    if report.set_aside:
+        of += " without those"
+    if onset is not None and onset.at > report.start:
+        of += f", and of {moment(report.start)} to {moment(onset.at)}"
+    if onset is not None and onset.end is not None:
+        of += f", and from {moment(onset.end)} on"
+    return "" if of == "of the usual time" else of
 
 
 def _differs(report: Report) -> Iterator[str]:

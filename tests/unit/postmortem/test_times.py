@@ -54,7 +54,7 @@ async def same_by_sql(database: str, report: Report) -> None:
     assert (report.bad.usual_rows, report.bad.usual_bad) == rest
     assert report.bad.usual_share == rest[1] / rest[0]
     told = f"Not counted as usual: {left.rows:,.0f} rows, {left.bad:,.0f} of them bad, {moment(left.start)} to {moment(left.end)}"
-    usual = f"Without them {rest[1]:,} of {rest[0]:,} rows are bad"
+    usual = f"The usual share is that of {rest[1]:,} bad rows of {rest[0]:,}: of the usual time without those"
     for text in (lines(report), render_html(report)):
         assert told in text
         assert usual in text
@@ -162,8 +162,9 @@ async def test_where_the_time_before_has_no_rows_the_last_one_with_rows_is_usual
 async def test_which_rows_of_an_earlier_incident_are_not_usual_is_told(database: str) -> None:
     over = ONSET - minutes(90)
     await promised(database, Planted(customer="17"), strange(over - minutes(60), over))
-    report = await asked(database, Question(MODEL, OUTLIERS, ONSET, END))
+    report = await asked(database, Question(MODEL, OUTLIERS, ONSET - minutes(30), END))
     await same_by_sql(database, report)
+    assert "without those, and of 2026-11-29 13:30 UTC to 2026-11-29 14:00 UTC." in lines(report)
     assert abs(report.set_aside[0].end - over) <= minutes(2)
     assert "as of an earlier incident that was over" in lines(report)
 
