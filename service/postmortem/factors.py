@@ -24,18 +24,17 @@ FACTORS: Final[dict[float, str]] = {
     1.609: "kilometres/miles",
     3.2808: "feet/metres",
     2.2046: "pounds/kilograms",
-    28.3495: "grams/ounces",
     14.5038: "psi/bar",
     6.8948: "kilopascals/psi",
     4.184: "joules/calories",
-    3.6: "kilometres per hour/metres per second",
     60.0: "seconds/minutes",
     3600.0: "seconds/hours",
     86_400.0: "seconds/days",
     0.5556: "",
 }
 """Units that are taken for each other: what comes / what is usual, where that has a name. Others are decimal prefixes, grey
-values, and differences of degrees. Two that are as near as gallons (3.785) to 3.6 would each hide the other."""
+values, and differences of degrees. Of two that are near, neither is told where numbers are widely spread and rows are few: 14.5 is
+such a one for 16, and no others are let in (3.6 beside 3.28, 28.3 beside 25.4)."""
 FEWEST: Final = 20
 """Rows that a claim needs."""
 _MOST: Final = 500  # rows beyond say no more: bad rows are chosen ones, and so never exactly a sample of the usual ones
