@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from hoverboard.database.connect import Connection, connect
 from hoverboard.database.migrate import migrate
 from hoverboard.postgres.cluster import Cluster
 from hoverboard.postgres.programs import environment
@@ -106,6 +107,14 @@ def database(postgres: Server, migrated_template: str) -> Iterator[str]:
     """The URL of a database of the test's own, with every migration applied."""
     with postgres.database(migrated_template) as url:
         yield url
+
+
+@pytest.fixture
+async def sql(database: str) -> AsyncIterator[Connection]:
+    """Somebody who looks at its tables, as their owner."""
+    connection = await connect(database, application="test", role=None)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from hoverboard.postmortem.slices import ExplainedSlice, rows_of, slices
 from hoverboard.postmortem.table import WHO, Event, Table
 from hoverboard.postmortem.wording import share
 
-__all__ = ["Compared", "answering", "compare"]
+__all__ = ["ComparedRows", "answering", "compare"]
 
 _MOST_WHO: Final = 8
 _Z: Final = 1.96
@@ -29,7 +29,7 @@ _ALL: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Compared:
+class ComparedRows:
     """What comes of comparing rows.
 
     Attributes:
@@ -58,7 +58,7 @@ def answering(versions: Sequence[RecordedVersion], table: Table) -> list[Recorde
 
 def compare(
     looked: Inquiry, table: Table | None, events: Sequence[Event], bad: ReportedBad, limit: Ceiling | None
-) -> Compared:
+) -> ComparedRows:
     """Whether there are more bad rows than usual, what they have in common, and why.
 
     Args:
@@ -71,18 +71,18 @@ def compare(
         alone = table[~table.base]
         if limit.exceeded(bad.rows, bad.of):
             # No usual time is worth comparing with; the other rows of the same time are.
-            return Compared(changed, limit, slices(alone), _who(alone), [_standing(looked, bad)])
+            return ComparedRows(changed, limit, slices(alone), _who(alone), [_standing(looked, bad)])
     if not looked.compared and looked.onset is None:
-        return Compared(changed, None, answers=[_unknown_before(bad)])
+        return ComparedRows(changed, None, answers=[_unknown_before(bad)])
     if table is None:
-        return Compared(changed, None)
+        return ComparedRows(changed, None)
     # A quiet day has nothing that would have to differ.
     differs = changed and bool((table.bad & ~table.base).any())
     found = slices(table) if differs else []
     answers = causes(table, looked.counts, looked.onset, events, found)
     if looked.aside and "label" in looked.window.where:
         found, answers = _without_the_answer(table, found, answers)
-    return Compared(changed, None, found, _who(table) if differs else [], answers)
+    return ComparedRows(changed, None, found, _who(table) if differs else [], answers)
 
 
 def _without_the_answer(

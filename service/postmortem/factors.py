@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FACTORS", "FEWEST", "UsualDensity", "best_mixed", "chosen", "named_units", "spaced", "unit_factor"]
+__all__ = [
+    "FACTORS",
+    "FEWEST",
+    "LEVELS",
+    "ODDS",
+    "UsualDensity",
+    "best_mixed",
+    "chosen",
+    "known_of_both",
+    "named_units",
+    "unit_factor",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -39,14 +51,14 @@ FEWEST: Final = 20
 """Rows that a claim needs."""
 _MOST: Final = 500  # rows beyond say no more: bad rows are chosen ones, and so never exactly a sample of the usual ones
 _MOST_USUAL: Final = 20_000
-_ODDS: Final = 3.0  # log 20
+ODDS: Final = 3.0  # log 20
 _PARTS: Final = np.array([1.0, 0.95, 0.85, 0.7, 0.5])
 """Shares of the rows that may have changed, the others being as usual."""
 _OF_GAP: Final = 0.5
 _TAIL: Final = 0.02
 _LEAST_WIDTH: Final = 0.01
 _SHARES: Final = np.array([0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99])
-_LEVELS: Final = np.linspace(0.05, 0.95, 19)
+LEVELS: Final = np.linspace(0.05, 0.95, 19)
 
 
 class UsualDensity:
@@ -107,11 +119,10 @@ def unit_factor(ours: NDArray[np.floating], usual: NDArray[np.floating], columns
         usual: numbers `(others,)` to compare with.
         columns: as many were looked at.
     """
-    theirs = _logs(usual, _MOST_USUAL)
-    # What is known of the usual ones is no surer than their number.
-    mine = None if theirs is None else _logs(ours, min(_MOST, len(theirs)))
-    if mine is None or theirs is None:
+    known = known_of_both(ours, usual, _logs)
+    if known is None:
         return None
+    mine, theirs = known
     rows = len(mine)
     density = UsualDensity(theirs)
     as_usual = density(mine)
@@ -120,7 +131,7 @@ def unit_factor(ours: NDArray[np.floating], usual: NDArray[np.floating], columns
     logs = np.log(factors)
     scores = best_mixed(density(mine - logs[:, np.newaxis]), as_usual)
     place = int(scores.argmax())
-    price, cost = math.log(len(logs) * columns) + _ODDS, 0.5 * math.log(rows)
+    price, cost = math.log(len(logs) * columns) + ODDS, 0.5 * math.log(rows)
     named, log = float(scores[place]), float(logs[place])
     # Numbers so widely spread that another factor, or none, would do as well name none of them.
     near = np.abs(np.append(logs, 0.0) - log)
@@ -136,16 +147,33 @@ def unit_factor(ours: NDArray[np.floating], usual: NDArray[np.floating], columns
     return factors[place], float(odds)
 
 
-def _logs(numbers: NDArray[np.floating], most: int) -> Matrix | None:
-    """Logarithms of the positive ones, at most so many as count; None of too few. In any unit 0 is 0."""
+def known_of_both(
+    ours: NDArray[np.floating], usual: NDArray[np.floating], known: Callable[[NDArray[np.floating]], Matrix | None]
+) -> tuple[Matrix, Matrix] | None:
+    """What is known of our numbers and of the usual ones, in order, at most so many as count; None where it is too little.
+
+    Args:
+        ours, usual: as given.
+        known: what counts of them, in order; None of too few.
+    """
+    theirs, mine = known(usual), known(ours)
+    if theirs is None or mine is None:
+        return None
+    theirs = _spaced(theirs, _MOST_USUAL)
+    # What is known of the usual ones is no surer than their number.
+    return _spaced(mine, min(_MOST, len(theirs))), theirs
+
+
+def _logs(numbers: NDArray[np.floating]) -> Matrix | None:
+    """Logarithms of the positive ones; None of too few. In any unit 0 is 0."""
     known = numbers[np.isfinite(numbers)].astype(np.float64)
     positive = known[known > 0]
     if len(positive) < FEWEST or len(positive) < 0.6 * len(known):
         return None
-    return spaced(np.sort(np.log(positive)), most)
+    return np.asarray(np.sort(np.log(positive)))
 
 
-def spaced(ordered: Matrix, most: int) -> Matrix:
+def _spaced(ordered: Matrix, most: int) -> Matrix:
     """At most so many, evenly spread among those in order, so that which ones does not depend on chance."""
     return ordered if len(ordered) <= most else ordered[np.linspace(0, len(ordered) - 1, most).astype(int)]
 
@@ -160,7 +188,7 @@ def best_mixed(changed: Matrix, as_usual: Matrix) -> Matrix:
 def _shifted(density: UsualDensity, mine: Matrix, as_usual: Matrix) -> float:
     """The best shift by a constant."""
     numbers = np.exp(mine)
-    apart = np.quantile(numbers, _LEVELS) - np.quantile(np.exp(density.logs), _LEVELS)
+    apart = np.quantile(numbers, LEVELS) - np.quantile(np.exp(density.logs), LEVELS)
     by = np.linspace(apart.min(), apart.max(), 41)[:, np.newaxis]
     before = numbers - by
     positive = np.where(before > 0, before, 1.0)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hoverboard.postmortem.factors import FEWEST, UsualDensity, best_mixed, chosen, spaced
+from hoverboard.postmortem.factors import FEWEST, LEVELS, ODDS, UsualDensity, best_mixed, chosen, known_of_both
 
 __all__ = ["OFFSETS", "unit_offset"]
 
@@ -21,11 +21,7 @@ OFFSETS: Final = {
     (1.0, -273.15): "degrees Celsius for kelvins",
 }
 """Factor and offset of what comes, by what is usual, with words."""
-_ODDS: Final = 3.0  # log 20
-_MOST: Final = 500
-_MOST_USUAL: Final = 20_000
 _OF_GAP: Final = 0.5
-_LEVELS: Final = np.linspace(0.05, 0.95, 19)
 _SCALES: Final = np.geomspace(0.3, 3, 19)
 
 
@@ -43,10 +39,10 @@ def unit_offset(
         usual: numbers `(others,)` to compare with.
         columns: as many were looked at.
     """
-    theirs = _known(usual, _MOST_USUAL)
-    mine = None if theirs is None else _known(ours, min(_MOST, len(theirs)))
-    if mine is None or theirs is None:
+    both = known_of_both(ours, usual, _known)
+    if both is None:
         return None
+    mine, theirs = both
     low, middle, high = (float(each) for each in np.quantile(theirs, [0.25, 0.5, 0.75]))
     spread = (high - low) / 1.349
     if spread <= 1e-3 * max(abs(middle), 1e-6):
@@ -63,17 +59,17 @@ def unit_offset(
     place = int(np.argmax(scores))
     (factor, offset), named = units[place], scores[place]
     rows = len(mine)
-    price, cost = math.log(len(units) * columns) + _ODDS, 0.5 * math.log(rows)
+    price, cost = math.log(len(units) * columns) + ODDS, 0.5 * math.log(rows)
     # How far the usual numbers are from where they come, in their spreads there.
     gap = abs((factor - 1) * middle + offset) / (max(factor, 1.0) * spread)
     if density.spread * math.sqrt(2 * cost / rows) > _OF_GAP * gap:
         return None
     # Each costs what it has more parameters than the named unit, which has one: the share of rows that changed.
     others = [float(np.log(as_usual).sum()) + cost, chosen(density, (mine - middle) / spread) + cost]
-    scales = [each / middle for each in np.quantile(mine, _LEVELS).tolist() if middle and each / middle > 0]
+    scales = [each / middle for each in np.quantile(mine, LEVELS).tolist() if middle and each / middle > 0]
     others += [float(best_mixed(turned(each, 0.0), as_usual)) - cost for each in scales]
     if factor != 1:
-        shifts = np.quantile(mine, _LEVELS) - np.quantile(theirs, _LEVELS)
+        shifts = np.quantile(mine, LEVELS) - np.quantile(theirs, LEVELS)
         steps = np.linspace(shifts.min(), shifts.max(), 41).tolist()
         others += [float(best_mixed(turned(1.0, each), as_usual)) - cost for each in steps]
     odds = named - max(others) - price
@@ -90,6 +86,6 @@ def unit_offset(
     return None if named + cost < free else ((factor, offset), odds)
 
 
-def _known(numbers: NDArray[np.floating], most: int) -> Matrix | None:
+def _known(numbers: NDArray[np.floating]) -> Matrix | None:
     known = np.sort(numbers[np.isfinite(numbers)].astype(np.float64))
-    return spaced(known, most) if len(known) >= FEWEST else None
+    return known if len(known) >= FEWEST else None

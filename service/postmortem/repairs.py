@@ -200,7 +200,7 @@ def repair_of(table: Table, rows: NDArray[np.bool_], signature: Signature) -> In
     place = _place(shape.field, signature)
     if place is None:
         return None
-    fields = [field for field in table.fields if field.kind == "input" and field.numbers is not None]
+    fields = _numeric(table)
     many = len(fields) > MANY
     numbers = np.nansum([_usual(field, table) for field in fields if many or field.name == shape.field], axis=0)
     return UnitRepair(
@@ -213,7 +213,7 @@ def _put_back(shape: Shape, table: Table, signature: Signature) -> InputRepair |
     if one is None:
         return None
     if shape.order is not None:
-        fields = [field for field in table.fields if field.kind == "input" and field.numbers is not None]
+        fields = _numeric(table)
         size = int(np.prod([dim or 1 for dim in _spec(signature, one.tensor).shape], dtype=np.int64))
         # The order of fields is that of the numbers only where there is a field for each.
         its = all((place := _place(field.name, signature)) and place.tensor == one.tensor for field in fields)
@@ -227,6 +227,11 @@ def _put_back(shape: Shape, table: Table, signature: Signature) -> InputRepair |
         _spread(_usual(field, table)) for name in (shape.field, shape.other) if (field := table.field(name or ""))
     ]
     return ExchangeRepair(one, other, (spreads[0], spreads[1]))
+
+
+def _numeric(table: Table) -> list[Field]:
+    """Inputs whose numbers are known."""
+    return [field for field in table.fields if field.kind == "input" and field.numbers is not None]
 
 
 def _usual(field: Field, table: Table) -> NDArray[np.float64]:

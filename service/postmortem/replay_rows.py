@@ -95,9 +95,9 @@ class ReplayRows:
         """
         async with reading(settings, application="hoverboard replay") as connection:
             there = await RowsOnRecord.of(connection, [self.answers])
+            if not there.gone:
+                return summary
             opened, resolved = await open_and_resolved(connection, there.issues)
-        if not there.gone:
-            return summary
         fresh = msgspec.structs.replace(
             summary,
             rows=there.rows,

@@ -25,7 +25,6 @@ from click.testing import CliRunner
 from hoverboard.cli import main
 from hoverboard.config import Settings
 from hoverboard.contract.signature import Array, Signature, TensorSpec
-from hoverboard.database.connect import connect
 from hoverboard.engine.sample_ids import sample_ids
 from hoverboard.journal.columns import pack_column
 from hoverboard.journal.records import (
@@ -72,14 +71,6 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(alarm_run_length=2000, drift_window_rows=256)
-
-
-@pytest.fixture
-async def sql(database: str) -> AsyncIterator[Connection]:
-    """Somebody who looks at the tables."""
-    connection = await connect(database, application="test", role=None)
-    yield connection
-    await connection.close()
 
 
 @asynccontextmanager

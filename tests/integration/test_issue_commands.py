@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -14,7 +14,6 @@ from click.testing import CliRunner
 
 from hoverboard.cli import main
 from hoverboard.config import Settings
-from hoverboard.database.connect import connect
 from hoverboard.recorder import housekeeping
 from hoverboard.recorder.drain import Drain
 from hoverboard.recorder.process import open_database
@@ -26,13 +25,6 @@ from tests.journaled import ids_of, write
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(alarm_run_length=1000)
-
-
-@pytest.fixture
-async def sql(database: str) -> AsyncIterator[Connection]:
-    connection = await connect(database, application="test", role=None)
-    yield connection
-    await connection.close()
 
 
 async def test_merges_hold_for_what_comes_later_and_unmerges_too(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -314,13 +314,6 @@ TABLES = (
     "issues, issue_fingerprints, issue_scopes, issue_days, issue_scope_days, issue_events, issue_never, issue_links, "
     "recorder_cursor, samples, predictions, outliers, features"
 )
-
-
-@pytest.fixture
-async def sql(database: str) -> AsyncIterator[Connection]:
-    connection = await connect(database, application="test", role=None)
-    yield connection
-    await connection.close()
 
 
 async def whole(sql: Connection) -> tuple[set[tuple[str, ...]], list[Any], list[Any]]:

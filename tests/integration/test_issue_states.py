@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from hoverboard.config import Settings
-from hoverboard.database.connect import connect
 from hoverboard.watch import issue_table
 from tests.integration.grouped import GROUPS, Connection, begun, drained, strange
 from tests.journaled import open_journal, write
@@ -18,13 +17,6 @@ from tests.journaled import open_journal, write
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(alarm_run_length=1000)
-
-
-@pytest.fixture
-async def sql(database: str) -> AsyncIterator[Connection]:
-    connection = await connect(database, application="test", role=None)
-    yield connection
-    await connection.close()
 
 
 async def test_what_is_new_is_ongoing_after_seven_days(database: str, settings: Settings, sql: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from hoverboard.config import Settings
-from hoverboard.database.connect import connect
 from hoverboard.journal.records import KINDS, BatchRecord, FeatureRecord, VersionRecord, encode
 from hoverboard.outliers import OUTLIERS_FILE, load_package
 from hoverboard.recorder.drain import Drain
@@ -43,13 +42,6 @@ from tests.journaled import MODEL, SIGNATURE, batch, ids_of, open_journal, write
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(alarm_run_length=1000)
-
-
-@pytest.fixture
-async def sql(database: str) -> AsyncIterator[Connection]:
-    connection = await connect(database, application="test", role=None)
-    yield connection
-    await connection.close()
 
 
 async def test_outliers_that_are_alike_are_one_issue_and_usual_rows_are_none(

@@ -83,14 +83,6 @@ async def drain_to(settings: Settings) -> AsyncIterator[DrainTo]:
     await asyncio.sleep(0)
 
 
-@pytest.fixture
-async def sql(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """Somebody who looks at the tables."""
-    connection = await connect(database, application="test", role=None)
-    yield connection
-    await connection.close()
-
-
 async def recorded_ids(connection: asyncpg.Connection[asyncpg.Record], table: str = "samples") -> list[uuid.UUID]:
     column = "id" if table == "samples" else "sample_id"
     return [row[0] for row in await connection.fetch(f"select {column} from {table}")]

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 
 from hoverboard.cli import main
 from hoverboard.config import Settings
-from hoverboard.database.connect import connect
 from hoverboard.journal.records import (
     KINDS,
     AlarmResetRecord,
@@ -54,13 +53,6 @@ DEEP = b"[" * 30_000 + b"]" * 30_000
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings(drain_timeout_s=20.0, log_format="json")
-
-
-@pytest.fixture
-async def sql(database: str) -> AsyncIterator[Sql]:
-    connection = await connect(database, application="test", role=None)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 
 from hoverboard.config import Settings
-from hoverboard.database.connect import connect
 from hoverboard.journal.format import RESERVE_FILE, segment_name
 from hoverboard.journal.records import GapEntry
 from hoverboard.journal.writer import JournalWriter
@@ -23,13 +22,6 @@ from tests.journaled import MODEL, batch, ids_of, open_journal, write
 
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Do: TypeAlias = Callable[[Path], object]
-
-
-@pytest.fixture
-async def sql(database: str) -> AsyncIterator[Sql]:
-    connection = await connect(database, application="test", role=None)
-    yield connection
-    await connection.close()
 
 
 class Recorder:
